@@ -1,0 +1,64 @@
+"""Checkpoints that survive: written whole or not at all, checked on reading, the one before always kept.
+
+A file is named ``step-<number>-<digest>.pt``; the digest is that of its contents, which `torch.load` reads. A file
+cut short by a crash, or changed on the disk, no longer fits its name: it is reported and the one before it used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["load_newest", "save"]
+
+
+def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Write ``state`` as checkpoint ``number`` of ``folder`` and drop all but the newest ``keep``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    contents = buffer.getvalue()
+    path = folder / f"step-{number:09d}-{_digest(contents)}.pt"
+    write_atomically(path, contents)
+    for old in _newest_first(folder)[keep:]:
+        old.unlink()
+    return path
+
+
+def load_newest(folder: str | Path) -> dict[str, Any] | None:
+    """The newest checkpoint of ``folder`` that is whole, or None. Warns of each damaged one, by name."""
+    for path in _newest_first(Path(folder)):
+        contents = path.read_bytes()
+        if path.stem.endswith(f"-{_digest(contents)}"):
+            return torch.load(io.BytesIO(contents), weights_only=True)
+        warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
+    return None
+
+
+def write_atomically(path: Path, contents: bytes) -> None:
+    """Write a file so that, whatever happens, either all of it or none of it is there."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as part:
+        try:
+            part.write(contents)
+            part.flush()
+            os.fsync(part.fileno())
+            os.replace(part.name, path)
+        except BaseException:
+            os.unlink(part.name)
+            raise
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.pt"), reverse=True)
+
+
+def _digest(contents: bytes) -> str:
+    return hashlib.sha256(contents).hexdigest()[:16]

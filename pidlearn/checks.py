@@ -1,0 +1,131 @@
+"""What is checked at the public edge. Each function raises a ValueError that says what came and what to do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.ode import ODE, DenoiserODE
+
+
+def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
+    """Raise if either side of the residual is not finite, and say whose fault it is."""
+    if rhs.isfinite().all():
+        return
+    bad = ~rhs.isfinite().flatten(1).all(1)
+    if not lhs.isfinite().all():
+        raise ValueError("the student returned NaN or infinity: it has diverged; lower the learning rate")
+    raise ValueError(
+        f"the teacher returned NaN or infinity for {int(bad.sum())} of {len(bad)} samples, first at "
+        f"t = {t[bad][0].item():.4g}: check it at that time"
+    )
+
+
+def one_each(loss: Tensor, index: Tensor) -> Tensor:
+    """A distance's result, once it is one number a sample."""
+    if loss.shape != index.shape:
+        raise ValueError(f"a distance returns one number a sample, {tuple(index.shape)}; got {tuple(loss.shape)}")
+    return loss
+
+
+def student_output(values: tuple[Tensor, ...], z: Tensor, grid: Tensor) -> None:
+    """Raise if the student changes the shape; warn if it computes differences in half precision."""
+    for y in values:
+        if y.shape != z.shape:
+            raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}, but returned {tuple(y.shape)}")
+    if len(values) > 1 and torch.finfo(values[0].dtype).bits < 32:
+        _warn_of_rounding(values[0].dtype, grid)
+
+
+@contextmanager
+def explained(role: str, module: Any, x: Tensor) -> Iterator[None]:
+    """Turn torch's complaint about mixed dtypes or devices into one that names the part and what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        weight = next(module.parameters(), x) if isinstance(module, nn.Module) else x
+        if (weight.dtype, weight.device) == (x.dtype, x.device):
+            raise
+        raise ValueError(
+            f"the {role}'s weights are {weight.dtype} on {weight.device} but it was given {x.dtype} on {x.device}: "
+            f"move or convert one of them"
+        ) from error
+
+
+def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
+    """The part of that name, or the part itself if it is one already."""
+    if callable(given):
+        return given
+    if given not in table:
+        raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {given!r}")
+    return table[given]
+
+
+def usable(
+    trajectory: Any,
+    ode: ODE,
+    z: Tensor,
+    grid: Tensor,
+    index: Tensor,
+    last: str,
+    class_labels: Tensor | None,
+) -> Tensor:
+    """The grid as float64 on z's device, once everything fits."""
+    if not hasattr(trajectory, "t_max"):
+        raise TypeError("a trajectory needs an attribute t_max, the time at which x(z, t_max) = z")
+    if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z):
+        raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {_what(z)}")
+    grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
+        raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {_what(index)}")
+    for name, given in (("index", index), ("class_labels", class_labels)):
+        if given is not None and given.device != z.device:
+            raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
+    if class_labels is not None and len(class_labels) != len(z):
+        raise ValueError(f"class_labels must be ({len(z)},), got {_what(class_labels)}")
+    if last not in ("drop", "backward"):
+        raise ValueError(f'last must be "drop" or "backward", got {last!r}')
+    top = len(grid) - (2 if last == "drop" else 1)
+    low, high = int(index.min()), int(index.max())
+    if low < 0 or high > top:
+        raise ValueError(f'with N = {len(grid)} and last="{last}", index must lie in 0..{top}; got {low}..{high}')
+    return grid
+
+
+def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
+    """A usable grid as float64: (N >= 2,), strictly monotone away from t_max, positive for a denoiser."""
+    if not isinstance(grid, Tensor) or grid.ndim != 1 or len(grid) < 2:
+        raise ValueError(f"a grid is a tensor of N >= 2 times, got {_what(grid)}")
+    grid = grid.double()
+    step = grid.diff()
+    if not ((step < 0).all() or (step > 0).all()):
+        raise ValueError("a grid must be finite and strictly monotone, from the prior to the sample end")
+    if abs(grid[0].item() - t_max) > abs(grid[-1].item() - t_max):
+        raise ValueError(
+            f"the grid rises towards the prior end t_max = {t_max:g}: it runs from {grid[0].item():g} "
+            f"to {grid[-1].item():g}; flip it"
+        )
+    if isinstance(ode, DenoiserODE) and not (grid[-1] > 0 and step[0] < 0):
+        raise ValueError("a denoiser's grid falls from t_max to a t_min > 0")
+    return grid
+
+
+def _warn_of_rounding(dtype: torch.dtype, grid: Tensor) -> None:
+    t, t_next = grid[:-1], grid[1:]
+    beta = (t_next * (1 - t / grid[0]) / (t - t_next)).abs()
+    factor = (2 * beta + 1).mean().item()
+    warnings.warn(
+        f"the student computes in {dtype}, and differences on this grid of {len(grid)} points multiply its rounding "
+        f"by about {factor:.0f}, to {factor * torch.finfo(dtype).eps:.0%} of the signal: run the student in float32, "
+        f"or use derivative='exact', which does not amplify",
+        stacklevel=4,
+    )
+
+
+def _what(x: Any) -> str:
+    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__

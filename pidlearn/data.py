@@ -1,0 +1,88 @@
+"""Small real images, read from where they already are: nothing is downloaded."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["digits", "fashion_mnist", "read_idx"]
+
+DEBIAN = "/usr/share/datasets/fashion-mnist"
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """scikit-learn's handwritten digits.
+
+    Returns:
+        Images (1797, 1, 8, 8) float32 in [-1, 1], and labels (1797,) int64 in 0..9.
+
+    Raises:
+        ImportError: without scikit-learn, which holds them.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("digits come with scikit-learn: pip install 'pidlearn[images]'") from error
+    found = load_digits()
+    images = torch.from_numpy(found.images).float()[:, None] / 8 - 1
+    return images, torch.from_numpy(found.target).long()
+
+
+def fashion_mnist(folder: str | Path = DEBIAN, split: str = "train") -> tuple[Tensor, Tensor]:
+    """Fashion-MNIST (Xiao et al. 2017) from its IDX files, gzipped or not.
+
+    Args:
+        folder: where ``train-images-idx3-ubyte[.gz]`` and its companions lie; by default where Debian's package
+            ``dataset-fashion-mnist`` puts them.
+        split: "train" (60,000) or "test" (10,000).
+
+    Returns:
+        Images (n, 1, 28, 28) float32 in [-1, 1], and labels (n,) int64 in 0..9.
+
+    Raises:
+        ValueError: unknown split, or files that are damaged.
+        FileNotFoundError: where the files are not in the folder.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    stem = {"train": "train", "test": "t10k"}[split]
+    images, labels = (_find(Path(folder), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    pixels = torch.from_numpy(read_idx(images)).float()[:, None] / 127.5 - 1
+    return pixels, torch.from_numpy(read_idx(labels)).long()
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """An IDX file of unsigned bytes, gzipped if its name ends in .gz.
+
+    Raises:
+        ValueError: if the contents are not what the header says.
+    """
+    path = Path(path)
+    raw = path.read_bytes()
+    try:
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+    # Header: two zero bytes, type 8 (unsigned byte), number of axes, then each axis as a big-endian 32-bit integer.
+    axes = raw[3] if len(raw) > 3 else 0
+    if raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * axes:
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes")
+    shape = np.frombuffer(raw, ">u4", axes, 4).tolist()
+    if len(raw) != 4 + 4 * axes + math.prod(shape):
+        raise ValueError(f"{path} should hold {shape} bytes after its header, but its length is {len(raw)}")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise FileNotFoundError(
+        f"{name}[.gz] is not in {folder}: pass the folder that holds Fashion-MNIST's IDX files, or install Debian's "
+        f"dataset-fashion-mnist"
+    )

@@ -1,0 +1,77 @@
+"""A diffusion teacher of one's own, for images or points small enough to train at a desk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.nets import MLP, Preconditioned
+from pidlearn.progress import bar
+from pidlearn.times import expand
+from pidlearn.train import Optimisation, Trainer
+
+__all__ = ["train_denoiser"]
+
+P_MEAN, P_STD = -1.2, 1.2
+"""Mean and standard deviation of ln(sigma) in training (Karras et al. 2022, table 1)."""
+
+
+def train_denoiser(
+    data: Tensor,
+    class_labels: Tensor | None = None,
+    network: nn.Module | None = None,
+    *,
+    optimisation: Optimisation | None = None,
+    progress: bool = True,
+    **overrides: Any,
+) -> Preconditioned:
+    """Train D(x, sigma) on data with EDM's preconditioning and loss (Karras et al. 2022, section 5).
+
+    Args:
+        data: (M, *event) floating; one standard deviation, that of all its entries, serves as sigma_data.
+        class_labels: (M,) int64, for a class-conditional teacher.
+        network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 256 if not given.
+        optimisation: how; ``overrides`` change single fields of it, such as ``steps=2000``.
+        progress: show a bar.
+
+    Returns:
+        The denoiser, in eval mode, of the averaged weights. Its ``event_shape`` is set, so that `distill` takes it
+        as it is.
+
+    Raises:
+        ValueError: data that are not finite floating numbers, or labels that do not fit them.
+    """
+    if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.isfinite().all():
+        raise ValueError("data must be a finite floating tensor (M, *event); scale images to [-1, 1]")
+    if class_labels is not None and (class_labels.shape != data.shape[:1] or class_labels.dtype != torch.int64):
+        raise ValueError(f"class_labels must be int64 ({len(data)},), got {tuple(class_labels.shape)}")
+    how = optimisation or Optimisation(steps=12_000, batch_size=256, lr=2e-3, ema=(0.999,))
+    how = replace(how, **overrides)
+    torch.manual_seed(how.seed)
+    if network is None:
+        classes = 0 if class_labels is None else int(class_labels.max()) + 1
+        network = MLP(data.shape[1:], width=256, depth=4, label_dim=classes)
+    sigma_data = data.std().item()
+    denoiser = Preconditioned(network, sigma_data)
+    denoiser.event_shape = tuple(data.shape[1:])
+    device = next(network.parameters()).device
+
+    def batch_loss(number: int, generator: torch.Generator) -> Tensor:
+        index = torch.randint(len(data), (how.batch_size,), generator=generator)
+        y = data[index].to(device)
+        sigma = (P_MEAN + P_STD * torch.randn(how.batch_size, generator=generator)).exp().to(device)
+        noise = torch.randn(y.shape, generator=generator).to(y)
+        labels = () if class_labels is None else (class_labels[index].to(device),)
+        error = denoiser(y + expand(sigma, y) * noise, sigma, *labels) - y
+        weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+        return weight * error.square().flatten(1).mean(1)
+
+    trainer = Trainer(denoiser.train(), batch_loss, how)
+    with bar(how.steps, "teacher", progress) as show:
+        for step in trainer:
+            show(step)
+    trained: Preconditioned = trainer.best
+    return trained.eval().requires_grad_(False)

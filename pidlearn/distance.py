@@ -1,0 +1,40 @@
+"""Distances between the two sides of the residual: (a, b) -> one number a sample.
+
+Theorem 1 asks one thing of a distance: d(a, b) = 0 only where a = b. Anything of this signature may be passed in a
+distance's place, a perceptual network (`torch.nn.Module`) included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+__all__ = ["DISTANCES", "Distance", "l1", "l2", "pseudo_huber"]
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(a, b), both (B, *event), to (B,): zero exactly where a = b."""
+
+
+def l2(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference over the event: (B, *event), (B, *event) -> (B,)."""
+    return (a - b).square().flatten(1).mean(1)
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference over the event: (B, *event), (B, *event) -> (B,)."""
+    return (a - b).abs().flatten(1).mean(1)
+
+
+def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
+    """sqrt(mean squared difference + c^2) - c: quadratic below c, a norm above it.
+
+    The few samples on a ridge between two modes, whose residual is large and unavoidable, then do not outweigh all
+    the others. The form is that of Song & Dhariwal (2023, section 3.3); c is in data units (scale about 1).
+    """
+    squared = l2(a, b)
+    # squared / (sqrt(squared + c^2) + c) is the same number, without cancelling two c's for small residuals.
+    return squared / ((squared + c * c).sqrt() + c)
+
+
+DISTANCES: dict[str, Distance] = {"l1": l1, "l2": l2, "pseudo_huber": pseudo_huber}

@@ -1,0 +1,309 @@
+"""Distillation: a teacher's ODE in, a student that solves it in one call out.
+
+`steps` is the loop, yours to drive. `distill` drives it for you, with a progress bar, checkpoints and callbacks, and
+returns what it has, whatever stops it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pidlearn import checkpoint, recipes
+from pidlearn.checks import choose
+from pidlearn.config import Config
+from pidlearn.distance import DISTANCES, Distance
+from pidlearn.loss import boundary_loss, pid_loss
+from pidlearn.metrics import rmse
+from pidlearn.problem import Prior, problem_of
+from pidlearn.progress import bar
+from pidlearn.result import Result
+from pidlearn.sampling import DENSITIES, draw_index
+from pidlearn.train import Diverged, Step, Trainer
+from pidlearn.trajectory import Windows
+
+__all__ = ["distill", "steps"]
+
+Callback = Callable[[Step], Any]
+"""Called after every step; returning True stops the run."""
+
+
+def distill(
+    teacher: Any,
+    student: nn.Module | None = None,
+    *,
+    config: Config | None = None,
+    prior: Prior | None = None,
+    t_start: float | None = None,
+    t_end: float | None = None,
+    event_shape: Sequence[int] | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    reference: int = 0,
+    checkpoints: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    **overrides: Any,
+) -> Result:
+    """Train a student that jumps along the teacher's ODE in one call.
+
+    Args:
+        teacher: a toy density, any denoiser ``D(x, sigma, class_labels=None)``, a `DenoiserODE`, or any other ODE.
+        student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module x(z, t) with
+            ``t_max``. Left out, one that fits is built: for a network teacher, a copy of the teacher's network.
+        config: all choices; by default those of a recipe that fits the teacher.
+        prior: for an ODE: ``prior(n, generator=None) -> (n, *event)``, the values at ``t_start``.
+        t_start: where paths start; for a diffusion another name of ``t_max``.
+        t_end: where they end; for a diffusion another name of ``t_min``.
+        event_shape: shape of one sample, where the teacher does not say.
+        steps, batch_size, seed: short for the fields of ``config``.
+        progress: show a bar.
+        reference: if positive, follow the error of so many samples to the teacher's own solver.
+        checkpoints: a folder. The run is saved there every now and then, and continued from there if it was stopped.
+        callbacks: functions of a `Step`, called after each; one that returns True stops the run.
+        overrides: further fields of `Config`.
+
+    Returns:
+        A `Result`; its ``stopped`` says why if not all steps were done: a callback, an interrupt, or a loss that
+        became NaN, in which case the student holds the last good weights.
+
+    Raises:
+        ValueError: a teacher, student, prior or choice that cannot work, before anything is trained.
+    """
+    short = {"steps": steps, "batch_size": batch_size, "t_max": t_start, "t_min": t_end}
+    chosen = {"seed": seed, **{name: value for name, value in short.items() if value is not None}, **overrides}
+    run = _Run(teacher, student, config, chosen, prior, event_shape)
+    if checkpoints is not None:
+        run.resume(checkpoints)
+    follow = run.follow(reference) if reference else None
+    stopped = None
+    with bar(run.config.steps, "student", progress, run.trainer.number) as show:
+        try:
+            for step in run.trainer:
+                error = follow(step) if follow else {}
+                show(step, **error)
+                if checkpoints is not None and (step.number % run.SAVE_EVERY == 0 or step.number == step.steps):
+                    run.save(checkpoints)
+                if any([callback(step) is True for callback in callbacks]):
+                    stopped = f"a callback stopped the run at step {step.number}"
+                    break
+        except KeyboardInterrupt:
+            stopped = f"interrupted at step {run.trainer.number}"
+        except Diverged as error:
+            stopped = str(error)
+            warnings.warn(stopped, RuntimeWarning, stacklevel=2)
+    return run.result(stopped)
+
+
+def steps(
+    teacher: Any,
+    student: nn.Module | None = None,
+    config: Config | None = None,
+    *,
+    prior: Prior | None = None,
+    t_start: float | None = None,
+    t_end: float | None = None,
+    event_shape: Sequence[int] | None = None,
+) -> Iterator[Step]:
+    """The loop of `distill` alone: trains ``student`` in place and yields a `Step` after every update.
+
+    Arguments and errors as in `distill`; to keep the student, pass one.
+
+    Raises:
+        Diverged: a `ValueError`, when the loss becomes NaN; the student then holds its last good weights.
+    """
+    span = {name: value for name, value in {"t_max": t_start, "t_min": t_end}.items() if value is not None}
+    yield from _Run(teacher, student, config, span, prior, event_shape).trainer
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What one window trains on, from step ``first`` on."""
+
+    window: nn.Module
+    first: int
+    grid: Tensor
+    density: Tensor
+    draw: Prior
+
+
+class _Run:
+    """A distillation under way: the problem, the student, and the trainer over it."""
+
+    SAVE_EVERY = 500
+    FOLLOW_TIMES = 40
+    POOL = 8192
+    FIRST, LATER_RATE = 10, 0.3
+    """The first window learns from nothing: so many times the steps, and the full learning rate."""
+
+    def __init__(
+        self,
+        teacher: Any,
+        student: nn.Module | None,
+        config: Config | None,
+        chosen: dict[str, Any],
+        prior: Prior | None,
+        event_shape: Sequence[int] | None,
+    ) -> None:
+        span = {name: chosen.get(name, getattr(config, name, None)) for name in ("t_max", "t_min")}
+        self.problem = problem_of(teacher, **span, prior=prior, event_shape=event_shape)
+        self.config = replace(config or recipes.config_for(self.problem), **chosen)
+        torch.manual_seed(self.config.seed)
+        self.student = self._accepted(student)
+        self.windows = list(self.student.windows) if isinstance(self.student, Windows) else [self.student]
+        self.stages = _split(self.config.steps, len(self.windows), self.FIRST)
+        rates = [1.0] + [self.LATER_RATE] * (len(self.windows) - 1)
+        self.trainer = Trainer(self.student, self._batch_loss, self.config, list(zip(self.stages, rates, strict=True)))
+        self.errors: list[tuple[int, float]] = []
+        self._current: _Stage | None = None
+
+    def _accepted(self, student: nn.Module | None) -> nn.Module:
+        """The student to train, once it is one: on the teacher's device, with its boundary condition met."""
+        problem = self.problem
+        if student is None:
+            student = recipes.student_for(problem, self.config)
+        elif not isinstance(student, nn.Module):
+            raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
+        elif not hasattr(student, "t_max"):
+            student = recipes.as_trajectory(student, problem)
+        if not any(p.requires_grad for p in student.parameters()):
+            raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
+        # In eval mode: dropout would make x(z, t) random, and its differences in t noise.
+        student = student.to(problem.device).eval()
+        generator = torch.Generator().manual_seed(0)
+        z, labels = problem.draw(8, generator), problem.draw_labels(8, generator)
+        with torch.no_grad():
+            start = student(z, problem.t_start, labels)
+        if start.shape != z.shape:
+            raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}; got {tuple(start.shape)}")
+        if not self.config.boundary_weight and (start - z).abs().max() > 1e-4 * z.abs().max():
+            raise ValueError(
+                f"the student does not start at z: x(z, {problem.t_start:g}) is off by {(start - z).abs().max():.3g}. "
+                f"Use a Trajectory with a hard boundary whose t_max is {problem.t_start:g}, or set boundary_weight"
+            )
+        return student
+
+    def _stage(self, number: int) -> _Stage:
+        """The stage that step ``number`` belongs to. Rebuilt from the frozen windows alone, hence the same on resuming."""
+        ends = list(accumulate(self.stages))
+        which = bisect_right(ends, number)
+        first = ends[which] - self.stages[which]
+        if self._current is not None and self._current.first == first:
+            return self._current
+        window, problem, config = self.windows[which], self.problem, self.config
+        if number == first and which > 0:
+            window.load_state_dict(self.windows[which - 1].state_dict())
+        if problem.sigma_data is None:
+            grid = torch.linspace(window.t_max, window.t_min, config.n, dtype=torch.float64)
+        else:
+            grid = config.grid()
+        density = choose("index", config.index, DENSITIES)(grid[:-1], problem.sigma_data or 1.0)
+        draw = problem.draw if len(self.windows) == 1 else self._reached(which)
+        self._current = _Stage(window, first, grid, density, draw)
+        return self._current
+
+    @torch.no_grad()
+    def _reached(self, which: int) -> Prior:
+        """Draws from a pool of starts that the windows before ``which`` have carried on."""
+        pool = self.problem.draw(self.POOL, torch.Generator().manual_seed(self.config.seed))
+        for window in self.windows[:which]:
+            pool = window(pool, window.t_min)
+
+        def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
+            return pool[torch.randint(len(pool), (n,), generator=generator)]
+
+        return draw
+
+    def _batch_loss(self, number: int, generator: torch.Generator) -> Tensor:
+        stage, config, problem = self._stage(number), self.config, self.problem
+        z = stage.draw(config.batch_size, generator)
+        labels = problem.draw_labels(config.batch_size, generator)
+        index = draw_index(stage.density, config.batch_size, generator).to(z.device)
+        loss = pid_loss(
+            stage.window,
+            problem.ode,
+            z,
+            stage.grid,
+            index,
+            derivative=config.derivative,
+            distance=self._distance(stage),
+            weight=config.weight,
+            stop_gradient=config.stop_gradient,
+            last=config.last,
+            class_labels=labels,
+        )
+        if config.boundary_weight:
+            loss = loss + config.boundary_weight * boundary_loss(stage.window, z, labels)
+        return loss
+
+    def _distance(self, stage: _Stage) -> Distance:
+        """The configured distance, of velocities counted in starting spreads a window so that units cancel."""
+        distance: Distance = choose("distance", self.config.distance, DISTANCES)
+        if self.problem.sigma_data is not None:
+            return distance
+        unit = self.problem.spread / (stage.grid[-1] - stage.grid[0]).abs().item()
+        return lambda a, b: distance(a / unit, b / unit)
+
+    def follow(self, n: int) -> Callable[[Step], dict[str, float]]:
+        """A function of the step that tells the latest error of n samples to the teacher's own solver."""
+        problem, generator = self.problem, torch.Generator().manual_seed(self.config.seed + 1)
+        z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
+        target = problem.reference(z, self.config.grid() if problem.sigma_data else None, labels)[-1]
+        every = max(1, self.config.steps // self.FOLLOW_TIMES)
+
+        def latest(step: Step) -> dict[str, float]:
+            if step.number % every == 0 or step.number == step.steps:
+                with torch.no_grad():
+                    self.errors.append((step.number, rmse(self.trainer.best(z, problem.t_end, labels), target)))
+            return {"error": self.errors[-1][1]} if self.errors else {}
+
+        return latest
+
+    def save(self, folder: str | Path) -> None:
+        """Everything that the rest of the run depends on."""
+        state = {"choices": _told(self.config), "trainer": self.trainer.state_dict(), "errors": self.errors}
+        checkpoint.save(folder, self.trainer.number, state)
+
+    def resume(self, folder: str | Path) -> None:
+        """Continue the run of that folder, if there is one and it is this one."""
+        state = checkpoint.load_newest(folder)
+        if state is None:
+            return
+        mine = _told(self.config)
+        other = [f"{k} = {v}, here {mine[k]}" for k, v in state["choices"].items() if mine.get(k) != v]
+        if other:
+            raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
+        self.trainer.load_state_dict(state["trainer"])
+        self.errors = [(int(number), float(error)) for number, error in state["errors"]]
+
+    def result(self, stopped: str | None) -> Result:
+        """What there is now."""
+        history = self.trainer.history
+        if self.errors:
+            numbers, errors = zip(*self.errors, strict=True)
+            history |= {"error_step": np.array(numbers), "error": np.array(errors)}
+        averages = {rate: average.module for rate, average in zip(self.config.ema, self.trainer.averages, strict=True)}
+        return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
+
+
+def _split(steps: int, windows: int, first: int) -> list[int]:
+    """Steps of each window, the first one ``first`` times the others'."""
+    later = steps // (first + windows - 1)
+    if windows > 1 and later < 1:
+        raise ValueError(f"{steps} steps cannot train {windows} windows; take more steps or fewer windows")
+    return [steps - later * (windows - 1)] + [later] * (windows - 1)
+
+
+def _told(config: Config) -> dict[str, str]:
+    """The configuration as text, functions by their names."""
+    return {name: getattr(value, "__qualname__", None) or repr(value) for name, value in vars(config).items()}

@@ -1,0 +1,69 @@
+"""Time grids: where the residual is asked for, and where the solvers step.
+
+A grid is a one-dimensional float64 tensor that starts at the prior end ``t_max`` and falls to the sample end
+``t_min``, both met exactly. The spacing decides what a finite difference can see: the field of a diffusion model
+changes fastest near t = 0, so EDM crowds its points there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["karras_grid", "linear_grid", "log_grid"]
+
+
+def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """EDM's grid: equal steps in t^(1/rho) (Karras et al. 2022, Eq. 5; PID section 4.3).
+
+    Args:
+        n: number of points, at least 2.
+        t_min: last time, the sample end, > 0.
+        t_max: first time, the prior end, > t_min.
+        rho: 1 gives equal steps in t, infinity would give equal steps in ln t.
+
+    Returns:
+        (n,) float64, decreasing, first entry ``t_max`` and last entry ``t_min`` exactly.
+
+    Raises:
+        ValueError: if the grid would not be n >= 2 falling positive times.
+    """
+    _check(n, t_min, t_max, positive=True)
+    if not rho > 0:
+        raise ValueError(f"rho must be positive (EDM uses 7), got {rho}")
+    top, bottom = t_max ** (1 / rho), t_min ** (1 / rho)
+    return _pinned(_ramp(n, top, bottom) ** rho, t_max, t_min)
+
+
+def linear_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
+    """Equal steps in t; ``t_min`` may be 0 or negative. Arguments and result as in `karras_grid`."""
+    _check(n, t_min, t_max, positive=False)
+    return _pinned(_ramp(n, t_max, t_min), t_max, t_min)
+
+
+def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
+    """Equal steps in ln t. Arguments and result as in `karras_grid`."""
+    _check(n, t_min, t_max, positive=True)
+    bounds = torch.tensor([t_max, t_min], dtype=torch.float64).log()
+    return _pinned(_ramp(n, *bounds.tolist()).exp(), t_max, t_min)
+
+
+def _ramp(n: int, first: float, last: float) -> Tensor:
+    return torch.linspace(first, last, n, dtype=torch.float64)
+
+
+def _pinned(grid: Tensor, first: float, last: float) -> Tensor:
+    # Powers and logarithms do not round-trip; the boundary condition needs t_max to the last bit.
+    grid[0], grid[-1] = first, last
+    return grid
+
+
+def _check(n: int, t_min: float, t_max: float, *, positive: bool) -> None:
+    if n < 2:
+        raise ValueError(f"a grid needs n >= 2 points to have a step, got n = {n}")
+    if not t_min < t_max < float("inf"):
+        raise ValueError(
+            f"a grid falls from t_max to t_min: expected t_min < t_max < inf, got t_min = {t_min}, t_max = {t_max}"
+        )
+    if positive and not t_min > 0:
+        raise ValueError(f"this grid needs t_min > 0, got {t_min}; linear_grid accepts any t_min")

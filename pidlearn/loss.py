@@ -1,0 +1,124 @@
+"""The PID loss: a trajectory's own derivative against the teacher's field along that trajectory.
+
+    L(theta) = E  w(t_i)  d( lhs[x, dx/dt](t_i),  rhs(x, t_i) )            x = x_theta(z, t_i)
+
+over noise z and grid points t_i (Tee et al. 2024, Eq. 8 and 9, Algorithm 1). No data appears. If the loss is zero at
+every index of the forward scheme, the student's grid values are Euler's solution, whatever the distance (Theorem 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pidlearn import checks
+from pidlearn.derivative import SCHEMES, Path, Scheme
+from pidlearn.distance import DISTANCES, Distance, l2
+from pidlearn.ode import ODE
+from pidlearn.times import expand
+from pidlearn.trajectory import Trajectory
+
+__all__ = ["WEIGHTS", "Weight", "boundary_loss", "pid_loss"]
+
+Weight = Callable[[Tensor], Tensor]
+"""t (B,) float64 to a weight (B,)."""
+
+WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "uniform": lambda t, sigma_data: torch.ones_like(t),
+    "snr": lambda t, sigma_data: t**-2,
+    "karras": lambda t, sigma_data: t**-2 + sigma_data**-2,
+    "truncated_snr": lambda t, sigma_data: (t**-2).clamp(min=1),
+}
+"""Weightings of (t, sigma_data), by the names of the official code."""
+
+
+def pid_loss(
+    trajectory: Callable[..., Tensor],
+    ode: ODE,
+    z: Tensor,
+    grid: Tensor,
+    index: Tensor,
+    *,
+    derivative: str | Scheme = "forward",
+    distance: str | Distance = "l2",
+    weight: str | Weight = "uniform",
+    stop_gradient: bool = True,
+    last: str = "drop",
+    class_labels: Tensor | None = None,
+) -> Tensor:
+    """Residual of ``ode`` along ``trajectory`` at the grid points ``index``, one number a sample.
+
+    Args:
+        trajectory: a `Trajectory`, or any callable ``x(z, t, class_labels=None)`` with an attribute ``t_max``; the
+            difference schemes call it at grid times only.
+        ode: `DenoiserODE`, `VelocityODE`, or anything of their shape.
+        z: (B, *event), the paths' values at ``t_max``, already scaled.
+        grid: (N,) times running from the prior end to the sample end.
+        index: (B,) int64, the grid point at which each sample is asked.
+        derivative: forward | central | exact | can | trapezoid, or a scheme as in `pidlearn.derivative`.
+        distance: l2 | l1 | pseudo_huber, or any (a, b) -> (B,).
+        weight: uniform | snr | karras | truncated_snr, or any t -> (B,).
+        stop_gradient: hold the teacher's side constant (the official choice, and no pass through the teacher).
+        last: the last grid point has no next one. "drop" leaves it out: 0 <= index <= N - 2. "backward" differences
+            backwards there as the official code does, which contradicts the forward difference on that interval.
+        class_labels: (B,) int64, for teacher and student alike.
+
+    Returns:
+        (B,) weighted distances, of z's dtype.
+
+    Raises:
+        ValueError: shapes, dtypes, devices, grids and names that do not fit, or a teacher that returns NaN.
+    """
+    grid = checks.usable(trajectory, ode, z, grid, index, last, class_labels)
+    scheme = checks.choose("derivative", derivative, SCHEMES)
+    distance = checks.choose("distance", distance, DISTANCES)
+    weight = checks.choose("weight", weight, WEIGHTS)
+    if weight in WEIGHTS.values():
+        weight = partial(weight, sigma_data=getattr(trajectory, "sigma_data", 0.5))
+
+    work = torch.promote_types(z.dtype, torch.float32)
+    line, bend = _parts(trajectory, z, grid, class_labels)
+    points = scheme(bend, grid, index)
+    lhs, rhs = [], []
+    for t, y, dydt in points:
+        # x = a z + y. lhs is linear, so it is taken of the two parts apart: of a(t) z by its coefficient, in
+        # float64, and of y as it is. In the denoiser form a - t da/dt = 0, and z drops out before it can round.
+        a, slope = line(t)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
+            x = expand(a, y) * z + y
+            rhs.append(ode.rhs(x.to(z.dtype), t, class_labels).to(work))
+        lhs.append(expand(ode.lhs(a, slope, t), y) * z + ode.lhs(y, dydt, t))
+    lhs, rhs = sum(lhs) / len(points), sum(rhs) / len(points)
+    checks.finite(lhs, rhs, grid[index])
+    loss = checks.one_each(distance(lhs, rhs), index)
+    return weight(grid[index]).to(loss) * loss
+
+
+def boundary_loss(trajectory: Trajectory, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
+    """Mean square of (x(z, T) - z) / T, (B,): what a soft boundary must be taught besides the residual."""
+    at_prior = trajectory(z, trajectory.t_max, class_labels)
+    return l2(at_prior / trajectory.t_max, z / trajectory.t_max)
+
+
+def _parts(
+    trajectory: Callable[..., Tensor], z: Tensor, grid: Tensor, class_labels: Tensor | None
+) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Path]:
+    """The trajectory as a(t) z + y(t): its own parts if it has them, else all of it in y."""
+    work = torch.promote_types(z.dtype, torch.float32)
+
+    def bend(*times: Tensor) -> tuple[Tensor, ...]:
+        with checks.explained("student", trajectory, z):
+            if hasattr(trajectory, "bend"):
+                values = trajectory.bend(z, *times, class_labels=class_labels)
+            else:
+                values = tuple(trajectory(z, t, class_labels) for t in times)
+        checks.student_output(values, z, grid)
+        return tuple(y.to(work) for y in values)
+
+    def nowhere(t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.zeros_like(t)
+
+    return getattr(trajectory, "line", nowhere), bend

@@ -1,0 +1,280 @@
+"""Building blocks of the EDM image networks (Karras et al. 2022, arXiv 2206.00364, appendix F.2).
+
+Two conventions hold throughout, so that one set of float32 weights serves every precision:
+
+- weights are cast to the dtype of the activation they meet, never the other way round;
+- frequencies and softmax are computed in the dtype of their input (softmax at least in float32).
+
+Everything is made of tensor operations that have forward-mode derivatives, so `torch.func.jvp`
+passes through. Names of parameters and buffers are those of EDM's published state dicts.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Resample = Literal["up", "down", "fused_down"]
+
+
+@dataclass(frozen=True)
+class Init:
+    """How a layer's parameters are drawn: zero mean, variance 1/fan_in (kaiming) or 2/(fan_in +
+    fan_out) (xavier), from a uniform or a normal law, then times a factor for weight and bias.
+    """
+
+    variance: Literal["xavier", "kaiming"]
+    law: Literal["uniform", "normal"]
+    weight: float = 1.0
+    bias: float = 0.0
+
+    def parameters(self, *shape: int) -> tuple[nn.Parameter, nn.Parameter]:
+        """Draw a weight of `shape` (out, in, ...) and its bias (out,)."""
+        area = math.prod(shape[2:])
+        weight = self._draw(shape, shape[1] * area, shape[0] * area)
+        bias = self._draw(shape[:1], shape[1] * area, shape[0] * area)
+        return nn.Parameter(self.weight * weight), nn.Parameter(self.bias * bias)
+
+    def _draw(self, shape: Sequence[int], fan_in: int, fan_out: int) -> Tensor:
+        std = math.sqrt(2 / (fan_in + fan_out) if self.variance == "xavier" else 1 / fan_in)
+        if self.law == "normal":
+            return std * torch.randn(*shape)
+        return math.sqrt(3) * std * (2 * torch.rand(*shape) - 1)
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ + b, for x (..., in_features)."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, init: Init) -> None:
+        super().__init__()
+        self.weight, drawn_bias = init.parameters(out_features, in_features)
+        self.register_parameter("bias", drawn_bias if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Conv2d(nn.Module):
+    """Convolution with an optional resampling by two, for x (B, C, H, W).
+
+    `kernel` is 3, 1 or 0; with 0 there are no weights and only the resampling is left. "up" and
+    "down" filter first and convolve then; "fused_down" convolves the full resolution first
+    and filters then. The 1-D `resample_filter` is applied along both axes: (1, 1) means nearest-neighbour
+    doubling and 2 x 2 averaging.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        resample: Resample | None = None,
+        resample_filter: Sequence[int] = (1, 1),
+        init: Init,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.padding = kernel // 2
+        self.filter_padding = (len(resample_filter) - 1) // 2
+        weight, bias = init.parameters(out_channels, in_channels, kernel, kernel) if kernel else (None, None)
+        self.register_parameter("weight", weight)
+        self.register_parameter("bias", bias)
+        if resample is not None:
+            taps = torch.tensor(resample_filter, dtype=torch.float32)
+            self.register_buffer("resample_filter", taps.outer(taps)[None, None] / taps.sum() ** 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
+        if self.resample == "fused_down":
+            # The filter sums to one and is not padded: it leaves the bias added before it alone.
+            return self._filter(self._convolve(x, self.padding + self.filter_padding), padding=0)
+        if self.resample is not None:
+            x = self._filter(x, self.filter_padding)
+        return self._convolve(x, self.padding)
+
+    def _convolve(self, x: Tensor, padding: int) -> Tensor:
+        if self.weight is None or self.bias is None:
+            return x
+        return F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=padding)
+
+    def _filter(self, x: Tensor, padding: int) -> Tensor:
+        channels = x.shape[1]
+        kernel = self.resample_filter.to(x.dtype).expand(channels, -1, -1, -1)
+        if self.resample == "up":
+            # Each pixel is spread over four: 4 x keeps the brightness.
+            return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=padding, groups=channels)
+        return F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)
+
+
+class GroupNorm(nn.Module):
+    """Group norm over min(32, channels // 4) groups, for x (B, channels, H, W)."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        groups = min(32, channels // 4)
+        if groups == 0 or channels % groups:
+            raise ValueError(f"cannot split {channels} channels into {groups} groups of equal size")
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each sample's groups of channels, then scale and shift every channel."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return F.group_norm(x, self.groups, weight, bias, self.eps)
+
+
+class PositionalEmbedding(nn.Module):
+    """[cos(c w), sin(c w)] (B, features) of c (B,), with w falling geometrically from 1.
+
+    The frequencies end at 1/10000 exactly with `endpoint`, one step before it without.
+    """
+
+    def __init__(self, features: int, *, endpoint: bool = False) -> None:
+        super().__init__()
+        self.frequencies = features // 2
+        self.steps = self.frequencies - 1 if endpoint else self.frequencies
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Map (B,) to (B, features)."""
+        exponent = torch.arange(self.frequencies, dtype=c.dtype, device=c.device) / self.steps
+        angle = c[:, None] * 10000.0**-exponent
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class FourierEmbedding(nn.Module):
+    """[cos(2π c f), sin(2π c f)] (B, features) of c (B,), with fixed random frequencies f."""
+
+    freqs: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("freqs", 16 * torch.randn(features // 2))
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Map (B,) to (B, features)."""
+        angle = c[:, None] * (2 * math.pi * self.freqs.to(c.dtype))
+        return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Bring class labels to one float row per sample: (B or 1, label_dim).
+
+    Integer labels (B,) become one-hot; floating labels (B, label_dim), one-hot or soft, keep
+    their values; None becomes one row of zeros, which broadcasts over the batch.
+    """
+    if class_labels is None:
+        return torch.zeros(1, label_dim, dtype=dtype, device=device)
+    shape = tuple(class_labels.shape)
+    if class_labels.is_floating_point():
+        if shape[-1:] != (label_dim,):
+            raise ValueError(f"floating class labels must be (B, {label_dim}), got shape {shape}")
+        return class_labels.to(device, dtype).reshape(-1, label_dim)
+    if len(shape) != 1:
+        raise ValueError(f"integer class labels must be (B,), got shape {shape}")
+    if ((class_labels < 0) | (class_labels >= label_dim)).any().item():
+        low, high = class_labels.min().item(), class_labels.max().item()
+        raise ValueError(f"class labels must lie in 0..{label_dim - 1}, got {low}..{high}")
+    classes = torch.arange(label_dim, device=device)
+    return (class_labels.to(device)[:, None] == classes).to(dtype)
+
+
+def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
+    """Softmax attention among all pixels: (B, 3 C, H, W) to (B, C, H, W).
+
+    Channels are laid out as (head, feature, query|key|value), the last varying fastest.
+    """
+    batch, channels, height, width = qkv.shape
+    features = channels // (3 * num_heads)
+    q, k, v = qkv.reshape(batch * num_heads, features, 3, height * width).unbind(2)
+    # Exponentials need float32 at least. Scaling k before the cast keeps float16 in range.
+    dtype = torch.promote_types(qkv.dtype, torch.float32)
+    logits = torch.einsum("nfi,nfj->nij", q.to(dtype), (k / math.sqrt(features)).to(dtype))
+    weights = logits.softmax(dim=2).to(qkv.dtype)
+    out = torch.einsum("nij,nfj->nfi", weights, v)
+    return out.reshape(batch, num_heads * features, height, width)
+
+
+class UNetBlock(nn.Module):
+    """Residual block with a noise embedding, optional resampling and optional self-attention.
+
+    The embedding is added before the second norm, as in DDPM++ (Song et al. 2021, arXiv
+    2011.13456), or with `adaptive` scales and shifts after it, as in ADM (Dhariwal & Nichol 2021,
+    arXiv 2105.05233). `num_heads` = 0 means no attention. `skip_scale` multiplies each residual
+    sum; sqrt(1/2) keeps the variance. `resample_proj` gives a resampled skip a 1 x 1 convolution
+    even where the number of channels stays.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_channels: int,
+        *,
+        resample: Literal["up", "down"] | None = None,
+        num_heads: int = 0,
+        dropout: float,
+        skip_scale: float,
+        eps: float,
+        adaptive: bool,
+        resample_proj: bool,
+        resample_filter: Sequence[int] = (1, 1),
+        init: Init,
+        init_zero: Init,
+        init_attn: Init,
+    ) -> None:
+        super().__init__()
+        self.adaptive = adaptive
+        self.num_heads = num_heads
+        self.skip_scale = skip_scale
+
+        conv = functools.partial(Conv2d, in_channels, resample=resample, resample_filter=resample_filter, init=init)
+        self.norm0 = GroupNorm(in_channels, eps)
+        self.conv0 = conv(out_channels, 3)
+        self.affine = Linear(emb_channels, out_channels * (2 if adaptive else 1), init=init)
+        self.norm1 = GroupNorm(out_channels, eps)
+        self.dropout = nn.Dropout(dropout)
+        self.conv1 = Conv2d(out_channels, out_channels, 3, init=init_zero)
+
+        self.skip: nn.Module = nn.Identity()
+        if in_channels != out_channels or resample is not None:
+            self.skip = conv(out_channels, 1 if in_channels != out_channels or resample_proj else 0)
+
+        if num_heads:
+            self.norm2 = GroupNorm(out_channels, eps)
+            self.qkv = Conv2d(out_channels, 3 * out_channels, 1, init=init_attn)
+            self.proj = Conv2d(out_channels, out_channels, 1, init=init_zero)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) and (B or 1, emb_channels) to (B, out_channels, H', W')."""
+        h: Tensor = self.conv0(F.silu(self.norm0(x)))
+        # The mapping layers keep their precision; only what meets the image is cast to the body's.
+        params = self.affine(emb).to(h.dtype)[:, :, None, None]
+        if self.adaptive:
+            scale, shift = params.chunk(2, dim=1)
+            h = F.silu(self.norm1(h) * (1 + scale) + shift)
+        else:
+            h = F.silu(self.norm1(h + params))
+        h = self.conv1(self.dropout(h))
+        h = (h + self.skip(x)) * self.skip_scale
+        if self.num_heads:
+            attended = self.proj(self_attention(self.qkv(self.norm2(h)), self.num_heads))
+            h = (h + attended) * self.skip_scale
+        return h

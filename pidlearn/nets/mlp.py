@@ -1,0 +1,127 @@
+"""Small networks for low-dimensional students and teachers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from pidlearn.nets.blocks import one_hot_labels
+from pidlearn.nets.options import remembers_options
+
+__all__ = ["MLP", "ChebyshevMLP"]
+
+
+class _Residual(nn.Module):
+    """width -> width, depth layers: h + silu(W h + b), then a linear read-out that starts at zero."""
+
+    def __init__(self, width: int, depth: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.out = nn.Linear(width, outputs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, width) before the first activation, to (B, outputs)."""
+        h = silu(h)
+        for layer in self.hidden:
+            h = h + silu(layer(h))
+        return self.out(h)
+
+
+@remembers_options
+class MLP(nn.Module):
+    """F(x, time, class_labels=None): x (B, *event) of unit scale and time (B,) of order one, to (B, *event).
+
+    A residual MLP over [x, cos(Wx), sin(Wx)], [time, cos(k time), sin(k time)] and the class. W is random and fixed:
+    it lets the network turn quickly where the flow of a multi-modal density does. The output starts at zero.
+
+    Args:
+        event_shape: shape of one sample, or its length.
+        width: of each hidden layer.
+        depth: number of hidden layers.
+        fourier: number of random frequencies W, drawn from N(0, 1); 0 for none.
+        harmonics: k = 1 .. harmonics.
+        label_dim: number of classes; 0 for none.
+    """
+
+    def __init__(
+        self,
+        event_shape: int | Sequence[int],
+        width: int = 64,
+        depth: int = 5,
+        *,
+        fourier: int = 64,
+        harmonics: int = 6,
+        label_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.label_dim = label_dim
+        d = math.prod(self.event_shape)
+        self.frequencies: Tensor
+        self.harmonics: Tensor
+        self.register_buffer("frequencies", torch.randn(d, fourier))
+        self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
+        self.read = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
+        self.body = _Residual(width, depth, d)
+
+    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """F(x, time, class_labels), of x's shape."""
+        flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)
+        phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)
+        features = [flat, time, phase.cos(), phase.sin()]
+        if self.label_dim:
+            labels = one_hot_labels(class_labels, self.label_dim, dtype=x.dtype, device=x.device)
+            features.append(labels.expand(len(x), -1))
+        return self.body(self.read(torch.cat(features, 1))).reshape(x.shape)
+
+
+@remembers_options
+class ChebyshevMLP(nn.Module):
+    """F(x, time) = sum_k c_k(x) T_k(time) for time in [-1, 1]: a polynomial in time whose coefficients are learned.
+
+    Made for short windows of smooth ODEs, in any units: ``standardise`` fits the input's mean and scale.
+
+    Args:
+        event_shape: shape of one sample, or its length.
+        width: of each hidden layer.
+        depth: number of hidden layers.
+        terms: number of coefficients, one more than the degree.
+    """
+
+    def __init__(self, event_shape: int | Sequence[int], width: int = 64, depth: int = 4, terms: int = 5) -> None:
+        super().__init__()
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        d = math.prod(self.event_shape)
+        self.mean: Tensor
+        self.scale: Tensor
+        self.out_scale: Tensor
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("scale", torch.ones(d))
+        self.register_buffer("out_scale", torch.ones(d))
+        self.terms = terms
+        self.read = nn.Linear(d, width)
+        self.body = _Residual(width, depth, terms * d)
+        self.linear = nn.Linear(d, terms * d, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def standardise(self, mean: Tensor, scale: Tensor, out_scale: Tensor) -> None:
+        """Set the mean and scale of the input and the scale of the output, (d,) each."""
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+        self.out_scale.copy_(out_scale)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """F(x, time), of x's shape."""
+        flat = (x.flatten(1) - self.mean) / self.scale
+        coefficients = (self.body(self.read(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
+        basis = [torch.ones_like(time), time]
+        while len(basis) < self.terms:
+            basis.append(2 * time * basis[-1] - basis[-2])
+        out = (torch.stack(basis[: self.terms], 1)[:, :, None] * coefficients).sum(1)
+        return (self.out_scale * out).reshape(x.shape)

@@ -1,0 +1,52 @@
+"""Preconditioning: a denoiser D(x; sigma) from a network F that sees inputs of unit scale.
+
+    D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)
+
+    c_skip = sd² / (sigma² + sd²)          c_out = sigma sd / sqrt(sigma² + sd²)
+    c_in   = 1 / sqrt(sigma² + sd²)        c_noise = ln(sigma) / 4
+
+with sd = `sigma_data`, the standard deviation of the data: input and training target of F then
+have unit variance at every noise level (Karras et al. 2022, arXiv 2206.00364, section 5, table 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Preconditioned(nn.Module):
+    """A denoiser D(x, sigma, class_labels=None) made of any network F(x, c_noise, class_labels).
+
+    x is (B, *event) of any event shape; sigma is positive, with one element or B. The result has
+    the shape of x. It is computed in float64 if x is float64, else in float32. F gets c_noise of
+    shape (B,) or (1,), and the class labels unchanged. `event_shape` is what the network says of
+    itself, if it does.
+    """
+
+    def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
+        super().__init__()
+        self.model = network
+        self.sigma_data = sigma_data
+        self.label_dim: int = getattr(network, "label_dim", 0)
+        if hasattr(network, "event_shape"):
+            self.event_shape: tuple[int, ...] = network.event_shape
+
+    def forward(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
+        """D(x; sigma), in the shape of x."""
+        return self._denoise(x, sigma, lambda x_in, c: self.model(x_in, c, class_labels))
+
+    def _denoise(self, x: Tensor, sigma: Tensor | float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        x = x.to(dtype)
+        s = torch.as_tensor(sigma, dtype=dtype, device=x.device)
+        s = s.reshape(-1, *[1] * (x.ndim - 1))
+
+        scale = (s**2 + self.sigma_data**2).sqrt()
+        c_skip = (self.sigma_data / scale) ** 2
+        c_out = s * self.sigma_data / scale
+        c_in = 1 / scale
+        c_noise = s.log() / 4
+        return c_skip * x + c_out * network(c_in * x, c_noise.reshape(-1)).to(dtype)

@@ -1,0 +1,173 @@
+"""What is to be solved: the equation, where its paths start, and over what span, read off any kind of teacher."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.ode import ODE, DenoiserODE
+from pidlearn.solve import solve
+
+__all__ = ["Prior", "Problem", "problem_of"]
+
+Prior = Callable[..., Tensor]
+"""``prior(n, generator=None) -> (n, *event)``: values at the start of the paths."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An ODE with the distribution of its initial values.
+
+    Attributes:
+        ode: the equation.
+        prior: draws the paths' starts.
+        t_start: the prior end.
+        t_end: the sample end.
+        event_shape: shape of one sample.
+        sigma_data: standard deviation of the data of a diffusion teacher; None for any other ODE.
+        label_dim: number of classes of the teacher, 0 for none.
+        device: where the teacher lives.
+        teacher: as the user gave it.
+    """
+
+    ode: ODE
+    prior: Prior
+    t_start: float
+    t_end: float
+    event_shape: tuple[int, ...]
+    sigma_data: float | None
+    label_dim: int
+    device: torch.device
+    teacher: Any
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n starts (n, *event) on the teacher's device."""
+        return self.prior(n, generator=generator).to(self.device)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Standard deviation of each coordinate of the prior, (*event); never zero."""
+        start = self.draw(4096, torch.Generator().manual_seed(0))
+        least = 1e-3 * start.flatten(1).norm(dim=1).mean()
+        return torch.maximum(start.std(0), least).clamp(min=1e-12)
+
+    def reference(self, z: Tensor, grid: Tensor | None, class_labels: Tensor | None = None) -> Tensor:
+        """The path that a student is measured against, (len(grid), B, *event) in float64 where the ODE allows.
+
+        For a diffusion it is Euler's on ``grid``; else SciPy's, on 101 equal steps if no grid is given.
+        """
+        if self.sigma_data is not None:
+            return solve(self.ode, z, grid, "euler", class_labels)
+        if grid is None:
+            grid = torch.linspace(self.t_start, self.t_end, 101, dtype=torch.float64)
+        return solve(self.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8 * self.spread.min().item())
+
+    def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """n class labels (n,) int64, uniform, or None for a teacher without classes."""
+        if not self.label_dim:
+            return None
+        return torch.randint(self.label_dim, (n,), generator=generator).to(self.device)
+
+
+def problem_of(
+    teacher: Any,
+    t_max: float | None = None,
+    t_min: float | None = None,
+    prior: Prior | None = None,
+    event_shape: Sequence[int] | None = None,
+) -> Problem:
+    """The problem that a teacher poses: a denoiser's probability flow, or an ODE from given initial values.
+
+    Raises:
+        TypeError: a teacher that cannot be called.
+        ValueError: see `diffusion` and `initial_value`.
+    """
+    if isinstance(teacher, nn.Module):
+        teacher.eval()
+    if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
+        return initial_value(teacher, prior, t_max, t_min)
+    if prior is not None:
+        raise ValueError("a diffusion starts from N(0, t_max^2): leave prior out, or wrap the teacher in VelocityODE")
+    return diffusion(teacher, 80.0 if t_max is None else t_max, 0.002 if t_min is None else t_min, event_shape)
+
+
+def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[int] | None = None) -> Problem:
+    """The probability flow of a denoiser, from z ~ N(0, t_max^2) down to t_min.
+
+    Args:
+        teacher: a callable D(x, sigma, class_labels=None), or a `DenoiserODE`. Read off it where it has them:
+            ``event_shape``, ``std`` or ``sigma_data`` (0.5 otherwise), ``label_dim``, ``sigma_min``, ``sigma_max``.
+        t_max: where the paths start.
+        t_min: where they end.
+        event_shape: shape of one sample, where the teacher does not say.
+
+    Raises:
+        ValueError: an unknown event shape, or a span outside what the teacher can do.
+    """
+    ode = teacher if isinstance(teacher, DenoiserODE) else DenoiserODE(teacher)
+    denoiser = ode.denoiser
+    shape = event_shape if event_shape is not None else getattr(denoiser, "event_shape", None)
+    if shape is None:
+        raise ValueError(
+            "the teacher does not say what shape it denoises: pass event_shape, such as (3, 32, 32) for images"
+        )
+    shape = tuple(shape)
+    sigma_data = float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", 0.5))
+    if not 0 < t_min < t_max < math.inf:
+        raise ValueError(f"a diffusion runs from t_max down to t_min > 0; got t_max = {t_max}, t_min = {t_min}")
+    if t_max < sigma_data:
+        raise ValueError(
+            f"t_max = {t_max:g} is below the scale of the data, {sigma_data:.3g}: paths cannot start from noise of that "
+            f"size; EDM takes 80"
+        )
+    if t_max < 5 * sigma_data:
+        warnings.warn(
+            f"at t_max = {t_max:g} the data (scale {sigma_data:.3g}) still show through the noise that paths start "
+            f"from: expect biased samples below {5 * sigma_data:.3g}",
+            stacklevel=3,
+        )
+    lowest, highest = getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
+    if t_min < lowest or t_max > highest:
+        raise ValueError(
+            f"the teacher knows noise levels {lowest:g} to {highest:g}; the span {t_min:g} to {t_max:g} leaves them"
+        )
+
+    def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
+        return t_max * torch.randn(n, *shape, generator=generator)
+
+    label_dim = int(getattr(denoiser, "label_dim", 0))
+    return Problem(ode, prior, t_max, t_min, shape, sigma_data, label_dim, _device(denoiser), teacher)
+
+
+def initial_value(ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None) -> Problem:
+    """Any ODE from prior-distributed values at t_start to t_end, in either direction of time.
+
+    Raises:
+        ValueError: a missing prior or span, or a prior that does not give floating (n, *event) finite values.
+    """
+    if prior is None or t_start is None or t_end is None:
+        raise ValueError(
+            "a bare ODE needs prior=, a function (n, generator=None) -> (n, *event) of initial values, and its span "
+            "t_start=, t_end="
+        )
+    if not (math.isfinite(t_start) and math.isfinite(t_end)) or t_start == t_end:
+        raise ValueError(f"expected two finite, different times, got t_start = {t_start}, t_end = {t_end}")
+    probe = prior(2, generator=torch.Generator().manual_seed(0))
+    if probe.ndim < 2 or len(probe) != 2 or not probe.is_floating_point() or not probe.isfinite().all():
+        raise ValueError(
+            f"prior(2) must return 2 finite floating values (2, *event), got {tuple(probe.shape)} {probe.dtype}"
+        )
+    device = _device(getattr(ode, "f", None))
+    return Problem(ode, prior, float(t_start), float(t_end), tuple(probe.shape[1:]), None, 0, device, ode)
+
+
+def _device(module: Any) -> torch.device:
+    weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    return torch.device("cpu") if weight is None else weight.device

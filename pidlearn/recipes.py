@@ -1,0 +1,70 @@
+"""Defaults that work: for each kind of problem a configuration, and a student to go with it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from pidlearn.config import Config
+from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
+from pidlearn.problem import Problem
+from pidlearn.trajectory import Student, Trajectory, Windows
+
+__all__ = ["config_for", "student_for"]
+
+SMALL = 16
+"""Up to so many dimensions a problem counts as a toy."""
+
+
+def config_for(problem: Problem) -> Config:
+    """The configuration that a problem gets unless the user says otherwise."""
+    if problem.sigma_data is None:
+        # A velocity's residual needs its gradient through f, a second-order scheme and short windows.
+        return Config(
+            steps=11_000, batch_size=256, lr=1e-2, n=13, derivative="trapezoid", stop_gradient=False, index="uniform"
+        )
+    if math.prod(problem.event_shape) <= SMALL:
+        return Config(steps=7000, batch_size=256, lr=6e-3)
+    return Config(steps=8000, batch_size=128, lr=3e-3, distance="l2")
+
+
+def student_for(problem: Problem, config: Config) -> Student:
+    """An untrained student for a problem; for a network teacher it starts from a copy of the teacher's network."""
+    if problem.sigma_data is None:
+        return _windows(problem, config)
+    denoiser = getattr(problem.ode, "denoiser", None)
+    if isinstance(denoiser, Preconditioned):
+        network = copy.deepcopy(denoiser.model).requires_grad_(True)
+    elif math.prod(problem.event_shape) <= SMALL:
+        network = MLP(problem.event_shape, label_dim=problem.label_dim)
+    else:
+        network = MLP(problem.event_shape, width=256, label_dim=problem.label_dim)
+    return as_trajectory(network, problem)
+
+
+def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
+    """A network F(x, time, class_labels=None) as a student of the problem."""
+    if problem.sigma_data is None:
+        return Trajectory(network, problem.t_start, t_min=problem.t_end, boundary="increment", time="linear", c_in=1.0)
+    return Trajectory(
+        network,
+        problem.t_start,
+        t_min=problem.t_end,
+        sigma_data=problem.sigma_data,
+        event_shape=problem.event_shape,
+    )
+
+
+def _windows(problem: Problem, config: Config) -> Windows:
+    edges = torch.linspace(problem.t_start, problem.t_end, config.windows + 1, dtype=torch.float64).tolist()
+    mean = problem.draw(4096, torch.Generator().manual_seed(0)).mean(0).flatten()
+    scale = problem.spread.flatten()
+    windows = []
+    for one, two in zip(edges[:-1], edges[1:], strict=True):
+        network = ChebyshevMLP(problem.event_shape)
+        network.standardise(mean, scale, scale / abs(two - one))
+        windows.append(Trajectory(network, one, t_min=two, boundary="increment", time="linear", c_in=1.0))
+    return Windows(windows)

@@ -1,0 +1,111 @@
+"""What a distillation leaves: the student, how it got there, and how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pidlearn import metrics
+from pidlearn.config import Config
+from pidlearn.problem import Problem
+from pidlearn.toys import GaussianMixture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of `distill`.
+
+    Attributes:
+        student: x(z, t), in eval mode; of averaged weights where ``config.ema`` asks for them.
+        averages: the students of each averaging rate, by rate.
+        history: arrays over the steps: loss, lr, seconds; and, if a reference was asked for, error at error_step.
+        config: all the choices made.
+        problem: what was solved; None for a student loaded without its teacher.
+        stopped: None if all steps were done, else why not.
+    """
+
+    student: nn.Module
+    averages: dict[float, nn.Module]
+    history: dict[str, np.ndarray]
+    config: Config
+    problem: Problem | None
+    stopped: str | None = None
+
+    def sample(self, n: int, class_labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """n samples (n, *event): new starts, each carried to the sample end in one call.
+
+        Labels are drawn uniformly where the teacher has classes and none are given.
+        """
+        problem = self._problem()
+        if class_labels is None:
+            class_labels = problem.draw_labels(n, generator)
+        with torch.no_grad():
+            return self.student(problem.draw(n, generator), problem.t_end, class_labels)
+
+    def evaluate(self, n: int = 4096, seed: int = 1) -> dict[str, float]:
+        """Figures of merit on n fresh starts.
+
+        For a diffusion, against the teacher's own Euler-N path from the same z: ``rmse``, ``relative_rmse`` (over the
+        spread of the teacher's samples), ``wrong_mode`` for a Gaussian mixture; and as a distribution, against an
+        equal number of the teacher's samples from other noise: ``energy``, beside ``energy_floor``.
+        For any other ODE, over the whole path against SciPy: ``relative_rmse`` and ``rmse``.
+
+        Raises:
+            ValueError: for a student that was loaded without its teacher.
+        """
+        problem = self._problem()
+        generator = torch.Generator().manual_seed(seed)
+        z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
+        if problem.sigma_data is None:
+            return self._evaluate_path(problem, z)
+        with torch.no_grad():
+            ours = self.student(z, problem.t_end, labels)
+        theirs = problem.reference(z, self.config.grid(), labels)[-1]
+        other_z, other_labels = problem.draw(n, generator), problem.draw_labels(n, generator)
+        others = problem.reference(other_z, self.config.grid(), other_labels)[-1]
+        figures = {"rmse": metrics.rmse(ours, theirs), "relative_rmse": metrics.relative_rmse(ours, theirs)}
+        if isinstance(problem.teacher, GaussianMixture):
+            figures["wrong_mode"] = metrics.wrong_mode_share(ours, theirs, problem.teacher)
+        figures["energy"] = metrics.energy_distance(ours, others)
+        figures["energy_floor"] = metrics.floor(metrics.energy_distance, others)
+        return figures
+
+    def _evaluate_path(self, problem: Problem, z: Tensor) -> dict[str, float]:
+        grid = torch.linspace(problem.t_start, problem.t_end, 101, dtype=torch.float64)
+        exact = problem.reference(z, grid)
+        with torch.no_grad():
+            ours = torch.stack([self.student(z, t) for t in grid]).to(exact)
+        return {
+            "relative_rmse": metrics.relative_rmse(ours.flatten(0, 1), exact.flatten(0, 1)),
+            "rmse": metrics.rmse(ours, exact),
+        }
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """One figure that shows teacher and student from the same starts; written to ``path`` if given."""
+        from pidlearn.plot import overview
+
+        figure = overview(self.student, self._problem(), self.config, self.history)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def save(self, path: str | Path) -> Path:
+        """Write student, averages, history and configuration to one file; `pidlearn.load` reads it."""
+        from pidlearn.io import save
+
+        return save(self, path)
+
+    def _problem(self) -> Problem:
+        if self.problem is None:
+            raise ValueError("this student was loaded without its teacher: pidlearn.load(path, teacher=...)")
+        return self.problem

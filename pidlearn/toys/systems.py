@@ -1,0 +1,5 @@
+SYSTEMS = {}
+System = None
+
+
+def system(name): ...

@@ -1,0 +1,226 @@
+"""One training loop, for distillation and for denoisers alike: a generator that yields after every step.
+
+What is minimised comes in as a function, so the loop knows nothing of diffusion. Everything that a run's future
+depends on is in `Trainer.state_dict`: a run that was stopped and continued ends with the bits of one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+__all__ = ["Diverged", "Optimisation", "Step", "Trainer"]
+
+BatchLoss = Callable[[int, torch.Generator], Tensor]
+"""(number of steps done, random numbers) to the losses of one batch, (B,)."""
+
+
+class Diverged(ValueError):
+    """The loss became NaN or infinite; the weights were put back to the last good ones."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a network is trained.
+
+    Attributes:
+        steps: optimiser steps, in all.
+        batch_size: samples a step.
+        lr: peak learning rate.
+        warmup: share of a stage over which the rate rises linearly; it then falls to zero along a cosine.
+        constant: keep the rate after the warm-up instead (the official recipe).
+        beta2: Adam's second-moment decay.
+        optimizer: "adam" or "radam", or a function of (parameters, lr) that returns a `torch.optim.Optimizer`.
+        ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned.
+        seed: of everything random.
+    """
+
+    steps: int = 6000
+    batch_size: int = 256
+    lr: float = 4e-3
+    warmup: float = 0.02
+    constant: bool = False
+    beta2: float = 0.99
+    optimizer: str | Callable[[Any, float], torch.optim.Optimizer] = "adam"
+    ema: tuple[float, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps, 0 <= warmup < 1; got {self.warmup}")
+        if not all(0 <= rate < 1 for rate in self.ema):
+            raise ValueError(f"ema holds decay rates in [0, 1), such as 0.999; got {self.ema}")
+        if not callable(self.optimizer) and self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {sorted(OPTIMIZERS)} or a function, got {self.optimizer!r}")
+
+
+OPTIMIZERS: dict[str, Callable[[Any, Optimisation], torch.optim.Optimizer]] = {
+    "adam": lambda parameters, o: torch.optim.Adam(parameters, o.lr, (0.9, o.beta2), fused=True),
+    "radam": lambda parameters, o: torch.optim.RAdam(parameters, o.lr, (0.9, o.beta2)),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step was.
+
+    Attributes:
+        number: steps done so far, from 1.
+        steps: steps in all.
+        loss: mean loss of the batch, before the update.
+        lr: learning rate of the update.
+        samples: samples seen so far.
+        seconds: time spent training so far, resumed runs included.
+    """
+
+    number: int
+    steps: int
+    loss: float
+    lr: float
+    samples: int
+    seconds: float
+
+
+class Trainer:
+    """Minimise the mean of ``batch_loss`` over the parameters of ``module``; iterate to train.
+
+    Args:
+        module: what is trained, in place.
+        batch_loss: see `BatchLoss`. It draws all its random numbers from the generator it is handed.
+        optimisation: how.
+        stages: (steps, relative learning rate) of the run's stages; the schedule starts anew with each.
+    """
+
+    SNAPSHOT_EVERY = 100
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batch_loss: BatchLoss,
+        optimisation: Optimisation,
+        stages: Sequence[tuple[int, float]] | None = None,
+    ) -> None:
+        self.module, self.batch_loss, self.optimisation = module, batch_loss, optimisation
+        self.generator = torch.Generator().manual_seed(optimisation.seed)
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        make = optimisation.optimizer
+        self.optimizer = (
+            make(parameters, optimisation.lr) if callable(make) else OPTIMIZERS[make](parameters, optimisation)
+        )
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in optimisation.ema]
+        self.factors = _factors(optimisation, stages or [(optimisation.steps, 1.0)])
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.times: list[float] = []
+        self._good = _copy(module)
+
+    @property
+    def number(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    @property
+    def best(self) -> nn.Module:
+        """The first averaged copy, or the module itself where none is kept."""
+        return self.averages[0].module if self.averages else self.module
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Arrays over the steps done: loss, lr, seconds."""
+        columns = {"loss": self.losses, "lr": self.rates, "seconds": self.times}
+        return {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
+
+    def __iter__(self) -> Iterator[Step]:
+        o = self.optimisation
+        spent = self.times[-1] if self.times else 0.0
+        started = time.perf_counter()
+        while self.number < o.steps:
+            factor = self.factors[self.number]
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            loss = self._step()
+            self.losses.append(loss)
+            self.rates.append(o.lr * factor)
+            self.times.append(spent + time.perf_counter() - started)
+            yield Step(self.number, o.steps, loss, self.rates[-1], self.number * o.batch_size, self.times[-1])
+
+    def _step(self) -> float:
+        """One update; the loss before it."""
+        snapshot = _copy(self.module) if self.number % self.SNAPSHOT_EVERY == 0 else None
+        try:
+            loss = self.batch_loss(self.number, self.generator).mean()
+        except ValueError as error:
+            if self.number == 0:
+                raise
+            raise self._restored(str(error)) from error
+        value = loss.item()
+        if not math.isfinite(value):
+            raise self._restored("the loss became NaN or infinite")
+        if snapshot is not None:
+            self._good = snapshot
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        for average in self.averages:
+            average.update_parameters(self.module)
+        return value
+
+    def _restored(self, why: str) -> Diverged:
+        self.module.load_state_dict(self._good)
+        return Diverged(
+            f"training stopped at step {self.number + 1}: {why}. The weights are those of at most "
+            f"{self.SNAPSHOT_EVERY} steps before; a smaller lr usually mends it"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on: tensors, numbers and strings only."""
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averages": [average.state_dict() for average in self.averages],
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+            "good": self._good,
+            "history": [self.losses, self.rates, self.times],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.load_state_dict(saved)
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_generator"])
+        self._good = state["good"]
+        self.losses, self.rates, self.times = (list(column) for column in state["history"])
+
+
+def _factors(o: Optimisation, stages: Sequence[tuple[int, float]]) -> list[float]:
+    """The learning rate of every step, relative to the peak."""
+
+    def schedule(share: float) -> float:
+        if share < o.warmup:
+            return share / o.warmup
+        return 1.0 if o.constant else 0.5 * (1 + math.cos(math.pi * (share - o.warmup) / (1 - o.warmup)))
+
+    return [rate * schedule((i + 1) / (n + 1)) for n, rate in stages for i in range(n)]
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,215 @@
+"""The student: a network that *is* the solution x(z, t) of the ODE that starts at z.
+
+    x(z, t) = a(t) z + b(t) F(c_in z, time(t))          z = x(T), T = t_max
+
+The boundary condition x(z, T) = z is a choice of (a, b). With the hard one of PID's Eq. 7, a = t/T and b = 1 - t/T:
+the path is the straight line from z to the origin plus a bend that the network draws. The network reads z and t
+only; it never sees the noisy image, which does not exist before it is asked for.
+
+z is some 80 times larger than the data, and the residual is a small difference of values along the path. So a
+trajectory offers its two parts apart: `line`, known exactly, and `bend`, which carries all that is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.times import expand
+
+__all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows"]
+
+Boundary = Callable[[Tensor, float, float], tuple[Tensor, Tensor, Tensor]]
+"""(t, t_max, sigma_data) -> (a, da/dt, b), each of t's shape and dtype."""
+
+
+Time = Callable[[Tensor, float, float], Tensor]
+"""(t, t_max, t_min) -> what the network is told of t, of t's shape and dtype."""
+
+
+def hard(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
+    """a = t/T, b = 1 - t/T: x(z, T) = z by construction (PID Eq. 7)."""
+    a = t / torch.as_tensor(t_max, dtype=t.dtype)
+    return a, torch.full_like(t, 1 / t_max), 1 - a
+
+
+def increment(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
+    """a = 1, b = t - T: x(z, T) = z by construction, for any ODE; F is then the mean velocity since T."""
+    return torch.ones_like(t), torch.zeros_like(t), t - torch.as_tensor(t_max, dtype=t.dtype)
+
+
+def soft(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
+    """a = 0, b = sqrt(t^2 + sigma_data^2): the network draws all of x, and x(z, T) = z only as far as
+    `boundary_loss` has taught it. b is the scale of x at t, so that F has unit scale throughout.
+    """
+    return torch.zeros_like(t), torch.zeros_like(t), (t * t + sigma_data**2).sqrt()
+
+
+BOUNDARIES: dict[str, Boundary] = {"hard": hard, "increment": increment, "soft": soft}
+
+
+def log_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
+    """ln(t) / 4, EDM's c_noise (Karras et al. 2022, table 1)."""
+    return t.log() / 4
+
+
+def linear_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
+    """From -1 at t_max to 1 at t_min."""
+    return 2 * (t - t_max) / (t_min - t_max) - 1
+
+
+TIMES: dict[str, Time] = {"log": log_time, "linear": linear_time}
+
+
+class Student(nn.Module):
+    """What every student can do once it is a function x(z, t) from ``t_max`` to ``t_min``."""
+
+    t_max: float
+    t_min: float
+    event_shape: tuple[int, ...] | None
+
+    @torch.no_grad()
+    def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The path at every grid time: (len(grid), B, *event)."""
+        return torch.stack([self(z, t, class_labels) for t in grid])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        class_labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """n samples (n, *event_shape) in one call of the network each: x(z, t_min) with z ~ N(0, t_max^2)."""
+        if self.event_shape is None:
+            raise ValueError("this student does not know its event_shape; pass it to Trajectory")
+        like = next(self.parameters())
+        z = self.t_max * torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype)
+        return self(z.to(like.device), self.t_min, class_labels)
+
+
+class Trajectory(Student):
+    """A network as the solution of an ODE, callable as ``x(z, t)``.
+
+    Args:
+        network: F(x, time, class_labels=None) -> x's shape, with x (B, *event) of unit scale and time (B,).
+            Without labels it is called as F(x, time).
+        t_max: the prior end, where x(z, t_max) = z.
+        t_min: the sample end; `sample` returns x(z, t_min).
+        sigma_data: standard deviation of the data, EDM's 0.5 for images in [-1, 1].
+        boundary: "hard", "increment", "soft", or a function as `Boundary` says.
+        time: what the network is told of t: "log" (ln(t)/4), "linear" (-1 to 1), or a function as `Time` says.
+        c_in: scale of z on its way into the network; by default 1 / sqrt(sigma_data^2 + t_max^2), for every t.
+        event_shape: shape of one sample, which `sample` needs.
+
+    Raises:
+        ValueError: unknown boundary, or spans that make no sense.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        t_max: float = 80.0,
+        *,
+        t_min: float = 0.002,
+        sigma_data: float = 0.5,
+        boundary: str | Boundary = "hard",
+        time: str | Time = "log",
+        c_in: float | None = None,
+        event_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(boundary, str) and boundary not in BOUNDARIES:
+            raise ValueError(f"boundary must be one of {sorted(BOUNDARIES)}, got {boundary!r}")
+        if isinstance(time, str) and time not in TIMES:
+            raise ValueError(f"time must be one of {sorted(TIMES)}, got {time!r}")
+        if t_max == t_min or not math.isfinite(t_max):
+            raise ValueError(f"expected a finite t_max apart from t_min, got {t_max} and {t_min}")
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive, got {sigma_data}")
+        self.network = network
+        self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
+        self.boundary = BOUNDARIES[boundary] if isinstance(boundary, str) else boundary
+        self.time = TIMES[time] if isinstance(time, str) else time
+        self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
+        self.event_shape = None if event_shape is None else tuple(event_shape)
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        """x(z, t): z (B, *event) ~ N(0, t_max^2), t a scalar or (B,), to (B, *event); z itself at t_max."""
+        t = _time(t, z)
+        a, _ = self.line(t)
+        (bend,) = self.bend(z, t, class_labels=class_labels)
+        return expand(a, z) * z + bend
+
+    def line(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """a(t) and da/dt: the part of the path that no weight touches is a(t) z."""
+        a, slope, _ = self.boundary(t, self.t_max, self.sigma_data)
+        return a, slope
+
+    def bend(self, z: Tensor, *times: Tensor, class_labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """b(t) F(c_in z, time(t)) for each of the times (B,), in one call of the network."""
+        k = len(times)
+        t = torch.cat(times)
+        labels = () if class_labels is None else (torch.cat([class_labels] * k),)
+        scaled = (self.c_in * z).repeat(k, *[1] * (z.ndim - 1))
+        out = self.network(scaled, self.time(t, self.t_max, self.t_min).to(z.dtype), *labels)
+        if out.shape != scaled.shape:
+            raise ValueError(
+                f"the student's network must keep the shape of its input, {tuple(scaled.shape)}, "
+                f"but returned {tuple(out.shape)}"
+            )
+        *_, b = self.boundary(t, self.t_max, self.sigma_data)
+        return (expand(b, out) * out).chunk(k)
+
+
+class Windows(Student):
+    """A long span as a chain of trajectories: each starts at the state where the one before it ends.
+
+    Every window meets its own boundary condition exactly, so the chain is continuous. It costs one call of a small
+    network for each window up to t.
+
+    Args:
+        windows: in order; the t_min of each is the t_max of the next.
+
+    Raises:
+        ValueError: if they do not join.
+    """
+
+    def __init__(self, windows: Sequence[Trajectory]) -> None:
+        super().__init__()
+        for one, two in pairwise(windows):
+            if one.t_min != two.t_max:
+                raise ValueError(f"windows must join: one ends at {one.t_min:g}, the next starts at {two.t_max:g}")
+        self.windows = nn.ModuleList(windows)
+        self.t_max, self.t_min = windows[0].t_max, windows[-1].t_min
+        self.event_shape = windows[0].event_shape
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        """x(z, t): z (B, *event) at t_max, t a scalar or (B,), to (B, *event)."""
+        t = _time(t, z)
+        out, state = torch.empty_like(z), z
+        left = torch.ones_like(t, dtype=torch.bool)
+        for window in self.windows:
+            # Within this window, or at its very start; what lies beyond the last window belongs to it.
+            inside = left & ((t - window.t_min) * (window.t_max - window.t_min) >= 0)
+            if window is self.windows[-1]:
+                inside = left
+            if inside.any():
+                labels = None if class_labels is None else class_labels[inside]
+                out = out.index_put((inside,), window(state[inside], t[inside], labels))
+            left = left & ~inside
+            if not left.any():
+                break
+            state = window(state, window.t_min, class_labels)
+        return out
+
+
+def _time(t: Any, z: Tensor) -> Tensor:
+    # Float64 unless the caller chose otherwise: 1 - t/T loses its digits near T in anything shorter.
+    t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+    return t.to(z.device).expand(z.shape[0])

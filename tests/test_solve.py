@@ -1,0 +1,120 @@
+"""The solvers, against SciPy by measured order, and against the diffusers library step for step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+import pidlearn as pid
+from pidlearn.solve import SOLVERS
+from tests.strategies import mixtures
+
+# Wide modes: f is smooth, and the asymptotic order shows at moderate N.
+SMOOTH = pid.GaussianMixture([[0.6, 0.0], [-0.5, 0.4]], [[0.5, 0.3], [0.4, 0.6]], [0.4, 0.6])
+ORDER = {"euler": 1, "heun": 2, "dpm": 2, "dpm++": 2}
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+def test_order_of_convergence(method: str) -> None:
+    ode, x = pid.DenoiserODE(SMOOTH), 5 * torch.randn(16, 2, dtype=torch.float64)
+    ends = pid.karras_grid(2, 0.05, 5.0)
+    exact = pid.solve(ode, x, ends, "scipy", rtol=1e-12, atol=1e-12)[-1]
+    counts = [64, 128, 256, 512]
+    errors = [
+        (pid.solve(ode, x, pid.karras_grid(n + 1, 0.05, 5.0), method)[-1] - exact).abs().max().item() for n in counts
+    ]
+    measured = -np.diff(np.log(errors)) / np.diff(np.log(counts))
+    assert measured[-1] == pytest.approx(ORDER[method], abs=0.15)
+
+
+@given(mixtures(3))
+@settings(max_examples=15)
+def test_all_methods_agree_with_scipy(mixture) -> None:
+    ode, grid = pid.DenoiserODE(mixture), pid.karras_grid(400, 0.05, 20.0)
+    x = 20 * torch.randn(4, *mixture.event_shape, dtype=torch.float64)
+    exact = pid.solve(ode, x, grid, "scipy")
+    for method, tolerance in {"euler": 0.1, "heun": 0.01, "dpm": 0.01, "dpm++": 0.01}.items():
+        assert (pid.solve(ode, x, grid, method)[-1] - exact[-1]).abs().max() < tolerance, method
+
+
+def test_scipy_against_a_known_solution() -> None:
+    # One Gaussian: x(t) = x(T) sqrt((s^2 + t^2) / (s^2 + T^2)).
+    ode, s = pid.DenoiserODE(pid.GaussianMixture([[0.0, 0.0]], 0.3**2)), 0.3
+    x, grid = torch.randn(5, 2, dtype=torch.float64), pid.karras_grid(9)
+    known = ((s**2 + grid**2) / (s**2 + 80.0**2)).sqrt()[:, None, None] * x
+    for integrator in ("DOP853", "Radau"):
+        path = pid.solve(ode, x, grid, "scipy", integrator=integrator)
+        assert (path - known).abs().max() < 1e-8
+        assert torch.equal(path[0], x)
+
+
+def test_times_may_rise_and_reach_zero() -> None:
+    grid = torch.linspace(0, 2, 200).double()
+    x = torch.ones(1, 1).double()
+    path = pid.solve(pid.VelocityODE(lambda x, t: -x), x, grid, "heun")
+    assert (path[:, 0, 0] - (-grid).exp()).abs().max() < 1e-4
+    # EDM's last step goes to t = 0 itself.
+    to_zero = torch.cat([pid.karras_grid(18), torch.zeros(1).double()])
+    assert pid.solve(pid.DenoiserODE(SMOOTH), 80 * torch.randn(3, 2).double(), to_zero, "heun").isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("method", "algorithm"),
+    [("dpm++", {"algorithm_type": "dpmsolver++"}), ("euler", {"solver_order": 1, "algorithm_type": "dpmsolver++"})],
+)
+def test_against_diffusers(method: str, algorithm: dict) -> None:
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+    mixture, n = pid.toy("ring"), 20
+    scheduler = EDMDPMSolverMultistepScheduler(
+        sigma_min=0.002,
+        sigma_max=80.0,
+        sigma_data=0.5,
+        final_sigmas_type="sigma_min",
+        lower_order_final=False,
+        **algorithm,
+    )
+    scheduler.set_timesteps(n)
+    sigmas = scheduler.sigmas[:n].double()
+    x = start = 80 * torch.randn(6, 2, dtype=torch.float64)
+    for i, t in enumerate(scheduler.timesteps[:-1]):
+        # The scheduler expects a network's raw F and undoes EDM's preconditioning itself.
+        s = sigmas[i]
+        c_skip, c_out = 0.25 / (s**2 + 0.25), s * 0.5 / (s**2 + 0.25).sqrt()
+        raw = (mixture.denoise(x, s) - c_skip * x) / c_out
+        x = scheduler.step(raw, t, x).prev_sample
+    ours = pid.solve(pid.DenoiserODE(mixture), start, sigmas, method)[-1]
+    torch.testing.assert_close(ours, x.double(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_new_solver_is_one_class() -> None:
+    class Midpoint:
+        nfe = 2
+
+        def step(self, f, x, t, t_next):
+            middle = (t + t_next) / 2
+            return x + (t_next - t) * f(x + (middle - t) * f(x, t), middle)
+
+    grid = pid.linear_grid(50, 0.0, 1.0)
+    path = pid.solve(pid.VelocityODE(lambda x, t: x), torch.ones(1, 1).double(), grid, Midpoint)
+    assert path[-1].item() == pytest.approx(np.exp(-1), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"method": "rk45"}, "method must be one of"),
+        ({"grid": torch.tensor([1.0])}, "N >= 2"),
+        ({"grid": torch.tensor([1.0, 2.0, 1.5])}, "monotone"),
+        ({"x": torch.ones(0, 2)}, "B >= 1"),
+        ({"x": torch.ones(2, 2, dtype=torch.int64)}, "floating"),
+        ({"method": "dpm", "grid": torch.tensor([1.0, 0.0])}, "positive"),
+        ({"method": "euler", "rtol": 1e-3}, "takes options"),
+    ],
+)
+def test_bad_input(changes: dict, says: str) -> None:
+    arguments = {"ode": pid.DenoiserODE(SMOOTH), "x": torch.ones(2, 2), "grid": pid.karras_grid(5), **changes}
+    with pytest.raises(ValueError, match=says):
+        pid.solve(**arguments)

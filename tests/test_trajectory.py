@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pidlearn as pid
+from pidlearn.trajectory import BOUNDARIES
+
+
+@given(st.floats(0.5, 500.0), st.sampled_from(["hard", "increment"]), st.sampled_from([torch.float32, torch.float64]))
+def test_boundary_is_met_to_the_last_bit(t_max: float, boundary: str, dtype: torch.dtype) -> None:
+    trajectory = pid.Trajectory(pid.nets.MLP(3, width=8, depth=1), t_max, boundary=boundary).to(dtype)
+    z = t_max * torch.randn(7, 3, dtype=dtype)
+    grid = pid.karras_grid(4, 0.002, t_max)
+    for t in (t_max, torch.full((7,), t_max), torch.tensor(t_max, dtype=torch.float64), grid[0], grid[0].float()):
+        assert torch.equal(trajectory(z, t), z)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_slope_is_the_derivative_of_the_line(boundary: str) -> None:
+    trajectory = pid.Trajectory(torch.nn.Identity(), 3.0, boundary=boundary)
+    t = torch.tensor([0.1, 1.0, 2.9], dtype=torch.float64)
+    a, slope = trajectory.line(t)
+    (_, derivative) = torch.func.jvp(lambda s: trajectory.line(s)[0], (t,), (torch.ones_like(t),))
+    assert torch.allclose(slope, derivative, rtol=1e-14)
+    assert a.dtype == torch.float64
+
+
+def test_parts_add_up_in_one_call_of_the_network() -> None:
+    batches = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x, time):
+            batches.append(len(x))
+            return x * time[:, None]
+
+    trajectory, z = pid.Trajectory(Network()), torch.randn(4, 2).double()
+    times = [torch.full((4,), t, dtype=torch.float64) for t in (80.0, 3.0, 0.002)]
+    bends = trajectory.bend(z, *times)
+    assert batches == [12]
+    for t, bend in zip(times, bends, strict=True):
+        assert torch.allclose(trajectory(z, t), trajectory.line(t)[0][:, None] * z + bend)
+
+
+def test_the_formula() -> None:
+    """PID's Eq. 7, written out."""
+    network = pid.nets.MLP((1, 2, 2), width=8, depth=2).double()
+    trajectory, z, t = pid.Trajectory(network, 80.0, sigma_data=0.5), 80 * torch.randn(3, 1, 2, 2).double(), 1.7
+    f = network(z / (0.25 + 6400) ** 0.5, torch.full((3,), t).double().log() / 4)
+    assert torch.allclose(trajectory(z, t), t / 80 * z + (1 - t / 80) * f, rtol=1e-12)
+
+
+def test_sampling() -> None:
+    student = pid.Trajectory(pid.nets.MLP((2, 3), width=8, depth=1), 10.0, event_shape=(2, 3))
+    one, two = (student.sample(5, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (5, 2, 3)
+    grid = pid.karras_grid(4, 0.01, 10.0)
+    z = torch.randn(5, 2, 3)
+    path = student.trajectory(z, grid)
+    assert path.shape == (4, 5, 2, 3)
+    assert torch.equal(path[0], z)
+    assert torch.equal(path[2], student(z, grid[2]))
+
+
+def test_labels_are_part_of_the_call() -> None:
+    network = pid.nets.MLP(2, width=8, depth=1, label_dim=3)
+    student = pid.Trajectory(network, event_shape=(2,))
+    z = torch.randn(4, 2)
+    a, b = (student(z, 1.0, torch.full((4,), k)) for k in (0, 2))
+    assert not torch.allclose(a, b)
+    with pytest.raises(ValueError, match=r"0\.\.2"):
+        student(z, 1.0, torch.full((4,), 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"boundary": "firm"}, "boundary must be one of"),
+        ({"sigma_data": 0.0}, "sigma_data"),
+        ({"t_max": float("nan")}, "finite t_max"),
+        ({"t_max": 0.002}, "t_max"),
+    ],
+)
+def test_bad_options(options: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        pid.Trajectory(torch.nn.Identity(), **options)
+
+
+def test_sampling_needs_a_shape() -> None:
+    with pytest.raises(ValueError, match="event_shape"):
+        pid.Trajectory(pid.nets.MLP(2)).sample(3)
