@@ -8,6 +8,7 @@ from pidlearn.distill import distill, steps
 from pidlearn.grid import karras_grid, linear_grid, log_grid
 from pidlearn.loss import boundary_loss, pid_loss
 from pidlearn.ode import DenoiserODE, VelocityODE
+from pidlearn.result import Result, load
 from pidlearn.solve import solve
 from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, System, system, toy
 from pidlearn.trajectory import Trajectory
@@ -17,6 +18,7 @@ __all__ = [
     "DenoiserODE",
     "EmpiricalDenoiser",
     "GaussianMixture",
+    "Result",
     "SubspaceMixture",
     "System",
     "Trajectory",
@@ -27,6 +29,7 @@ __all__ = [
     "l1",
     "l2",
     "linear_grid",
+    "load",
     "log_grid",
     "nets",
     "pid_loss",

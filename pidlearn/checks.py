@@ -1,15 +1,14 @@
-"""What is checked at the public edge. Each function raises a ValueError that says what came and what to do."""
+"""What `pid_loss` checks. Each function raises a ValueError that says what came and what to do."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pidlearn.errors import what
 from pidlearn.ode import ODE, DenoiserODE
 
 
@@ -42,30 +41,6 @@ def student_output(values: tuple[Tensor, ...], z: Tensor, grid: Tensor) -> None:
         _warn_of_rounding(values[0].dtype, grid)
 
 
-@contextmanager
-def explained(role: str, module: Any, x: Tensor) -> Iterator[None]:
-    """Turn torch's complaint about mixed dtypes or devices into one that names the part and what to do."""
-    try:
-        yield
-    except RuntimeError as error:
-        weight = next(module.parameters(), x) if isinstance(module, nn.Module) else x
-        if (weight.dtype, weight.device) == (x.dtype, x.device):
-            raise
-        raise ValueError(
-            f"the {role}'s weights are {weight.dtype} on {weight.device} but it was given {x.dtype} on {x.device}: "
-            f"move or convert one of them"
-        ) from error
-
-
-def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
-    """The part of that name, or the part itself if it is one already."""
-    if callable(given):
-        return given
-    if given not in table:
-        raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {given!r}")
-    return table[given]
-
-
 def usable(
     trajectory: Any,
     ode: ODE,
@@ -79,15 +54,15 @@ def usable(
     if not hasattr(trajectory, "t_max"):
         raise TypeError("a trajectory needs an attribute t_max, the time at which x(z, t_max) = z")
     if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z):
-        raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {_what(z)}")
+        raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {what(z)}")
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
-        raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {_what(index)}")
+        raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {what(index)}")
     for name, given in (("index", index), ("class_labels", class_labels)):
         if given is not None and given.device != z.device:
             raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
     if class_labels is not None and len(class_labels) != len(z):
-        raise ValueError(f"class_labels must be ({len(z)},), got {_what(class_labels)}")
+        raise ValueError(f"class_labels must be ({len(z)},), got {what(class_labels)}")
     if last not in ("drop", "backward"):
         raise ValueError(f'last must be "drop" or "backward", got {last!r}')
     top = len(grid) - (2 if last == "drop" else 1)
@@ -100,7 +75,7 @@ def usable(
 def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
     """A usable grid as float64: (N >= 2,), strictly monotone away from t_max, positive for a denoiser."""
     if not isinstance(grid, Tensor) or grid.ndim != 1 or len(grid) < 2:
-        raise ValueError(f"a grid is a tensor of N >= 2 times, got {_what(grid)}")
+        raise ValueError(f"a grid is a tensor of N >= 2 times, got {what(grid)}")
     grid = grid.double()
     step = grid.diff()
     if not ((step < 0).all() or (step > 0).all()):
@@ -125,7 +100,3 @@ def _warn_of_rounding(dtype: torch.dtype, grid: Tensor) -> None:
         f"or use derivative='exact', which does not amplify",
         stacklevel=4,
     )
-
-
-def _what(x: Any) -> str:
-    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__

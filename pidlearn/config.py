@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pidlearn import grid
-from pidlearn.checks import choose
 from pidlearn.derivative import SCHEMES, Scheme
 from pidlearn.distance import DISTANCES, Distance
-from pidlearn.loss import WEIGHTS, Weight
+from pidlearn.errors import choose
+from pidlearn.loss import Weight, weights
 from pidlearn.sampling import DENSITIES, Density
 from pidlearn.train import Optimisation
 
@@ -57,7 +57,7 @@ class Config(Optimisation):
         super().__post_init__()
         choose("derivative", self.derivative, SCHEMES)
         choose("distance", self.distance, DISTANCES)
-        choose("weight", self.weight, WEIGHTS)
+        choose("weight", self.weight, weights(1.0))
         choose("index", self.index, DENSITIES)
         choose("spacing", self.spacing, GRIDS)
         if self.windows < 1:

@@ -34,8 +34,9 @@ def train_denoiser(
         data: (M, *event) floating; one standard deviation, that of all its entries, serves as sigma_data.
         class_labels: (M,) int64, for a class-conditional teacher.
         network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 256 if not given.
-        optimisation: how; ``overrides`` change single fields of it, such as ``steps=2000``.
+        optimisation: how.
         progress: show a bar.
+        **overrides: single fields of ``optimisation``, such as ``steps=2000``.
 
     Returns:
         The denoiser, in eval mode, of the averaged weights. Its ``event_shape`` is set, so that `distill` takes it
@@ -73,5 +74,5 @@ def train_denoiser(
     with bar(how.steps, "teacher", progress) as show:
         for step in trainer:
             show(step)
-    trained: Preconditioned = trainer.best
-    return trained.eval().requires_grad_(False)
+    denoiser.load_state_dict(trainer.best.state_dict())
+    return denoiser.eval().requires_grad_(False)

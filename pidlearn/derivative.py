@@ -99,4 +99,5 @@ def _quotient(y: Tensor, y_next: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
 
 def _jvp(path: Path, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     # Each value depends on its own time alone, so one pass with all tangents set gives every derivative.
-    return torch.func.jvp(path, times, tuple(torch.ones_like(t) for t in times))
+    values, slopes = torch.func.jvp(path, times, tuple(torch.ones_like(t) for t in times))[:2]
+    return values, slopes

@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn import checkpoint, recipes
-from pidlearn.checks import choose
 from pidlearn.config import Config
 from pidlearn.distance import DISTANCES, Distance
+from pidlearn.errors import choose
 from pidlearn.loss import boundary_loss, pid_loss
 from pidlearn.metrics import rmse
 from pidlearn.problem import Prior, problem_of
 from pidlearn.progress import bar
 from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index
-from pidlearn.train import Diverged, Step, Trainer
+from pidlearn.train import DivergedError, Stage, Step, Trainer
 from pidlearn.trajectory import Windows
 
 __all__ = ["distill", "steps"]
@@ -66,12 +66,14 @@ def distill(
         t_start: where paths start; for a diffusion another name of ``t_max``.
         t_end: where they end; for a diffusion another name of ``t_min``.
         event_shape: shape of one sample, where the teacher does not say.
-        steps, batch_size, seed: short for the fields of ``config``.
+        steps: as in ``config``, like the next two.
+        batch_size: samples a step.
+        seed: of everything random.
         progress: show a bar.
         reference: if positive, follow the error of so many samples to the teacher's own solver.
         checkpoints: a folder. The run is saved there every now and then, and continued from there if it was stopped.
         callbacks: functions of a `Step`, called after each; one that returns True stops the run.
-        overrides: further fields of `Config`.
+        **overrides: further fields of `Config`.
 
     Returns:
         A `Result`; its ``stopped`` says why if not all steps were done: a callback, an interrupt, or a loss that
@@ -87,6 +89,11 @@ def distill(
         run.resume(checkpoints)
     follow = run.follow(reference) if reference else None
     stopped = None
+
+    def stop_asked(step: Step) -> bool:
+        # Every callback hears of every step, also when an earlier one has asked to stop.
+        return True in [callback(step) for callback in callbacks]
+
     with bar(run.config.steps, "student", progress, run.trainer.number) as show:
         try:
             for step in run.trainer:
@@ -94,12 +101,12 @@ def distill(
                 show(step, **error)
                 if checkpoints is not None and (step.number % run.SAVE_EVERY == 0 or step.number == step.steps):
                     run.save(checkpoints)
-                if any([callback(step) is True for callback in callbacks]):
+                if stop_asked(step):
                     stopped = f"a callback stopped the run at step {step.number}"
                     break
         except KeyboardInterrupt:
             stopped = f"interrupted at step {run.trainer.number}"
-        except Diverged as error:
+        except DivergedError as error:
             stopped = str(error)
             warnings.warn(stopped, RuntimeWarning, stacklevel=2)
     return run.result(stopped)
@@ -120,7 +127,7 @@ def steps(
     Arguments and errors as in `distill`; to keep the student, pass one.
 
     Raises:
-        Diverged: a `ValueError`, when the loss becomes NaN; the student then holds its last good weights.
+        DivergedError: a `ValueError`, when the loss becomes NaN; the student then holds its last good weights.
     """
     span = {name: value for name, value in {"t_max": t_start, "t_min": t_end}.items() if value is not None}
     yield from _Run(teacher, student, config, span, prior, event_shape).trainer
@@ -130,11 +137,11 @@ def steps(
 class _Stage:
     """What one window trains on, from step ``first`` on."""
 
-    window: nn.Module
+    window: Any
     first: int
     grid: Tensor
     density: Tensor
-    draw: Prior
+    pool: Tensor | None
 
 
 class _Run:
@@ -143,7 +150,7 @@ class _Run:
     SAVE_EVERY = 500
     FOLLOW_TIMES = 40
     POOL = 8192
-    FIRST, LATER_RATE = 10, 0.3
+    FIRST, LATER_RATE = 12, 0.3
     """The first window learns from nothing: so many times the steps, and the full learning rate."""
 
     def __init__(
@@ -160,10 +167,11 @@ class _Run:
         self.config = replace(config or recipes.config_for(self.problem), **chosen)
         torch.manual_seed(self.config.seed)
         self.student = self._accepted(student)
-        self.windows = list(self.student.windows) if isinstance(self.student, Windows) else [self.student]
-        self.stages = _split(self.config.steps, len(self.windows), self.FIRST)
+        self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
+        self.lengths = _split(self.config.steps, len(self.windows), self.FIRST)
         rates = [1.0] + [self.LATER_RATE] * (len(self.windows) - 1)
-        self.trainer = Trainer(self.student, self._batch_loss, self.config, list(zip(self.stages, rates, strict=True)))
+        stages = [Stage(*part) for part in zip(self.windows, self.lengths, rates, strict=True)]
+        self.trainer = Trainer(self.student, self._batch_loss, self.config, stages)
         self.errors: list[tuple[int, float]] = []
         self._current: _Stage | None = None
 
@@ -194,47 +202,58 @@ class _Run:
         return student
 
     def _stage(self, number: int) -> _Stage:
-        """The stage that step ``number`` belongs to. Rebuilt from the frozen windows alone, hence the same on resuming."""
-        ends = list(accumulate(self.stages))
+        """The stage of step ``number``, made from the frozen windows alone: the same again when a run is resumed."""
+        ends = list(accumulate(self.lengths))
         which = bisect_right(ends, number)
-        first = ends[which] - self.stages[which]
+        first = ends[which] - self.lengths[which]
         if self._current is not None and self._current.first == first:
             return self._current
         window, problem, config = self.windows[which], self.problem, self.config
         if number == first and which > 0:
             window.load_state_dict(self.windows[which - 1].state_dict())
-        if problem.sigma_data is None:
-            grid = torch.linspace(window.t_max, window.t_min, config.n, dtype=torch.float64)
-        else:
-            grid = config.grid()
+        grid = self._grid(window.t_max, window.t_min)
         density = choose("index", config.index, DENSITIES)(grid[:-1], problem.sigma_data or 1.0)
-        draw = problem.draw if len(self.windows) == 1 else self._reached(which)
-        self._current = _Stage(window, first, grid, density, draw)
+        pool = self._reached(which) if len(self.windows) > 1 else None
+        self._current = _Stage(window, first, grid, density, pool)
         return self._current
 
+    def _grid(self, t_max: float, t_min: float) -> Tensor:
+        """The grid of a diffusion; of an ODE, n equal steps over one window, in either direction."""
+        if self.problem.sigma_data is not None:
+            return self.config.grid()
+        return torch.linspace(t_max, t_min, self.config.n, dtype=torch.float64)
+
     @torch.no_grad()
-    def _reached(self, which: int) -> Prior:
-        """Draws from a pool of starts that the windows before ``which`` have carried on."""
-        pool = self.problem.draw(self.POOL, torch.Generator().manual_seed(self.config.seed))
-        for window in self.windows[:which]:
+    def _reached(self, which: int) -> Tensor:
+        """A pool of starts as the windows before ``which`` have carried them on."""
+        if self._current is None or self._current.pool is None:
+            pool, done = self.problem.draw(self.POOL, torch.Generator().manual_seed(self.config.seed)), 0
+        else:
+            pool, done = self._current.pool, self.windows.index(self._current.window)
+        for window in self.windows[done:which]:
             pool = window(pool, window.t_min)
-
-        def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
-            return pool[torch.randint(len(pool), (n,), generator=generator)]
-
-        return draw
+        return pool
 
     def _batch_loss(self, number: int, generator: torch.Generator) -> Tensor:
         stage, config, problem = self._stage(number), self.config, self.problem
-        z = stage.draw(config.batch_size, generator)
+        if stage.pool is None:
+            z = problem.draw(config.batch_size, generator)
+        else:
+            z = stage.pool[torch.randint(len(stage.pool), (config.batch_size,), generator=generator)]
         labels = problem.draw_labels(config.batch_size, generator)
-        index = draw_index(stage.density, config.batch_size, generator).to(z.device)
+        window, intervals = stage.window, len(stage.grid) - 1
+        if hasattr(getattr(window, "network", None), "read"):
+            # The network reads a start once for all times, so each start is asked on every interval.
+            window, index = window.started(z), torch.arange(intervals).repeat_interleave(len(z))
+            z = z.repeat(intervals, *[1] * (z.ndim - 1))
+        else:
+            index = draw_index(stage.density, config.batch_size, generator)
         loss = pid_loss(
-            stage.window,
+            window,
             problem.ode,
             z,
             stage.grid,
-            index,
+            index.to(z.device),
             derivative=config.derivative,
             distance=self._distance(stage),
             weight=config.weight,
@@ -258,7 +277,7 @@ class _Run:
         """A function of the step that tells the latest error of n samples to the teacher's own solver."""
         problem, generator = self.problem, torch.Generator().manual_seed(self.config.seed + 1)
         z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
-        target = problem.reference(z, self.config.grid() if problem.sigma_data else None, labels)[-1]
+        target = problem.reference(z, self._grid(problem.t_start, problem.t_end), labels)[-1]
         every = max(1, self.config.steps // self.FOLLOW_TIMES)
 
         def latest(step: Step) -> dict[str, float]:

@@ -9,7 +9,6 @@ every index of the forward scheme, the student's grid values are Euler's solutio
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,22 +16,25 @@ from torch import Tensor
 from pidlearn import checks
 from pidlearn.derivative import SCHEMES, Path, Scheme
 from pidlearn.distance import DISTANCES, Distance, l2
+from pidlearn.errors import choose, explained
 from pidlearn.ode import ODE
 from pidlearn.times import expand
 from pidlearn.trajectory import Trajectory
 
-__all__ = ["WEIGHTS", "Weight", "boundary_loss", "pid_loss"]
+__all__ = ["Weight", "boundary_loss", "pid_loss", "weights"]
 
 Weight = Callable[[Tensor], Tensor]
 """t (B,) float64 to a weight (B,)."""
 
-WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "uniform": lambda t, sigma_data: torch.ones_like(t),
-    "snr": lambda t, sigma_data: t**-2,
-    "karras": lambda t, sigma_data: t**-2 + sigma_data**-2,
-    "truncated_snr": lambda t, sigma_data: (t**-2).clamp(min=1),
-}
-"""Weightings of (t, sigma_data), by the names of the official code."""
+
+def weights(sigma_data: float) -> dict[str, Weight]:
+    """The weightings by the names of the official code, for data of that standard deviation."""
+    return {
+        "uniform": torch.ones_like,
+        "snr": lambda t: t**-2,
+        "karras": lambda t: t**-2 + sigma_data**-2,
+        "truncated_snr": lambda t: (t**-2).clamp(min=1),
+    }
 
 
 def pid_loss(
@@ -73,28 +75,25 @@ def pid_loss(
         ValueError: shapes, dtypes, devices, grids and names that do not fit, or a teacher that returns NaN.
     """
     grid = checks.usable(trajectory, ode, z, grid, index, last, class_labels)
-    scheme = checks.choose("derivative", derivative, SCHEMES)
-    distance = checks.choose("distance", distance, DISTANCES)
-    weight = checks.choose("weight", weight, WEIGHTS)
-    if weight in WEIGHTS.values():
-        weight = partial(weight, sigma_data=getattr(trajectory, "sigma_data", 0.5))
+    scheme: Scheme = choose("derivative", derivative, SCHEMES)
+    d: Distance = choose("distance", distance, DISTANCES)
+    w: Weight = choose("weight", weight, weights(getattr(trajectory, "sigma_data", 0.5)))
 
-    work = torch.promote_types(z.dtype, torch.float32)
     line, bend = _parts(trajectory, z, grid, class_labels)
-    points = scheme(bend, grid, index)
-    lhs, rhs = [], []
-    for t, y, dydt in points:
+    sides = []
+    for t, y, dydt in scheme(bend, grid, index):
         # x = a z + y. lhs is linear, so it is taken of the two parts apart: of a(t) z by its coefficient, in
         # float64, and of y as it is. In the denoiser form a - t da/dt = 0, and z drops out before it can round.
         a, slope = line(t)
+        lhs = expand(ode.lhs(a, slope, t), y) * z + ode.lhs(y, dydt, t)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
             x = expand(a, y) * z + y
-            rhs.append(ode.rhs(x.to(z.dtype), t, class_labels).to(work))
-        lhs.append(expand(ode.lhs(a, slope, t), y) * z + ode.lhs(y, dydt, t))
-    lhs, rhs = sum(lhs) / len(points), sum(rhs) / len(points)
+            rhs = ode.rhs(x.to(z.dtype), t, class_labels).to(y.dtype)
+        sides.append((lhs, rhs))
+    lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
     checks.finite(lhs, rhs, grid[index])
-    loss = checks.one_each(distance(lhs, rhs), index)
-    return weight(grid[index]).to(loss) * loss
+    loss = checks.one_each(d(lhs, rhs), index)
+    return w(grid[index]).to(loss) * loss
 
 
 def boundary_loss(trajectory: Trajectory, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -110,7 +109,7 @@ def _parts(
     work = torch.promote_types(z.dtype, torch.float32)
 
     def bend(*times: Tensor) -> tuple[Tensor, ...]:
-        with checks.explained("student", trajectory, z):
+        with explained("student", trajectory, z):
             if hasattr(trajectory, "bend"):
                 values = trajectory.bend(z, *times, class_labels=class_labels)
             else:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pidlearn.errors import explained
 from pidlearn.times import expand, per_sample
 
 __all__ = ["ODE", "DenoiserODE", "VelocityODE"]
@@ -93,10 +94,9 @@ class DenoiserODE:
             ValueError: if the denoiser returns another shape than x's.
         """
         t = per_sample(t, x)
-        if class_labels is None:
-            out = self.denoiser(x, t)
-        else:
-            out = self.denoiser(x, t, class_labels=class_labels)
+        labels = {} if class_labels is None else {"class_labels": class_labels}
+        with explained("teacher", self.denoiser, x):
+            out = self.denoiser(x, t, **labels)
         return _same_shape("the denoiser D(x, sigma)", out, x)
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:

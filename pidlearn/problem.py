@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pidlearn.ode import ODE, DenoiserODE
 from pidlearn.solve import solve
+from pidlearn.toys import System
 
 __all__ = ["Prior", "Problem", "problem_of"]
 
@@ -52,21 +53,31 @@ class Problem:
         return self.prior(n, generator=generator).to(self.device)
 
     @cached_property
-    def spread(self) -> Tensor:
-        """Standard deviation of each coordinate of the prior, (*event); never zero."""
-        start = self.draw(4096, torch.Generator().manual_seed(0))
-        least = 1e-3 * start.flatten(1).norm(dim=1).mean()
-        return torch.maximum(start.std(0), least).clamp(min=1e-12)
+    def location(self) -> Tensor:
+        """Mean of each coordinate over the paths, (*event)."""
+        return self._probe.mean(0)
 
-    def reference(self, z: Tensor, grid: Tensor | None, class_labels: Tensor | None = None) -> Tensor:
+    @cached_property
+    def spread(self) -> Tensor:
+        """Standard deviation of each coordinate over the paths, (*event); never zero."""
+        least = 1e-3 * self._probe.flatten(1).norm(dim=1).mean()
+        return torch.maximum(self._probe.std(0), least).clamp(min=1e-12)
+
+    @cached_property
+    def _probe(self) -> Tensor:
+        """Points (n, *event) along a few coarsely solved paths, for units alone; the prior's where that explodes."""
+        start = self.draw(128, torch.Generator().manual_seed(0))
+        path = solve(self.ode, start, torch.linspace(self.t_start, self.t_end, 401, dtype=torch.float64), "heun")
+        tame = path.isfinite().all() and path.abs().max() < 1e4 * (1 + start.abs().max())
+        return path.flatten(0, 1) if tame else self.draw(4096, torch.Generator().manual_seed(0))
+
+    def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path that a student is measured against, (len(grid), B, *event) in float64 where the ODE allows.
 
-        For a diffusion it is Euler's on ``grid``; else SciPy's, on 101 equal steps if no grid is given.
+        For a diffusion it is Euler's on ``grid``; else SciPy's.
         """
         if self.sigma_data is not None:
             return solve(self.ode, z, grid, "euler", class_labels)
-        if grid is None:
-            grid = torch.linspace(self.t_start, self.t_end, 101, dtype=torch.float64)
         return solve(self.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8 * self.spread.min().item())
 
     def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
@@ -91,6 +102,8 @@ def problem_of(
     """
     if isinstance(teacher, nn.Module):
         teacher.eval()
+    if isinstance(teacher, System):
+        return initial_value(teacher.ode, teacher.prior, teacher.t_start, teacher.t_end)
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_max, t_min)
     if prior is not None:
@@ -119,13 +132,13 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
             "the teacher does not say what shape it denoises: pass event_shape, such as (3, 32, 32) for images"
         )
     shape = tuple(shape)
-    sigma_data = float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", 0.5))
+    sigma_data = float(getattr(denoiser, "std", getattr(denoiser, "sigma_data", 0.5)))
     if not 0 < t_min < t_max < math.inf:
         raise ValueError(f"a diffusion runs from t_max down to t_min > 0; got t_max = {t_max}, t_min = {t_min}")
     if t_max < sigma_data:
         raise ValueError(
-            f"t_max = {t_max:g} is below the scale of the data, {sigma_data:.3g}: paths cannot start from noise of that "
-            f"size; EDM takes 80"
+            f"t_max = {t_max:g} is below the scale of the data, {sigma_data:.3g}: paths cannot start from noise that "
+            f"small; EDM takes 80"
         )
     if t_max < 5 * sigma_data:
         warnings.warn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -24,7 +25,14 @@ def config_for(problem: Problem) -> Config:
     if problem.sigma_data is None:
         # A velocity's residual needs its gradient through f, a second-order scheme and short windows.
         return Config(
-            steps=11_000, batch_size=256, lr=1e-2, n=13, derivative="trapezoid", stop_gradient=False, index="uniform"
+            steps=9500,
+            warmup=0.2,
+            batch_size=128,
+            lr=1e-2,
+            n=13,
+            derivative="trapezoid",
+            stop_gradient=False,
+            index="uniform",
         )
     if math.prod(problem.event_shape) <= SMALL:
         return Config(steps=7000, batch_size=256, lr=6e-3)
@@ -60,10 +68,9 @@ def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
 
 def _windows(problem: Problem, config: Config) -> Windows:
     edges = torch.linspace(problem.t_start, problem.t_end, config.windows + 1, dtype=torch.float64).tolist()
-    mean = problem.draw(4096, torch.Generator().manual_seed(0)).mean(0).flatten()
-    scale = problem.spread.flatten()
+    mean, scale = problem.location.flatten(), problem.spread.flatten()
     windows = []
-    for one, two in zip(edges[:-1], edges[1:], strict=True):
+    for one, two in pairwise(edges):
         network = ChebyshevMLP(problem.event_shape)
         network.standardise(mean, scale, scale / abs(two - one))
         windows.append(Trajectory(network, one, t_min=two, boundary="increment", time="linear", c_in=1.0))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import metrics
+from pidlearn import io, metrics
 from pidlearn.config import Config
-from pidlearn.problem import Problem
+from pidlearn.problem import Prior, Problem, problem_of
 from pidlearn.toys import GaussianMixture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Result"]
+__all__ = ["Result", "load"]
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,31 @@ class Result:
         return figure
 
     def save(self, path: str | Path) -> Path:
-        """Write student, averages, history and configuration to one file; `pidlearn.load` reads it."""
-        from pidlearn.io import save
-
-        return save(self, path)
+        """Write student, history and configuration to one file, for `pidlearn.load`; see `pidlearn.io.save`."""
+        return io.save(self.student, self.history, self.config, self.stopped, path)
 
     def _problem(self) -> Problem:
         if self.problem is None:
             raise ValueError("this student was loaded without its teacher: pidlearn.load(path, teacher=...)")
         return self.problem
+
+
+def load(
+    path: str | Path, teacher: Any = None, student: nn.Module | None = None, *, prior: Prior | None = None
+) -> Result:
+    """Read what `Result.save` wrote.
+
+    Args:
+        path: the file.
+        teacher: as given to `distill`; needed only for `Result.sample`, `evaluate` and `plot`.
+        student: a module to fill, for a student that was not made of this library's parts.
+        prior: as given to `distill`, for an ODE.
+
+    Raises:
+        ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
+    """
+    found, history, config, stopped = io.read(path, student)
+    problem = None
+    if teacher is not None:
+        problem = problem_of(teacher, config.t_max, config.t_min, prior, getattr(found, "event_shape", None))
+    return Result(found, {}, history, config, problem, stopped)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,8 +31,10 @@ Field = Callable[[Tensor, Tensor], Tensor]
 class Solver(Protocol):
     """One step of a method. An instance lives for one solve, so a multi-step method may remember."""
 
-    nfe: ClassVar[int]
-    """Calls of f a step."""
+    @property
+    def nfe(self) -> int:
+        """Calls of f a step."""
+        ...
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """The value at t_next, of x's shape; t and t_next are 0-d float64."""

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-__all__ = ["Diverged", "Optimisation", "Step", "Trainer"]
+__all__ = ["DivergedError", "Optimisation", "Stage", "Step", "Trainer"]
 
 BatchLoss = Callable[[int, torch.Generator], Tensor]
 """(number of steps done, random numbers) to the losses of one batch, (B,)."""
 
 
-class Diverged(ValueError):
+class DivergedError(ValueError):
     """The loss became NaN or infinite; the weights were put back to the last good ones."""
 
 
@@ -38,7 +39,7 @@ class Optimisation:
         warmup: share of a stage over which the rate rises linearly; it then falls to zero along a cosine.
         constant: keep the rate after the warm-up instead (the official recipe).
         beta2: Adam's second-moment decay.
-        optimizer: "adam" or "radam", or a function of (parameters, lr) that returns a `torch.optim.Optimizer`.
+        optimizer: "adam" or "radam", or a function of (parameters, this) that returns a `torch.optim.Optimizer`.
         ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned.
         seed: of everything random.
     """
@@ -49,7 +50,7 @@ class Optimisation:
     warmup: float = 0.02
     constant: bool = False
     beta2: float = 0.99
-    optimizer: str | Callable[[Any, float], torch.optim.Optimizer] = "adam"
+    optimizer: str | Callable[[Any, Optimisation], torch.optim.Optimizer] = "adam"
     ema: tuple[float, ...] = ()
     seed: int = 0
 
@@ -94,6 +95,21 @@ class Step:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of a run that trains one part of the module, with an optimiser and a schedule of its own.
+
+    Attributes:
+        part: what is trained.
+        steps: for how long.
+        rate: factor of the learning rate.
+    """
+
+    part: nn.Module
+    steps: int
+    rate: float = 1.0
+
+
 class Trainer:
     """Minimise the mean of ``batch_loss`` over the parameters of ``module``; iterate to train.
 
@@ -101,7 +117,7 @@ class Trainer:
         module: what is trained, in place.
         batch_loss: see `BatchLoss`. It draws all its random numbers from the generator it is handed.
         optimisation: how.
-        stages: (steps, relative learning rate) of the run's stages; the schedule starts anew with each.
+        stages: the run's stages, one after another; a single one over all of ``module`` if not given.
     """
 
     SNAPSHOT_EVERY = 100
@@ -111,19 +127,15 @@ class Trainer:
         module: nn.Module,
         batch_loss: BatchLoss,
         optimisation: Optimisation,
-        stages: Sequence[tuple[int, float]] | None = None,
+        stages: Sequence[Stage] | None = None,
     ) -> None:
         self.module, self.batch_loss, self.optimisation = module, batch_loss, optimisation
         self.generator = torch.Generator().manual_seed(optimisation.seed)
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        make = optimisation.optimizer
-        self.optimizer = (
-            make(parameters, optimisation.lr) if callable(make) else OPTIMIZERS[make](parameters, optimisation)
-        )
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
+        self.stages = list(stages or [Stage(module, optimisation.steps)])
+        self.optimizer = self._new_optimizer(self.stages[0].part)
         self.averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in optimisation.ema]
-        self.factors = _factors(optimisation, stages or [(optimisation.steps, 1.0)])
+        self.factors = _factors(optimisation, self.stages)
+        self.starts = dict(zip(accumulate([0] + [s.steps for s in self.stages]), self.stages, strict=False))
         self.losses: list[float] = []
         self.rates: list[float] = []
         self.times: list[float] = []
@@ -150,6 +162,8 @@ class Trainer:
         spent = self.times[-1] if self.times else 0.0
         started = time.perf_counter()
         while self.number < o.steps:
+            if self.number in self.starts:
+                self.optimizer = self._new_optimizer(self.starts[self.number].part)
             factor = self.factors[self.number]
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -158,6 +172,14 @@ class Trainer:
             self.rates.append(o.lr * factor)
             self.times.append(spent + time.perf_counter() - started)
             yield Step(self.number, o.steps, loss, self.rates[-1], self.number * o.batch_size, self.times[-1])
+
+    def _new_optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
+        parameters = [p for p in part.parameters() if p.requires_grad]
+        make = self.optimisation.optimizer
+        optimizer = (OPTIMIZERS[make] if isinstance(make, str) else make)(parameters, self.optimisation)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
 
     def _step(self) -> float:
         """One update; the loss before it."""
@@ -180,9 +202,9 @@ class Trainer:
             average.update_parameters(self.module)
         return value
 
-    def _restored(self, why: str) -> Diverged:
+    def _restored(self, why: str) -> DivergedError:
         self.module.load_state_dict(self._good)
-        return Diverged(
+        return DivergedError(
             f"training stopped at step {self.number + 1}: {why}. The weights are those of at most "
             f"{self.SNAPSHOT_EVERY} steps before; a smaller lr usually mends it"
         )
@@ -202,6 +224,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.module.load_state_dict(state["module"])
+        begun = [start for start in self.starts if start < len(state["history"][0])]
+        self.optimizer = self._new_optimizer(self.starts[max(begun, default=0)].part)
         self.optimizer.load_state_dict(state["optimizer"])
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.load_state_dict(saved)
@@ -211,7 +235,7 @@ class Trainer:
         self.losses, self.rates, self.times = (list(column) for column in state["history"])
 
 
-def _factors(o: Optimisation, stages: Sequence[tuple[int, float]]) -> list[float]:
+def _factors(o: Optimisation, stages: Sequence[Stage]) -> list[float]:
     """The learning rate of every step, relative to the peak."""
 
     def schedule(share: float) -> float:
@@ -219,7 +243,7 @@ def _factors(o: Optimisation, stages: Sequence[tuple[int, float]]) -> list[float
             return share / o.warmup
         return 1.0 if o.constant else 0.5 * (1 + math.cos(math.pi * (share - o.warmup) / (1 - o.warmup)))
 
-    return [rate * schedule((i + 1) / (n + 1)) for n, rate in stages for i in range(n)]
+    return [s.rate * schedule((i + 1) / (s.steps + 1)) for s in stages for i in range(s.steps)]
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -166,6 +166,22 @@ class Trajectory(Student):
         *_, b = self.boundary(t, self.t_max, self.sigma_data)
         return (expand(b, out) * out).chunk(k)
 
+    def started(self, z: Tensor) -> Trajectory:
+        """This trajectory from starts z (B, *event) that are read once, for a network that has ``read``.
+
+        The result takes whole copies of z, (k B, *event), at (k B,) times: what it costs is one call of the network,
+        however large k is.
+        """
+        at = self.network.read(self.c_in * z)  # type: ignore[attr-defined]  # asked of such networks only
+        return Trajectory(
+            lambda x, time: at(time),
+            self.t_max,
+            t_min=self.t_min,
+            sigma_data=self.sigma_data,
+            boundary=self.boundary,
+            time=self.time,
+        )
+
 
 class Windows(Student):
     """A long span as a chain of trajectories: each starts at the state where the one before it ends.
@@ -185,9 +201,14 @@ class Windows(Student):
         for one, two in pairwise(windows):
             if one.t_min != two.t_max:
                 raise ValueError(f"windows must join: one ends at {one.t_min:g}, the next starts at {two.t_max:g}")
-        self.windows = nn.ModuleList(windows)
+        self.chain = nn.ModuleList(windows)
         self.t_max, self.t_min = windows[0].t_max, windows[-1].t_min
         self.event_shape = windows[0].event_shape
+
+    @property
+    def windows(self) -> list[Trajectory]:
+        """The trajectories, in order."""
+        return [window for window in self.chain if isinstance(window, Trajectory)]
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event) at t_max, t a scalar or (B,), to (B, *event)."""

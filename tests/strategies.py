@@ -59,3 +59,10 @@ def mixtures(draw: st.DrawFn, d_max: int = 5) -> pid.GaussianMixture:
 def noise(mixture: pid.GaussianMixture, t_max: float, n: int = 4, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return t_max * torch.randn(n, *mixture.event_shape, generator=generator, dtype=torch.float64)
+
+
+def random_network(d: int, **options: int) -> pid.nets.MLP:
+    """A network whose output, which starts at zero, has been given weights."""
+    network = pid.nets.MLP(d, width=32, depth=2, **options)
+    torch.nn.init.normal_(network.body.out.weight, std=0.3)
+    return network

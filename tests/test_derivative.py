@@ -8,6 +8,7 @@ from torch import Tensor
 
 import pidlearn as pid
 from pidlearn.derivative import SCHEMES
+from tests.strategies import random_network
 
 
 def smooth(*times: Tensor) -> tuple[Tensor, ...]:
@@ -76,7 +77,7 @@ def test_a_new_scheme_is_one_function() -> None:
         (y,), (dydt,) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
         return [(t, y, dydt)]
 
-    trajectory = pid.Trajectory(pid.nets.MLP(2, width=8, depth=1))
+    trajectory = pid.Trajectory(random_network(2))
     loss = pid.pid_loss(
         trajectory,
         pid.DenoiserODE(lambda x, s: torch.zeros_like(x)),

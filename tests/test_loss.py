@@ -10,17 +10,18 @@ from torch import Tensor
 
 import pidlearn as pid
 from tests.reference import load_student_network, load_teacher, tensor
-from tests.strategies import Table, grids, mixtures, noise
+from tests.strategies import Table, grids, mixtures, noise, random_network
 
 METRICS = ["l1", "l2", "pseudo_huber"]
 
 
+@pytest.fixture(scope="module")
+def parts() -> tuple[pid.Trajectory, pid.DenoiserODE]:
+    return pid.Trajectory(load_student_network(torch.float64)), pid.DenoiserODE(load_teacher(torch.float64))
+
+
 class TestReferenceValues:
     """Against the official implementation's numbers (tests/data/README.md)."""
-
-    @pytest.fixture(scope="class")
-    def parts(self) -> tuple[pid.Trajectory, pid.DenoiserODE]:
-        return pid.Trajectory(load_student_network(torch.float64)), pid.DenoiserODE(load_teacher(torch.float64))
 
     @pytest.mark.parametrize(
         ("distance", "weight"),
@@ -117,7 +118,7 @@ class TestDigits:
     @pytest.mark.parametrize("n", [250, 1000])
     def test_network_space_keeps_them_and_x_space_does_not(self, n: int) -> None:
         torch.manual_seed(0)
-        network = pid.nets.MLP(2, width=32, depth=2)
+        network = random_network(2)
         ode = pid.DenoiserODE(lambda x, sigma: torch.zeros_like(x))
         grid, index = pid.karras_grid(n), torch.arange(n - 1)
         z = (80 * torch.randn(1, 2, dtype=torch.float64)).float().double().expand(n - 1, 2)
@@ -179,7 +180,7 @@ class TestSwitches:
 
     def test_soft_boundary_must_be_taught(self) -> None:
         z = 80 * torch.randn(5, 2)
-        network = pid.nets.MLP(2, width=8, depth=1)
+        network = random_network(2)
         assert pid.boundary_loss(pid.Trajectory(network), z).max() == 0
         assert pid.boundary_loss(pid.Trajectory(network, boundary="soft"), z).min() > 0
 

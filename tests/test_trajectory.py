@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 import pidlearn as pid
 from pidlearn.trajectory import BOUNDARIES
+from tests.strategies import random_network
 
 
 @given(st.floats(0.5, 500.0), st.sampled_from(["hard", "increment"]), st.sampled_from([torch.float32, torch.float64]))
 def test_boundary_is_met_to_the_last_bit(t_max: float, boundary: str, dtype: torch.dtype) -> None:
-    trajectory = pid.Trajectory(pid.nets.MLP(3, width=8, depth=1), t_max, boundary=boundary).to(dtype)
+    trajectory = pid.Trajectory(random_network(3), t_max, boundary=boundary).to(dtype)
     z = t_max * torch.randn(7, 3, dtype=dtype)
     grid = pid.karras_grid(4, 0.002, t_max)
     for t in (t_max, torch.full((7,), t_max), torch.tensor(t_max, dtype=torch.float64), grid[0], grid[0].float()):
@@ -66,7 +67,7 @@ def test_sampling() -> None:
 
 
 def test_labels_are_part_of_the_call() -> None:
-    network = pid.nets.MLP(2, width=8, depth=1, label_dim=3)
+    network = random_network(2, label_dim=3)
     student = pid.Trajectory(network, event_shape=(2,))
     z = torch.randn(4, 2)
     a, b = (student(z, 1.0, torch.full((4,), k)) for k in (0, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class MLP(nn.Module):
         event_shape: shape of one sample, or its length.
         width: of each hidden layer.
         depth: number of hidden layers.
-        fourier: number of random frequencies W, drawn from N(0, 1); 0 for none.
+        fourier: number of random frequencies W, drawn so that W x has variance 2 for x ~ N(0, 1); 0 for none.
         harmonics: k = 1 .. harmonics.
         label_dim: number of classes; 0 for none.
     """
@@ -65,9 +65,9 @@ class MLP(nn.Module):
         d = math.prod(self.event_shape)
         self.frequencies: Tensor
         self.harmonics: Tensor
-        self.register_buffer("frequencies", torch.randn(d, fourier))
+        self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
-        self.read = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
+        self.first = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
         self.body = _Residual(width, depth, d)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -78,7 +78,7 @@ class MLP(nn.Module):
         if self.label_dim:
             labels = one_hot_labels(class_labels, self.label_dim, dtype=x.dtype, device=x.device)
             features.append(labels.expand(len(x), -1))
-        return self.body(self.read(torch.cat(features, 1))).reshape(x.shape)
+        return self.body(self.first(torch.cat(features, 1))).reshape(x.shape)
 
 
 @remembers_options
@@ -105,7 +105,7 @@ class ChebyshevMLP(nn.Module):
         self.register_buffer("scale", torch.ones(d))
         self.register_buffer("out_scale", torch.ones(d))
         self.terms = terms
-        self.read = nn.Linear(d, width)
+        self.first = nn.Linear(d, width)
         self.body = _Residual(width, depth, terms * d)
         self.linear = nn.Linear(d, terms * d, bias=False)
         nn.init.zeros_(self.linear.weight)
@@ -118,10 +118,19 @@ class ChebyshevMLP(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """F(x, time), of x's shape."""
+        return self.read(x)(time)
+
+    def read(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """F(x, .) for x (B, *event), as a function of time: (k B,) to (k B, *event), k times for each x in turn."""
         flat = (x.flatten(1) - self.mean) / self.scale
-        coefficients = (self.body(self.read(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
-        basis = [torch.ones_like(time), time]
-        while len(basis) < self.terms:
-            basis.append(2 * time * basis[-1] - basis[-2])
-        out = (torch.stack(basis[: self.terms], 1)[:, :, None] * coefficients).sum(1)
-        return (self.out_scale * out).reshape(x.shape)
+        coefficients = (self.body(self.first(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
+        coefficients = coefficients * self.out_scale
+
+        def at(time: Tensor) -> Tensor:
+            basis = [torch.ones_like(time), time]
+            while len(basis) < self.terms:
+                basis.append(2 * time * basis[-1] - basis[-2])
+            by_time = torch.stack(basis[: self.terms], 1).reshape(-1, len(x), self.terms)
+            return torch.einsum("kbn,bnd->kbd", by_time, coefficients).reshape(-1, *x.shape[1:])
+
+        return at

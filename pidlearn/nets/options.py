@@ -24,7 +24,7 @@ def remembers_options(cls: Network) -> Network:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         _, *rest = bound.arguments.items()
-        self.options = dict(rest)
+        object.__setattr__(self, "options", dict(rest))
 
-    cls.__init__ = init
+    type.__setattr__(cls, "__init__", init)
     return cls

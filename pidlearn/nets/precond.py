@@ -32,7 +32,7 @@ class Preconditioned(nn.Module):
         self.sigma_data = sigma_data
         self.label_dim: int = getattr(network, "label_dim", 0)
         if hasattr(network, "event_shape"):
-            self.event_shape: tuple[int, ...] = network.event_shape
+            self.event_shape: tuple[int, ...] = tuple(network.event_shape)  # type: ignore[arg-type]  # a module of ours
 
     def forward(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
         """D(x; sigma), in the shape of x."""
