@@ -20,7 +20,10 @@ __all__ = ["load_newest", "save"]
 
 
 def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Write ``state`` as checkpoint ``number`` of ``folder`` and drop all but the newest ``keep``."""
+    """Write ``state`` as checkpoint ``number`` of ``folder`` and drop all but the newest ``keep``.
+
+    Others of the same number or a later one are dropped too: the run has come back to here because they are damaged.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -28,13 +31,20 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
     contents = buffer.getvalue()
     path = folder / f"step-{number:09d}-{_digest(contents)}.pt"
     write_atomically(path, contents)
-    for old in _newest_first(folder)[keep:]:
+    before = [old for old in _newest_first(folder) if old.name < path.name[: len("step-000000000")]]
+    for old in set(_newest_first(folder)) - {path, *before[: keep - 1]}:
         old.unlink()
     return path
 
 
 def load_newest(folder: str | Path) -> dict[str, Any] | None:
-    """The newest checkpoint of ``folder`` that is whole, or None. Warns of each damaged one, by name."""
+    """The newest checkpoint of ``folder`` that is whole, or None. Warns of each damaged one, by name.
+
+    Raises:
+        ValueError: if ``folder`` is a file.
+    """
+    if Path(folder).is_file():
+        raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
     for path in _newest_first(Path(folder)):
         contents = path.read_bytes()
         if path.stem.endswith(f"-{_digest(contents)}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,14 @@ def fashion_mnist(folder: str | Path = DEBIAN, split: str = "train") -> tuple[Te
     if split not in ("train", "test"):
         raise ValueError(f'split must be "train" or "test", got {split!r}')
     stem = {"train": "train", "test": "t10k"}[split]
-    images, labels = (_find(Path(folder), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
-    pixels = torch.from_numpy(read_idx(images)).float()[:, None] / 127.5 - 1
-    return pixels, torch.from_numpy(read_idx(labels)).long()
+    paths = [_find(Path(folder), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    images, labels = (read_idx(path) for path in paths)
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
+        raise ValueError(
+            f"{paths[0]} and {paths[1]} should hold images (n, 28, 28) and as many labels in 0..9, got "
+            f"{images.shape} and {labels.shape} up to {labels.max(initial=0)}"
+        )
+    return torch.from_numpy(images).float()[:, None] / 127.5 - 1, torch.from_numpy(labels).long()
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -66,7 +72,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     raw = path.read_bytes()
     try:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
     # Header: two zero bytes, type 8 (unsigned byte), number of axes, then each axis as a big-endian 32-bit integer.
     axes = raw[3] if len(raw) > 3 else 0

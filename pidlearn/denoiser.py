@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pidlearn.errors import what
 from pidlearn.nets import MLP, Preconditioned
 from pidlearn.progress import bar
 from pidlearn.times import expand
@@ -47,15 +48,19 @@ def train_denoiser(
     """
     if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.isfinite().all():
         raise ValueError("data must be a finite floating tensor (M, *event); scale images to [-1, 1]")
-    if class_labels is not None and (class_labels.shape != data.shape[:1] or class_labels.dtype != torch.int64):
-        raise ValueError(f"class_labels must be int64 ({len(data)},), got {tuple(class_labels.shape)}")
+    if class_labels is not None:
+        fits = isinstance(class_labels, Tensor) and class_labels.shape == data.shape[:1]
+        if not fits or class_labels.dtype != torch.int64 or (class_labels < 0).any():
+            raise ValueError(f"class_labels must be int64 ({len(data)},), 0 or more; got {what(class_labels)}")
+    sigma_data = data.std().item() if data.numel() > 1 else 0.0
+    if not sigma_data > 0:
+        raise ValueError(f"data must vary, for their standard deviation is the scale of the denoiser; got {what(data)}")
     how = optimisation or Optimisation(steps=12_000, batch_size=256, lr=2e-3, ema=(0.999,))
     how = replace(how, **overrides)
     torch.manual_seed(how.seed)
     if network is None:
         classes = 0 if class_labels is None else int(class_labels.max()) + 1
         network = MLP(data.shape[1:], width=256, depth=4, label_dim=classes)
-    sigma_data = data.std().item()
     denoiser = Preconditioned(network, sigma_data)
     denoiser.event_shape = tuple(data.shape[1:])
     device = next(network.parameters()).device

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from pidlearn import checkpoint, recipes
 from pidlearn.config import Config
 from pidlearn.distance import DISTANCES, Distance
-from pidlearn.errors import choose
+from pidlearn.errors import choose, explained
 from pidlearn.loss import boundary_loss, pid_loss
 from pidlearn.metrics import rmse
 from pidlearn.problem import Prior, problem_of
 from pidlearn.progress import bar
 from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index
+from pidlearn.toys import System
 from pidlearn.train import DivergedError, Stage, Step, Trainer
 from pidlearn.trajectory import Windows
 
@@ -48,7 +49,7 @@ def distill(
     event_shape: Sequence[int] | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
     reference: int = 0,
     checkpoints: str | Path | None = None,
@@ -82,12 +83,12 @@ def distill(
     Raises:
         ValueError: a teacher, student, prior or choice that cannot work, before anything is trained.
     """
-    short = {"steps": steps, "batch_size": batch_size, "t_max": t_start, "t_min": t_end}
-    chosen = {"seed": seed, **{name: value for name, value in short.items() if value is not None}, **overrides}
+    short = {"steps": steps, "batch_size": batch_size, "seed": seed, "t_max": t_start, "t_min": t_end}
+    chosen = {**{name: value for name, value in short.items() if value is not None}, **overrides}
     run = _Run(teacher, student, config, chosen, prior, event_shape)
     if checkpoints is not None:
         run.resume(checkpoints)
-    follow = run.follow(reference) if reference else None
+    follow = run.follow(reference) if reference > 0 else None
     stopped = None
 
     def stop_asked(step: Step) -> bool:
@@ -103,6 +104,8 @@ def distill(
                     run.save(checkpoints)
                 if stop_asked(step):
                     stopped = f"a callback stopped the run at step {step.number}"
+                    if checkpoints is not None:
+                        run.save(checkpoints)
                     break
         except KeyboardInterrupt:
             stopped = f"interrupted at step {run.trainer.number}"
@@ -162,9 +165,12 @@ class _Run:
         prior: Prior | None,
         event_shape: Sequence[int] | None,
     ) -> None:
-        span = {name: chosen.get(name, getattr(config, name, None)) for name in ("t_max", "t_min")}
-        self.problem = problem_of(teacher, **span, prior=prior, event_shape=event_shape)
-        self.config = replace(config or recipes.config_for(self.problem), **chosen)
+        _check_choices(config, chosen)
+        # A system of the zoo has a span of its own, which only an explicit one replaces.
+        given = chosen if config is None or isinstance(teacher, System) else {**vars(config), **chosen}
+        self.problem = problem_of(teacher, given.get("t_max"), given.get("t_min"), prior, event_shape)
+        span = {"t_max": self.problem.t_start, "t_min": self.problem.t_end}
+        self.config = replace(config or recipes.config_for(self.problem), **{**chosen, **span})
         torch.manual_seed(self.config.seed)
         self.student = self._accepted(student)
         self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
@@ -177,9 +183,10 @@ class _Run:
 
     def _accepted(self, student: nn.Module | None) -> nn.Module:
         """The student to train, once it is one: on the teacher's device, with its boundary condition met."""
-        problem = self.problem
+        problem, generator = self.problem, torch.Generator().manual_seed(0)
+        z, labels = problem.draw(8, generator), problem.draw_labels(8, generator)
         if student is None:
-            student = recipes.student_for(problem, self.config)
+            student = recipes.student_for(problem, self.config).to(z.dtype)
         elif not isinstance(student, nn.Module):
             raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
         elif not hasattr(student, "t_max"):
@@ -188,17 +195,23 @@ class _Run:
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
         # In eval mode: dropout would make x(z, t) random, and its differences in t noise.
         student = student.to(problem.device).eval()
-        generator = torch.Generator().manual_seed(0)
-        z, labels = problem.draw(8, generator), problem.draw_labels(8, generator)
-        with torch.no_grad():
+        with torch.no_grad(), explained("student", student, z):
             start = student(z, problem.t_start, labels)
         if start.shape != z.shape:
             raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}; got {tuple(start.shape)}")
+        if not start.isfinite().all():
+            raise ValueError("the student returns NaN or infinity before any training: check its weights")
+        if student.t_max != problem.t_start:
+            raise ValueError(f"the student starts at t_max = {student.t_max:g}, the paths at {problem.t_start:g}")
         if not self.config.boundary_weight and (start - z).abs().max() > 1e-4 * z.abs().max():
             raise ValueError(
                 f"the student does not start at z: x(z, {problem.t_start:g}) is off by {(start - z).abs().max():.3g}. "
-                f"Use a Trajectory with a hard boundary whose t_max is {problem.t_start:g}, or set boundary_weight"
+                f"Use a Trajectory with a hard boundary, or set boundary_weight"
             )
+        if problem.sigma_data is not None and isinstance(student, Windows):
+            raise ValueError("a diffusion is solved in one window: make the student a Trajectory, not Windows")
+        if problem.sigma_data is None and getattr(student, "t_min", problem.t_end) != problem.t_end:
+            raise ValueError(f"the student ends at t_min = {student.t_min:g}, the paths at {problem.t_end:g}")
         return student
 
     def _stage(self, number: int) -> _Stage:
@@ -211,8 +224,11 @@ class _Run:
         window, problem, config = self.windows[which], self.problem, self.config
         if number == first and which > 0:
             window.load_state_dict(self.windows[which - 1].state_dict())
-        grid = self._grid(window.t_max, window.t_min)
-        density = choose("index", config.index, DENSITIES)(grid[:-1], problem.sigma_data or 1.0)
+        grid = self._grid(window.t_max, getattr(window, "t_min", problem.t_end))
+        asked = grid if config.last == "backward" else grid[:-1]
+        density = choose("index", config.index, DENSITIES)(asked, problem.sigma_data or 1.0)
+        if density.shape != asked.shape or not ((density >= 0) & density.isfinite()).all() or not density.sum() > 0:
+            raise ValueError(f"index must give each of {len(asked)} times a finite number >= 0, and not only zeros")
         pool = self._reached(which) if len(self.windows) > 1 else None
         self._current = _Stage(window, first, grid, density, pool)
         return self._current
@@ -241,11 +257,11 @@ class _Run:
         else:
             z = stage.pool[torch.randint(len(stage.pool), (config.batch_size,), generator=generator)]
         labels = problem.draw_labels(config.batch_size, generator)
-        window, intervals = stage.window, len(stage.grid) - 1
+        window, points = stage.window, len(stage.density)
         if hasattr(getattr(window, "network", None), "read"):
-            # The network reads a start once for all times, so each start is asked on every interval.
-            window, index = window.started(z), torch.arange(intervals).repeat_interleave(len(z))
-            z = z.repeat(intervals, *[1] * (z.ndim - 1))
+            # The network reads a start once for all times, so each start is asked at every one.
+            window, index = window.started(z), torch.arange(points).repeat_interleave(len(z))
+            z = z.repeat(points, *[1] * (z.ndim - 1))
         else:
             index = draw_index(stage.density, config.batch_size, generator)
         loss = pid_loss(
@@ -290,7 +306,7 @@ class _Run:
 
     def save(self, folder: str | Path) -> None:
         """Everything that the rest of the run depends on."""
-        state = {"choices": _told(self.config), "trainer": self.trainer.state_dict(), "errors": self.errors}
+        state = {"choices": self._choices(), "trainer": self.trainer.state_dict(), "errors": self.errors}
         checkpoint.save(folder, self.trainer.number, state)
 
     def resume(self, folder: str | Path) -> None:
@@ -298,12 +314,22 @@ class _Run:
         state = checkpoint.load_newest(folder)
         if state is None:
             return
-        mine = _told(self.config)
+        mine = self._choices()
         other = [f"{k} = {v}, here {mine[k]}" for k, v in state["choices"].items() if mine.get(k) != v]
         if other:
             raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
-        self.trainer.load_state_dict(state["trainer"])
+        try:
+            self.trainer.load_state_dict(state["trainer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{folder} holds a run of another student: take another folder") from error
         self.errors = [(int(number), float(error)) for number, error in state["errors"]]
+
+    def _choices(self) -> dict[str, str]:
+        """The configuration as text, functions by their names, and what tells one problem from another."""
+        given = vars(self.config).items()
+        choices = {name: getattr(value, "__qualname__", None) or repr(value) for name, value in given}
+        teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
+        return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def result(self, stopped: str | None) -> Result:
         """What there is now."""
@@ -323,6 +349,11 @@ def _split(steps: int, windows: int, first: int) -> list[int]:
     return [steps - later * (windows - 1)] + [later] * (windows - 1)
 
 
-def _told(config: Config) -> dict[str, str]:
-    """The configuration as text, functions by their names."""
-    return {name: getattr(value, "__qualname__", None) or repr(value) for name, value in vars(config).items()}
+def _check_choices(config: Any, chosen: dict[str, Any]) -> None:
+    """Raise if these are not choices that `Config` knows."""
+    if not isinstance(config, Config | None):
+        raise TypeError(f"config is a pidlearn.Config, got {type(config).__name__}")
+    known = [field.name for field in fields(Config)]
+    unknown = sorted(chosen.keys() - set(known))
+    if unknown:
+        raise ValueError(f"unknown choice {', '.join(unknown)}: besides distill's own arguments there are {known}")

@@ -36,7 +36,8 @@ def save(
     must be handed a module to put them in.
     """
     path = Path(path)
-    tensors = {f"student/{key}": value.contiguous() for key, value in student.state_dict().items()}
+    # Clones, because safetensors refuses weights that share memory.
+    tensors = {f"student/{key}": value.clone().contiguous() for key, value in student.state_dict().items()}
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
     choices = {name: value for name, value in vars(config).items() if not callable(value)}
     header = {"student": _description(student), "config": choices, "stopped": stopped}
@@ -55,7 +56,7 @@ def read(
         student: a module to fill, for a student that was not made of this library's parts.
 
     Raises:
-        ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
+        ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -66,11 +67,17 @@ def read(
     if metadata.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not a {FORMAT} file")
     header = {key: json.loads(value) for key, value in metadata.items()}
+    weights = _under("student", tensors)
     if student is None:
         if header["student"] is None:
             raise ValueError(f"the student in {path} has parts of your own: pass student=, a module to fill")
         student = _built(header["student"])
-    student.load_state_dict(_under("student", tensors))
+        student.load_state_dict(weights, assign=True)  # in the dtype of the file
+    else:
+        try:
+            student.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the student passed is not of the kind in {path}: {error}") from error
     # Functions among the choices are not in the file: those fields read as their defaults.
     config = Config(**{**header["config"], "ema": tuple(header["config"]["ema"])})
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
@@ -86,7 +93,7 @@ def _description(student: nn.Module) -> dict[str, Any] | None:
     if isinstance(student, Windows):
         windows = [_description(window) for window in student.windows]
         return None if None in windows else {"windows": windows}
-    if not isinstance(student, Trajectory) or type(student.network).__name__ not in NETWORKS:
+    if type(student) is not Trajectory or type(student.network) not in NETWORKS.values():
         return None
     names = [_name_of(student.boundary, BOUNDARIES), _name_of(student.time, TIMES)]
     if None in names:

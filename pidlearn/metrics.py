@@ -98,7 +98,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: 
     a, b = a.flatten(1).double(), b.flatten(1).double()
     if a.shape != b.shape:
         raise ValueError(f"sliced Wasserstein compares equal numbers, got {tuple(a.shape)} and {tuple(b.shape)}")
-    directions = torch.randn(a.shape[1], projections, dtype=a.dtype, generator=generator)
+    directions = torch.randn(a.shape[1], projections, dtype=a.dtype, generator=generator).to(a.device)
     directions = directions / directions.norm(dim=0)
     return rmse((a @ directions).sort(0).values, (b @ directions).sort(0).values)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pidlearn.errors import what
 from pidlearn.ode import ODE, DenoiserODE
 from pidlearn.solve import solve
 from pidlearn.toys import System
@@ -78,7 +79,9 @@ class Problem:
         """
         if self.sigma_data is not None:
             return solve(self.ode, z, grid, "euler", class_labels)
-        return solve(self.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8 * self.spread.min().item())
+        weight = _weight(getattr(self.ode, "f", None))
+        z = z.double() if weight is None else z.to(weight.dtype)
+        return solve(self.ode, z, grid, "scipy", rtol=1e-8, atol=1e-8 * self.spread.min().item())
 
     def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
         """n class labels (n,) int64, uniform, or None for a teacher without classes."""
@@ -96,14 +99,19 @@ def problem_of(
 ) -> Problem:
     """The problem that a teacher poses: a denoiser's probability flow, or an ODE from given initial values.
 
+    A `System` brings its own prior and span; those that are given take their place.
+
     Raises:
         TypeError: a teacher that cannot be called.
         ValueError: see `diffusion` and `initial_value`.
     """
-    if isinstance(teacher, nn.Module):
-        teacher.eval()
+    for module in (teacher, getattr(teacher, "denoiser", None), getattr(teacher, "f", None)):
+        if isinstance(module, nn.Module):
+            module.eval()
     if isinstance(teacher, System):
-        return initial_value(teacher.ode, teacher.prior, teacher.t_start, teacher.t_end)
+        t_max = teacher.t_start if t_max is None else t_max
+        t_min = teacher.t_end if t_min is None else t_min
+        return initial_value(teacher.ode, prior or teacher.prior, t_max, t_min)
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_max, t_min)
     if prior is not None:
@@ -172,15 +180,35 @@ def initial_value(ode: ODE, prior: Prior | None, t_start: float | None, t_end: f
         )
     if not (math.isfinite(t_start) and math.isfinite(t_end)) or t_start == t_end:
         raise ValueError(f"expected two finite, different times, got t_start = {t_start}, t_end = {t_end}")
-    probe = prior(2, generator=torch.Generator().manual_seed(0))
-    if probe.ndim < 2 or len(probe) != 2 or not probe.is_floating_point() or not probe.isfinite().all():
-        raise ValueError(
-            f"prior(2) must return 2 finite floating values (2, *event), got {tuple(probe.shape)} {probe.dtype}"
-        )
+    try:
+        probe = prior(2, generator=torch.Generator().manual_seed(0))
+    except TypeError as error:
+        raise ValueError(f"prior must be a function (n, generator=None) -> (n, *event): {error}") from error
+    usable = isinstance(probe, Tensor) and probe.is_floating_point() and probe.ndim >= 2 and len(probe) == 2
+    if not usable or not probe.isfinite().all():
+        raise ValueError(f"prior(2) must return 2 finite floating values (2, *event), got {what(probe)}")
+    if not torch.equal(probe, prior(2, generator=torch.Generator().manual_seed(0))):
+        prior = _obedient(prior)
     device = _device(getattr(ode, "f", None))
     return Problem(ode, prior, float(t_start), float(t_end), tuple(probe.shape[1:]), None, 0, device, ode)
 
 
+def _obedient(prior: Prior) -> Prior:
+    """A prior that ignores its generator, made to draw what that generator says, so that runs can be repeated."""
+
+    def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return prior(n, generator=generator)
+
+    return draw
+
+
 def _device(module: Any) -> torch.device:
-    weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    weight = _weight(module)
     return torch.device("cpu") if weight is None else weight.device
+
+
+def _weight(module: Any) -> Tensor | None:
+    return next(module.parameters(), None) if isinstance(module, nn.Module) else None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pidlearn import io, metrics
 from pidlearn.config import Config
+from pidlearn.errors import what
 from pidlearn.problem import Prior, Problem, problem_of
 from pidlearn.toys import GaussianMixture
 
@@ -45,10 +46,15 @@ class Result:
         """n samples (n, *event): new starts, each carried to the sample end in one call.
 
         Labels are drawn uniformly where the teacher has classes and none are given.
+
+        Raises:
+            ValueError: for labels that are not n, or a student that was loaded without its teacher.
         """
         problem = self._problem()
         if class_labels is None:
             class_labels = problem.draw_labels(n, generator)
+        elif class_labels.shape != (n,):
+            raise ValueError(f"class_labels must be ({n},), got {what(class_labels)}")
         with torch.no_grad():
             return self.student(problem.draw(n, generator), problem.t_end, class_labels)
 

@@ -56,14 +56,17 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr must be positive, got {self.lr}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps, 0 <= warmup < 1; got {self.warmup}")
-        if not all(0 <= rate < 1 for rate in self.ema):
-            raise ValueError(f"ema holds decay rates in [0, 1), such as 0.999; got {self.ema}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed must be a whole number, got {self.seed!r}")
+        if not (isinstance(self.lr, (int, float)) and self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
+        if not (isinstance(self.warmup, (int, float)) and 0 <= self.warmup < 1):
+            raise ValueError(f"warmup is a share of the steps, 0 <= warmup < 1; got {self.warmup!r}")
+        if not (isinstance(self.ema, (tuple, list)) and all(0 <= rate < 1 for rate in self.ema)):
+            raise ValueError(f"ema holds decay rates in [0, 1), such as (0.999,); got {self.ema!r}")
         if not callable(self.optimizer) and self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {sorted(OPTIMIZERS)} or a function, got {self.optimizer!r}")
 
@@ -134,12 +137,13 @@ class Trainer:
         self.stages = list(stages or [Stage(module, optimisation.steps)])
         self.optimizer = self._new_optimizer(self.stages[0].part)
         self.averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in optimisation.ema]
+        self._kept = nn.ModuleList([module, *self.averages])
         self.factors = _factors(optimisation, self.stages)
         self.starts = dict(zip(accumulate([0] + [s.steps for s in self.stages]), self.stages, strict=False))
         self.losses: list[float] = []
         self.rates: list[float] = []
         self.times: list[float] = []
-        self._good = _copy(module)
+        self._good = _copy(self._kept)
 
     @property
     def number(self) -> int:
@@ -183,7 +187,7 @@ class Trainer:
 
     def _step(self) -> float:
         """One update; the loss before it."""
-        snapshot = _copy(self.module) if self.number % self.SNAPSHOT_EVERY == 0 else None
+        snapshot = _copy(self._kept) if self.number % self.SNAPSHOT_EVERY == 0 else None
         try:
             loss = self.batch_loss(self.number, self.generator).mean()
         except ValueError as error:
@@ -203,7 +207,7 @@ class Trainer:
         return value
 
     def _restored(self, why: str) -> DivergedError:
-        self.module.load_state_dict(self._good)
+        self._kept.load_state_dict(self._good)
         return DivergedError(
             f"training stopped at step {self.number + 1}: {why}. The weights are those of at most "
             f"{self.SNAPSHOT_EVERY} steps before; a smaller lr usually mends it"

@@ -198,9 +198,13 @@ class Windows(Student):
 
     def __init__(self, windows: Sequence[Trajectory]) -> None:
         super().__init__()
+        if not windows:
+            raise ValueError("expected at least one window")
         for one, two in pairwise(windows):
             if one.t_min != two.t_max:
                 raise ValueError(f"windows must join: one ends at {one.t_min:g}, the next starts at {two.t_max:g}")
+            if (one.t_max < one.t_min) != (two.t_max < two.t_min):
+                raise ValueError(f"windows must run in one direction of time: they turn round at {one.t_min:g}")
         self.chain = nn.ModuleList(windows)
         self.t_max, self.t_min = windows[0].t_max, windows[-1].t_min
         self.event_shape = windows[0].event_shape

@@ -129,7 +129,9 @@ class TestDigits:
         def error(trajectory, wrap) -> Tensor:
             """|residual in float32 - residual in float64|, from a signed distance."""
             sides = [
-                pid.pid_loss(wrap(trajectory.to(dtype)), ode, z.to(dtype), grid, index, distance=lambda a, b: a[:, k])
+                pid.pid_loss(
+                    wrap(trajectory.to(dtype)), ode, z.to(dtype), grid, index, distance=lambda a, b, k=k: a[:, k]
+                )
                 for dtype in (torch.float64, torch.float32)
                 for k in (0, 1)
             ]

@@ -16,11 +16,12 @@ __all__ = ["MLP", "ChebyshevMLP"]
 
 
 class _Residual(nn.Module):
-    """width -> width, depth layers: h + silu(W h + b), then a linear read-out that starts at zero."""
+    """A residual stack over the first layer's output: h + silu(W norm(h) + b), and a linear read-out of zeros."""
 
-    def __init__(self, width: int, depth: int, outputs: int) -> None:
+    def __init__(self, width: int, depth: int, outputs: int, norm: bool = False) -> None:
         super().__init__()
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(depth))
         self.out = nn.Linear(width, outputs)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -28,9 +29,9 @@ class _Residual(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(B, width) before the first activation, to (B, outputs)."""
         h = silu(h)
-        for layer in self.hidden:
-            h = h + silu(layer(h))
-        return self.out(h)
+        for layer, norm in zip(self.hidden, self.norms, strict=False):
+            h = h + silu(layer(norm(h)))
+        return self.out(self.norms[-1](h))
 
 
 @remembers_options
@@ -46,6 +47,7 @@ class MLP(nn.Module):
         depth: number of hidden layers.
         fourier: number of random frequencies W, drawn so that W x has variance 2 for x ~ N(0, 1); 0 for none.
         harmonics: k = 1 .. harmonics.
+        norm: normalise each layer's input (`torch.nn.LayerNorm`): worth its time in many dimensions, not in two.
         label_dim: number of classes; 0 for none.
     """
 
@@ -57,6 +59,7 @@ class MLP(nn.Module):
         *,
         fourier: int = 64,
         harmonics: int = 6,
+        norm: bool = False,
         label_dim: int = 0,
     ) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class MLP(nn.Module):
         self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
         self.first = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
-        self.body = _Residual(width, depth, d)
+        self.body = _Residual(width, depth, d, norm)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """F(x, time, class_labels), of x's shape."""

@@ -213,6 +213,34 @@ class SubspaceMixture:
         if not off_plane_std > 0:
             raise ValueError(f"off_plane_std must be positive, got {off_plane_std}")
 
+    @classmethod
+    def fit(
+        cls, data: Tensor, components: int = 30, directions: int = 64, off_plane_std: float = 0.03, seed: int = 0
+    ) -> SubspaceMixture:
+        """Fit to data (M, *event): principal directions, and a full-covariance mixture in them (scikit-learn's EM).
+
+        Raises:
+            ValueError: fewer data than directions or components, or more directions than dimensions.
+            ImportError: without scikit-learn.
+        """
+        flat = data.flatten(1).double()
+        most = min(flat.shape)
+        if not (1 <= directions <= most and 1 <= components <= len(flat)):
+            raise ValueError(
+                f"{len(flat)} data of {flat.shape[1]} dimensions allow at most {most} directions and {len(flat)} "
+                f"components; got {directions} and {components}"
+            )
+        try:
+            from sklearn.mixture import GaussianMixture as Fitted
+        except ImportError as error:
+            raise ImportError("fitting a mixture needs scikit-learn: pip install 'pidlearn[images]'") from error
+        mean = flat.mean(0)
+        # eigh sorts upwards: the last eigenvectors of the covariance are the principal directions.
+        basis = torch.linalg.eigh(flat.T.cov().reshape(flat.shape[1], -1)).eigenvectors[:, -directions:].flip(1)
+        fitted = Fitted(components, reg_covar=1e-4, random_state=seed).fit(((flat - mean) @ basis).numpy())
+        inner = GaussianMixture(fitted.means_, fitted.covariances_, fitted.weights_)
+        return cls(inner, basis, mean.reshape(data.shape[1:]), off_plane_std)
+
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one image."""

@@ -1,0 +1,1 @@
+"""One command a table: what `pidlearn` reaches, and what each of its choices is worth."""

@@ -1,0 +1,186 @@
+"""What the default recipes reach, with nothing chosen: 2-D diffusions, and ODEs of the zoo and of a user's own.
+
+    python -m benchmarks.learning [--only NAME ...] [--steps N] [--jobs 2]
+
+A system of one's own goes in as anybody would give it: the field, the starts and the span.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from benchmarks.table import RESULTS, Store, Task, spread
+from pidlearn.metrics import relative_rmse, rmse, wrong_mode_share
+from pidlearn.problem import problem_of
+from pidlearn.recipes import config_for
+from pidlearn.toys import SYSTEMS
+
+SAMPLES, EULER = 8192, 250
+STARTS, TIMES = 512, 201
+
+UNSEEN = {"unseen-1": 101, "unseen-2": 102, "unseen-3": 103}
+"""Mixtures drawn at random, and the seed that draws them."""
+
+SEEDS = {"ring": 3, "checkerboard": 3, **dict.fromkeys(("moons", "spiral", "grid", "anisotropic", *UNSEEN), 1)}
+"""The 2-D teachers, and how many seeds each is distilled with."""
+
+
+def unseen(seed: int) -> pid.GaussianMixture:
+    """A random mixture of 4 to 7 anisotropic, unequal modes in the square of side 2.6."""
+    g = torch.Generator().manual_seed(seed)
+    k = int(torch.randint(4, 8, (1,), generator=g))
+    means = 1.3 * (2 * torch.rand(k, 2, generator=g, dtype=torch.float64) - 1)
+    stds = 0.07 * (0.4 / 0.07) ** torch.rand(k, 2, generator=g, dtype=torch.float64)
+    angle = math.pi * torch.rand(k, generator=g, dtype=torch.float64)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(k, 2, 2)
+    covs = turn @ torch.diag_embed(stds**2) @ turn.mT
+    return pid.GaussianMixture(means, (covs + covs.mT) / 2, 0.2 + torch.rand(k, generator=g))
+
+
+def fitzhugh_nagumo(x: Tensor, t: Tensor) -> Tensor:
+    """A nerve cell under constant current: spikes of v, slow recovery of w."""
+    v, w = x.unbind(1)
+    return torch.stack([v - v**3 / 3 - w + 0.5, 0.08 * (v + 0.7 - 0.8 * w)], 1)
+
+
+def duffing(x: Tensor, t: Tensor) -> Tensor:
+    """A damped double well, driven: x'' = x - x^3 - 0.3 x' + cos(t) / 2."""
+    y, v = x.unbind(1)
+    return torch.stack([v, y - y**3 - 0.3 * v + 0.5 * t.cos()], 1)
+
+
+def chain(x: Tensor, t: Tensor) -> Tensor:
+    """Three masses and four springs between two walls, damped: six dimensions."""
+    q, v = x.split(3, 1)
+    between = torch.nn.functional.pad(q, (1, 1))
+    return torch.cat([v, between[:, 2:] - 2 * q + between[:, :-2] - 0.1 * v], 1)
+
+
+def harmonic(x: Tensor, t: Tensor) -> Tensor:
+    """The harmonic oscillator x'' = -x."""
+    return torch.stack([x[:, 1], -x[:, 0]], 1)
+
+
+OWN = {
+    "fitzhugh_nagumo": pid.System(fitzhugh_nagumo, (-2.0, -0.5), (2.0, 1.5), 0.0, 40.0, ("v", "w")),
+    "forced_duffing": pid.System(duffing, (-1.5, -1.5), (1.5, 1.5), 0.0, 10.0, ("x", "v")),
+    "chain_6d": pid.System(chain, (-1.0,) * 6, (1.0,) * 6, 0.0, 10.0, ("q1", "q2", "q3", "v1", "v2", "v3")),
+    "harmonic_backwards": pid.System(harmonic, (-1.0, -1.0), (1.0, 1.0), 10.0, 0.0, ("x", "v")),
+}
+"""Systems that are not in the zoo."""
+
+
+def diffusion_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
+    """One 2-D diffusion, against Euler's method in float64 from fresh noise."""
+    teacher = unseen(UNSEEN[name]) if name in UNSEEN else pid.toy(name)
+    started = time.process_time()
+    result = pid.distill(teacher, seed=seed, steps=steps, progress=False)
+    seconds = time.process_time() - started
+    grid = pid.karras_grid(EULER)
+    z = (grid[0] * torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(10**6))).float()
+    euler = pid.solve(pid.DenoiserODE(teacher), z.double(), grid)[-1]
+    with torch.no_grad():
+        x = result.student(z, grid[-1]).double()
+    wrong = wrong_mode_share(x, euler, teacher)
+    return {"error": rmse(x, euler), "wrong": wrong, "seconds": seconds, "steps": len(result.history["loss"])}
+
+
+def ode_row(name: str, steps: int | None) -> dict[str, float]:
+    """One initial value problem, against SciPy over the whole path from fresh starts."""
+    system = {**SYSTEMS, **OWN}[name]
+    started = time.process_time()
+    result = pid.distill(
+        pid.VelocityODE(system.f),
+        prior=system.prior,
+        t_start=system.t_start,
+        t_end=system.t_end,
+        steps=steps,
+        progress=False,
+    )
+    seconds = time.process_time() - started
+    z = system.prior(STARTS, torch.Generator().manual_seed(10**6))
+    grid = torch.linspace(system.t_start, system.t_end, TIMES, dtype=torch.float64)
+    exact = pid.solve(system.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8)
+    with torch.no_grad():
+        x = torch.stack([result.student(z, t) for t in grid]).double()
+    x, exact = x.flatten(0, 1), exact.flatten(0, 1)
+    error = relative_rmse(x, exact)
+    worst = max(map(relative_rmse, x.T, exact.T))
+    return {"error": error, "worst coordinate": worst, "seconds": seconds, "steps": len(result.history["loss"])}
+
+
+def diffusion_lines(store: Store) -> list[dict[str, str]]:
+    """The first table."""
+    lines = []
+    for name in SEEDS:
+        rows = [row for key, row in store.rows.items() if key.startswith(f"{name}/")]
+        if rows:
+            line = {
+                "teacher": name,
+                "seeds": f"{len(rows)}",
+                "RMSE to Euler-250": spread([row["error"] for row in rows], 4),
+                "greatest": f"{max(row['error'] for row in rows):.4f}",
+                "wrong mode": spread([row["wrong"] for row in rows], 2, percent=True),
+                "CPU s": spread([row["seconds"] for row in rows], 0),
+                "steps": f"{rows[0]['steps']}",
+            }
+            lines.append(line)
+    return lines
+
+
+def ode_lines(store: Store) -> list[dict[str, str]]:
+    """The second table."""
+    lines = []
+    for name in (*SYSTEMS, *OWN):
+        if name in store.rows:
+            row = store.rows[name]
+            line = {
+                "system": name,
+                "from": "the zoo" if name in SYSTEMS else "a user",
+                "relative RMSE": f"{row['error']:.4f}",
+                "of the worst coordinate": f"{row['worst coordinate']:.4f}",
+                "CPU s": f"{row['seconds']:.0f}",
+                "steps": f"{row['steps']}",
+            }
+            lines.append(line)
+    return lines
+
+
+TEXT = f"""`pidlearn.distill` with nothing but the teacher and a seed (an ODE: its initial values and span too).
+Diffusions: one call of the student on {SAMPLES:,} fresh noises against Euler-{EULER} in float64, in data units (scale
+about 1); means over the seeds ± half their range. A wrong mode is another most responsible component; where components
+overlap (moons, spiral) a small error makes one. ODEs: over the whole path ({STARTS} fresh starts, {TIMES} times)
+against SciPy (rtol 1e-8), relative to the standard deviation over path and starts. CPU seconds are of one thread."""
+
+
+def main() -> None:
+    """Fill both tables and publish them."""
+    runs = [(name, seed) for name, seeds in SEEDS.items() for seed in range(seeds)]
+    names = [f"{name}/seed {seed}" for name, seed in runs] + [*SYSTEMS, *OWN]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="The learning table.")
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--steps", type=int, help="in place of each recipe's own, for a quick look")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
+    given = parser.parse_args()
+
+    tasks: dict[str, Task] = {f"{name}/seed {seed}": (diffusion_row, name, seed, given.steps) for name, seed in runs}
+    tasks |= {name: (ode_row, name, given.steps) for name in (*SYSTEMS, *OWN)}
+    kinds = {"2-D": pid.toy("ring"), "ODE": pid.system("pendulum")}
+    recipes = {kind: str(config_for(problem_of(teacher))) for kind, teacher in kinds.items()}
+    command = "python -m benchmarks.learning" + (f" --steps {given.steps}" if given.steps else "")
+    store = Store(given.out, "learning", command, recipes=recipes)
+    store.fill({name: tasks[name] for name in given.only}, given.jobs)
+    both = {"2-D diffusions": diffusion_lines(store), "ODEs": ode_lines(store)}
+    store.publish("What the default recipes reach", TEXT, {heading: lines for heading, lines in both.items() if lines})
+
+
+if __name__ == "__main__":
+    main()

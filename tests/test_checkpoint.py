@@ -1,0 +1,97 @@
+"""Checkpoints: whole or not at all, damage named, the one before at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pidlearn import checkpoint
+
+
+def numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("step-*.pt"))
+
+
+def state(number: int) -> dict[str, object]:
+    return {"number": number, "weights": torch.full((50,), float(number)), "history": [[0.5, 0.25], ["a"]]}
+
+
+def test_round_trip_and_pruning(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there" / "yet"
+    assert checkpoint.load_newest(folder) is None
+    for number in (9, 10, 100):
+        checkpoint.save(folder, number, state(number))
+    assert numbers(folder) == [10, 100]
+    found = checkpoint.load_newest(folder)
+    assert found is not None
+    assert found["number"] == 100
+    assert torch.equal(found["weights"], torch.full((50,), 100.0))
+    assert found["history"] == [[0.5, 0.25], ["a"]]
+
+
+def damage(path: Path, how: str) -> None:
+    contents = bytearray(path.read_bytes())
+    if how == "truncated":
+        del contents[len(contents) // 2 :]
+    elif how == "empty":
+        contents.clear()
+    else:
+        contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
+def test_damage_is_named_and_the_one_before_used(tmp_path: Path, how: str) -> None:
+    older = checkpoint.save(tmp_path, 10, state(10))
+    newest = checkpoint.save(tmp_path, 20, state(20))
+    damage(newest, how)
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
+        found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert found["number"] == 10
+    damage(older, how)
+    with pytest.warns(UserWarning, match="damaged") as told:
+        assert checkpoint.load_newest(tmp_path) is None
+    assert [path.name in str(w.message) for path, w in zip((newest, older), told, strict=True)] == [True, True]
+
+
+def test_a_damaged_one_never_pushes_out_a_whole_one(tmp_path: Path) -> None:
+    """The run comes back to 10, writes 20 anew, then 30: what is kept must be whole."""
+    checkpoint.save(tmp_path, 10, state(10))
+    for k in range(8):  # whichever way the names sort
+        damage(checkpoint.save(tmp_path, 20, {**state(20), "seconds": k}), "one bit")
+        checkpoint.save(tmp_path, 20, {**state(20), "seconds": -k})
+        assert numbers(tmp_path) == [10, 20]
+    newest = checkpoint.save(tmp_path, 30, state(30))
+    assert numbers(tmp_path) == [20, 30]
+    damage(newest, "truncated")
+    with pytest.warns(UserWarning, match="step-000000030"):
+        found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert found["number"] == 20
+
+
+def test_a_crash_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, 10, state(10))
+
+    def crash(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    for moment in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, moment, crash)
+            with pytest.raises(KeyboardInterrupt):
+                checkpoint.save(tmp_path, 20, state(20))
+    assert [path.name[:14] for path in tmp_path.iterdir()] == ["step-000000010"]
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert found["number"] == 10
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    with pytest.raises(ValueError, match="is a file"):
+        checkpoint.load_newest(tmp_path / "run")

@@ -1,0 +1,122 @@
+"""A teacher of one's own: it learns, it knows its labels, and it says what it cannot take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.train import DivergedError, Optimisation
+
+SHORT = {"steps": 250, "batch_size": 128, "lr": 5e-3, "ema": (0.98,), "progress": False}
+
+
+def network(labels: int = 0) -> pid.nets.MLP:
+    torch.manual_seed(0)
+    return pid.nets.MLP(2, width=32, depth=2, label_dim=labels)
+
+
+def two_points(n: int = 200) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(n) % 2
+    return torch.stack([2.0 * labels - 1, 0.5 - labels], 1), labels
+
+
+def error(teacher: Any, data: Tensor, sigma: float, *labels: Tensor) -> float:
+    generator = torch.Generator().manual_seed(7)
+    noisy = data + sigma * torch.randn(data.shape, generator=generator)
+    with torch.no_grad():
+        return (teacher(noisy, sigma, *labels) - data).square().mean().item()
+
+
+def test_beats_the_mean_of_the_data_and_nears_the_best_there_is() -> None:
+    data = pid.toy("ring", modes=3, std=0.1).sample(500, torch.Generator().manual_seed(0))
+    teacher = pid.train_denoiser(data, network=network(), **SHORT)
+    best = pid.EmpiricalDenoiser(data)
+    for sigma in (0.1, 0.3, 1.0):
+        ours, mean = error(teacher, data, sigma), (data - data.mean(0)).square().mean().item()
+        assert ours < 0.9 * mean
+        assert ours < 2 * error(best, data, sigma) + 0.005
+
+
+def test_comes_ready_to_distil() -> None:
+    data = torch.randn(60, 2, 3)
+    teacher = pid.train_denoiser(data, network=pid.nets.MLP((2, 3), width=8, depth=1), **{**SHORT, "steps": 3})
+    assert teacher.event_shape == (2, 3)
+    assert teacher.sigma_data == pytest.approx(data.std().item())
+    assert teacher.label_dim == 0
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+    result = pid.distill(teacher, steps=2, batch_size=4, n=6, progress=False)
+    assert isinstance(result.student.network, pid.nets.MLP)
+    assert result.student.network is not teacher.model
+    assert result.sample(5).shape == (5, 2, 3)
+
+
+def test_labels_are_learned() -> None:
+    data, labels = two_points()
+    teacher = pid.train_denoiser(data, labels, network(2), **SHORT)
+    # In so much noise only the label can tell the two points apart.
+    assert error(teacher, data, 2.0, labels) < 0.1
+    assert error(teacher, data, 2.0, 1 - labels) > 1.0
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        teacher(data, 1.0, labels + 1)
+
+
+def test_a_network_is_made_for_the_labels() -> None:
+    data, labels = two_points(20)
+    teacher = pid.train_denoiser(data, 2 * labels, **{**SHORT, "steps": 1})
+    assert teacher.label_dim == 3
+    result = pid.distill(teacher, steps=2, batch_size=4, n=6, progress=False)
+    assert result.sample(4, torch.tensor([0, 1, 2, 0])).shape == (4, 2)
+
+
+def test_same_seed_same_teacher() -> None:
+    data = torch.randn(50, 2)
+    one, same, other = (
+        pid.train_denoiser(data, network=network(), **{**SHORT, "steps": 5, "seed": seed}) for seed in (0, 0, 1)
+    )
+    x = torch.randn(4, 2)
+    assert torch.equal(one(x, 1.0), same(x, 1.0))
+    assert not torch.equal(one(x, 1.0), other(x, 1.0))
+
+
+def test_the_averaged_weights_are_returned() -> None:
+    data, how = torch.randn(50, 2), Optimisation(steps=20, batch_size=16, lr=0.02)
+    plain, averaged = (
+        pid.train_denoiser(data, network=network(), optimisation=how, progress=False, ema=ema) for ema in ((), (0.9,))
+    )
+    assert not torch.equal(plain.model.body.out.weight, averaged.model.body.out.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data": torch.randint(0, 255, (9, 2))}, "floating"),
+        ({"data": torch.randn(9)}, "floating"),
+        ({"data": [[0.0, 1.0]]}, "floating"),
+        ({"data": torch.tensor([[0.0, torch.nan]])}, "finite"),
+        ({"data": torch.ones(9, 2)}, "vary"),
+        ({"data": torch.ones(0, 2)}, "vary"),
+        ({"class_labels": torch.arange(8)}, "class_labels"),
+        ({"class_labels": torch.arange(9.0)}, "int64"),
+        ({"class_labels": [0] * 9}, "class_labels"),
+        ({"class_labels": torch.arange(9) - 1}, "0 or more"),
+        ({"class_labels": torch.arange(9), "network": pid.nets.MLP(2, width=8, label_dim=2)}, r"0\.\.1"),
+        ({"steps": 0}, "steps"),
+        ({"lr": -1.0}, "lr"),
+    ],
+)
+def test_bad_input(changes: dict[str, Any], says: str) -> None:
+    arguments = {"data": torch.randn(9, 2), **SHORT, **changes}
+    with pytest.raises(ValueError, match=says):
+        pid.train_denoiser(**arguments)
+
+
+def test_a_rate_that_is_far_too_large() -> None:
+    student = network()
+    with pytest.raises(DivergedError, match="smaller lr"):
+        pid.train_denoiser(torch.randn(50, 2), network=student, **{**SHORT, "lr": 1e30})
+    assert all(p.isfinite().all() for p in student.parameters())

@@ -1,0 +1,529 @@
+"""Distillation end to end, on problems small enough for a blink; what stops it, and what is kept."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pidlearn as pid
+from pidlearn.train import DivergedError, Step
+from pidlearn.trajectory import Windows
+
+# The function `pidlearn.distill` hides the module of its name.
+Run = importlib.import_module("pidlearn.distill")._Run
+
+TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
+
+
+def net(d: int = 2, **options: Any) -> pid.nets.MLP:
+    torch.manual_seed(5)
+    return pid.nets.MLP(d, **{"width": 8, "depth": 1, "fourier": 4, **options})
+
+
+def box(n: int, generator: torch.Generator | None = None) -> Tensor:
+    return torch.rand(n, 2, generator=generator)
+
+
+def decay(x: Tensor, t: Tensor) -> Tensor:
+    return -x
+
+
+ODE = {"prior": box, "t_start": 0.0, "t_end": 1.0, "windows": 3}
+
+
+def flat(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def tiny_ring(**options: Any) -> pid.Result:
+    return pid.distill(pid.toy("ring"), **{"student": net(), **TINY, **options})
+
+
+def tiny_ode(**options: Any) -> pid.Result:
+    return pid.distill(pid.VelocityODE(decay), **{**TINY, **ODE, **options})
+
+
+class TestWhatComesBack:
+    @pytest.mark.parametrize("distil", [tiny_ring, tiny_ode])
+    def test_result(self, distil: Callable[..., pid.Result]) -> None:
+        result = distil(reference=16)
+        assert result.stopped is None
+        assert result.config.steps == 20
+        assert {name: len(column) for name, column in result.history.items()} == {
+            "loss": 20, "lr": 20, "seconds": 20, "error": 20, "error_step": 20
+        }  # fmt: skip
+        assert not result.student.training
+        assert result.sample(5, generator=torch.Generator().manual_seed(0)).shape == (5, 2)
+        figures = result.evaluate(64)
+        assert figures["rmse"] > 0
+        assert all(math.isfinite(value) for value in figures.values())
+
+    def test_error_is_the_distance_to_the_teachers_own_solver(self) -> None:
+        result = tiny_ring(reference=50, seed=4)
+        generator = torch.Generator().manual_seed(5)
+        z = 80 * torch.randn(50, 2, generator=generator)
+        exact = pid.solve(pid.DenoiserODE(pid.toy("ring")), z, pid.karras_grid(10))[-1]
+        with torch.no_grad():
+            ours = result.student(z, 0.002)
+        assert result.history["error"][-1] == pytest.approx((ours - exact).square().mean().sqrt().item(), rel=1e-5)
+
+    def test_it_learns(self) -> None:
+        result = tiny_ring(steps=400, batch_size=32, lr=0.02, reference=200)
+        assert result.history["error"][-1] < 0.5 * result.history["error"][0]
+        path = tiny_ode(steps=300, batch_size=32, n=5)
+        assert path.evaluate(64)["relative_rmse"] < 0.02
+
+    def test_averages(self) -> None:
+        result = tiny_ring(ema=(0.5, 0.9))
+        assert list(result.averages) == [0.5, 0.9]
+        assert result.student is result.averages[0.5]
+        z = torch.randn(4, 2)
+        assert not torch.equal(*(student(z, 1.0) for student in result.averages.values()))
+
+    def test_choices_arrive(self) -> None:
+        result = tiny_ring(lr=0.1, spacing="log", t_start=40.0, t_end=0.01)
+        config = result.config
+        assert (config.lr, config.spacing, config.t_max, config.t_min) == (0.1, "log", 40.0, 0.01)
+        assert (result.student.t_max, result.student.t_min) == (40.0, 0.01)
+        given = pid.Config(steps=3, batch_size=4, n=7, seed=9)
+        result = pid.distill(pid.toy("ring"), net(), config=given, progress=False)
+        assert result.config == given
+        assert pid.distill(pid.toy("ring"), net(), config=given, steps=2, progress=False).config.steps == 2
+
+    def test_span_of_a_system_can_be_replaced(self) -> None:
+        result = pid.distill(pid.system("logistic"), t_end=2.0, windows=2, **TINY)
+        assert (result.student.t_max, result.student.t_min) == (0.0, 2.0)
+        assert (result.config.t_max, result.config.t_min) == (0.0, 2.0)
+        whole = pid.distill(pid.system("logistic"), config=pid.Config(steps=15, batch_size=8, n=4, windows=2))
+        assert (whole.config.t_max, whole.config.t_min) == (0.0, 8.0)
+
+    def test_last_backward_asks_the_last_point_too(self) -> None:
+        seen: list[float] = []
+
+        def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+            seen.append(sigma.min().item())
+            return 0 * x
+
+        for last in ("drop", "backward"):
+            pid.distill(denoiser, net(), event_shape=(2,), last=last, **{**TINY, "batch_size": 40})
+        assert min(seen[:20]) > 0.002
+        assert min(seen[20:]) == pytest.approx(0.002)
+
+    def test_a_student_of_ones_own(self) -> None:
+        class Own(nn.Module):
+            t_max = 80.0
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = net()
+
+            def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+                t = torch.as_tensor(t, dtype=torch.float32).expand(len(z))
+                return z * (t / 80)[:, None] + (1 - t / 80)[:, None] * self.inner(z / 80, t.log() / 4)
+
+        own = Own()
+        result = pid.distill(pid.toy("ring"), own, **TINY)
+        assert result.student is own
+        assert result.sample(3).shape == (3, 2)
+
+    def test_the_teachers_own_network_is_where_a_student_starts(self) -> None:
+        teacher = pid.nets.Preconditioned(net())
+        before = flat(teacher).clone()
+        result = pid.distill(teacher, **{**TINY, "steps": 1, "lr": 1e-12})
+        assert torch.allclose(flat(result.student), before, atol=1e-6)
+        pid.distill(teacher, **TINY)
+        assert torch.equal(flat(teacher), before)
+
+
+class TestSeeds:
+    @pytest.mark.parametrize("distil", [tiny_ring, tiny_ode])
+    def test_same_seed_same_weights(self, distil: Callable[..., pid.Result]) -> None:
+        one, same, other = (distil(seed=seed) for seed in (3, 3, 4))
+        assert torch.equal(flat(one.student), flat(same.student))
+        assert np.array_equal(one.history["loss"], same.history["loss"])
+        assert not torch.equal(flat(one.student), flat(other.student))
+
+    def test_steps_are_those_of_distill_and_train_in_place(self) -> None:
+        config = pid.Config(steps=20, batch_size=8, n=10, seed=3)
+        student = pid.Trajectory(net(), sigma_data=pid.toy("ring").std, event_shape=(2,))
+        steps = list(pid.steps(pid.toy("ring"), student, config))
+        result = pid.distill(pid.toy("ring"), net(), config=config, progress=False)
+        assert torch.equal(flat(student), flat(result.student))
+        assert [step.loss for step in steps] == result.history["loss"].tolist()
+
+    def test_steps_of_an_ode(self) -> None:
+        span = {"prior": box, "t_start": 0.0, "t_end": 1.0}
+        config = pid.distill(pid.VelocityODE(decay), **{**TINY, **ODE}).config
+        ours = [step.loss for step in pid.steps(pid.VelocityODE(decay), config=config, **span)]
+        assert ours == tiny_ode().history["loss"].tolist()
+
+    def test_the_callers_random_numbers_do_not_matter(self) -> None:
+        one = pid.distill(pid.toy("ring"), **TINY)
+        torch.randn(17)
+        assert torch.equal(flat(one.student), flat(pid.distill(pid.toy("ring"), **TINY).student))
+
+
+class TestOwnEquation:
+    """An ODE that the library has never heard of."""
+
+    @pytest.mark.parametrize("span", [(0.0, 1.5), (1.5, 0.0)])
+    def test_of_matrices_with_explicit_time(self, span: tuple[float, float]) -> None:
+        def f(x: Tensor, t: Tensor) -> Tensor:
+            assert x.shape[1:] == (2, 3)
+            return x.flip(1) * t.cos()[:, None, None] - 0.2 * x
+
+        def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
+            return 3 + 0.5 * torch.randn(n, 2, 3, generator=generator)
+
+        start, end = span
+        result = pid.distill(
+            pid.VelocityODE(f), prior=prior, t_start=start, t_end=end,
+            steps=500, batch_size=32, n=6, windows=4, progress=False,
+        )  # fmt: skip
+        z = prior(32, torch.Generator().manual_seed(0))
+        grid = torch.linspace(start, end, 7).double()
+        path = result.student.trajectory(z, grid)
+        assert torch.equal(path[0], z)
+        # In u = x_1 + x_2 and v = x_1 - x_2 it is solved by hand.
+        turn, age = (grid.sin() - math.sin(start)), (grid - start)
+        sums, differences = z[:, 0] + z[:, 1], z[:, 0] - z[:, 1]
+        u = (turn - 0.2 * age).exp()[:, None, None] * sums
+        v = (-turn - 0.2 * age).exp()[:, None, None] * differences
+        exact = torch.stack([(u + v) / 2, (u - v) / 2], 2)
+        assert (path - exact).square().mean().sqrt() < 0.15 * (z - exact).square().mean().sqrt()
+        assert result.sample(4).shape == (4, 2, 3)
+        assert result.evaluate(16)["rmse"] < 0.15 * (z - exact).square().mean().sqrt()
+
+    def test_starts_in_double_precision(self) -> None:
+        result = tiny_ode(prior=lambda n, generator=None: box(n, generator).double(), reference=8)
+        assert result.sample(3).dtype == torch.float64
+        assert result.evaluate(16)["relative_rmse"] < 1
+
+    def test_a_network_as_its_field(self) -> None:
+        class Field(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.linear = nn.Linear(2, 2)
+
+            def forward(self, x: Tensor, t: Tensor) -> Tensor:
+                return self.linear(x)
+
+        field = Field()
+        before = flat(field).clone()
+        result = pid.distill(pid.VelocityODE(field), **{**TINY, **ODE})
+        assert result.evaluate(16)["relative_rmse"] < 1
+        assert torch.equal(flat(field), before)
+
+    def test_one_window_of_ones_own(self) -> None:
+        student = pid.Trajectory(net(), 0.0, t_min=1.0, boundary="increment", time="linear", c_in=1.0)
+        assert tiny_ode(student=student).student is student
+        assert tiny_ode(student=net()).student.t_min == 1.0
+
+
+class TestWhatStopsIt:
+    def test_a_callback(self) -> None:
+        heard: list[list[int]] = [[], []]
+
+        def first(step: Step) -> bool:
+            heard[0].append(step.number)
+            return step.number == 7
+
+        result = tiny_ring(callbacks=[first, lambda step: heard[1].append(step.number)])
+        assert heard == [list(range(1, 8))] * 2
+        assert result.stopped == "a callback stopped the run at step 7"
+        assert len(result.history["loss"]) == 7
+
+    def test_an_interrupt_keeps_what_there_is(self) -> None:
+        def interrupt(step: Step) -> None:
+            if step.number == 7:
+                raise KeyboardInterrupt
+
+        result = tiny_ring(callbacks=[interrupt])
+        assert result.stopped == "interrupted at step 7"
+        stopped = tiny_ring(callbacks=[lambda step: step.number == 7])
+        assert torch.equal(flat(result.student), flat(stopped.student))
+
+    def test_other_errors_of_a_callback_are_the_callers(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            tiny_ring(callbacks=[lambda step: 1 / 0])
+
+    @pytest.mark.parametrize("ema", [(), (0.9,)])
+    def test_a_teacher_that_turns_nan(self, ema: tuple[float, ...]) -> None:
+        calls = 0
+
+        def teacher(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return 0 * x if calls <= 110 else x * math.nan
+
+        with pytest.warns(RuntimeWarning, match="training stopped at step 111: the teacher returned NaN"):
+            result = pid.distill(teacher, net(), event_shape=(2,), ema=ema, **{**TINY, "steps": 200})
+        assert result.stopped is not None
+        assert result.stopped.startswith("training stopped at step 111")
+        assert len(result.history["loss"]) == 110
+        good = pid.distill(
+            lambda x, sigma: 0 * x, net(), event_shape=(2,), ema=ema, **{**TINY, "steps": 200},
+            callbacks=[lambda step: step.number == 100],
+        )  # fmt: skip
+        assert torch.equal(flat(result.student), flat(good.student))
+
+    @pytest.mark.parametrize("distil", [tiny_ring, tiny_ode])
+    @pytest.mark.parametrize("ema", [(), (0.9,)])
+    def test_a_rate_that_is_far_too_large(self, distil: Callable[..., pid.Result], ema: tuple[float, ...]) -> None:
+        with pytest.warns(RuntimeWarning, match="a smaller lr"):
+            result = distil(lr=1e30, constant=True, ema=ema)
+        assert result.stopped is not None
+        assert result.sample(9).isfinite().all()
+
+    def test_steps_raise_where_distill_returns(self) -> None:
+        student = pid.Trajectory(net(), sigma_data=pid.toy("ring").std)
+        with pytest.raises(DivergedError, match="smaller lr"):
+            list(pid.steps(pid.toy("ring"), student, pid.Config(lr=1e30, steps=20, batch_size=8, n=10)))
+        assert flat(student).isfinite().all()
+
+
+class TestFiles:
+    def test_of_a_trajectory(self, tmp_path: Path) -> None:
+        result = tiny_ring(ema=(0.9,), reference=8, callbacks=[lambda step: step.number == 15])
+        loaded = pid.load(result.save(tmp_path / "student.safetensors"), pid.toy("ring"))
+        z = 80 * torch.randn(9, 2)
+        for t in (80.0, 3.0, 0.002, torch.linspace(80, 0.002, 9)):
+            assert torch.equal(loaded.student(z, t), result.student(z, t))
+        assert loaded.config == result.config
+        assert loaded.stopped == "a callback stopped the run at step 15"
+        assert loaded.history.keys() == result.history.keys()
+        assert all(np.array_equal(loaded.history[name], result.history[name]) for name in result.history)
+        assert loaded.evaluate(32) == result.evaluate(32)
+        one, two = (r.sample(5, generator=torch.Generator().manual_seed(3)) for r in (result, loaded))
+        assert torch.equal(one, two)
+        assert [path.name for path in tmp_path.iterdir()] == ["student.safetensors"]
+
+    def test_of_windows(self, tmp_path: Path) -> None:
+        result = tiny_ode(t_start=1.0, t_end=0.0)
+        path = result.save(tmp_path / "student.safetensors")
+        loaded = pid.load(path, pid.VelocityODE(decay), prior=box)
+        assert isinstance(loaded.student, Windows)
+        z, t = torch.rand(11, 2), torch.linspace(1, 0, 11).double()
+        assert torch.equal(loaded.student(z, t), result.student(z, t))
+        assert loaded.evaluate(16) == result.evaluate(16)
+        with pytest.raises(ValueError, match="without its teacher"):
+            pid.load(path).sample(3)
+        with pytest.raises(ValueError, match="prior="):
+            pid.load(path, pid.VelocityODE(decay))
+
+    def test_of_a_system(self, tmp_path: Path) -> None:
+        result = pid.distill(pid.system("logistic"), t_end=2.0, windows=2, **TINY)
+        loaded = pid.load(result.save(tmp_path / "a"), pid.system("logistic"))
+        assert loaded.problem is not None
+        assert loaded.problem.t_end == 2.0
+        assert loaded.evaluate(16) == result.evaluate(16)
+
+    def test_of_double_precision(self, tmp_path: Path) -> None:
+        result = tiny_ode(prior=lambda n, generator=None: box(n, generator).double())
+        loaded = pid.load(result.save(tmp_path / "a"))
+        z = torch.rand(5, 2).double()
+        assert torch.equal(loaded.student(z, 0.7), result.student(z, 0.7))
+
+    def test_of_a_unet_copied_from_its_teacher(self, tmp_path: Path) -> None:
+        teacher = pid.nets.EDMPrecond(4, 1, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[2])
+        result = pid.distill(teacher, event_shape=(1, 4, 4), **{**TINY, "steps": 2})
+        loaded = pid.load(result.save(tmp_path / "a"), teacher)
+        assert isinstance(loaded.student.network, pid.nets.SongUNet)
+        z = torch.randn(2, 1, 4, 4)
+        assert torch.equal(loaded.student(z, 1.0), result.student(z, 1.0))
+        assert loaded.sample(2).shape == (2, 1, 4, 4)
+
+    def test_training_on_from_a_file(self, tmp_path: Path) -> None:
+        path = tiny_ring().save(tmp_path / "a")
+        student = pid.load(path).student
+        before = flat(student).clone()
+        assert all(p.requires_grad for p in student.parameters())
+        pid.distill(pid.toy("ring"), student, **TINY)
+        assert not torch.equal(flat(student), before)
+
+    def own(self) -> nn.Module:
+        """A network that the library cannot build, two of whose weights are one."""
+        network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+        network["b"].weight = network["a"].weight
+
+        class Own(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.parts = network
+
+            def forward(self, x: Tensor, time: Tensor) -> Tensor:
+                return self.parts["b"](self.parts["a"](x).tanh() + time[:, None])
+
+        return Own()
+
+    def test_of_parts_of_ones_own(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        result = pid.distill(pid.toy("ring"), self.own(), **TINY)
+        path = result.save(tmp_path / "a")
+        with pytest.raises(ValueError, match="pass student="):
+            pid.load(path)
+        empty = pid.Trajectory(self.own(), sigma_data=pid.toy("ring").std)
+        loaded = pid.load(path, student=empty)
+        assert loaded.student is empty
+        z = torch.randn(4, 2)
+        assert torch.equal(loaded.student(z, 1.0), result.student(z, 1.0))
+        with pytest.raises(ValueError, match="not of the kind"):
+            pid.load(path, student=pid.Trajectory(net()))
+
+    def test_a_class_that_only_shares_a_name(self, tmp_path: Path) -> None:
+        class MLP(nn.Linear):
+            def forward(self, x: Tensor, time: Tensor) -> Tensor:
+                return super().forward(x)
+
+        path = pid.distill(pid.toy("ring"), MLP(2, 2), **TINY).save(tmp_path / "a")
+        with pytest.raises(ValueError, match="pass student="):
+            pid.load(path)
+
+    def test_functions_among_the_choices_read_as_defaults(self, tmp_path: Path) -> None:
+        result = tiny_ring(weight=lambda t: t**-1, distance=pid.l1)
+        config = pid.load(result.save(tmp_path / "a")).config
+        assert (config.weight, config.distance, config.steps) == ("uniform", "pseudo_huber", 20)
+
+    def test_what_is_no_student(self, tmp_path: Path) -> None:
+        whole = tiny_ring().save(tmp_path / "whole").read_bytes()
+        path = tmp_path / "broken"
+        for contents in (b"", b"not a student" * 99, whole[:5], whole[: len(whole) // 2], whole[:-1]):
+            path.write_bytes(contents)
+            with pytest.raises(ValueError, match="broken"):
+                pid.load(path)
+        import safetensors.torch
+
+        safetensors.torch.save_file({"weight": torch.ones(3)}, path)
+        with pytest.raises(ValueError, match="not a pidlearn"):
+            pid.load(path)
+        with pytest.raises(FileNotFoundError, match="absent"):
+            pid.load(tmp_path / "absent")
+
+    def test_labels_that_do_not_fit(self) -> None:
+        result = pid.distill(pid.nets.Preconditioned(net(label_dim=3)), **TINY)
+        assert result.sample(2, torch.tensor([0, 2])).shape == (2, 2)
+        for labels, says in (([0, 3], r"0\.\.2"), ([-1, 0], r"0\.\.2"), ([0, 1, 2], "labels")):
+            with pytest.raises(ValueError, match=says):
+                result.sample(2, torch.tensor(labels))
+
+
+class Wide(nn.Linear):
+    """(B, 2) to (B, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 3)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+class Half(nn.Module):
+    """x(z, t) = a z: no boundary is met."""
+
+    t_max = 80.0
+
+    def __init__(self, value: float = 0.5) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(value))
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        return self.a * z
+
+
+def window(start: float, end: float, d: int = 2) -> pid.Trajectory:
+    return pid.Trajectory(net(d), start, t_min=end, boundary="increment", time="linear", c_in=1.0)
+
+
+def frozen() -> nn.Module:
+    return net().requires_grad_(False)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"steps": 0}, "steps"),
+            ({"steps": 2.5}, "steps"),
+            ({"batch_size": 0}, "batch_size"),
+            ({"n": 1}, "at least 2"),
+            ({"lr": -1.0}, "lr"),
+            ({"windows": 0}, "windows"),
+            ({"derivative": "backward"}, "derivative must be one of"),
+            ({"distance": "lpips"}, "distance must be one of"),
+            ({"weight": "edm"}, "weight must be one of"),
+            ({"index": "often"}, "index must be one of"),
+            ({"index": lambda t, s: t * 0}, "only zeros"),
+            ({"index": lambda t, s: t - 1}, ">= 0"),
+            ({"index": lambda t, s: t[:3]}, "each of 9 times"),
+            ({"spacing": "cubic"}, "spacing must be one of"),
+            ({"last": "keep"}, "last"),
+            ({"learning_rate": 1e-3}, "learning_rate.*'lr'"),
+            ({"t_start": 0.1}, "below the scale of the data"),
+            ({"t_end": -1.0}, "t_min > 0"),
+            ({"prior": box}, "leave prior out"),
+            ({"student": Half()}, "does not start at z.*off by"),
+            ({"student": Half(math.nan)}, "NaN"),
+            ({"student": pid.Trajectory(net(), 40.0)}, "starts at t_max = 40, the paths at 80"),
+            ({"student": pid.Trajectory(net(), boundary="soft")}, "boundary_weight"),
+            ({"student": pid.Trajectory(net().double())}, "float64"),
+            ({"student": frozen()}, "requires a gradient"),
+            ({"student": pid.Trajectory(Wide())}, "keep the shape"),
+            ({"student": Windows([window(80.0, 1.0), window(1.0, 0.002)])}, "one window"),
+            ({"teacher": lambda x, sigma: x}, "event_shape"),
+            ({"teacher": lambda x, sigma: x[:, :1], "event_shape": (2,)}, "must return the shape of x"),
+            ({"teacher": lambda x, sigma: None, "event_shape": (2,)}, "NoneType"),
+            ({"teacher": lambda x, sigma: x * math.nan, "event_shape": (2,)}, "^the teacher returned NaN"),
+        ],
+    )
+    def test_of_a_diffusion(self, changes: dict[str, Any], says: str) -> None:
+        arguments = {"teacher": pid.toy("ring"), "student": net(), **TINY, **changes}
+        with pytest.raises(ValueError, match=says):
+            pid.distill(**arguments)
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"prior": None}, "prior="),
+            ({"t_start": None}, "t_start="),
+            ({"t_end": 0.0}, "different times"),
+            ({"windows": 10}, "20 steps cannot train 10 windows"),
+            ({"teacher": pid.VelocityODE(lambda x, t: x[:, :1])}, r"f\(x, t\) must return the shape"),
+            ({"teacher": pid.VelocityODE(lambda x, t: x * math.nan)}, "^the teacher returned NaN"),
+            ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5, the paths at 1"),
+            ({"student": window(0.0, 2.0)}, "ends at t_min = 2"),
+            ({"student": window(0.1, 1.0)}, "starts at t_max = 0.1, the paths at 0"),
+            ({"student": Windows([window(0.0, 0.5), window(0.5, 0.9)])}, "ends at t_min = 0.9"),
+            ({"student": pid.Trajectory(net(), 0.0, boundary="increment", time="linear")}, "ends at t_min = 0.002"),
+        ],
+    )
+    def test_of_an_ode(self, changes: dict[str, Any], says: str) -> None:
+        arguments = {"teacher": pid.VelocityODE(decay), **TINY, **ODE, **changes}
+        with pytest.raises(ValueError, match=says):
+            pid.distill(**arguments)
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"teacher": None}, "callable"),
+            ({"teacher": "ring"}, "callable"),
+            ({"student": lambda z, t: z}, "torch.nn.Module, got function"),
+            ({"student": "mlp"}, "torch.nn.Module, got str"),
+            ({"config": {"steps": 3}}, "pidlearn.Config, got dict"),
+            ({"config": {}}, "pidlearn.Config, got dict"),
+        ],
+    )
+    def test_of_the_wrong_kind(self, changes: dict[str, Any], says: str) -> None:
+        arguments = {"teacher": pid.toy("ring"), "event_shape": (2,), **TINY, **changes}
+        with pytest.raises(TypeError, match=says):
+            pid.distill(**arguments)
+
+    def test_a_soft_boundary_that_is_taught(self) -> None:
+        tiny_ring(student=pid.Trajectory(net(), boundary="soft"), boundary_weight=1.0)

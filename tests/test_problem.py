@@ -1,0 +1,176 @@
+"""What is read off a teacher, and what is said of one that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pidlearn as pid
+from pidlearn.problem import problem_of
+
+
+def box(n: int, generator: torch.Generator | None = None) -> Tensor:
+    return torch.rand(n, 2, generator=generator)
+
+
+def decay(x: Tensor, t: Tensor) -> Tensor:
+    return -x
+
+
+class Field(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(2, 2), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.dropout(self.linear(x))
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+class TestDiffusion:
+    def test_is_read_off_the_teacher(self) -> None:
+        ring = pid.toy("ring")
+        for teacher in (ring, pid.DenoiserODE(ring)):
+            problem = problem_of(teacher)
+            assert (problem.t_start, problem.t_end, problem.event_shape) == (80.0, 0.002, (2,))
+            assert problem.sigma_data == ring.std
+            assert problem.label_dim == 0
+        z = problem.draw(4000, seeded())
+        assert z.std().item() == pytest.approx(80, rel=0.03)
+        assert problem.draw_labels(3) is None
+
+    def test_a_bare_callable(self) -> None:
+        problem = problem_of(lambda x, sigma: 0 * x, event_shape=[3, 4, 4])
+        assert problem.event_shape == (3, 4, 4)
+        assert problem.sigma_data == 0.5
+
+    def test_labels(self) -> None:
+        teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8, label_dim=3))
+        labels = problem_of(teacher).draw_labels(300, seeded())
+        assert labels is not None
+        assert labels.dtype == torch.int64
+        assert labels.unique().tolist() == [0, 1, 2]
+
+    def test_reference_is_eulers_path(self) -> None:
+        problem, grid = problem_of(pid.toy("ring")), pid.karras_grid(9)
+        z = problem.draw(4, seeded())
+        assert torch.equal(problem.reference(z, grid), pid.solve(problem.ode, z, grid))
+
+    def test_a_teacher_is_asked_as_it_will_be_used(self) -> None:
+        teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8)).train()
+        problem_of(pid.DenoiserODE(teacher))
+        assert not teacher.training
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"t_max": 0.3}, r"t_max = 0.3 is below the scale of the data"),
+            ({"t_min": 0.0}, "t_min > 0"),
+            ({"t_max": 1.0, "t_min": 2.0}, "t_min > 0"),
+            ({"t_max": float("inf")}, "t_max"),
+            ({"t_max": float("nan")}, "t_max"),
+            ({"prior": box}, "leave prior out"),
+            ({"teacher": lambda x, sigma: x}, "event_shape"),
+        ],
+    )
+    def test_bad_input(self, options: dict[str, Any], says: str) -> None:
+        with pytest.raises(ValueError, match=says):
+            problem_of(**{"teacher": pid.toy("ring"), **options})
+
+    def test_noise_that_is_barely_enough_is_told(self) -> None:
+        with pytest.warns(UserWarning, match="biased samples below 3.6"):
+            problem_of(pid.toy("ring"), 2.0)
+
+    def test_levels_that_the_teacher_does_not_know(self) -> None:
+        teacher = pid.nets.Preconditioned(pid.nets.MLP((1, 4, 4), width=8))
+        teacher.sigma_min, teacher.sigma_max = 0.01, 100.0
+        with pytest.raises(ValueError, match=r"0\.01 to 100; the span 0\.002 to 80"):
+            problem_of(teacher, 80.0, 0.002)
+
+    @pytest.mark.parametrize("wrong", [None, 3, "ring", torch.ones(3), {}])
+    def test_what_is_no_teacher(self, wrong: object) -> None:
+        with pytest.raises(TypeError, match=f"callable.*{type(wrong).__name__}"):
+            problem_of(wrong, event_shape=(2,))
+
+
+class TestInitialValues:
+    def test_is_read_off_the_prior(self) -> None:
+        problem = problem_of(pid.VelocityODE(decay), 1.0, 0.0, lambda n, generator=None: torch.ones(n, 2, 3).double())
+        assert (problem.t_start, problem.t_end, problem.event_shape) == (1.0, 0.0, (2, 3))
+        assert problem.sigma_data is None
+        assert problem.draw(5).dtype == torch.float64
+
+    def test_a_system_brings_its_own(self) -> None:
+        problem = problem_of(pid.system("lotka_volterra"))
+        assert (problem.t_start, problem.t_end, problem.event_shape) == (0.0, 7.0, (2,))
+        assert torch.equal(problem.draw(9, seeded()), pid.system("lotka_volterra").prior(9, seeded()))
+
+    def test_what_is_given_replaces_a_systems_own(self) -> None:
+        problem = problem_of(pid.system("lotka_volterra"), None, 2.0, box)
+        assert (problem.t_start, problem.t_end) == (0.0, 2.0)
+        assert torch.equal(problem.draw(9, seeded()), box(9, seeded()))
+
+    def test_a_prior_that_ignores_its_generator_is_made_to_obey(self) -> None:
+        problem = problem_of(pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.rand(n, 2))
+        before = torch.get_rng_state()
+        one, same = (problem.draw(5, seeded()) for _ in range(2))
+        assert torch.equal(one, same)
+        generator = seeded()
+        assert not torch.equal(*(problem.draw(5, generator) for _ in range(2)))
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_units_of_the_paths(self) -> None:
+        # x = x_0 exp(-t), t from 0 to 3, x_0 uniform in the unit square: the mean is (1 - exp(-3)) / 6.
+        problem = problem_of(pid.VelocityODE(decay), 0.0, 3.0, box)
+        assert torch.allclose(problem.location, torch.full((2,), 0.158), atol=0.02)
+        resting = problem_of(pid.VelocityODE(lambda x, t: 0 * x), 0.0, 1.0, lambda n, generator=None: torch.ones(n, 2))
+        assert (resting.spread > 0).all()
+        exploding = problem_of(pid.VelocityODE(lambda x, t: x**4 * 1e6), 0.0, 3.0, box)
+        assert (exploding.spread < 1).all()
+
+    @pytest.mark.parametrize("span", [(0.0, 2.0), (2.0, 0.0)])
+    def test_reference_is_exact(self, span: tuple[float, float]) -> None:
+        problem = problem_of(pid.VelocityODE(decay), *span, box)
+        z, grid = problem.draw(4, seeded()), torch.linspace(*span, 5).double()
+        exact = z * (span[0] - grid).exp()[:, None, None]
+        torch.testing.assert_close(problem.reference(z, grid), exact, rtol=1e-6, atol=1e-7)
+
+    def test_a_network_as_a_field(self) -> None:
+        """It is asked in its own dtype and without dropout."""
+        field = Field()
+        problem = problem_of(pid.VelocityODE(field), 0.0, 1.0, box)
+        assert not field.training
+        grid = torch.linspace(0, 1, 3).double()
+        path = problem.reference(problem.draw(4, seeded()), grid)
+        rate, offset = field.linear.weight.detach().double(), field.linear.bias.detach().double()
+        steady = torch.linalg.solve(rate, -offset)
+        exact = steady + (problem.draw(4, seeded()) - steady) @ torch.matrix_exp(rate).T
+        torch.testing.assert_close(path[-1].double(), exact, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"prior": None}, "prior="),
+            ({"t_max": None}, "t_start="),
+            ({"t_min": None}, "t_end="),
+            ({"t_min": 0.0}, "different times"),
+            ({"t_min": float("nan")}, "finite"),
+            ({"prior": 3.0}, "prior must be a function"),
+            ({"prior": lambda n: torch.ones(n, 2)}, "generator"),
+            ({"prior": lambda n, generator=None: torch.ones(n)}, r"\(2, \*event\), got \(2,\)"),
+            ({"prior": lambda n, generator=None: torch.ones(5, 2)}, r"got \(5, 2\)"),
+            ({"prior": lambda n, generator=None: torch.ones(n, 2, dtype=torch.int64)}, "int64"),
+            ({"prior": lambda n, generator=None: torch.full((n, 2), torch.nan)}, "finite"),
+            ({"prior": lambda n, generator=None: [[0.0, 1.0]] * n}, "got list"),
+        ],
+    )
+    def test_bad_input(self, options: dict[str, Any], says: str) -> None:
+        arguments = {"teacher": pid.VelocityODE(decay), "t_max": 0.0, "t_min": 1.0, "prior": box}
+        with pytest.raises(ValueError, match=says):
+            problem_of(**{**arguments, **options})

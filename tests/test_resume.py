@@ -1,0 +1,148 @@
+"""Exact resumption: a run that was killed and continued ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pidlearn as pid
+from pidlearn.train import Step
+from tests.runs import CASES, Run, network, rotation
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds what kill -9 left of every case."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.runs", str(folder)]
+    root = Path(__file__).parents[1]
+    out = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    expected = [f"{name} {at} {int(signal.SIGKILL)}" for name, case in CASES.items() for at in case.killed_at]
+    assert out.stdout.splitlines() == expected, out.stderr
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def save_every(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "SAVE_EVERY", Run.SAVE_EVERY)
+
+
+def weights(module: nn.Module) -> list[torch.Tensor]:
+    return list(module.state_dict().values())
+
+
+def assert_same(one: pid.Result, two: pid.Result) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(weights(one.student), weights(two.student), strict=True))
+    assert one.averages.keys() == two.averages.keys()
+    for rate in one.averages:
+        pairs = zip(weights(one.averages[rate]), weights(two.averages[rate]), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert one.history.keys() == two.history.keys()
+    for name in one.history.keys() - {"seconds"}:
+        assert np.array_equal(one.history[name], two.history[name])
+    assert one.stopped == two.stopped
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_and_continued(killed: Path, tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    folder = shutil.copytree(killed / name, tmp_path / "run") if (killed / name).exists() else tmp_path / "run"
+    numbers: list[int] = []
+    continued = case.run(folder, [lambda step: numbers.append(step.number)])
+    newest = case.killed_at[-1] // case.save_every * case.save_every
+    assert numbers == list(range(newest + 1, 61))
+    assert_same(continued, case.run())
+    assert (np.diff(continued.history["seconds"]) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["mixture", "every window in turn"])
+@pytest.mark.parametrize("how", ["truncated", "a byte flipped"])
+def test_damaged_newest_checkpoint(killed: Path, tmp_path: Path, name: str, how: str) -> None:
+    case, folder = CASES[name], shutil.copytree(killed / name, tmp_path / "run")
+    newest = max(folder.iterdir())
+    contents = bytearray(newest.read_bytes())
+    if how == "truncated":
+        del contents[-100:]
+    else:
+        contents[len(contents) // 3] ^= 0xFF
+    newest.write_bytes(contents)
+    numbers: list[int] = []
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged"):
+        continued = case.run(folder, [lambda step: numbers.append(step.number)])
+    assert numbers[0] == case.killed_at[-1] // case.save_every * case.save_every - case.save_every + 1
+    assert_same(continued, case.run())
+
+
+def test_a_run_that_is_done_is_only_read(tmp_path: Path) -> None:
+    case, numbers = CASES["mixture"], []
+    done = case.run(tmp_path)
+    again = case.run(tmp_path, [lambda step: numbers.append(step.number)])
+    assert numbers == []
+    assert_same(done, again)
+
+
+@pytest.mark.parametrize("how", ["callback", "interrupt"])
+@pytest.mark.parametrize("name", ["averages", "second window"])
+def test_stopped_and_continued(tmp_path: Path, name: str, how: str) -> None:
+    case = CASES[name]
+
+    def stop(step: Step) -> bool:
+        if step.number == 55 and how == "interrupt":
+            raise KeyboardInterrupt
+        return step.number == 55
+
+    stopped = case.run(tmp_path, [stop])
+    assert stopped.stopped is not None
+    numbers: list[int] = []
+    continued = case.run(tmp_path, [lambda step: numbers.append(step.number)])
+    # A callback stops between two steps, and nothing is lost; an interrupt comes whenever it comes.
+    assert numbers[0] == (56 if how == "callback" else 55 // case.save_every * case.save_every + 1)
+    assert_same(continued, case.run())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"lr": 0.5}, "other choices.*lr = "),
+        ({"seed": 1}, "other choices.*seed = 0, here 1"),
+        ({"steps": 61}, "other choices.*steps = 60, here 61"),
+        ({"distance": pid.l1}, "other choices.*distance"),
+        ({"t_start": 40.0}, "other choices.*t_max"),
+        ({"ema": (0.9,)}, "other choices.*ema"),
+        ({"student": pid.nets.MLP(2, width=9)}, "another student"),
+    ],
+)
+def test_a_folder_of_another_run(tmp_path: Path, changes: dict, says: str) -> None:
+    case = CASES["mixture"]
+    case.run(tmp_path)
+    with pytest.raises(ValueError, match=says):
+        case.run(tmp_path, **changes)
+
+
+def test_a_folder_of_another_teacher(tmp_path: Path) -> None:
+    config = CASES["mixture"].run(tmp_path).config
+    for teacher in (pid.toy("moons"), pid.EmpiricalDenoiser(pid.toy("ring").sample(9))):
+        with pytest.raises(ValueError, match=r"other choices.*teacher = GaussianMixture"):
+            pid.distill(teacher, network(), config=config, checkpoints=tmp_path, progress=False)
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        CASES["mixture"].run(tmp_path / "run")
+
+
+def test_rotation_turns() -> None:
+    """The cases' own equation is one that a student can follow, or bits that agree would say little."""
+    case = CASES["first window"]
+    result = case.run(steps=300)
+    assert result.evaluate(32)["relative_rmse"] < 0.3
+    assert rotation().velocity(torch.ones(1, 2), 0.0).tolist() == [[1.0, -1.0]]

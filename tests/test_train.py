@@ -1,0 +1,208 @@
+"""The training loop: what a step does, what survives a stop, and what a loss that turns NaN leaves behind."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pidlearn.train import DivergedError, Optimisation, Stage, Trainer
+
+
+class Line(nn.Module):
+    """Two parts, so that stages can train one after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.one, self.two = nn.Linear(2, 2), nn.Linear(2, 1)
+
+
+def fit(module: Line):
+    """Least squares against x_1 + 2 x_2, from random numbers of the run and of the process."""
+
+    def batch_loss(number: int, generator: torch.Generator) -> Tensor:
+        x = torch.randn(8, 2, generator=generator) + 0.01 * torch.randn(8, 2)
+        return (module.two(module.one(x)) - x @ torch.tensor([[1.0], [2.0]])).square().flatten()
+
+    return batch_loss
+
+
+def trainer_of(stages: list[tuple[int, float]] | None = None, **options: Any) -> Trainer:
+    module = Line()
+    optimisation = Optimisation(**{"steps": 24, "batch_size": 8, "lr": 0.05, **options})
+    parts = stages and [Stage(part, *rest) for part, rest in zip((module.one, module.two), stages, strict=True)]
+    torch.manual_seed(optimisation.seed)
+    return Trainer(module, fit(module), optimisation, parts)
+
+
+def flat(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def test_it_learns_and_says_what_it_did() -> None:
+    trainer = trainer_of(steps=150)
+    steps = list(trainer)
+    assert [s.number for s in steps] == list(range(1, 151))
+    assert (steps[-1].steps, steps[-1].samples) == (150, 150 * 8)
+    assert np.mean(trainer.history["loss"][-10:]) < 1e-2 * np.mean(trainer.history["loss"][:10])
+    assert [s.loss for s in steps] == trainer.history["loss"].tolist()
+    assert (np.diff(trainer.history["seconds"]) >= 0).all()
+    assert all(column.dtype == np.float64 for column in trainer.history.values())
+
+
+def test_schedule_warms_up_and_falls_to_nothing() -> None:
+    rates = np.array([step.lr for step in trainer_of(steps=99, warmup=0.2, lr=0.1)])
+    assert np.allclose(rates[:19], 0.1 * np.arange(1, 20) / 20)
+    share = (np.arange(20, 100) / 100 - 0.2) / 0.8
+    assert np.allclose(rates[19:], 0.05 * (1 + np.cos(np.pi * share)))
+    held = np.array([step.lr for step in trainer_of(steps=99, warmup=0.2, lr=0.1, constant=True)])
+    assert np.allclose(held[19:], 0.1)
+
+
+def test_stages_train_their_part_alone_at_their_rate() -> None:
+    trainer = trainer_of([(10, 1.0), (14, 0.5)], warmup=0.0)
+    start = copy.deepcopy(trainer.module)
+    run = iter(trainer)
+    for _ in range(10):
+        next(run)
+    middle = copy.deepcopy(trainer.module)
+    assert not torch.equal(flat(middle.one), flat(start.one))
+    assert torch.equal(flat(middle.two), flat(start.two))
+    last = list(run)
+    assert torch.equal(flat(trainer.module.one), flat(middle.one))
+    assert not torch.equal(flat(trainer.module.two), flat(middle.two))
+    assert last[0].lr == pytest.approx(0.05 * 0.5 * 0.5 * (1 + math.cos(math.pi / 15)))
+
+
+def test_averages_are_exponential_and_side_by_side() -> None:
+    trainer = trainer_of(ema=(0.5, 0.9))
+    expected: dict[float, Tensor] = {}
+    for _ in trainer:
+        now = flat(trainer.module)
+        expected = {r: r * expected[r] + (1 - r) * now if expected else now for r in (0.5, 0.9)}
+    for rate, average in zip((0.5, 0.9), trainer.averages, strict=True):
+        torch.testing.assert_close(flat(average), expected[rate])
+    assert trainer.best is trainer.averages[0].module
+
+
+def momentum(parameters: Any, optimisation: Optimisation) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, optimisation.lr / 10, momentum=0.9)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "radam", momentum])
+@pytest.mark.parametrize("stages", [None, [(10, 1.0), (14, 0.5)]])
+@pytest.mark.parametrize("cut", [1, 9, 10, 11, 23])
+def test_state_carries_all_that_the_rest_depends_on(optimizer: Any, stages: Any, cut: int) -> None:
+    options = {"optimizer": optimizer, "ema": (0.5, 0.9)}
+    whole = trainer_of(stages, **options)
+    list(whole)
+    first = trainer_of(stages, **options)
+    run = iter(first)
+    for _ in range(cut):
+        next(run)
+    state = copy.deepcopy(first.state_dict())
+    second = trainer_of(stages, **options)
+    torch.randn(100)  # what another process drew
+    second.load_state_dict(state)
+    assert [step.number for step in second] == list(range(cut + 1, 25))
+    assert torch.equal(flat(second.module), flat(whole.module))
+    assert second.losses == whole.losses
+    assert second.rates == whole.rates
+    for one, two in zip(second.averages, whole.averages, strict=True):
+        assert torch.equal(flat(one), flat(two))
+
+
+def test_same_seed_same_weights() -> None:
+    trained = []
+    for seed in (0, 0, 1):
+        trainer = trainer_of(seed=seed)
+        list(trainer)
+        trained.append(flat(trainer.module))
+    one, same, other = trained
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+class TestDivergence:
+    def broken(self, at: int, how: str, **options: Any) -> Trainer:
+        """A trainer whose loss goes wrong in step ``at``."""
+        trainer = trainer_of(ema=(0.5,), **options)
+        whole = trainer.batch_loss
+
+        def batch_loss(number: int, generator: torch.Generator) -> Tensor:
+            loss = whole(number, generator)
+            if number + 1 < at:
+                return loss
+            if how == "raises":
+                raise ValueError("the teacher returned NaN")
+            if how == "gradient":  # sqrt(0): a finite value with an infinite slope
+                zero = (flat_ := torch.cat([p.flatten() for p in trainer.module.parameters()])) - flat_.detach()
+                return loss + zero.sum().sqrt()
+            return loss / 0 if how == "infinite" else loss * math.nan
+
+        trainer.batch_loss = batch_loss
+        return trainer
+
+    @pytest.mark.parametrize("how", ["nan", "infinite", "raises", "gradient"])
+    def test_last_good_weights_are_put_back(self, how: str) -> None:
+        trainer = self.broken(130, how, steps=200)
+        with pytest.raises(DivergedError, match=r"training stopped at step 13[01]"):
+            list(trainer)
+        assert trainer.number in (129, 130)
+        # Those of the newest snapshot before it, in the averages as well.
+        good = trainer_of(ema=(0.5,), steps=200)
+        run = iter(good)
+        for _ in range(100):
+            next(run)
+        assert torch.equal(flat(trainer.module), flat(good.module))
+        assert torch.equal(flat(trainer.best), flat(good.best))
+
+    def test_weights_that_exploded_just_before_a_snapshot_are_not_good(self) -> None:
+        # The update of step 100 ruins the weights, and only the loss of step 101 shows it.
+        trainer = self.broken(100, "gradient", steps=200)
+        with pytest.raises(DivergedError, match="step 101"):
+            list(trainer)
+        assert flat(trainer.module).isfinite().all()
+        assert torch.equal(flat(trainer.module), flat(Line()))
+
+    def test_what_cannot_work_from_the_start_is_the_callers_error(self) -> None:
+        with pytest.raises(ValueError, match=r"^the teacher returned NaN$"):
+            list(self.broken(1, "raises"))
+
+    def test_far_too_large_a_rate(self) -> None:
+        trainer = trainer_of(lr=1e30, ema=(0.5,))
+        with pytest.raises(DivergedError, match="smaller lr"):
+            list(trainer)
+        assert flat(trainer.module).isfinite().all()
+        assert flat(trainer.best).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"steps": 10.0}, "steps"),
+        ({"steps": "10"}, "steps"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": None}, "batch_size"),
+        ({"seed": 0.5}, "seed"),
+        ({"lr": 0.0}, "lr"),
+        ({"lr": math.nan}, "lr"),
+        ({"lr": math.inf}, "lr"),
+        ({"lr": "fast"}, "lr"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"warmup": None}, "warmup"),
+        ({"ema": (0.9, 1.0)}, "ema"),
+        ({"ema": 0.999}, "ema"),
+        ({"optimizer": "sgd"}, "optimizer"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Optimisation(**options)
