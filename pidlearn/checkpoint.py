@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
     Others of the same number or a later one are dropped too: the run has come back to here because they are damaged.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     contents = buffer.getvalue()
@@ -55,15 +53,16 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
 
 def write_atomically(path: Path, contents: bytes) -> None:
     """Write a file so that, whatever happens, either all of it or none of it is there."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as part:
-        try:
-            part.write(contents)
-            part.flush()
-            os.fsync(part.fileno())
-            os.replace(part.name, path)
-        except BaseException:
-            os.unlink(part.name)
-            raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _newest_first(folder: Path) -> list[Path]:

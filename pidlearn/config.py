@@ -35,6 +35,7 @@ class Config(Optimisation):
         stop_gradient: hold the teacher's side constant.
         last: drop | backward.
         index: how often each grid point is visited: uniform | lognormal, or a function as `pidlearn.sampling` says.
+            A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
         boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
         windows: sub-intervals that the span of an ODE is cut into; a diffusion has one.
     """

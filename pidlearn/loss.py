@@ -97,9 +97,8 @@ def pid_loss(
 
 
 def boundary_loss(trajectory: Trajectory, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
-    """Mean square of (x(z, T) - z) / T, (B,): what a soft boundary must be taught besides the residual."""
-    at_prior = trajectory(z, trajectory.t_max, class_labels)
-    return l2(at_prior / trajectory.t_max, z / trajectory.t_max)
+    """Mean square of x(z, T) - z over that of z, (B,): what a soft boundary must be taught besides the residual."""
+    return l2(trajectory(z, trajectory.t_max, class_labels), z) / z.square().mean()
 
 
 def _parts(

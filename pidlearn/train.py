@@ -123,7 +123,7 @@ class Trainer:
         stages: the run's stages, one after another; a single one over all of ``module`` if not given.
     """
 
-    SNAPSHOT_EVERY = 100
+    SNAPSHOT_EVERY = 20
 
     def __init__(
         self,
@@ -168,6 +168,8 @@ class Trainer:
         while self.number < o.steps:
             if self.number in self.starts:
                 self.optimizer = self._new_optimizer(self.starts[self.number].part)
+                for average in self.averages:  # average anew: what was before belongs to other parts
+                    average.n_averaged.zero_()
             factor = self.factors[self.number]
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor

@@ -5,7 +5,6 @@ As a script, ``python -m tests.runs FOLDER``: start every run in a folder of its
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -21,7 +20,6 @@ import pidlearn as pid
 from pidlearn.train import Step
 
 # The function `pidlearn.distill` hides the module of its name.
-Run = importlib.import_module("pidlearn.distill")._Run
 
 
 def ring() -> pid.GaussianMixture:
@@ -65,11 +63,12 @@ class Case:
         self, folder: Path | None = None, callbacks: Sequence[Callable[..., Any]] = (), **changes: Any
     ) -> pid.Result:
         """Run it, saved in ``folder`` if there is one."""
-        Run.SAVE_EVERY = self.save_every
         options = {"steps": 60, "batch_size": 8, "n": 8, "progress": False, **self.options, **changes}
         if not self.built:
             options.setdefault("student", network())
-        return pid.distill(self.teacher(), checkpoints=folder, callbacks=callbacks, **options)
+        return pid.distill(
+            self.teacher(), checkpoints=folder, save_every=self.save_every, callbacks=callbacks, **options
+        )
 
 
 ODE = {"prior": box, "t_start": 0.0, "t_end": 1.5, "windows": 3}

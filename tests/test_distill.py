@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from pidlearn.train import DivergedError, Step
 from pidlearn.trajectory import Windows
 
 # The function `pidlearn.distill` hides the module of its name.
-Run = importlib.import_module("pidlearn.distill")._Run
 
 TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import pidlearn as pid
 from pidlearn.train import Step
-from tests.runs import CASES, Run, network, rotation
+from tests.runs import CASES, network, rotation
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     expected = [f"{name} {at} {int(signal.SIGKILL)}" for name, case in CASES.items() for at in case.killed_at]
     assert out.stdout.splitlines() == expected, out.stderr
     return folder
-
-
-@pytest.fixture(autouse=True)
-def save_every(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Run, "SAVE_EVERY", Run.SAVE_EVERY)
 
 
 def weights(module: nn.Module) -> list[torch.Tensor]:

@@ -73,7 +73,7 @@ def van_der_pol(x: Tensor, t: Tensor) -> Tensor:
 
 
 def lorenz(x: Tensor, t: Tensor) -> Tensor:
-    """Lorenz's convection with his parameters 10, 28, 8/3: chaotic, so its span here is short."""
+    """Lorenz's convection with his parameters 10, 28, 8/3: chaotic, so the zoo stays within one Lyapunov time."""
     a, b, c = x.unbind(1)
     return torch.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], 1)
 
@@ -92,7 +92,7 @@ SYSTEMS: dict[str, System] = {
     "pendulum": System(pendulum, (-2.5, -2.0), (2.5, 2.0), 0.0, 10.0, ("angle", "rate")),
     "lotka_volterra": System(lotka_volterra, (0.5, 0.5), (2.5, 2.5), 0.0, 7.0, ("prey", "predators")),
     "van_der_pol": System(van_der_pol, (-2.0, -2.0), (2.0, 2.0), 0.0, 10.0, ("x", "v")),
-    "lorenz": System(lorenz, (-15.0, -15.0, 10.0), (15.0, 15.0, 40.0), 0.0, 1.5, ("a", "b", "c")),
+    "lorenz": System(lorenz, (-15.0, -15.0, 10.0), (15.0, 15.0, 40.0), 0.0, 1.1, ("a", "b", "c")),
     "logistic": System(logistic, (0.05,), (2.0,), 0.0, 8.0, ("x",)),
     "stiff": System(stiff, (0.0,), (2.0,), 0.0, 6.0, ("x",), stiff=True),
 }

@@ -1,0 +1,255 @@
+"""A distillation under way: what `distill` and `steps` drive.
+
+A long span is trained window by window, each starting from where the ones before it, by then frozen, have carried a
+pool of starts. A diffusion has one window and draws fresh noise for every batch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pidlearn import checkpoint, recipes
+from pidlearn.config import Config
+from pidlearn.distance import DISTANCES, Distance
+from pidlearn.errors import choose, explained
+from pidlearn.loss import boundary_loss, pid_loss
+from pidlearn.metrics import rmse
+from pidlearn.problem import Prior, problem_of
+from pidlearn.result import Result
+from pidlearn.sampling import DENSITIES, draw_index
+from pidlearn.toys import System
+from pidlearn.train import Stage, Step, Trainer
+from pidlearn.trajectory import Windows
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True)
+class RunStage:
+    """What one window trains on, from step ``first`` on."""
+
+    window: Any
+    first: int
+    grid: Tensor
+    density: Tensor
+    pool: Tensor | None
+
+
+class Run:
+    """A distillation under way: the problem, the student, and the trainer over it."""
+
+    FOLLOW_TIMES = 40
+    POOL = 8192
+    FIRST, LATER_RATE = 12, 0.3
+    """The first window learns from nothing: so many times the steps, and the full learning rate."""
+
+    def __init__(
+        self,
+        teacher: Any,
+        student: nn.Module | None,
+        config: Config | None,
+        chosen: dict[str, Any],
+        prior: Prior | None,
+        event_shape: Sequence[int] | None,
+    ) -> None:
+        _check_choices(config, chosen)
+        # A system of the zoo has a span of its own, which only an explicit one replaces.
+        given = chosen if config is None or isinstance(teacher, System) else {**vars(config), **chosen}
+        self.problem = problem_of(teacher, given.get("t_max"), given.get("t_min"), prior, event_shape)
+        span = {"t_max": self.problem.t_start, "t_min": self.problem.t_end}
+        self.config = replace(config or recipes.config_for(self.problem), **{**chosen, **span})
+        torch.manual_seed(self.config.seed)
+        self.student = self._accepted(student)
+        self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
+        self.lengths = _split(self.config.steps, len(self.windows), self.FIRST)
+        rates = [1.0] + [self.LATER_RATE] * (len(self.windows) - 1)
+        stages = [Stage(*part) for part in zip(self.windows, self.lengths, rates, strict=True)]
+        self.trainer = Trainer(self.student, self._batch_loss, self.config, stages)
+        self.errors: list[tuple[int, float]] = []
+        self._current: RunStage | None = None
+
+    def _accepted(self, student: nn.Module | None) -> nn.Module:
+        """The student to train, once it is one: on the teacher's device, with its boundary condition met."""
+        problem, generator = self.problem, torch.Generator().manual_seed(0)
+        z, labels = problem.draw(8, generator), problem.draw_labels(8, generator)
+        if student is None:
+            student = recipes.student_for(problem, self.config).to(z.dtype)
+        elif not isinstance(student, nn.Module):
+            raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
+        elif not hasattr(student, "t_max"):
+            student = recipes.as_trajectory(student, problem)
+        if not any(p.requires_grad for p in student.parameters()):
+            raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
+        # In eval mode: dropout would make x(z, t) random, and its differences in t noise.
+        student = student.to(problem.device).eval()
+        with torch.no_grad(), explained("student", student, z):
+            start = student(z, problem.t_start, labels)
+        if start.shape != z.shape:
+            raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}; got {tuple(start.shape)}")
+        if not start.isfinite().all():
+            raise ValueError("the student returns NaN or infinity before any training: check its weights")
+        if student.t_max != problem.t_start:
+            raise ValueError(f"the student starts at t_max = {student.t_max:g}, the paths at {problem.t_start:g}")
+        if not self.config.boundary_weight and (start - z).abs().max() > 1e-4 * z.abs().max():
+            raise ValueError(
+                f"the student does not start at z: x(z, {problem.t_start:g}) is off by {(start - z).abs().max():.3g}. "
+                f"Use a Trajectory with a hard boundary, or set boundary_weight"
+            )
+        if problem.sigma_data is not None and isinstance(student, Windows):
+            raise ValueError("a diffusion is solved in one window: make the student a Trajectory, not Windows")
+        if problem.sigma_data is None and getattr(student, "t_min", problem.t_end) != problem.t_end:
+            raise ValueError(f"the student ends at t_min = {student.t_min:g}, the paths at {problem.t_end:g}")
+        return student
+
+    def _stage(self, number: int) -> RunStage:
+        """The stage of step ``number``, made from the frozen windows alone: the same again when a run is resumed."""
+        ends = list(accumulate(self.lengths))
+        which = bisect_right(ends, number)
+        first = ends[which] - self.lengths[which]
+        if self._current is not None and self._current.first == first:
+            return self._current
+        window, problem, config = self.windows[which], self.problem, self.config
+        if number == first and which > 0:
+            window.load_state_dict(self.windows[which - 1].state_dict())
+        grid = self._grid(window.t_max, getattr(window, "t_min", problem.t_end))
+        asked = grid if config.last == "backward" else grid[:-1]
+        density = choose("index", config.index, DENSITIES)(asked, problem.sigma_data or 1.0)
+        if density.shape != asked.shape or not ((density >= 0) & density.isfinite()).all() or not density.sum() > 0:
+            raise ValueError(f"index must give each of {len(asked)} times a finite number >= 0, and not only zeros")
+        pool = self._reached(which) if len(self.windows) > 1 else None
+        self._current = RunStage(window, first, grid, density, pool)
+        return self._current
+
+    def _grid(self, t_max: float, t_min: float) -> Tensor:
+        """The grid of a diffusion; of an ODE, n equal steps over one window, in either direction."""
+        if self.problem.sigma_data is not None:
+            return self.config.grid()
+        return torch.linspace(t_max, t_min, self.config.n, dtype=torch.float64)
+
+    @torch.no_grad()
+    def _reached(self, which: int) -> Tensor:
+        """A pool of starts as the windows before ``which`` have carried them on."""
+        if self._current is None or self._current.pool is None:
+            pool, done = self.problem.draw(self.POOL, torch.Generator().manual_seed(self.config.seed)), 0
+        else:
+            pool, done = self._current.pool, self.windows.index(self._current.window)
+        for window in self.windows[done:which]:
+            pool = window(pool, window.t_min)
+        return pool
+
+    def _batch_loss(self, number: int, generator: torch.Generator) -> Tensor:
+        stage, config, problem = self._stage(number), self.config, self.problem
+        if stage.pool is None:
+            z = problem.draw(config.batch_size, generator)
+        else:
+            z = stage.pool[torch.randint(len(stage.pool), (config.batch_size,), generator=generator)]
+        labels = problem.draw_labels(config.batch_size, generator)
+        window, points = stage.window, len(stage.density)
+        if hasattr(getattr(window, "network", None), "read"):
+            # The network reads a start once for all times, so each start is asked at every one.
+            window, index = window.started(z), torch.arange(points).repeat_interleave(len(z))
+            z = z.repeat(points, *[1] * (z.ndim - 1))
+        else:
+            index = draw_index(stage.density, config.batch_size, generator)
+        loss = pid_loss(
+            window,
+            problem.ode,
+            z,
+            stage.grid,
+            index.to(z.device),
+            derivative=config.derivative,
+            distance=self._distance(stage),
+            weight=config.weight,
+            stop_gradient=config.stop_gradient,
+            last=config.last,
+            class_labels=labels,
+        )
+        if config.boundary_weight:
+            loss = loss + config.boundary_weight * boundary_loss(stage.window, z, labels)
+        return loss
+
+    def _distance(self, stage: RunStage) -> Distance:
+        """The configured distance, of velocities counted in starting spreads a window so that units cancel."""
+        distance: Distance = choose("distance", self.config.distance, DISTANCES)
+        if self.problem.sigma_data is not None:
+            return distance
+        unit = self.problem.spread / (stage.grid[-1] - stage.grid[0]).abs().item()
+        return lambda a, b: distance(a / unit, b / unit)
+
+    def follow(self, n: int) -> Callable[[Step], dict[str, float]]:
+        """A function of the step that tells the latest error of n samples to the teacher's own solver."""
+        problem, generator = self.problem, torch.Generator().manual_seed(self.config.seed + 1)
+        z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
+        target = problem.reference(z, self._grid(problem.t_start, problem.t_end), labels)[-1]
+        every = max(1, self.config.steps // self.FOLLOW_TIMES)
+
+        def latest(step: Step) -> dict[str, float]:
+            if step.number % every == 0 or step.number == step.steps:
+                with torch.no_grad():
+                    self.errors.append((step.number, rmse(self.trainer.best(z, problem.t_end, labels), target)))
+            return {"error": self.errors[-1][1]} if self.errors else {}
+
+        return latest
+
+    def save(self, folder: str | Path) -> None:
+        """Everything that the rest of the run depends on."""
+        state = {"choices": self._choices(), "trainer": self.trainer.state_dict(), "errors": self.errors}
+        checkpoint.save(folder, self.trainer.number, state)
+
+    def resume(self, folder: str | Path) -> None:
+        """Continue the run of that folder, if there is one and it is this one."""
+        state = checkpoint.load_newest(folder)
+        if state is None:
+            return
+        mine = self._choices()
+        other = [f"{k} = {v}, here {mine[k]}" for k, v in state["choices"].items() if mine.get(k) != v]
+        if other:
+            raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
+        try:
+            self.trainer.load_state_dict(state["trainer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{folder} holds a run of another student: take another folder") from error
+        self.errors = [(int(number), float(error)) for number, error in state["errors"]]
+
+    def _choices(self) -> dict[str, str]:
+        """The configuration as text, functions by their names, and what tells one problem from another."""
+        given = vars(self.config).items()
+        choices = {name: getattr(value, "__qualname__", None) or repr(value) for name, value in given}
+        teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
+        return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
+
+    def result(self, stopped: str | None) -> Result:
+        """What there is now."""
+        history = self.trainer.history
+        if self.errors:
+            numbers, errors = zip(*self.errors, strict=True)
+            history |= {"error_step": np.array(numbers), "error": np.array(errors)}
+        averages = {rate: average.module for rate, average in zip(self.config.ema, self.trainer.averages, strict=True)}
+        return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
+
+
+def _split(steps: int, windows: int, first: int) -> list[int]:
+    """Steps of each window, the first one ``first`` times the others'."""
+    later = steps // (first + windows - 1)
+    if windows > 1 and later < 1:
+        raise ValueError(f"{steps} steps cannot train {windows} windows; take more steps or fewer windows")
+    return [steps - later * (windows - 1)] + [later] * (windows - 1)
+
+
+def _check_choices(config: Any, chosen: dict[str, Any]) -> None:
+    """Raise if these are not choices that `Config` knows."""
+    if not isinstance(config, Config | None):
+        raise TypeError(f"config is a pidlearn.Config, got {type(config).__name__}")
+    known = [field.name for field in fields(Config)]
+    unknown = sorted(chosen.keys() - set(known))
+    if unknown:
+        raise ValueError(f"unknown choice {', '.join(unknown)}: besides distill's own arguments there are {known}")
