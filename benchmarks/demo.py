@@ -24,7 +24,7 @@ def main() -> None:
     """Train, tabulate, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the figure (default: out)")
-    parser.add_argument("--steps", type=int, default=4000, help="training steps of each network (default: 4000)")
+    parser.add_argument("--steps", type=int, default=3000, help="training steps of each network (default: 3000)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # small matrices are slower on several

@@ -7,6 +7,7 @@ Digits (8 x 8) with a teacher trained here, an exact mixture and the empirical d
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,12 +117,26 @@ def floors(name: str, images: Images) -> dict[str, dict[str, Any]]:
     }
 
 
+def warm_start(images: Images) -> dict[str, dict[str, Any]]:
+    """Students of the teacher's own architecture: from its weights, and from new ones."""
+    teacher = pid.train_denoiser(images.train)
+    warm = copy.deepcopy(teacher.model).requires_grad_(True)
+    torch.manual_seed(1)
+    cold = type(warm)(**warm.options)
+    table = {}
+    for name, network in (("warm start", warm), ("the same network, cold", cold)):
+        made = rows(name, images, lambda: teacher, student=network)
+        table[f"{name} / student"] = made[f"{name} / student"]
+    return table
+
+
 def digits_table(images: Images) -> dict[str, dict[str, Any]]:
     """Three teachers of the digits."""
     train = images.train
     return (
         floors("digits", images)
         | rows("trained network", images, lambda: pid.train_denoiser(train))
+        | warm_start(images)
         | rows("exact mixture", images, lambda: pid.SubspaceMixture.fit(train, components=20, directions=40))
         | rows("empirical, h = 0.15", images, lambda: pid.EmpiricalDenoiser(train, bandwidth=0.15))
     )

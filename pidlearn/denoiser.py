@@ -34,7 +34,7 @@ def train_denoiser(
     Args:
         data: (M, *event) floating; one standard deviation, that of all its entries, serves as sigma_data.
         class_labels: (M,) int64, for a class-conditional teacher.
-        network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 256 if not given.
+        network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 192 if not given.
         optimisation: how.
         progress: show a bar.
         **overrides: single fields of ``optimisation``, such as ``steps=2000``.
@@ -55,12 +55,12 @@ def train_denoiser(
     sigma_data = data.std().item() if data.numel() > 1 else 0.0
     if not sigma_data > 0:
         raise ValueError(f"data must vary, for their standard deviation is the scale of the denoiser; got {what(data)}")
-    how = optimisation or Optimisation(steps=12_000, batch_size=256, lr=2e-3, ema=(0.999,))
+    how = optimisation or Optimisation(steps=5000, batch_size=256, lr=2e-3, ema=(0.999,))
     how = replace(how, **overrides)
     torch.manual_seed(how.seed)
     if network is None:
         classes = 0 if class_labels is None else int(class_labels.max()) + 1
-        network = MLP(data.shape[1:], width=256, depth=4, label_dim=classes)
+        network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
     denoiser = Preconditioned(network, sigma_data)
     denoiser.event_shape = tuple(data.shape[1:])
     device = next(network.parameters()).device

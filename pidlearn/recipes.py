@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
 from pidlearn.config import Config
 from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
+from pidlearn.ode import DenoiserODE
 from pidlearn.problem import Problem
 from pidlearn.trajectory import Student, Trajectory, Windows
 
@@ -36,20 +38,21 @@ def config_for(problem: Problem) -> Config:
         )
     if math.prod(problem.event_shape) <= SMALL:
         return Config(steps=7000, batch_size=256, lr=6e-3)
-    return Config(steps=8000, batch_size=128, lr=3e-3, distance="l2")
+    return Config(steps=7500, batch_size=128, lr=4e-3)
 
 
 def student_for(problem: Problem, config: Config) -> Student:
-    """An untrained student for a problem; for a network teacher it starts from a copy of the teacher's network."""
+    """A student to train; for a teacher with a convolutional network it starts from a copy of that network."""
     if problem.sigma_data is None:
         return _windows(problem, config)
-    denoiser = getattr(problem.ode, "denoiser", None)
-    if isinstance(denoiser, Preconditioned):
-        network = copy.deepcopy(denoiser.model).requires_grad_(True)
-    elif math.prod(problem.event_shape) <= SMALL:
-        network = MLP(problem.event_shape, label_dim=problem.label_dim)
+    small = math.prod(problem.event_shape) <= SMALL
+    teacher = problem.ode.denoiser if isinstance(problem.ode, DenoiserODE) else None
+    if isinstance(teacher, Preconditioned) and not isinstance(teacher.model, MLP):
+        network = copy.deepcopy(teacher.model).requires_grad_(True)
     else:
-        network = MLP(problem.event_shape, width=256, label_dim=problem.label_dim)
+        # An MLP learns more from nothing than from its teacher's weights (python -m benchmarks.images, warm start).
+        size: dict[str, Any] = {} if small else {"width": 384, "depth": 4, "norm": True}
+        network = MLP(problem.event_shape, label_dim=problem.label_dim, **size)
     return as_trajectory(network, problem)
 
 
