@@ -72,8 +72,8 @@ def table(results: dict[str, pid.Result], n: int = 2000) -> str:
 
 def draw(ring: pid.Result, digits: pid.Result) -> Figure:
     """Above, the density and paths from the same noise; below, digits from the same noise."""
-    figure = Figure(figsize=(10, 7.6), layout="constrained")
-    above, below = cast("tuple[SubFigure, SubFigure]", figure.subfigures(2, 1, height_ratios=[2.1, 1]))
+    figure = Figure(figsize=(10, 5.7), layout="constrained")
+    above, below = cast("tuple[SubFigure, SubFigure]", figure.subfigures(2, 1, height_ratios=[1.75, 1]))
     grid, mixture = ring.config.grid(), pid.toy("ring")
     z = 80 * torch.randn(32, 2, generator=torch.Generator().manual_seed(2))
     left, middle, right = above.subplots(1, 3)

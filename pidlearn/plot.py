@@ -21,7 +21,7 @@ __all__ = ["density", "images", "overview", "paths"]
 TEACHER, STUDENT = "0.45", "#d55e00"  # grey and Okabe & Ito's vermilion: apart for every kind of colour vision
 
 
-def density(axes: Axes, mixture: GaussianMixture, reach: float = 1.9) -> None:
+def density(axes: Axes, mixture: GaussianMixture, reach: float = 2.1) -> None:
     """The clean density of a 2-D mixture as filled contours."""
     line = torch.linspace(-reach, reach, 160)
     x = torch.cartesian_prod(line, line)
@@ -36,12 +36,11 @@ def paths(axes: Axes, teacher: Tensor, student: Tensor, grid: Tensor, sigma_data
     Drawn in x sigma_data / sqrt(sigma_data^2 + t^2), where noise has the data's scale at every t.
     """
     shrink = sigma_data / (sigma_data**2 + grid**2).sqrt()
-    for path, colour, style, name in ((teacher, TEACHER, "-", "teacher"), (student, STUDENT, "--", "student")):
+    for path, colour, width, name in ((teacher, TEACHER, 3.0, "teacher"), (student, STUDENT, 1.1, "student")):
         scaled = (path * expand(shrink, path)).numpy(force=True)
-        axes.plot(
-            scaled[:, :, 0], scaled[:, :, 1], style, color=colour, lw=1.1, label=[name] + [None] * (path.shape[1] - 1)
-        )
-        axes.plot(*scaled[-1].T, "o", color=colour, ms=3.5)
+        lines = axes.plot(scaled[:, :, 0], scaled[:, :, 1], color=colour, lw=width, solid_capstyle="round")
+        lines[0].set_label(name)
+        axes.plot(*scaled[-1].T, "o", color=colour, ms=3 + width)
     axes.plot(*scaled[0].T, "o", color="k", mfc="w", ms=3.5)
     axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
 

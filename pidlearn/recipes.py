@@ -50,7 +50,7 @@ def student_for(problem: Problem, config: Config) -> Student:
     if isinstance(teacher, Preconditioned) and not isinstance(teacher.model, MLP):
         network = copy.deepcopy(teacher.model).requires_grad_(True)
     else:
-        # An MLP learns more from nothing than from its teacher's weights (python -m benchmarks.images, warm start).
+        # For an MLP teacher a larger student is worth more than a warm start (python -m benchmarks.images).
         size: dict[str, Any] = {} if small else {"width": 384, "depth": 4, "norm": True}
         network = MLP(problem.event_shape, label_dim=problem.label_dim, **size)
     return as_trajectory(network, problem)

@@ -1,0 +1,55 @@
+"""The promised accuracy of the default recipes, trained in full: `make slow`, about fifteen minutes of one core."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import pidlearn as pid
+from pidlearn import data, metrics
+
+pytestmark = pytest.mark.slow
+
+
+def one_step_error(name: str, seed: int) -> tuple[float, float]:
+    """RMSE to Euler-250 and wrong-mode share on 8,192 fresh noises, the reference in float64."""
+    mixture = pid.toy(name)
+    student = pid.distill(mixture, seed=seed, progress=False).student
+    z = 80 * torch.randn(8192, 2, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
+    target = pid.solve(pid.DenoiserODE(mixture), z, pid.karras_grid())[-1]
+    with torch.no_grad():
+        ours = student(z.float(), 0.002).double()
+    return metrics.rmse(ours, target), metrics.wrong_mode_share(ours, target, mixture)
+
+
+@pytest.mark.parametrize("name", ["ring", "checkerboard"])
+def test_two_dimensions(name: str) -> None:
+    errors, wrong = zip(*(one_step_error(name, seed) for seed in (0, 1, 2)), strict=True)
+    assert sum(errors) / 3 <= 0.016
+    assert max(errors) <= 0.018
+    assert max(wrong) <= 0.006
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"), [("pendulum", 0.02), ("lotka_volterra", 0.02), ("van_der_pol", 0.02), ("lorenz", 0.1)]
+)
+def test_zoo_of_odes(name: str, bound: float) -> None:
+    assert pid.distill(pid.system(name), progress=False).evaluate(256)["relative_rmse"] <= bound
+
+
+def test_an_ode_of_ones_own() -> None:
+    def fitzhugh_nagumo(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        v, w = x.unbind(1)
+        return torch.stack([v - v**3 / 3 - w + 0.5, 0.08 * (v + 0.7 - 0.8 * w)], 1)
+
+    def prior(n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        return torch.tensor([4.0, 2.0]) * torch.rand(n, 2, generator=generator) - torch.tensor([2.0, 0.5])
+
+    result = pid.distill(pid.VelocityODE(fitzhugh_nagumo), prior=prior, t_start=0.0, t_end=20.0, progress=False)
+    assert result.evaluate(256)["relative_rmse"] <= 0.05
+
+
+def test_digits() -> None:
+    images, _ = data.digits()
+    result = pid.distill(pid.train_denoiser(images[:1500], progress=False), progress=False)
+    assert result.evaluate(1000)["relative_rmse"] <= 0.19
