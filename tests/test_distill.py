@@ -132,13 +132,20 @@ class TestWhatComesBack:
         assert result.student is own
         assert result.sample(3).shape == (3, 2)
 
-    def test_the_teachers_own_network_is_where_a_student_starts(self) -> None:
-        teacher = pid.nets.Preconditioned(net())
+    def test_a_convolutional_teachers_network_is_where_a_student_starts(self) -> None:
+        torch.manual_seed(0)
+        teacher = pid.nets.EDMPrecond(4, 1, model_channels=4, channel_mult=[1], num_blocks=1, attn_resolutions=[])
         before = flat(teacher).clone()
         result = pid.distill(teacher, **{**TINY, "steps": 1, "lr": 1e-12})
         assert torch.allclose(flat(result.student), before, atol=1e-6)
         pid.distill(teacher, **TINY)
         assert torch.equal(flat(teacher), before)
+
+    def test_an_mlp_teachers_student_is_a_new_one(self) -> None:
+        teacher = pid.nets.Preconditioned(net())
+        result = pid.distill(teacher, **TINY)
+        assert isinstance(result.student.network, pid.nets.MLP)
+        assert flat(result.student).numel() > flat(teacher).numel()
 
 
 class TestSeeds:
