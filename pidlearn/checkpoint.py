@@ -30,7 +30,8 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
     path = folder / f"step-{number:09d}-{_digest(contents)}.pt"
     write_atomically(path, contents)
     before = [old for old in _newest_first(folder) if old.name < path.name[: len("step-000000000")]]
-    for old in set(_newest_first(folder)) - {path, *before[: keep - 1]}:
+    killed_while_writing = folder.glob(".step-*.part")
+    for old in {*_newest_first(folder), *killed_while_writing} - {path, *before[: keep - 1]}:
         old.unlink()
     return path
 
@@ -63,6 +64,12 @@ def write_atomically(path: Path, contents: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # where a folder can be synced, its new entry survives a power cut too
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _newest_first(folder: Path) -> list[Path]:

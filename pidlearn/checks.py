@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pidlearn.errors import what
+from pidlearn.errors import NotFiniteError, check_labels, what
 from pidlearn.ode import ODE, DenoiserODE
 
 
 def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
     """Raise if either side of the residual is not finite, and say whose fault it is."""
+    if not lhs.isfinite().all():
+        raise NotFiniteError("the student returned NaN or infinity: its weights are damaged, or it has diverged")
     if rhs.isfinite().all():
         return
     bad = ~rhs.isfinite().flatten(1).all(1)
-    if not lhs.isfinite().all():
-        raise ValueError("the student returned NaN or infinity: it has diverged; lower the learning rate")
-    raise ValueError(
+    raise NotFiniteError(
         f"the teacher returned NaN or infinity for {int(bad.sum())} of {len(bad)} samples, first at "
         f"t = {t[bad][0].item():.4g}: check it at that time"
     )
@@ -30,6 +31,19 @@ def one_each(loss: Tensor, index: Tensor) -> Tensor:
     if loss.shape != index.shape:
         raise ValueError(f"a distance returns one number a sample, {tuple(index.shape)}; got {tuple(loss.shape)}")
     return loss
+
+
+def weight(values: Tensor, t: Tensor) -> Tensor:
+    """A weighting's result at the times t, once it is one usable number each."""
+    if not isinstance(values, Tensor) or values.shape != t.shape:
+        raise ValueError(f"a weight returns one number for each time, {tuple(t.shape)}; got {what(values)}")
+    usable = values.isfinite() & (values >= 0)
+    if not usable.all():
+        raise ValueError(
+            f"the weight is {values[~usable][0].item():g} at t = {t[~usable][0].item():g}: choose one that is finite "
+            f"and not negative on the whole grid, such as 'uniform'"
+        )
+    return values
 
 
 def student_output(values: tuple[Tensor, ...], z: Tensor, grid: Tensor) -> None:
@@ -58,11 +72,12 @@ def usable(
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
         raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {what(index)}")
+    check_labels(class_labels, len(z))
     for name, given in (("index", index), ("class_labels", class_labels)):
         if given is not None and given.device != z.device:
             raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
-    if class_labels is not None and len(class_labels) != len(z):
-        raise ValueError(f"class_labels must be ({len(z)},), got {what(class_labels)}")
+    if not z.isfinite().all():
+        raise ValueError("z holds NaN or infinity")
     if last not in ("drop", "backward"):
         raise ValueError(f'last must be "drop" or "backward", got {last!r}')
     top = len(grid) - (2 if last == "drop" else 1)
@@ -73,20 +88,31 @@ def usable(
 
 
 def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
-    """A usable grid as float64: (N >= 2,), strictly monotone away from t_max, positive for a denoiser."""
+    """A usable grid as float64: (N >= 2,), strictly monotone away from t_max, positive for a denoiser.
+
+    Warns if it starts beyond t_max.
+    """
     if not isinstance(grid, Tensor) or grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"a grid is a tensor of N >= 2 times, got {what(grid)}")
     grid = grid.double()
     step = grid.diff()
     if not ((step < 0).all() or (step > 0).all()):
         raise ValueError("a grid must be finite and strictly monotone, from the prior to the sample end")
-    if abs(grid[0].item() - t_max) > abs(grid[-1].item() - t_max):
+    start, end = grid[0].item(), grid[-1].item()
+    beyond = math.copysign(1.0, end - start) * (start - t_max)
+    slack = 1e-6 * max(abs(t_max), abs(end - start))  # a grid may come in float32
+    if beyond < -slack:
         raise ValueError(
-            f"the grid rises towards the prior end t_max = {t_max:g}: it runs from {grid[0].item():g} "
-            f"to {grid[-1].item():g}; flip it"
+            f"a grid starts at t_max, where x(z, t_max) = z, and leads away from it; this one runs from {start:g} to "
+            f"{end:g}, and t_max = {t_max:g}" + ("; flip it" if abs(end - t_max) < slack else "")
         )
-    if isinstance(ode, DenoiserODE) and not (grid[-1] > 0 and step[0] < 0):
-        raise ValueError("a denoiser's grid falls from t_max to a t_min > 0")
+    if isinstance(ode, DenoiserODE) and not (end > 0 and start > end):
+        raise ValueError(f"a denoiser's grid falls from t_max to a t_min > 0; this one runs from {start:g} to {end:g}")
+    if beyond > slack:
+        warnings.warn(
+            f"the grid starts at {start:g}, the paths at t_max = {t_max:g}: nothing holds the student in between",
+            stacklevel=4,
+        )
     return grid
 
 

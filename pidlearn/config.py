@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -12,9 +14,12 @@ from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose
 from pidlearn.loss import Weight, weights
 from pidlearn.sampling import DENSITIES, Density
-from pidlearn.train import Optimisation
+from pidlearn.train import COUNT, Optimisation
 
 __all__ = ["GRIDS", "Config"]
+
+RECIPE: Any = None
+"""The value of a field that is left to the recipe for the problem."""
 
 GRIDS = {"karras": grid.karras_grid, "linear": grid.linear_grid, "log": grid.log_grid}
 
@@ -23,50 +28,70 @@ GRIDS = {"karras": grid.karras_grid, "linear": grid.linear_grid, "log": grid.log
 class Config(Optimisation):
     """What `distill` minimises, and how; the fields of `Optimisation` come first.
 
+    What fits depends on the problem, so the fields marked * are `RECIPE` (None) until the run fills them in from
+    `pidlearn.recipes`; ``result.config`` holds them all. Of `Optimisation` these are steps, batch_size, lr and warmup.
+
     Attributes:
-        n: grid points, of each window where there are several.
-        t_max: the prior end of a diffusion.
-        t_min: its sample end.
-        spacing: karras | linear | log.
+        n: * grid points, of each window where there are several.
+        t_max: * where the paths start: the prior end of a diffusion, 80.
+        t_min: * where they end: the sample end of a diffusion, 0.002.
+        spacing: karras | linear | log, or a function of (n, t_min, t_max) that returns a grid.
         rho: of the karras spacing.
-        derivative: as in `pid_loss`, like the next four.
+        derivative: * as in `pid_loss`, like the next four.
         distance: l2 | l1 | pseudo_huber or a function.
         weight: uniform | snr | karras | truncated_snr or a function.
-        stop_gradient: hold the teacher's side constant.
+        stop_gradient: * hold the teacher's side constant.
         last: drop | backward.
-        index: how often each grid point is visited: uniform | lognormal, or a function as `pidlearn.sampling` says.
+        index: * how often each grid point is visited: uniform | lognormal, or a function as `pidlearn.sampling` says.
             A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
         boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
         windows: sub-intervals that the span of an ODE is cut into; a diffusion has one.
     """
 
-    n: int = 250
-    t_max: float = 80.0
-    t_min: float = 0.002
-    spacing: str = "karras"
+    steps: int = RECIPE
+    batch_size: int = RECIPE
+    lr: float = RECIPE
+    warmup: float = RECIPE
+    n: int = RECIPE
+    t_max: float = RECIPE
+    t_min: float = RECIPE
+    spacing: str | Callable[[int, float, float], Tensor] = "karras"
     rho: float = 7.0
-    derivative: str | Scheme = "forward"
+    derivative: str | Scheme = RECIPE
     distance: str | Distance = "pseudo_huber"
     weight: str | Weight = "uniform"
-    stop_gradient: bool = True
+    stop_gradient: bool = RECIPE
     last: str = "drop"
-    index: str | Density = "lognormal"
+    index: str | Density = RECIPE
     boundary_weight: float = 0.0
     windows: int = 40
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("derivative", self.derivative, SCHEMES)
-        choose("distance", self.distance, DISTANCES)
-        choose("weight", self.weight, weights(1.0))
-        choose("index", self.index, DENSITIES)
-        choose("spacing", self.spacing, GRIDS)
-        if self.windows < 1:
-            raise ValueError(f"windows must be at least 1, got {self.windows}")
-        if self.n < 2:
-            raise ValueError(f"n counts grid points and must be at least 2, got {self.n}")
+        parts: dict[str, dict[str, Any]] = {
+            "derivative": SCHEMES,
+            "distance": DISTANCES,
+            "weight": weights(1.0),
+            "index": DENSITIES,
+            "spacing": GRIDS,
+        }
+        for name, table in parts.items():
+            if getattr(self, name) is not RECIPE:
+                choose(name, getattr(self, name), table)
+
+    def _rules(self) -> dict[str, tuple[Callable[[Any], bool], str]]:
+        rules = {
+            **super()._rules(),
+            "n": (lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2 grid points"),
+            "stop_gradient": (lambda v: isinstance(v, bool), "True or False"),
+            "last": (lambda v: v in ("drop", "backward"), '"drop" or "backward"'),
+            "boundary_weight": (lambda v: v >= 0, "a number of at least 0"),
+            "windows": COUNT,
+        }
+        return {name: rule for name, rule in rules.items() if getattr(self, name) is not RECIPE}
 
     def grid(self) -> Tensor:
         """The time grid of a diffusion, (n,) float64."""
         rho = {"rho": self.rho} if self.spacing == "karras" else {}
-        return GRIDS[self.spacing](self.n, self.t_min, self.t_max, **rho)
+        make: Callable[..., Tensor] = choose("spacing", self.spacing, GRIDS)
+        return make(self.n, self.t_min, self.t_max, **rho)

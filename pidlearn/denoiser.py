@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pidlearn.errors import what
 from pidlearn.nets import MLP, Preconditioned
 from pidlearn.progress import bar
+from pidlearn.sampling import seeded
 from pidlearn.times import expand
 from pidlearn.train import Optimisation, Trainer
 
@@ -57,10 +58,10 @@ def train_denoiser(
         raise ValueError(f"data must vary, for their standard deviation is the scale of the denoiser; got {what(data)}")
     how = optimisation or Optimisation(steps=5000, batch_size=256, lr=2e-3, ema=(0.999,))
     how = replace(how, **overrides)
-    torch.manual_seed(how.seed)
     if network is None:
         classes = 0 if class_labels is None else int(class_labels.max()) + 1
-        network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
+        with seeded(how.seed):
+            network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
     denoiser = Preconditioned(network, sigma_data)
     denoiser.event_shape = tuple(data.shape[1:])
     device = next(network.parameters()).device
@@ -76,7 +77,7 @@ def train_denoiser(
         return weight * error.square().flatten(1).mean(1)
 
     trainer = Trainer(denoiser.train(), batch_loss, how)
-    with bar(how.steps, "teacher", progress) as show:
+    with seeded(how.seed), bar(how.steps, "teacher", progress) as show:  # dropout too
         for step in trainer:
             show(step)
     denoiser.load_state_dict(trainer.best.state_dict())

@@ -7,7 +7,7 @@ returns what it has, whatever stops it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,12 @@ def distill(
     """Train a student that jumps along the teacher's ODE in one call.
 
     Args:
-        teacher: a toy density, any denoiser ``D(x, sigma, class_labels=None)``, a `DenoiserODE`, or any other ODE.
-        student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module x(z, t) with
-            ``t_max``. Left out, one that fits is built: for a network teacher, a copy of the teacher's network.
-        config: all choices; by default those of a recipe that fits the teacher.
+        teacher: a toy density, any denoiser ``D(x, sigma, class_labels=None)``, a `DenoiserODE`, or any other ODE. A
+            `torch.nn.Module` is put into eval mode; its weights and their ``.grad`` are left alone.
+        student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module
+            x(z, t, class_labels=None) with ``t_max``, which gets t as (B,) float64. It is trained in place, from the
+            weights that it has. Left out, one that fits is built: for a convolutional teacher a copy of its network.
+        config: choices in place of those of the recipe for such a teacher.
         prior: for an ODE: ``prior(n, generator=None) -> (n, *event)``, the values at ``t_start``.
         t_start: where paths start; for a diffusion another name of ``t_max``.
         t_end: where they end; for a diffusion another name of ``t_min``.
@@ -87,7 +89,7 @@ def distill(
 
     with bar(run.config.steps, "student", progress, run.trainer.number) as show:
         try:
-            for step in run.trainer:
+            for step in run:
                 error = follow(step) if follow else {}
                 show(step, **error)
                 if checkpoints is not None and (step.number % save_every == 0 or step.number == step.steps):
@@ -114,13 +116,16 @@ def steps(
     t_start: float | None = None,
     t_end: float | None = None,
     event_shape: Sequence[int] | None = None,
-) -> Iterator[Step]:
-    """The loop of `distill` alone: trains ``student`` in place and yields a `Step` after every update.
+    **overrides: Any,
+) -> Run:
+    """The loop of `distill` alone: an iterator that trains the student in place and yields a `Step` after each update.
 
-    Arguments and errors as in `distill`; to keep the student, pass one.
+    Arguments as in `distill`. The `Run` that is returned knows its ``config``, ``problem`` and ``student`` before the
+    first step, and gives a `Result` at any time: ``run.result()``.
 
     Raises:
-        DivergedError: a `ValueError`, when the loss becomes NaN; the student then holds its last good weights.
+        ValueError: at once, as `distill`; and from the loop, as `DivergedError`, when the loss becomes NaN: the
+            student then holds its last good weights.
     """
     span = {name: value for name, value in {"t_max": t_start, "t_min": t_end}.items() if value is not None}
-    yield from Run(teacher, student, config, span, prior, event_shape).trainer
+    return Run(teacher, student, config, {**span, **overrides}, prior, event_shape)

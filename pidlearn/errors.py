@@ -6,24 +6,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["choose", "explained", "what"]
+__all__ = ["NotFiniteError", "check_labels", "choose", "explained", "what"]
+
+
+class NotFiniteError(ValueError):
+    """Something became NaN or infinite."""
 
 
 @contextmanager
-def explained(role: str, module: Any, x: Tensor) -> Iterator[None]:
-    """Turn torch's complaint about mixed dtypes or devices into one that names the part and what to do."""
+def explained(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
+    """Turn torch's complaint about what a module was given into one that names the part and what to do."""
     try:
         yield
+    except (torch.cuda.OutOfMemoryError, NotImplementedError):
+        raise
     except RuntimeError as error:
         weight = next(module.parameters(), x) if isinstance(module, nn.Module) else x
-        if (weight.dtype, weight.device) == (x.dtype, x.device):
-            raise
-        raise ValueError(
-            f"the {role}'s weights are {weight.dtype} on {weight.device} but it was given {x.dtype} on {x.device}: "
-            f"move or convert one of them"
-        ) from error
+        if (weight.dtype, weight.device) != (x.dtype, x.device):
+            raise ValueError(
+                f"the {role}'s weights are {weight.dtype} on {weight.device} but it was given {x.dtype} on "
+                f"{x.device}: move or convert one of them"
+            ) from error
+        hint = f"; if it mixes the two, convert t to {x.dtype} first" if t.dtype != x.dtype else ""
+        raise ValueError(f"the {role} fails on x {what(x)} with t {what(t)}{hint}: {error}") from error
+
+
+def check_labels(class_labels: Tensor | None, n: int) -> None:
+    """Raise unless the labels are n whole numbers, or None."""
+    fits = isinstance(class_labels, Tensor) and class_labels.dtype == torch.int64 and class_labels.shape == (n,)
+    if class_labels is not None and not fits:
+        raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {what(class_labels)}")
 
 
 def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:

@@ -78,7 +78,7 @@ def read(
             student.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"the student passed is not of the kind in {path}: {error}") from error
-    # Functions among the choices are not in the file: those fields read as their defaults.
+    # Functions among the choices are not in the file: those fields read as they are by default.
     config = Config(**{**header["config"], "ema": tuple(header["config"]["ema"])})
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
     return student.eval(), history, config, header["stopped"]

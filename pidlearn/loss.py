@@ -19,7 +19,7 @@ from pidlearn.distance import DISTANCES, Distance, l2
 from pidlearn.errors import choose, explained
 from pidlearn.ode import ODE
 from pidlearn.times import expand
-from pidlearn.trajectory import Trajectory
+from pidlearn.trajectory import Trajectory, ask
 
 __all__ = ["Weight", "boundary_loss", "pid_loss", "weights"]
 
@@ -54,11 +54,12 @@ def pid_loss(
     """Residual of ``ode`` along ``trajectory`` at the grid points ``index``, one number a sample.
 
     Args:
-        trajectory: a `Trajectory`, or any callable ``x(z, t, class_labels=None)`` with an attribute ``t_max``; the
-            difference schemes call it at grid times only.
+        trajectory: a `Trajectory`, or any callable ``x(z, t, class_labels=None)`` with an attribute ``t_max``. t comes
+            as (B,) float64, whatever z's dtype; the difference schemes call it at grid times only. A soft boundary is
+            not taught here: add `boundary_loss`.
         ode: `DenoiserODE`, `VelocityODE`, or anything of their shape.
         z: (B, *event), the paths' values at ``t_max``, already scaled.
-        grid: (N,) times running from the prior end to the sample end.
+        grid: (N,) times running from the prior end ``t_max`` to the sample end.
         index: (B,) int64, the grid point at which each sample is asked.
         derivative: forward | central | exact | can | trapezoid, or a scheme as in `pidlearn.derivative`.
         distance: l2 | l1 | pseudo_huber, or any (a, b) -> (B,).
@@ -69,10 +70,11 @@ def pid_loss(
         class_labels: (B,) int64, for teacher and student alike.
 
     Returns:
-        (B,) weighted distances, of z's dtype.
+        (B,) weighted distances, of z's dtype but float32 at least.
 
     Raises:
-        ValueError: shapes, dtypes, devices, grids and names that do not fit, or a teacher that returns NaN.
+        ValueError: shapes, dtypes, devices, grids, weights and names that do not fit; NaN in z, and, as a
+            `NotFiniteError`, from teacher or student.
     """
     grid = checks.usable(trajectory, ode, z, grid, index, last, class_labels)
     scheme: Scheme = choose("derivative", derivative, SCHEMES)
@@ -93,7 +95,7 @@ def pid_loss(
     lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
     checks.finite(lhs, rhs, grid[index])
     loss = checks.one_each(d(lhs, rhs), index)
-    return w(grid[index]).to(loss) * loss
+    return checks.weight(w(grid[index]), grid[index]).to(loss) * loss
 
 
 def boundary_loss(trajectory: Trajectory, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -108,11 +110,11 @@ def _parts(
     work = torch.promote_types(z.dtype, torch.float32)
 
     def bend(*times: Tensor) -> tuple[Tensor, ...]:
-        with explained("student", trajectory, z):
+        with explained("student", trajectory, z, times[0]):
             if hasattr(trajectory, "bend"):
                 values = trajectory.bend(z, *times, class_labels=class_labels)
             else:
-                values = tuple(trajectory(z, t, class_labels) for t in times)
+                values = tuple(ask(trajectory, z, t, class_labels) for t in times)
         checks.student_output(values, z, grid)
         return tuple(y.to(work) for y in values)
 

@@ -59,10 +59,12 @@ class VelocityODE:
         """f(x, t), of x's shape and dtype.
 
         Raises:
-            ValueError: if f returns another shape than x's.
+            ValueError: if f cannot take x, or returns another shape than x's.
         """
         t = per_sample(t, x)
-        out = self.f(x, t) if class_labels is None else self.f(x, t, class_labels)
+        labels = () if class_labels is None else (class_labels,)
+        with explained("field f", self.f, x, t):
+            out = self.f(x, t, *labels)
         return _same_shape("f(x, t)", out, x)
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
@@ -91,11 +93,11 @@ class DenoiserODE:
         """D(x, t), of x's shape and dtype.
 
         Raises:
-            ValueError: if the denoiser returns another shape than x's.
+            ValueError: if the denoiser cannot take x, or returns another shape than x's.
         """
         t = per_sample(t, x)
         labels = {} if class_labels is None else {"class_labels": class_labels}
-        with explained("teacher", self.denoiser, x):
+        with explained("teacher", self.denoiser, x, t):
             out = self.denoiser(x, t, **labels)
         return _same_shape("the denoiser D(x, sigma)", out, x)
 

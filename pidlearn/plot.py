@@ -11,6 +11,7 @@ from pidlearn.config import Config
 from pidlearn.problem import Problem
 from pidlearn.times import expand
 from pidlearn.toys import GaussianMixture
+from pidlearn.trajectory import ask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def overview(student: Any, problem: Problem, config: Config, history: dict[str, 
         grid = config.grid()
     theirs = problem.reference(z, grid, labels)
     with torch.no_grad():
-        ours = torch.stack([student(z, t, labels) for t in grid])
+        ours = torch.stack([ask(student, z, t, labels) for t in grid])
     if problem.sigma_data is not None and len(problem.event_shape) == 3:
         images(left, {"teacher": theirs[-1, :8], "student": ours[-1, :8]})
     elif problem.sigma_data is not None and problem.event_shape == (2,):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.errors import what
+from pidlearn.errors import NotFiniteError, what
 from pidlearn.ode import ODE, DenoiserODE
-from pidlearn.solve import solve
+from pidlearn.sampling import seeded
+from pidlearn.solve import solve, walk
 from pidlearn.toys import System
+from pidlearn.trajectory import ask
 
 __all__ = ["Prior", "Problem", "problem_of"]
 
@@ -68,9 +72,12 @@ class Problem:
     def _probe(self) -> Tensor:
         """Points (n, *event) along a few coarsely solved paths, for units alone; the prior's where that explodes."""
         start = self.draw(128, torch.Generator().manual_seed(0))
-        path = solve(self.ode, start, torch.linspace(self.t_start, self.t_end, 401, dtype=torch.float64), "heun")
-        tame = path.isfinite().all() and path.abs().max() < 1e4 * (1 + start.abs().max())
-        return path.flatten(0, 1) if tame else self.draw(4096, torch.Generator().manual_seed(0))
+        grid = torch.linspace(self.t_start, self.t_end, 401, dtype=torch.float64)
+        with suppress(NotFiniteError):
+            path = solve(self.ode, start, grid, "heun")
+            if path.abs().max() < 1e4 * (1 + start.abs().max()):
+                return path.flatten(0, 1)
+        return self.draw(4096, torch.Generator().manual_seed(0))
 
     def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path that a student is measured against, (len(grid), B, *event) in float64 where the ODE allows.
@@ -83,11 +90,40 @@ class Problem:
         z = z.double() if weight is None else z.to(weight.dtype)
         return solve(self.ode, z, grid, "scipy", rtol=1e-8, atol=1e-8 * self.spread.min().item())
 
+    def reference_ends(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The last row of `reference`, (B, *event), without the path in memory."""
+        if self.sigma_data is None:
+            return self.reference(z, grid[[0, -1]])[-1]
+        return in_chunks(lambda *some: deque(walk(self.ode, some[0], grid, "euler", some[1]), 1)[0], z, class_labels)
+
+    def student_ends(self, student: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """x(z, t_end) of a student, (B, *event)."""
+        return in_chunks(lambda *some: ask(student, some[0], self.t_end, some[1]), z, class_labels)
+
+    @cached_property
+    def fingerprint(self) -> Tensor:
+        """The teacher's answers (4, *event) to fixed questions half-way: what tells two teachers of a kind apart."""
+        generator = torch.Generator().manual_seed(0)
+        z, labels = self.draw(4, generator), self.draw_labels(4, generator)
+        t, x = (self.t_start + self.t_end) / 2, z
+        if self.sigma_data is not None:
+            t = math.sqrt(self.t_start * self.t_end)
+            x = z * (t / self.t_start)
+        with torch.no_grad():
+            return self.ode.rhs(x, t, labels).cpu()
+
     def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
         """n class labels (n,) int64, uniform, or None for a teacher without classes."""
         if not self.label_dim:
             return None
         return torch.randint(self.label_dim, (n,), generator=generator).to(self.device)
+
+
+@torch.no_grad()
+def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
+    """f(z, class_labels), (B, *event), for so many rows at once."""
+    labels = [None] * len(z) if class_labels is None else class_labels.split(size)
+    return torch.cat([f(*some) for some in zip(z.split(size), labels, strict=False)])
 
 
 def problem_of(
@@ -198,8 +234,7 @@ def _obedient(prior: Prior) -> Prior:
 
     def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
         seed = int(torch.randint(2**62, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return prior(n, generator=generator)
 
     return draw

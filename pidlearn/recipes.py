@@ -1,16 +1,17 @@
-"""Defaults that work: for each kind of problem a configuration, and a student to go with it."""
+"""Defaults that work: for each kind of problem the choices, and a student to go with them."""
 
 from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from pidlearn.config import Config
+from pidlearn.config import RECIPE, Config
 from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
 from pidlearn.ode import DenoiserODE
 from pidlearn.problem import Problem
@@ -22,23 +23,35 @@ SMALL = 16
 """Up to so many dimensions a problem counts as a toy."""
 
 
-def config_for(problem: Problem) -> Config:
-    """The configuration that a problem gets unless the user says otherwise."""
-    if problem.sigma_data is None:
-        # A velocity's residual needs its gradient through f, a second-order scheme and short windows.
-        return Config(
-            steps=9500,
-            warmup=0.2,
-            batch_size=128,
-            lr=1e-2,
-            n=13,
-            derivative="trapezoid",
-            stop_gradient=False,
-            index="uniform",
-        )
-    if math.prod(problem.event_shape) <= SMALL:
-        return Config(steps=7000, batch_size=256, lr=6e-3)
-    return Config(steps=7500, batch_size=128, lr=4e-3)
+DIFFUSION: dict[str, Any] = {
+    "warmup": 0.02,
+    "n": 250,
+    "derivative": "forward",
+    "stop_gradient": True,
+    "index": "lognormal",
+}
+TOY: dict[str, Any] = {**DIFFUSION, "steps": 7000, "batch_size": 256, "lr": 6e-3}
+IMAGES: dict[str, Any] = {**DIFFUSION, "steps": 7500, "batch_size": 128, "lr": 4e-3}
+# A velocity's residual needs its gradient through f, a second-order scheme and short windows.
+VELOCITY: dict[str, Any] = {
+    "steps": 9500,
+    "batch_size": 128,
+    "lr": 1e-2,
+    "warmup": 0.2,
+    "n": 13,
+    "derivative": "trapezoid",
+    "stop_gradient": False,
+    "index": "uniform",
+}
+
+
+def config_for(problem: Problem, config: Config | None = None) -> Config:
+    """What ``config`` says, and for all that it leaves to the recipe, the recipe of such a problem."""
+    config = config or Config()
+    small = math.prod(problem.event_shape) <= SMALL
+    recipe = VELOCITY if problem.sigma_data is None else TOY if small else IMAGES
+    choices = {**recipe, "t_max": problem.t_start, "t_min": problem.t_end}
+    return replace(config, **{name: choice for name, choice in choices.items() if getattr(config, name) is RECIPE})
 
 
 def student_for(problem: Problem, config: Config) -> Student:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from pidlearn import io, metrics
 from pidlearn.config import Config
-from pidlearn.errors import what
+from pidlearn.errors import check_labels
 from pidlearn.problem import Prior, Problem, problem_of
 from pidlearn.toys import GaussianMixture
+from pidlearn.trajectory import ask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,12 +53,10 @@ class Result:
             ValueError: for labels that are not n, or a student that was loaded without its teacher.
         """
         problem = self._problem()
-        if class_labels is None:
-            class_labels = problem.draw_labels(n, generator)
-        elif class_labels.shape != (n,):
-            raise ValueError(f"class_labels must be ({n},), got {what(class_labels)}")
+        check_labels(class_labels, n)
+        labels = problem.draw_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
         with torch.no_grad():
-            return self.student(problem.draw(n, generator), problem.t_end, class_labels)
+            return ask(self.student, problem.draw(n, generator), problem.t_end, labels)
 
     def evaluate(self, n: int = 4096, seed: int = 1) -> dict[str, float]:
         """Figures of merit on n fresh starts.
@@ -74,11 +74,9 @@ class Result:
         z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
         if problem.sigma_data is None:
             return self._evaluate_path(problem, z)
-        with torch.no_grad():
-            ours = self.student(z, problem.t_end, labels)
-        theirs = problem.reference(z, self.config.grid(), labels)[-1]
-        other_z, other_labels = problem.draw(n, generator), problem.draw_labels(n, generator)
-        others = problem.reference(other_z, self.config.grid(), other_labels)[-1]
+        grid, ours = self.config.grid(), problem.student_ends(self.student, z, labels)
+        theirs = problem.reference_ends(z, grid, labels)
+        others = problem.reference_ends(problem.draw(n, generator), grid, problem.draw_labels(n, generator))
         figures = {"rmse": metrics.rmse(ours, theirs), "relative_rmse": metrics.relative_rmse(ours, theirs)}
         if isinstance(problem.teacher, GaussianMixture):
             figures["wrong_mode"] = metrics.wrong_mode_share(ours, theirs, problem.teacher)
@@ -90,7 +88,7 @@ class Result:
         grid = torch.linspace(problem.t_start, problem.t_end, 101, dtype=torch.float64)
         exact = problem.reference(z, grid)
         with torch.no_grad():
-            ours = torch.stack([self.student(z, t) for t in grid]).to(exact)
+            ours = torch.stack([ask(self.student, z, t) for t in grid]).to(exact)
         return {
             "relative_rmse": metrics.relative_rmse(ours.flatten(0, 1), exact.flatten(0, 1)),
             "rmse": metrics.rmse(ours, exact),
@@ -116,7 +114,12 @@ class Result:
 
 
 def load(
-    path: str | Path, teacher: Any = None, student: nn.Module | None = None, *, prior: Prior | None = None
+    path: str | Path,
+    teacher: Any = None,
+    student: nn.Module | None = None,
+    *,
+    prior: Prior | None = None,
+    event_shape: Sequence[int] | None = None,
 ) -> Result:
     """Read what `Result.save` wrote.
 
@@ -125,6 +128,7 @@ def load(
         teacher: as given to `distill`; needed only for `Result.sample`, `evaluate` and `plot`.
         student: a module to fill, for a student that was not made of this library's parts.
         prior: as given to `distill`, for an ODE.
+        event_shape: as given to `distill`, where neither teacher nor student says.
 
     Raises:
         ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
@@ -132,5 +136,6 @@ def load(
     found, history, config, stopped = io.read(path, student)
     problem = None
     if teacher is not None:
-        problem = problem_of(teacher, config.t_max, config.t_min, prior, getattr(found, "event_shape", None))
+        shape = event_shape or getattr(found, "event_shape", None)
+        problem = problem_of(teacher, config.t_max, config.t_min, prior, shape)
     return Result(found, {}, history, config, problem, stopped)

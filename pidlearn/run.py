@@ -1,4 +1,4 @@
-"""A distillation under way: what `distill` and `steps` drive.
+"""A distillation under way: what `steps` returns and `distill` drives.
 
 A long span is trained window by window, each starting from where the ones before it, by then frozen, have carried a
 pool of starts. A diffusion has one window and draws fresh noise for every batch.
@@ -7,7 +7,7 @@ pool of starts. A diffusion has one window and draws fresh noise for every batch
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
@@ -17,18 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import checkpoint, recipes
+from pidlearn import checkpoint, checks, recipes
 from pidlearn.config import Config
 from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose, explained
-from pidlearn.loss import boundary_loss, pid_loss
+from pidlearn.loss import Weight, boundary_loss, pid_loss, weights
 from pidlearn.metrics import rmse
 from pidlearn.problem import Prior, problem_of
 from pidlearn.result import Result
-from pidlearn.sampling import DENSITIES, draw_index
-from pidlearn.toys import System
+from pidlearn.sampling import DENSITIES, draw_index, seeded
+from pidlearn.times import exact_time
 from pidlearn.train import Stage, Step, Trainer
-from pidlearn.trajectory import Windows
+from pidlearn.trajectory import Windows, ask
 
 __all__ = ["Run"]
 
@@ -44,8 +44,14 @@ class RunStage:
     pool: Tensor | None
 
 
-class Run:
-    """A distillation under way: the problem, the student, and the trainer over it."""
+class Run(Iterator[Step]):
+    """A distillation under way: each `Step` that is taken from it is an update.
+
+    Attributes:
+        problem: what is solved.
+        config: all the choices.
+        student: what is trained, in place.
+    """
 
     FOLLOW_TIMES = 40
     POOL = 8192
@@ -61,29 +67,32 @@ class Run:
         prior: Prior | None,
         event_shape: Sequence[int] | None,
     ) -> None:
-        _check_choices(config, chosen)
-        # A system of the zoo has a span of its own, which only an explicit one replaces.
-        given = chosen if config is None or isinstance(teacher, System) else {**vars(config), **chosen}
-        self.problem = problem_of(teacher, given.get("t_max"), given.get("t_min"), prior, event_shape)
-        span = {"t_max": self.problem.t_start, "t_min": self.problem.t_end}
-        self.config = replace(config or recipes.config_for(self.problem), **{**chosen, **span})
-        torch.manual_seed(self.config.seed)
+        wanted = _with(config, chosen)
+        self.problem = problem_of(teacher, wanted.t_max, wanted.t_min, prior, event_shape)
+        self.config = recipes.config_for(self.problem, wanted)
+        # Our own windows start from the one before; those of a student that was passed keep their weights.
+        self.warm = student is None
+        if student is None:
+            with seeded(self.config.seed):
+                student = recipes.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
         self.student = self._accepted(student)
         self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
-        self.lengths = _split(self.config.steps, len(self.windows), self.FIRST)
-        rates = [1.0] + [self.LATER_RATE] * (len(self.windows) - 1)
+        self.lengths = _split(self.config.steps, len(self.windows), self.FIRST if self.warm else 1)
+        rates = [1.0] + [self.LATER_RATE if self.warm else 1.0] * (len(self.windows) - 1)
         stages = [Stage(*part) for part in zip(self.windows, self.lengths, rates, strict=True)]
         self.trainer = Trainer(self.student, self._batch_loss, self.config, stages)
         self.errors: list[tuple[int, float]] = []
         self._current: RunStage | None = None
+        self._loop = iter(self.trainer)
 
-    def _accepted(self, student: nn.Module | None) -> nn.Module:
+    def __next__(self) -> Step:
+        return next(self._loop)
+
+    def _accepted(self, student: Any) -> nn.Module:
         """The student to train, once it is one: on the teacher's device, with its boundary condition met."""
         problem, generator = self.problem, torch.Generator().manual_seed(0)
         z, labels = problem.draw(8, generator), problem.draw_labels(8, generator)
-        if student is None:
-            student = recipes.student_for(problem, self.config).to(z.dtype)
-        elif not isinstance(student, nn.Module):
+        if not isinstance(student, nn.Module):
             raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
         elif not hasattr(student, "t_max"):
             student = recipes.as_trajectory(student, problem)
@@ -91,8 +100,9 @@ class Run:
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
         # In eval mode: dropout would make x(z, t) random, and its differences in t noise.
         student = student.to(problem.device).eval()
-        with torch.no_grad(), explained("student", student, z):
-            start = student(z, problem.t_start, labels)
+        t = exact_time(problem.t_start, z)
+        with torch.no_grad(), explained("student", student, z, t):
+            start = ask(student, z, t, labels)
         if start.shape != z.shape:
             raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}; got {tuple(start.shape)}")
         if not start.isfinite().all():
@@ -118,10 +128,12 @@ class Run:
         if self._current is not None and self._current.first == first:
             return self._current
         window, problem, config = self.windows[which], self.problem, self.config
-        if number == first and which > 0:
+        if number == first and which > 0 and self.warm:
             window.load_state_dict(self.windows[which - 1].state_dict())
         grid = self._grid(window.t_max, getattr(window, "t_min", problem.t_end))
         asked = grid if config.last == "backward" else grid[:-1]
+        weight: Weight = choose("weight", config.weight, weights(getattr(window, "sigma_data", 0.5)))
+        checks.weight(weight(asked), asked)
         density = choose("index", config.index, DENSITIES)(asked, problem.sigma_data or 1.0)
         if density.shape != asked.shape or not ((density >= 0) & density.isfinite()).all() or not density.sum() > 0:
             raise ValueError(f"index must give each of {len(asked)} times a finite number >= 0, and not only zeros")
@@ -143,7 +155,7 @@ class Run:
         else:
             pool, done = self._current.pool, self.windows.index(self._current.window)
         for window in self.windows[done:which]:
-            pool = window(pool, window.t_min)
+            pool = ask(window, pool, window.t_min)
         return pool
 
     def _batch_loss(self, number: int, generator: torch.Generator) -> Tensor:
@@ -189,20 +201,24 @@ class Run:
         """A function of the step that tells the latest error of n samples to the teacher's own solver."""
         problem, generator = self.problem, torch.Generator().manual_seed(self.config.seed + 1)
         z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
-        target = problem.reference(z, self._grid(problem.t_start, problem.t_end), labels)[-1]
+        target = problem.reference_ends(z, self._grid(problem.t_start, problem.t_end), labels)
         every = max(1, self.config.steps // self.FOLLOW_TIMES)
 
         def latest(step: Step) -> dict[str, float]:
             if step.number % every == 0 or step.number == step.steps:
-                with torch.no_grad():
-                    self.errors.append((step.number, rmse(self.trainer.best(z, problem.t_end, labels), target)))
+                self.errors.append((step.number, rmse(problem.student_ends(self.trainer.best, z, labels), target)))
             return {"error": self.errors[-1][1]} if self.errors else {}
 
         return latest
 
     def save(self, folder: str | Path) -> None:
         """Everything that the rest of the run depends on."""
-        state = {"choices": self._choices(), "trainer": self.trainer.state_dict(), "errors": self.errors}
+        state = {
+            "choices": self._choices(),
+            "teacher": self.problem.fingerprint,
+            "trainer": self.trainer.state_dict(),
+            "errors": self.errors,
+        }
         checkpoint.save(folder, self.trainer.number, state)
 
     def resume(self, folder: str | Path) -> None:
@@ -214,6 +230,9 @@ class Run:
         other = [f"{k} = {v}, here {mine[k]}" for k, v in state["choices"].items() if mine.get(k) != v]
         if other:
             raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
+        # Not to the last bit: the run may go on on another machine.
+        if not torch.allclose(state["teacher"], self.problem.fingerprint, rtol=1e-3, atol=1e-4, equal_nan=True):
+            raise ValueError(f"{folder} holds a run with another teacher, though one of its kind: take another folder")
         try:
             self.trainer.load_state_dict(state["trainer"])
         except (RuntimeError, ValueError) as error:
@@ -227,8 +246,8 @@ class Run:
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
         return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
-    def result(self, stopped: str | None) -> Result:
-        """What there is now."""
+    def result(self, stopped: str | None = None) -> Result:
+        """What there is now: of a run that is under way, or done."""
         history = self.trainer.history
         if self.errors:
             numbers, errors = zip(*self.errors, strict=True)
@@ -245,11 +264,12 @@ def _split(steps: int, windows: int, first: int) -> list[int]:
     return [steps - later * (windows - 1)] + [later] * (windows - 1)
 
 
-def _check_choices(config: Any, chosen: dict[str, Any]) -> None:
-    """Raise if these are not choices that `Config` knows."""
+def _with(config: Any, chosen: dict[str, Any]) -> Config:
+    """The configuration with single choices replaced, once `Config` knows them."""
     if not isinstance(config, Config | None):
         raise TypeError(f"config is a pidlearn.Config, got {type(config).__name__}")
     known = [field.name for field in fields(Config)]
     unknown = sorted(chosen.keys() - set(known))
     if unknown:
         raise ValueError(f"unknown choice {', '.join(unknown)}: besides distill's own arguments there are {known}")
+    return replace(config or Config(), **chosen)

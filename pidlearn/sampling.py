@@ -1,4 +1,4 @@
-"""Which grid points a batch visits.
+"""Random choices: which grid points a batch visits, and random numbers that leave the caller's alone.
 
 Uniform is the paper's choice. A student errs most where the noise is of the size of the data, so the default for toys
 looks there more often: log-normal in t about sigma_data, with a floor that leaves no time unvisited.
@@ -6,12 +6,13 @@ looks there more often: log-normal in t about sigma_data, with a floor that leav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-__all__ = ["DENSITIES", "Density", "draw_index"]
+__all__ = ["DENSITIES", "Density", "draw_index", "seeded"]
 
 Density = Callable[[Tensor, float], Tensor]
 """(t (N,) float64, sigma_data) -> how often each is visited (N,), up to a factor."""
@@ -35,3 +36,11 @@ def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
     cumulative = density.cumsum(0)
     u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
     return torch.searchsorted(cumulative / cumulative[-1], u.double()).clamp(max=len(density) - 1)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's own random numbers as after that seed, and afterwards as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

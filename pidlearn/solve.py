@@ -1,6 +1,7 @@
 """Solvers of dx/dt = f(x, t), as teaching objects: one step each, one loop for all.
 
-The loop, `solve`, walks a grid and keeps every point; a solver is a class with one method, ``step(f, x, t, t_next)``.
+The loop, `walk`, goes along a grid point by point, and `solve` keeps the path; a solver is a class with one method,
+``step(f, x, t, t_next)``.
 With h = t_next - t:
 
     euler    x + h f(x, t)                                                         order 1, one call of f
@@ -12,7 +13,7 @@ With h = t_next - t:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -20,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pidlearn.errors import NotFiniteError, check_labels, what
 from pidlearn.ode import ODE
 from pidlearn.times import expand
 
-__all__ = ["SOLVERS", "Solver", "solve"]
+__all__ = ["SOLVERS", "Solver", "solve", "walk"]
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
@@ -101,7 +103,7 @@ SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm":
 def solve(
     ode: ODE,
     x: Tensor,
-    grid: Tensor,
+    grid: Tensor | Sequence[float],
     method: str | Callable[[], Solver] = "euler",
     class_labels: Tensor | None = None,
     **options: Any,
@@ -121,32 +123,60 @@ def solve(
         (N, B, *event), the first row being x itself.
 
     Raises:
-        ValueError: unknown method, unusable x or grid, or a reference that does not converge.
+        ValueError: unknown method, unusable x, grid or labels, or a reference that does not converge; as a
+            `NotFiniteError`, a path that leaves the finite numbers.
     """
-    if isinstance(method, str) and method not in (*SOLVERS, "scipy"):
+    if method == "scipy":
+        times = _usable(x, grid, class_labels)
+        with torch.no_grad():
+            return _scipy(ode, x, times, class_labels, **options)
+    if options:
+        raise ValueError(f'only method="scipy" takes options, got {sorted(options)}')
+    return torch.stack(list(walk(ode, x, grid, method, class_labels)))
+
+
+@torch.no_grad()
+def walk(
+    ode: ODE,
+    x: Tensor,
+    grid: Tensor | Sequence[float],
+    method: str | Callable[[], Solver] = "euler",
+    class_labels: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """The points of a solver's path one by one, x first: all of `solve` but SciPy, without the path in memory."""
+    if isinstance(method, str) and method not in SOLVERS:
         raise ValueError(f"method must be one of {[*SOLVERS, 'scipy']} or a Solver class, got {method!r}")
-    if not x.is_floating_point() or x.ndim < 2 or not len(x):
-        raise ValueError(f"x must be a floating (B, *event) tensor with B >= 1, got {tuple(x.shape)} {x.dtype}")
-    grid = grid.double()
-    steps = grid.diff()
-    if grid.ndim != 1 or len(grid) < 2 or not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(f"solve needs N >= 2 finite, strictly monotone times, got {tuple(grid.shape)}")
-    if method in ("dpm", "dpm++") and not (grid > 0).all():
+    times = _usable(x, grid, class_labels)
+    if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"{method} steps in ln t and needs positive times; use heun")
+    solver = SOLVERS[method]() if isinstance(method, str) else method()
 
     def f(x: Tensor, t: Tensor) -> Tensor:
         return ode.velocity(x, t, class_labels)
 
-    with torch.no_grad():
-        if method == "scipy":
-            return _scipy(ode, x, grid, class_labels, **options)
-        if options:
-            raise ValueError(f'only method="scipy" takes options, got {sorted(options)}')
-        solver = SOLVERS[method]() if isinstance(method, str) else method()
-        path = [x]
-        for t, t_next in pairwise(grid):
-            path.append(solver.step(f, path[-1], t, t_next))
-        return torch.stack(path)
+    yield x
+    for t, t_next in pairwise(times):
+        x = solver.step(f, x, t, t_next)
+        if not x.isfinite().all():
+            raise NotFiniteError(
+                f"the path became NaN or infinite between t = {t:.4g} and {t_next:.4g}: the field is not finite there, "
+                f"or the steps are too long for it"
+            )
+        yield x
+
+
+def _usable(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
+    """The grid as float64, once everything fits."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x):
+        raise ValueError(f"x must be a floating (B, *event) tensor with B >= 1, got {what(x)}")
+    if not x.isfinite().all():
+        raise ValueError("x holds NaN or infinity")
+    check_labels(class_labels, len(x))
+    times = torch.as_tensor(grid, dtype=torch.float64)
+    steps = times.diff() if times.ndim == 1 else times
+    if times.ndim != 1 or len(times) < 2 or not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(f"solve needs N >= 2 finite, strictly monotone times, got {tuple(times.shape)}")
+    return times
 
 
 def _scipy(
@@ -170,7 +200,10 @@ def _scipy(
 
     def f(t: float, flat: np.ndarray) -> np.ndarray:
         at = torch.from_numpy(flat).to(x).reshape(x.shape)
-        return ode.velocity(at, t, class_labels).double().flatten().numpy(force=True)
+        slope = ode.velocity(at, t, class_labels)
+        if not slope.isfinite().all():  # SciPy would halve its step for ever
+            raise NotFiniteError(f"the field is NaN or infinite at t = {t:.4g}")
+        return slope.double().flatten().numpy(force=True)
 
     tolerance = 1e-10 if x.dtype == torch.float64 else 1e-5
     times, start = grid.numpy(force=True), x.double().flatten().numpy(force=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "per_sample"]
+__all__ = ["exact_time", "expand", "noise_level", "per_sample"]
 
 
 def expand(t: Any, x: Tensor) -> Tensor:
@@ -17,5 +17,33 @@ def expand(t: Any, x: Tensor) -> Tensor:
 
 
 def per_sample(t: Any, x: Tensor) -> Tensor:
-    """A scalar or (B,) t as (B,) with x's dtype and device."""
-    return torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(x.shape[0])
+    """A scalar or (B,) t as (B,) with x's dtype and device.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    return _one_each(torch.as_tensor(t, dtype=x.dtype, device=x.device), x)
+
+
+def noise_level(sigma: Any, x: Tensor) -> Tensor:
+    """`per_sample` of a standard deviation, which is not negative.
+
+    Raises:
+        ValueError: if one is negative or NaN.
+    """
+    sigma = per_sample(sigma, x)
+    if not (sigma >= 0).all():
+        raise ValueError(f"a noise level is 0 or more, got {sigma.min().item():g}")
+    return sigma
+
+
+def exact_time(t: Any, x: Tensor) -> Tensor:
+    """A scalar or (B,) t as (B,) on x's device, in float64 unless it is a tensor: 1 - t/T needs the digits near T."""
+    t = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+    return _one_each(t.to(x.device), x)
+
+
+def _one_each(t: Tensor, x: Tensor) -> Tensor:
+    if t.ndim > 1 or (t.ndim and len(t) not in (1, len(x))):
+        raise ValueError(f"a time, or noise level, is a number or one a sample, ({len(x)},); got {tuple(t.shape)}")
+    return t.expand(len(x))

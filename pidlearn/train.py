@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pidlearn.errors import NotFiniteError
+
 __all__ = ["DivergedError", "Optimisation", "Stage", "Step", "Trainer"]
 
 BatchLoss = Callable[[int, torch.Generator], Tensor]
@@ -25,7 +27,7 @@ BatchLoss = Callable[[int, torch.Generator], Tensor]
 
 
 class DivergedError(ValueError):
-    """The loss became NaN or infinite; the weights were put back to the last good ones."""
+    """Training cannot go on, mostly because the loss became NaN; the weights were put back to the last good ones."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,41 @@ class Optimisation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, spec.name, value.item())  # a plain number, which can be written to a file
+        for name, (fits, expected) in self._rules().items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not isinstance(self.seed, int):
-            raise ValueError(f"seed must be a whole number, got {self.seed!r}")
-        if not (isinstance(self.lr, (int, float)) and self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
-        if not (isinstance(self.warmup, (int, float)) and 0 <= self.warmup < 1):
-            raise ValueError(f"warmup is a share of the steps, 0 <= warmup < 1; got {self.warmup!r}")
-        if not (isinstance(self.ema, (tuple, list)) and all(0 <= rate < 1 for rate in self.ema)):
-            raise ValueError(f"ema holds decay rates in [0, 1), such as (0.999,); got {self.ema!r}")
-        if not callable(self.optimizer) and self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {sorted(OPTIMIZERS)} or a function, got {self.optimizer!r}")
+            if not fits(value):
+                raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+    def _rules(self) -> dict[str, tuple[Callable[[Any], bool], str]]:
+        """What each field must satisfy, and how to say it."""
+        return {
+            "steps": COUNT,
+            "batch_size": COUNT,
+            "lr": (lambda v: _number(v) and v > 0, "a positive number"),
+            "warmup": (lambda v: _number(v) and 0 <= v < 1, "a share of the steps, 0 <= warmup < 1"),
+            "beta2": (lambda v: _number(v) and 0 <= v < 1, "a decay rate, 0 <= beta2 < 1"),
+            "optimizer": (lambda v: callable(v) or v in OPTIMIZERS, f"one of {sorted(OPTIMIZERS)} or a function"),
+            "ema": (
+                lambda v: isinstance(v, (tuple, list)) and all(_number(rate) and 0 <= rate < 1 for rate in v),
+                "a tuple of decay rates in [0, 1), such as (0.999,)",
+            ),
+            "seed": (_whole, "a whole number"),
+        }
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+COUNT: tuple[Callable[[Any], bool], str] = (lambda v: _whole(v) and v >= 1, "a whole number of at least 1")
 
 
 OPTIMIZERS: dict[str, Callable[[Any, Optimisation], torch.optim.Optimizer]] = {
@@ -190,30 +213,36 @@ class Trainer:
     def _step(self) -> float:
         """One update; the loss before it."""
         snapshot = _copy(self._kept) if self.number % self.SNAPSHOT_EVERY == 0 else None
-        try:
-            loss = self.batch_loss(self.number, self.generator).mean()
-        except ValueError as error:
-            if self.number == 0:
-                raise
-            raise self._restored(str(error)) from error
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self._restored("the loss became NaN or infinite")
+        loss = self._loss(updated=self.number > 0)
         if snapshot is not None:
             self._good = snapshot
         self.optimizer.zero_grad()
-        loss.backward()
+        # Into these weights alone: a teacher that the loss is differentiated through keeps its own .grad.
+        loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
         self.optimizer.step()
+        if self.number + 1 == self.optimisation.steps:
+            with torch.no_grad():
+                self._loss(updated=True)  # no later step will tell whether the last one was good
         for average in self.averages:
             average.update_parameters(self.module)
-        return value
+        return loss.item()
 
-    def _restored(self, why: str) -> DivergedError:
-        self._kept.load_state_dict(self._good)
-        return DivergedError(
-            f"training stopped at step {self.number + 1}: {why}. The weights are those of at most "
-            f"{self.SNAPSHOT_EVERY} steps before; a smaller lr usually mends it"
-        )
+    def _loss(self, *, updated: bool) -> Tensor:
+        """The mean loss of a batch, finite; else, once weights have changed, the last good ones are put back."""
+        try:
+            loss = self.batch_loss(self.number, self.generator).mean()
+            if not math.isfinite(loss.item()):
+                raise NotFiniteError("the loss became NaN or infinite")
+        except ValueError as error:
+            if not updated:
+                raise
+            self._kept.load_state_dict(self._good)
+            hint = "; a smaller lr usually mends it" if isinstance(error, NotFiniteError) else ""
+            raise DivergedError(
+                f"training stopped at step {self.number + 1}: {error}. The weights are those of at most "
+                f"{self.SNAPSHOT_EVERY} steps before{hint}"
+            ) from error
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on: tensors, numbers and strings only."""

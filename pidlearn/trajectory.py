@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.times import expand
+from pidlearn.errors import check_labels
+from pidlearn.times import exact_time, expand
 
-__all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows"]
+__all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows", "ask"]
 
 Boundary = Callable[[Tensor, float, float], tuple[Tensor, Tensor, Tensor]]
 """(t, t_max, sigma_data) -> (a, da/dt, b), each of t's shape and dtype."""
@@ -66,12 +67,19 @@ def linear_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
 TIMES: dict[str, Time] = {"log": log_time, "linear": linear_time}
 
 
+def ask(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+    """x(z, t) of any student, called as training calls it: t (B,) float64, and labels only where there are any."""
+    labels = () if class_labels is None else (class_labels,)
+    return student(z, exact_time(t, z), *labels)
+
+
 class Student(nn.Module):
     """What every student can do once it is a function x(z, t) from ``t_max`` to ``t_min``."""
 
     t_max: float
     t_min: float
     event_shape: tuple[int, ...] | None
+    label_dim: int
 
     @torch.no_grad()
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -85,12 +93,25 @@ class Student(nn.Module):
         class_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """n samples (n, *event_shape) in one call of the network each: x(z, t_min) with z ~ N(0, t_max^2)."""
+        """n samples (n, *event_shape) in one call of the network each: x(z, t_min) with z ~ N(0, t_max^2).
+
+        A network with classes (``label_dim``) gets uniform ones where none are given.
+
+        Raises:
+            ValueError: for labels that are not n, or an event_shape that was never given.
+        """
         if self.event_shape is None:
-            raise ValueError("this student does not know its event_shape; pass it to Trajectory")
+            raise ValueError(
+                "this student does not know its event_shape, so it cannot draw noise: pass event_shape to Trajectory. "
+                "If its ODE is no diffusion, result.sample(n) draws the starts from the prior"
+            )
+        check_labels(class_labels, n)
         like = next(self.parameters())
         z = self.t_max * torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype)
-        return self(z.to(like.device), self.t_min, class_labels)
+        if class_labels is None and self.label_dim:
+            class_labels = torch.randint(self.label_dim, (n,), generator=generator)
+        labels = None if class_labels is None else class_labels.to(like.device)
+        return self(z.to(like.device), self.t_min, labels)
 
 
 class Trajectory(Student):
@@ -138,10 +159,11 @@ class Trajectory(Student):
         self.time = TIMES[time] if isinstance(time, str) else time
         self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
         self.event_shape = None if event_shape is None else tuple(event_shape)
+        self.label_dim = getattr(network, "label_dim", 0)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event) ~ N(0, t_max^2), t a scalar or (B,), to (B, *event); z itself at t_max."""
-        t = _time(t, z)
+        t = exact_time(t, z)
         a, _ = self.line(t)
         (bend,) = self.bend(z, t, class_labels=class_labels)
         return expand(a, z) * z + bend
@@ -207,7 +229,7 @@ class Windows(Student):
                 raise ValueError(f"windows must run in one direction of time: they turn round at {one.t_min:g}")
         self.chain = nn.ModuleList(windows)
         self.t_max, self.t_min = windows[0].t_max, windows[-1].t_min
-        self.event_shape = windows[0].event_shape
+        self.event_shape, self.label_dim = windows[0].event_shape, windows[0].label_dim
 
     @property
     def windows(self) -> list[Trajectory]:
@@ -216,7 +238,7 @@ class Windows(Student):
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event) at t_max, t a scalar or (B,), to (B, *event)."""
-        t = _time(t, z)
+        t = exact_time(t, z)
         out, state = torch.empty_like(z), z
         left = torch.ones_like(t, dtype=torch.bool)
         for window in self.windows:
@@ -232,9 +254,3 @@ class Windows(Student):
                 break
             state = window(state, window.t_min, class_labels)
         return out
-
-
-def _time(t: Any, z: Tensor) -> Tensor:
-    # Float64 unless the caller chose otherwise: 1 - t/T loses its digits near T in anything shorter.
-    t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-    return t.to(z.device).expand(z.shape[0])

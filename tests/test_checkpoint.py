@@ -91,6 +91,13 @@ def test_a_crash_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch
     assert found["number"] == 10
 
 
+def test_what_a_kill_left_half_written_is_cleared(tmp_path: Path) -> None:
+    left = tmp_path / ".step-000000001-0123.pt.42.part"
+    left.write_text("half")
+    path = checkpoint.save(tmp_path, 2, {"a": 1})
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a folder")
     with pytest.raises(ValueError, match="is a file"):

@@ -93,8 +93,22 @@ class TestWhatComesBack:
         assert (result.student.t_max, result.student.t_min) == (40.0, 0.01)
         given = pid.Config(steps=3, batch_size=4, n=7, seed=9)
         result = pid.distill(pid.toy("ring"), net(), config=given, progress=False)
-        assert result.config == given
+        ours, recipe = vars(result.config), vars(pid.distill(pid.toy("ring"), net(), **TINY).config)
+        assert {k: v for k, v in ours.items() if v != recipe[k]} == {"steps": 3, "batch_size": 4, "n": 7, "seed": 9}
+        assert pid.distill(pid.toy("ring"), net(), config=result.config, progress=False).config == result.config
         assert pid.distill(pid.toy("ring"), net(), config=given, steps=2, progress=False).config.steps == 2
+
+    def test_what_a_config_leaves_out_is_the_recipes(self) -> None:
+        ode = pid.VelocityODE(decay)
+        given = pid.Config(steps=20, batch_size=8, windows=3)
+        config = pid.distill(ode, prior=box, t_start=0.0, t_end=1.0, config=given, progress=False).config
+        assert config == pid.distill(ode, **{**TINY, **ODE, "n": 13}).config
+        assert (config.derivative, config.stop_gradient, config.index) == ("trapezoid", False, "uniform")
+        assert (config.t_max, config.t_min) == (0.0, 1.0)
+        with pytest.raises(ValueError, match="its span"):
+            pid.distill(ode, prior=box, config=given)
+        spanned = pid.Config(steps=20, batch_size=8, windows=3, t_max=0.0, t_min=1.0)
+        assert pid.distill(ode, prior=box, config=spanned, progress=False).config == config
 
     def test_span_of_a_system_can_be_replaced(self) -> None:
         result = pid.distill(pid.system("logistic"), t_end=2.0, windows=2, **TINY)
@@ -131,6 +145,17 @@ class TestWhatComesBack:
         result = pid.distill(pid.toy("ring"), own, **TINY)
         assert result.student is own
         assert result.sample(3).shape == (3, 2)
+
+    def test_windows_of_ones_own_keep_their_weights_and_may_differ(self) -> None:
+        student = Windows([window(0.0, 0.3), window(0.3, 1.0, width=16)])
+        before = [flat(w).clone() for w in student.windows]
+        run = pid.steps(pid.VelocityODE(decay), student, prior=box, t_start=0.0, t_end=1.0, steps=20, batch_size=8)
+        for _ in range(10):
+            next(run)
+        assert not torch.equal(flat(student.windows[0]), before[0])
+        assert torch.equal(flat(student.windows[1]), before[1])
+        assert next(run).lr == pytest.approx(1e-2 / (0.2 * 11))
+        assert torch.allclose(flat(student.windows[1]), before[1], atol=0.02)
 
     def test_a_convolutional_teachers_network_is_where_a_student_starts(self) -> None:
         torch.manual_seed(0)
@@ -169,6 +194,25 @@ class TestSeeds:
         config = pid.distill(pid.VelocityODE(decay), **{**TINY, **ODE}).config
         ours = [step.loss for step in pid.steps(pid.VelocityODE(decay), config=config, **span)]
         assert ours == tiny_ode().history["loss"].tolist()
+
+    def test_steps_are_a_run(self) -> None:
+        run = pid.steps(pid.toy("ring"), net(), steps=20, batch_size=8, n=10, ema=(0.5,))
+        assert run.config.steps == 20
+        assert [step.number for step in run] == list(range(1, 21))
+        result = run.result()
+        assert result.stopped is None
+        assert torch.equal(flat(result.averages[0.5]), flat(tiny_ring(ema=(0.5,)).student))
+        with pytest.raises(ValueError, match="unknown choice stride"):
+            pid.steps(pid.toy("ring"), stride=3)  # at once, not at the first step
+
+    def test_the_callers_random_numbers_stay(self) -> None:
+        torch.manual_seed(7)
+        expected = torch.randn(3)
+        torch.manual_seed(7)
+        pid.distill(pid.toy("ring"), **TINY)
+        pid.distill(pid.VelocityODE(decay), **TINY, **ODE)
+        pid.train_denoiser(torch.randn(9, 2, generator=torch.Generator()), steps=2, progress=False)
+        assert torch.equal(torch.randn(3), expected)
 
     def test_the_callers_random_numbers_do_not_matter(self) -> None:
         one = pid.distill(pid.toy("ring"), **TINY)
@@ -224,6 +268,8 @@ class TestOwnEquation:
         field = Field()
         before = flat(field).clone()
         result = pid.distill(pid.VelocityODE(field), **{**TINY, **ODE})
+        assert not result.config.stop_gradient
+        assert all(p.grad is None for p in field.parameters())
         assert result.evaluate(16)["relative_rmse"] < 1
         assert torch.equal(flat(field), before)
 
@@ -412,6 +458,15 @@ class TestFiles:
         with pytest.raises(FileNotFoundError, match="absent"):
             pid.load(tmp_path / "absent")
 
+    def test_of_a_teacher_that_does_not_say_its_shape(self, tmp_path: Path) -> None:
+        def teacher(x: Tensor, sigma: Tensor) -> Tensor:
+            return 0 * x
+
+        path = pid.distill(teacher, Half(1.0), event_shape=(2,), **TINY).save(tmp_path / "a")
+        with pytest.raises(ValueError, match="pass event_shape"):
+            pid.load(path, teacher, Half())
+        assert pid.load(path, teacher, Half(), event_shape=(2,)).sample(3).shape == (3, 2)
+
     def test_labels_that_do_not_fit(self) -> None:
         result = pid.distill(pid.nets.Preconditioned(net(label_dim=3)), **TINY)
         assert result.sample(2, torch.tensor([0, 2])).shape == (2, 2)
@@ -443,8 +498,8 @@ class Half(nn.Module):
         return self.a * z
 
 
-def window(start: float, end: float, d: int = 2) -> pid.Trajectory:
-    return pid.Trajectory(net(d), start, t_min=end, boundary="increment", time="linear", c_in=1.0)
+def window(start: float, end: float, d: int = 2, **options: Any) -> pid.Trajectory:
+    return pid.Trajectory(net(d, **options), start, t_min=end, boundary="increment", time="linear", c_in=1.0)
 
 
 def frozen() -> nn.Module:
@@ -482,6 +537,8 @@ class TestBadInput:
             ({"student": frozen()}, "requires a gradient"),
             ({"student": pid.Trajectory(Wide())}, "keep the shape"),
             ({"student": Windows([window(80.0, 1.0), window(1.0, 0.002)])}, "one window"),
+            ({"student": net(3)}, r"takes samples of shape \(3,\), got \(2,\)"),
+            ({"weight": lambda t: (t - 80) ** -2}, "the weight is inf at t = 80"),
             ({"teacher": lambda x, sigma: x}, "event_shape"),
             ({"teacher": lambda x, sigma: x[:, :1], "event_shape": (2,)}, "must return the shape of x"),
             ({"teacher": lambda x, sigma: None, "event_shape": (2,)}, "NoneType"),
@@ -502,6 +559,7 @@ class TestBadInput:
             ({"windows": 10}, "20 steps cannot train 10 windows"),
             ({"teacher": pid.VelocityODE(lambda x, t: x[:, :1])}, r"f\(x, t\) must return the shape"),
             ({"teacher": pid.VelocityODE(lambda x, t: x * math.nan)}, "^the teacher returned NaN"),
+            ({"weight": "snr"}, "the weight is inf at t = 0: .* such as 'uniform'"),
             ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5, the paths at 1"),
             ({"student": window(0.0, 2.0)}, "ends at t_min = 2"),
             ({"student": window(0.1, 1.0)}, "starts at t_max = 0.1, the paths at 0"),

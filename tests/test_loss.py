@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import pidlearn as pid
 from tests.reference import load_student_network, load_teacher, tensor
@@ -239,6 +241,19 @@ class TestBadInput:
             ({"last": "keep"}, "last"),
             ({"distance": lambda a, b: (a - b).square()}, "one number a sample"),
             ({"class_labels": torch.tensor([0, 1])}, "class_labels"),
+            ({"class_labels": [0, 1, 2]}, "class_labels must be an int64 tensor .* got list"),
+            ({"class_labels": torch.tensor([0, 1, 2])}, "label_dim = 0"),
+            ({"z": torch.tensor([[1.0, 1.0], [math.nan, 1.0], [1.0, 1.0]])}, "z holds NaN"),
+            ({"z": torch.ones(3, 3)}, r"takes samples of shape \(2,\), got \(3,\)"),
+            (
+                {"trajectory": pid.Trajectory(lambda x, t: x @ torch.ones(5, 5))},
+                r"student fails on x \(3, 2\) torch.float32",
+            ),
+            ({"trajectory": pid.Trajectory(lambda x, t: x * math.nan)}, "the student returned NaN"),
+            ({"trajectory": pid.Trajectory(lambda x, t: x, 1.0, t_min=0.1)}, "from 80 to 0.002, and t_max = 1$"),
+            ({"weight": lambda t: 1 / (t - 80)}, "the weight is inf at t = 80"),
+            ({"weight": lambda t: t.mean()}, "one number for each time"),
+            ({"ode": pid.VelocityODE(lambda x, t: x @ torch.ones(2, 2).double())}, "field f fails on x .*float32"),
             ({"ode": pid.DenoiserODE(lambda x, sigma: x[:, :1])}, "denoiser"),
             ({"ode": pid.VelocityODE(lambda x, t: x[0])}, r"f\(x, t\)"),
             ({"ode": pid.DenoiserODE(lambda x, sigma: x / 0)}, "teacher returned NaN"),
@@ -249,6 +264,39 @@ class TestBadInput:
         arguments = {**self.arguments(), **changes}
         with pytest.raises(ValueError, match=says):
             pid.pid_loss(**arguments)
+
+    def test_a_students_nan_is_its_own_though_the_teacher_hides_it(self) -> None:
+        student = pid.Trajectory(lambda x, t: x * math.nan)
+        hides = pid.DenoiserODE(lambda x, sigma: torch.zeros_like(x))
+        with pytest.raises(ValueError, match="the student returned NaN"):
+            pid.pid_loss(**{**self.arguments(), "trajectory": student, "ode": hides})
+
+    def test_a_grid_that_leaves_the_start_out_warns(self) -> None:
+        with pytest.warns(UserWarning, match="starts at 40, the paths at t_max = 80"):
+            pid.pid_loss(**{**self.arguments(), "grid": pid.karras_grid(8, t_max=40.0)})
+
+    def test_a_grid_in_single_precision_is_one(self) -> None:
+        student = pid.Trajectory(pid.nets.MLP(2, width=8, depth=1), 0.7)
+        grid = pid.karras_grid(8, t_max=0.7)
+        single = {**self.arguments(), "trajectory": student, "grid": grid.float()}
+        assert torch.allclose(pid.pid_loss(**single), pid.pid_loss(**{**single, "grid": grid}), rtol=1e-4)
+
+    def test_a_student_of_ones_own_is_told_what_t_is(self) -> None:
+        class Own(nn.Module):
+            t_max = 80.0
+
+            def __init__(self, convert: bool) -> None:
+                super().__init__()
+                self.linear, self.convert = nn.Linear(3, 2), convert
+
+            def forward(self, z: Tensor, t: Tensor) -> Tensor:  # no labels, so none are passed
+                assert t.dtype == torch.float64
+                t = t.to(z.dtype) if self.convert else t
+                return z + self.linear(torch.cat([z, t[:, None]], 1).to(t.dtype))
+
+        assert pid.pid_loss(**{**self.arguments(), "trajectory": Own(True)}).shape == (3,)
+        with pytest.raises(ValueError, match=r"convert t to torch.float32 first"):
+            pid.pid_loss(**{**self.arguments(), "trajectory": Own(False)})
 
     def test_a_trajectory_without_t_max(self) -> None:
         with pytest.raises(TypeError, match="t_max"):

@@ -129,6 +129,17 @@ def test_a_folder_of_another_teacher(tmp_path: Path) -> None:
             pid.distill(teacher, network(), config=config, checkpoints=tmp_path, progress=False)
 
 
+def test_a_folder_of_another_teacher_of_the_same_kind(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teachers = [pid.nets.Preconditioned(pid.nets.MLP(2, width=8)) for _ in range(2)]
+    for teacher in teachers:
+        torch.nn.init.normal_(teacher.model.body.out.weight)
+    options = {"steps": 4, "batch_size": 8, "n": 8, "progress": False, "checkpoints": tmp_path}
+    pid.distill(teachers[0], network(), **options)
+    with pytest.raises(ValueError, match="another teacher, though one of its kind"):
+        pid.distill(teachers[1], network(), **options)
+
+
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(ValueError, match="is a file"):

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 
 import pidlearn as pid
-from pidlearn.solve import SOLVERS
+from pidlearn.errors import NotFiniteError
+from pidlearn.solve import SOLVERS, walk
 from tests.strategies import mixtures
 
 # Wide modes: f is smooth, and the asymptotic order shows at moderate N.
@@ -112,9 +113,38 @@ def test_a_new_solver_is_one_class() -> None:
         ({"x": torch.ones(2, 2, dtype=torch.int64)}, "floating"),
         ({"method": "dpm", "grid": torch.tensor([1.0, 0.0])}, "positive"),
         ({"method": "euler", "rtol": 1e-3}, "takes options"),
+        ({"x": [[1.0, 2.0]]}, "got list"),
+        ({"x": torch.tensor([[1.0, np.nan]])}, "x holds NaN"),
+        ({"x": torch.tensor([[1.0, np.nan]]), "method": "scipy"}, "x holds NaN"),
+        ({"class_labels": torch.tensor([1])}, r"class_labels must be an int64 tensor of shape \(2,\)"),
+        ({"class_labels": [0, 1]}, "got list"),
+        ({"x": torch.ones(2, 3)}, r"x must be \(B, 2\)"),
     ],
 )
 def test_bad_input(changes: dict, says: str) -> None:
     arguments = {"ode": pid.DenoiserODE(SMOOTH), "x": torch.ones(2, 2), "grid": pid.karras_grid(5), **changes}
     with pytest.raises(ValueError, match=says):
         pid.solve(**arguments)
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "dpm", "dpm++", "scipy"])
+def test_a_field_that_is_not_finite_ends_it(method: str) -> None:
+    field = pid.VelocityODE(lambda x, t: x / torch.where(t > 1.0, 1.0, 0.0)[:, None])
+    with pytest.raises(NotFiniteError, match=r"NaN or infinite (at t = 0\.9|between t = [12])"):
+        pid.solve(field, torch.ones(2, 2).double(), [3.0, 2.0, 1.0, 0.5, 0.2], method)
+
+
+def test_steps_that_are_too_long_end_it_too() -> None:
+    stiff, x = pid.VelocityODE(lambda x, t: -1e3 * x), torch.ones(1, 1)
+    with pytest.raises(NotFiniteError, match="too long"):
+        pid.solve(stiff, x, pid.linear_grid(60, 0.0, 60.0).flip(0))
+    assert pid.solve(stiff, x, [0.0, 60.0], "scipy", integrator="Radau")[-1].abs() < 1e-3
+
+
+def test_walk_is_the_path_point_by_point() -> None:
+    ode, x, grid = pid.DenoiserODE(SMOOTH), torch.randn(5, 2), pid.karras_grid(7)
+    points = list(walk(ode, x, grid, "heun"))
+    assert torch.equal(torch.stack(points), pid.solve(ode, x, grid.tolist(), "heun"))
+    assert not points[-1].requires_grad
+    with pytest.raises(ValueError, match="method must be one of"):
+        next(walk(ode, x, grid, "scipy"))

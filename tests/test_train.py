@@ -118,6 +118,20 @@ def test_state_carries_all_that_the_rest_depends_on(optimizer: Any, stages: Any,
         assert torch.equal(flat(one), flat(two))
 
 
+def test_gradients_stay_out_of_what_is_not_trained() -> None:
+    other = nn.Linear(2, 2)
+    trainer = trainer_of(steps=3)
+    whole = trainer.batch_loss
+    trainer.batch_loss = lambda number, generator: whole(number, generator) + other(torch.ones(8, 2)).square().sum(1)
+    list(trainer)
+    assert all(p.grad is None for p in other.parameters())
+
+
+def test_numbers_of_numpy_become_plain() -> None:
+    options = Optimisation(steps=np.int64(7), lr=np.float32(0.5), seed=np.int32(3))
+    assert [type(value) for value in (options.steps, options.lr, options.seed)] == [int, float, int]
+
+
 def test_same_seed_same_weights() -> None:
     trained = []
     for seed in (0, 0, 1):
@@ -149,6 +163,13 @@ class TestDivergence:
         trainer.batch_loss = batch_loss
         return trainer
 
+    def test_only_numbers_get_the_hint_about_the_rate(self) -> None:
+        with pytest.raises(DivergedError) as caught:
+            list(self.broken(3, "raises"))
+        assert "smaller lr" not in str(caught.value)
+        with pytest.raises(DivergedError, match="smaller lr"):
+            list(self.broken(3, "nan"))
+
     @pytest.mark.parametrize("how", ["nan", "infinite", "raises", "gradient"])
     def test_last_good_weights_are_put_back(self, how: str) -> None:
         trainer = self.broken(130, how, steps=200)
@@ -170,6 +191,14 @@ class TestDivergence:
             list(trainer)
         assert flat(trainer.module).isfinite().all()
         assert torch.equal(flat(trainer.module), flat(Line()))
+
+    @pytest.mark.parametrize("steps", [1, 20, 33])
+    def test_the_last_update_is_looked_at_too(self, steps: int) -> None:
+        trainer = self.broken(steps, "gradient", steps=steps)
+        with pytest.raises(DivergedError, match=f"training stopped at step {steps}: the loss"):
+            list(trainer)
+        assert flat(trainer.module).isfinite().all()
+        assert flat(trainer.best).isfinite().all()
 
     def test_what_cannot_work_from_the_start_is_the_callers_error(self) -> None:
         with pytest.raises(ValueError, match=r"^the teacher returned NaN$"):

@@ -76,6 +76,26 @@ def test_labels_are_part_of_the_call() -> None:
         student(z, 1.0, torch.full((4,), 3))
 
 
+def test_a_sample_of_a_network_with_classes_has_one() -> None:
+    student = pid.Trajectory(random_network(2, label_dim=3), 10.0, event_shape=(2,)).double()
+    generator = torch.Generator().manual_seed(1)
+    z = 10 * torch.randn(6, 2, generator=generator, dtype=torch.float64)
+    labels = torch.randint(3, (6,), generator=generator)
+    drawn = student.sample(6, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(drawn, student(z, student.t_min, labels))
+    given = student.sample(6, labels.flip(0), torch.Generator().manual_seed(1))
+    assert torch.equal(given, student(z, student.t_min, labels.flip(0)))
+    for wrong in ([0, 1, 2], torch.tensor([0, 1]), torch.zeros(6)):
+        with pytest.raises(ValueError, match=r"int64 tensor of shape \(6,\)"):
+            student.sample(6, wrong)
+
+
+@pytest.mark.parametrize("t", [torch.ones(2), torch.ones(4, 1)])
+def test_times_that_do_not_fit(t: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"one a sample, \(4,\)"):
+        pid.Trajectory(random_network(2))(torch.ones(4, 2), t)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

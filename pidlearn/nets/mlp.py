@@ -74,10 +74,20 @@ class MLP(nn.Module):
         self.body = _Residual(width, depth, d, norm)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """F(x, time, class_labels), of x's shape."""
+        """F(x, time, class_labels), of x's shape.
+
+        Raises:
+            ValueError: for an x of another event shape, or labels that the network cannot take.
+        """
+        _check_shape(x, self.event_shape)
         flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)
         phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)
         features = [flat, time, phase.cos(), phase.sin()]
+        if class_labels is not None and not (self.label_dim and len(class_labels) == len(x)):
+            raise ValueError(
+                f"got {len(class_labels)} class_labels for {len(x)} samples and label_dim = {self.label_dim}"
+                + ("" if self.label_dim else ": build the MLP with label_dim, the number of classes")
+            )
         if self.label_dim:
             labels = one_hot_labels(class_labels, self.label_dim, dtype=x.dtype, device=x.device)
             features.append(labels.expand(len(x), -1))
@@ -125,6 +135,7 @@ class ChebyshevMLP(nn.Module):
 
     def read(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """F(x, .) for x (B, *event), as a function of time: (k B,) to (k B, *event), k times for each x in turn."""
+        _check_shape(x, self.event_shape)
         flat = (x.flatten(1) - self.mean) / self.scale
         coefficients = (self.body(self.first(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
         coefficients = coefficients * self.out_scale
@@ -137,3 +148,8 @@ class ChebyshevMLP(nn.Module):
             return torch.einsum("kbn,bnd->kbd", by_time, coefficients).reshape(-1, *x.shape[1:])
 
         return at
+
+
+def _check_shape(x: Tensor, event_shape: tuple[int, ...]) -> None:
+    if x.shape[1:] != event_shape:
+        raise ValueError(f"the network takes samples of shape {event_shape}, got {tuple(x.shape[1:])}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.times import expand, per_sample
+from pidlearn.times import expand, noise_level
 
 __all__ = ["EmpiricalDenoiser"]
 
@@ -64,7 +64,7 @@ class EmpiricalDenoiser:
             raise ValueError("an EmpiricalDenoiser is unconditional: leave class_labels out")
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"x must be (B, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}")
-        flat, variance = x.flatten(1), per_sample(sigma, x).square() + self.bandwidth**2
+        flat, variance = x.flatten(1), noise_level(sigma, x).square() + self.bandwidth**2
         # A running softmax: the sums so far are rescaled whenever a chunk raises the largest logit.
         top = torch.full_like(flat[:, 0], -math.inf)
         total, mean = torch.zeros_like(top), torch.zeros_like(flat)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.times import expand, per_sample
+from pidlearn.times import expand, noise_level
 
 __all__ = ["GaussianMixture", "SubspaceMixture", "toy"]
 
@@ -121,7 +121,7 @@ class GaussianMixture:
         c = x[:, None] - means
         if basis is not None:
             c = torch.einsum("bkd,kde->bke", c, basis)
-        variance = eigenvalues + per_sample(sigma, x).square()[:, None, None]
+        variance = eigenvalues + noise_level(sigma, x).square()[:, None, None]
         precision = variance.reciprocal()
         joint = log_weights - 0.5 * (c.square() * precision + variance.log()).sum(-1)
         return c, precision, joint
@@ -267,7 +267,7 @@ class SubspaceMixture:
         basis, offset = self.basis.to(x), self.offset.to(x)
         flat = (x - offset).flatten(1)
         u = flat @ basis
-        variance = per_sample(sigma, x).square()
+        variance = noise_level(sigma, x).square()
         keep = expand(self.off_plane_std**2 / (self.off_plane_std**2 + variance), flat)
         out = keep * flat + (self.mixture.denoise(u, sigma, class_labels) - keep * u) @ basis.T
         return offset + out.reshape(x.shape)

@@ -81,3 +81,14 @@ class TestMLP:
         for wrong in (-1, 3):
             with pytest.raises(ValueError, match=r"0\.\.2"):
                 call(0, 1, 2, wrong)
+        with pytest.raises(ValueError, match="3 class_labels for 4 samples"):
+            call(0, 1, 2)
+        with pytest.raises(ValueError, match="build the MLP with label_dim"):
+            pid.nets.MLP(2)(torch.ones(1, 2), torch.ones(1), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("network", [pid.nets.MLP((2, 3)), pid.nets.ChebyshevMLP((2, 3))])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 2), (4, 3, 2)])
+def test_another_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"takes samples of shape \(2, 3\), got"):
+        network(torch.ones(shape), torch.ones(4))
