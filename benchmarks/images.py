@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store
 from pidlearn import data, metrics
+from pidlearn.problem import problem_of
 
 SAMPLES = 2000
 
@@ -67,37 +68,40 @@ def fashion() -> Images:
     return judged(*data.fashion_mnist(), *data.fashion_mnist(split="test"), epochs=4)
 
 
-def rows(name: str, images: Images, make_teacher: Callable[[], Any], **choices: Any) -> dict[str, dict[str, Any]]:
-    """Distil a teacher; then a row for the student and one for each few-step solver, all from the same noise."""
-    started = time.process_time()
-    teacher = make_teacher()
-    teacher_seconds, started = time.process_time() - started, time.process_time()
-    result = pid.distill(teacher, **choices)
-    seconds = time.process_time() - started
-    ode, problem = pid.DenoiserODE(teacher), result.problem
-    assert problem is not None
+def rows(
+    name: str, images: Images, make_teacher: Callable[[], Any], seeds: Sequence[int] = (0,), **choices: Any
+) -> dict[str, dict[str, Any]]:
+    """Distil a teacher; then a row for each few-step solver and each seed's student, all from the same noise."""
+    teacher, teacher_seconds = timed(make_teacher)
+    ode, problem = pid.DenoiserODE(teacher), problem_of(teacher)
     z = problem.draw(SAMPLES, torch.Generator().manual_seed(1))
-    target = pid.solve(ode, z, pid.karras_grid())[-1]
-    samplers: dict[str, tuple[int, Callable[[], Tensor]]] = {
-        "Euler-250": (249, lambda: target),
-        "Euler-40": (39, lambda: pid.solve(ode, z, pid.karras_grid(40))[-1]),
-        "Euler-18": (17, lambda: pid.solve(ode, z, pid.karras_grid(18))[-1]),
-        "Euler-10": (9, lambda: pid.solve(ode, z, pid.karras_grid(10))[-1]),
-        "student": (1, lambda: result.student(z, problem.t_end)),
-    }
-    table = {}
-    for sampler, (calls, draw) in samplers.items():
-        with torch.no_grad():
-            x = draw()
-        table[f"{name} / {sampler}"] = {
+    target = problem.reference_ends(z, pid.karras_grid())
+
+    def figures(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
+        return {
             "calls": calls,
             "RMSE/std": metrics.relative_rmse(x, target),
             "agreement": metrics.agreement(x, target, images.classify),
             "FD": metrics.frechet_distance(x, images.train[:SAMPLES], images.features),
             "energy": metrics.energy_distance(x, images.train[:SAMPLES]),
-            "CPU s": seconds if sampler == "student" else teacher_seconds if sampler == "Euler-250" else None,
+            "CPU s": seconds,
         }
+
+    table = {f"{name} / Euler-250": figures(target, 249, teacher_seconds)}
+    for n in (40, 18, 10):
+        table[f"{name} / Euler-{n}"] = figures(pid.solve(ode, z, pid.karras_grid(n))[-1], n - 1)
+    for seed in seeds:
+        result, seconds = timed(lambda seed=seed: pid.distill(teacher, seed=seed, **choices))
+        key = f"{name} / student" + (f", seed {seed}" if len(seeds) > 1 else "")
+        table[key] = figures(problem.student_ends(result.student, z), 1, seconds)
     return table
+
+
+def timed(make: Callable[[], Any]) -> tuple[Any, float]:
+    """What it makes, and the CPU seconds that it takes."""
+    started = time.process_time()
+    made = make()
+    return made, time.process_time() - started
 
 
 def floors(name: str, images: Images) -> dict[str, dict[str, Any]]:
@@ -135,7 +139,7 @@ def digits_table(images: Images) -> dict[str, dict[str, Any]]:
     train = images.train
     return (
         floors("digits", images)
-        | rows("trained network", images, lambda: pid.train_denoiser(train))
+        | rows("trained network", images, lambda: pid.train_denoiser(train), seeds=(0, 1, 2))
         | warm_start(images)
         | rows("exact mixture", images, lambda: pid.SubspaceMixture.fit(train, components=20, directions=40))
         | rows("empirical, h = 0.15", images, lambda: pid.EmpiricalDenoiser(train, bandwidth=0.15))

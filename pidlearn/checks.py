@@ -15,6 +15,8 @@ from pidlearn.ode import ODE, DenoiserODE
 
 def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
     """Raise if either side of the residual is not finite, and say whose fault it is."""
+    if (lhs.sum() + rhs.sum()).isfinite():  # one pass, for this is asked at every step
+        return
     if not lhs.isfinite().all():
         raise NotFiniteError("the student returned NaN or infinity: its weights are damaged, or it has diverged")
     if rhs.isfinite().all():
@@ -37,8 +39,9 @@ def weight(values: Tensor, t: Tensor) -> Tensor:
     """A weighting's result at the times t, once it is one usable number each."""
     if not isinstance(values, Tensor) or values.shape != t.shape:
         raise ValueError(f"a weight returns one number for each time, {tuple(t.shape)}; got {what(values)}")
-    usable = values.isfinite() & (values >= 0)
-    if not usable.all():
+    low, high = values.aminmax()
+    if not (low >= 0 and high < math.inf):
+        usable = values.isfinite() & (values >= 0)
         raise ValueError(
             f"the weight is {values[~usable][0].item():g} at t = {t[~usable][0].item():g}: choose one that is finite "
             f"and not negative on the whole grid, such as 'uniform'"

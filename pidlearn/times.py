@@ -32,7 +32,7 @@ def noise_level(sigma: Any, x: Tensor) -> Tensor:
         ValueError: if one is negative or NaN.
     """
     sigma = per_sample(sigma, x)
-    if not (sigma >= 0).all():
+    if not sigma.amin() >= 0:
         raise ValueError(f"a noise level is 0 or more, got {sigma.min().item():g}")
     return sigma
 
