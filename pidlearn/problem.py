@@ -94,11 +94,15 @@ class Problem:
         """The last row of `reference`, (B, *event), without the path in memory."""
         if self.sigma_data is None:
             return self.reference(z, grid[[0, -1]])[-1]
-        return in_chunks(lambda *some: deque(walk(self.ode, some[0], grid, "euler", some[1]), 1)[0], z, class_labels)
+
+        def end(z: Tensor, class_labels: Tensor | None) -> Tensor:
+            return deque(walk(self.ode, z, grid, "euler", class_labels), maxlen=1).pop()
+
+        return in_chunks(end, z, class_labels)
 
     def student_ends(self, student: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t_end) of a student, (B, *event)."""
-        return in_chunks(lambda *some: ask(student, some[0], self.t_end, some[1]), z, class_labels)
+        return in_chunks(lambda z, labels: ask(student, z, self.t_end, labels), z, class_labels)
 
     @cached_property
     def fingerprint(self) -> Tensor:

@@ -28,7 +28,7 @@ from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index, seeded
 from pidlearn.times import exact_time
 from pidlearn.train import Stage, Step, Trainer
-from pidlearn.trajectory import Windows, ask
+from pidlearn.trajectory import Trajectory, Windows, ask
 
 __all__ = ["Run"]
 
@@ -94,7 +94,7 @@ class Run(Iterator[Step]):
         z, labels = problem.draw(8, generator), problem.draw_labels(8, generator)
         if not isinstance(student, nn.Module):
             raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
-        elif not hasattr(student, "t_max"):
+        if not hasattr(student, "t_max"):
             student = recipes.as_trajectory(student, problem)
         if not any(p.requires_grad for p in student.parameters()):
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
@@ -116,8 +116,10 @@ class Run(Iterator[Step]):
             )
         if problem.sigma_data is not None and isinstance(student, Windows):
             raise ValueError("a diffusion is solved in one window: make the student a Trajectory, not Windows")
-        if problem.sigma_data is None and getattr(student, "t_min", problem.t_end) != problem.t_end:
+        if getattr(student, "t_min", problem.t_end) != problem.t_end:
             raise ValueError(f"the student ends at t_min = {student.t_min:g}, the paths at {problem.t_end:g}")
+        if problem.sigma_data is not None and isinstance(student, Trajectory):
+            student.event_shape = problem.event_shape  # now that it is known, the student can draw its own noise
         return student
 
     def _stage(self, number: int) -> RunStage:

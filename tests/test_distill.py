@@ -146,6 +146,10 @@ class TestWhatComesBack:
         assert result.student is own
         assert result.sample(3).shape == (3, 2)
 
+    def test_a_trajectory_learns_its_shape(self) -> None:
+        student = tiny_ring(student=pid.Trajectory(net())).student
+        assert student.sample(3).shape == (3, 2)
+
     def test_windows_of_ones_own_keep_their_weights_and_may_differ(self) -> None:
         student = Windows([window(0.0, 0.3), window(0.3, 1.0, width=16)])
         before = [flat(w).clone() for w in student.windows]
@@ -532,6 +536,7 @@ class TestBadInput:
             ({"student": Half()}, "does not start at z.*off by"),
             ({"student": Half(math.nan)}, "NaN"),
             ({"student": pid.Trajectory(net(), 40.0)}, "starts at t_max = 40, the paths at 80"),
+            ({"student": pid.Trajectory(net()), "t_end": 0.01}, "ends at t_min = 0.002, the paths at 0.01"),
             ({"student": pid.Trajectory(net(), boundary="soft")}, "boundary_weight"),
             ({"student": pid.Trajectory(net().double())}, "float64"),
             ({"student": frozen()}, "requires a gradient"),
