@@ -122,13 +122,19 @@ def floors(name: str, images: Images) -> dict[str, dict[str, Any]]:
 
 
 def warm_start(images: Images) -> dict[str, dict[str, Any]]:
-    """Students of the teacher's own architecture: from its weights, and from new ones."""
+    """Students of the teacher's own architecture: what its weights are worth, and what its frequencies alone."""
     teacher = pid.train_denoiser(images.train)
     warm = copy.deepcopy(teacher.model).requires_grad_(True)
     torch.manual_seed(1)
-    cold = type(warm)(**warm.options)
+    cold, other = type(warm)(**warm.options), type(warm)(**warm.options)
+    cold.frequencies.copy_(warm.frequencies)
+    students = {
+        "the teacher's weights": warm,
+        "new weights, its frequencies": cold,
+        "new weights and frequencies": other,
+    }
     table = {}
-    for name, network in (("warm start", warm), ("the same network, cold", cold)):
+    for name, network in students.items():
         made = rows(name, images, lambda: teacher, student=network)
         table[f"{name} / student"] = made[f"{name} / student"]
     return table

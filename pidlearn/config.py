@@ -35,7 +35,7 @@ class Config(Optimisation):
         n: * grid points, of each window where there are several.
         t_max: * where the paths start: the prior end of a diffusion, 80.
         t_min: * where they end: the sample end of a diffusion, 0.002.
-        spacing: karras | linear | log, or a function of (n, t_min, t_max) that returns a grid.
+        spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid.
         rho: of the karras spacing.
         derivative: * as in `pid_loss`, like the next four.
         distance: l2 | l1 | pseudo_huber or a function.
@@ -55,7 +55,7 @@ class Config(Optimisation):
     n: int = RECIPE
     t_max: float = RECIPE
     t_min: float = RECIPE
-    spacing: str | Callable[[int, float, float], Tensor] = "karras"
+    spacing: str | Callable[..., Tensor] = "karras"
     rho: float = 7.0
     derivative: str | Scheme = RECIPE
     distance: str | Distance = "pseudo_huber"
@@ -91,7 +91,8 @@ class Config(Optimisation):
         return {name: rule for name, rule in rules.items() if getattr(self, name) is not RECIPE}
 
     def grid(self) -> Tensor:
-        """The time grid of a diffusion, (n,) float64."""
+        """The time grid of a diffusion, (n,) float64; what is left to the recipe is the grid function's own default."""
+        span = {name: getattr(self, name) for name in ("n", "t_min", "t_max") if getattr(self, name) is not RECIPE}
         rho = {"rho": self.rho} if self.spacing == "karras" else {}
         make: Callable[..., Tensor] = choose("spacing", self.spacing, GRIDS)
-        return make(self.n, self.t_min, self.t_max, **rho)
+        return make(**span, **rho)
