@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from typing import Any
 import torch
 
 __all__ = ["load_newest", "save"]
+
+
+OURS = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
+"""Other files in the folder are the user's."""
 
 
 def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) -> Path:
@@ -73,7 +78,7 @@ def write_atomically(path: Path, contents: bytes) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.pt"), reverse=True)
+    return sorted((path for path in folder.glob("step-*.pt") if OURS.fullmatch(path.name)), reverse=True)
 
 
 def _digest(contents: bytes) -> str:

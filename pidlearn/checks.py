@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.errors import NotFiniteError, check_labels, what
+from pidlearn.errors import NotFiniteError, check_labels, check_real, what
 from pidlearn.ode import ODE, DenoiserODE
 
 
@@ -52,6 +52,8 @@ def weight(values: Tensor, t: Tensor) -> Tensor:
 def student_output(values: tuple[Tensor, ...], z: Tensor, grid: Tensor) -> None:
     """Raise if the student changes the shape; warn if it computes differences in half precision."""
     for y in values:
+        if not isinstance(y, Tensor):
+            raise ValueError(f"the student must return a tensor of the shape of z, but returned {what(y)}")
         if y.shape != z.shape:
             raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}, but returned {tuple(y.shape)}")
     if len(values) > 1 and torch.finfo(values[0].dtype).bits < 32:
@@ -72,10 +74,13 @@ def usable(
         raise TypeError("a trajectory needs an attribute t_max, the time at which x(z, t_max) = z")
     if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z):
         raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {what(z)}")
+    if not hasattr(ode, "lhs"):
+        raise TypeError(f"ode must be a DenoiserODE, a VelocityODE or one of their shape, got {type(ode).__name__}")
+    check_real(z=z)
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
         raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {what(index)}")
-    check_labels(class_labels, len(z))
+    check_labels(class_labels, len(z), getattr(trajectory, "label_dim", 0))
     for name, given in (("index", index), ("class_labels", class_labels)):
         if given is not None and given.device != z.device:
             raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
@@ -95,8 +100,9 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
 
     Warns if it starts beyond t_max.
     """
-    if not isinstance(grid, Tensor) or grid.ndim != 1 or len(grid) < 2:
-        raise ValueError(f"a grid is a tensor of N >= 2 times, got {what(grid)}")
+    if not isinstance(grid, Tensor) or not grid.is_floating_point() or grid.ndim != 1 or len(grid) < 2:
+        raise ValueError(f"a grid is a floating tensor of N >= 2 times, got {what(grid)}")
+    check_real(grid=grid)
     grid = grid.double()
     step = grid.diff()
     if not ((step < 0).all() or (step > 0).all()):
@@ -121,11 +127,13 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
 
 def _warn_of_rounding(dtype: torch.dtype, grid: Tensor) -> None:
     t, t_next = grid[:-1], grid[1:]
-    beta = (t_next * (1 - t / grid[0]) / (t - t_next)).abs()
-    factor = (2 * beta + 1).mean().item()
+    much = "much"
+    if grid[0] > grid[-1] > 0:  # a diffusion's
+        beta = t_next * (1 - t / grid[0]) / (t - t_next)
+        factor = (2 * beta + 1).mean().item()
+        much = f"by about {factor:.0f}, to {factor * torch.finfo(dtype).eps:.0%} of the signal"
     warnings.warn(
-        f"the student computes in {dtype}, and differences on this grid of {len(grid)} points multiply its rounding "
-        f"by about {factor:.0f}, to {factor * torch.finfo(dtype).eps:.0%} of the signal: run the student in float32, "
-        f"or use derivative='exact', which does not amplify",
+        f"the student computes in {dtype}, and differences on a grid of {len(grid)} points multiply its rounding "
+        f"{much}: run the student in float32, or use derivative='exact', which does not amplify",
         stacklevel=4,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose
 from pidlearn.loss import Weight, weights
 from pidlearn.sampling import DENSITIES, Density
-from pidlearn.train import COUNT, Optimisation
+from pidlearn.train import COUNT, Optimisation, is_number
 
 __all__ = ["GRIDS", "Config"]
 
@@ -45,7 +45,7 @@ class Config(Optimisation):
         index: * how often each grid point is visited: uniform | lognormal, or a function as `pidlearn.sampling` says.
             A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
         boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
-        windows: sub-intervals that the span of an ODE is cut into; a diffusion has one.
+        windows: * sub-intervals that the span of an ODE is cut into; a diffusion has one.
     """
 
     steps: int = RECIPE
@@ -64,7 +64,7 @@ class Config(Optimisation):
     last: str = "drop"
     index: str | Density = RECIPE
     boundary_weight: float = 0.0
-    windows: int = 40
+    windows: int = RECIPE
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,20 +75,26 @@ class Config(Optimisation):
             "index": DENSITIES,
             "spacing": GRIDS,
         }
-        for name, table in parts.items():
-            if getattr(self, name) is not RECIPE:
-                choose(name, getattr(self, name), table)
+        for name in parts.keys() - self._left():
+            choose(name, getattr(self, name), parts[name])
 
     def _rules(self) -> dict[str, tuple[Callable[[Any], bool], str]]:
         rules = {
             **super()._rules(),
             "n": (lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2 grid points"),
+            "t_max": (is_number, "a number"),
+            "t_min": (is_number, "a number"),
+            "rho": (lambda v: is_number(v) and v > 0, "a positive number"),
             "stop_gradient": (lambda v: isinstance(v, bool), "True or False"),
             "last": (lambda v: v in ("drop", "backward"), '"drop" or "backward"'),
-            "boundary_weight": (lambda v: v >= 0, "a number of at least 0"),
+            "boundary_weight": (lambda v: is_number(v) and v >= 0, "a number of at least 0"),
             "windows": COUNT,
         }
-        return {name: rule for name, rule in rules.items() if getattr(self, name) is not RECIPE}
+        return {name: rules[name] for name in rules.keys() - self._left()}
+
+    def _left(self) -> set[str]:
+        """The fields that are left to the recipe."""
+        return {spec.name for spec in fields(self) if spec.default is RECIPE and getattr(self, spec.name) is RECIPE}
 
     def grid(self) -> Tensor:
         """The time grid of a diffusion, (n,) float64; what is left to the recipe is the grid function's own default."""

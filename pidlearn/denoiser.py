@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from pidlearn.nets import MLP, Preconditioned
 from pidlearn.progress import bar
 from pidlearn.sampling import seeded
 from pidlearn.times import expand
-from pidlearn.train import Optimisation, Trainer
+from pidlearn.train import DivergedError, Optimisation, Trainer
 
 __all__ = ["train_denoiser"]
 
@@ -41,7 +42,8 @@ def train_denoiser(
         **overrides: single fields of ``optimisation``, such as ``steps=2000``.
 
     Returns:
-        The denoiser, in eval mode, of the averaged weights. Its ``event_shape`` is set, so that `distill` takes it
+        The denoiser, in eval mode, of the averaged weights; what there is of it, with a warning, after Ctrl-C or a
+        loss that became NaN. Its ``event_shape`` is set, so that `distill` takes it
         as it is.
 
     Raises:
@@ -64,21 +66,28 @@ def train_denoiser(
             network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
     denoiser = Preconditioned(network, sigma_data)
     denoiser.event_shape = tuple(data.shape[1:])
-    device = next(network.parameters()).device
+    weight = next((p for p in network.parameters() if p.requires_grad), None)
+    if weight is None:
+        raise ValueError("the network has no weights to train: none of its parameters requires a gradient")
+    data = data.to(weight.dtype)
 
     def batch_loss(number: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(data), (how.batch_size,), generator=generator)
-        y = data[index].to(device)
-        sigma = (P_MEAN + P_STD * torch.randn(how.batch_size, generator=generator)).exp().to(device)
+        y = data[index].to(weight.device)
+        sigma = (P_MEAN + P_STD * torch.randn(how.batch_size, generator=generator)).exp().to(y)
         noise = torch.randn(y.shape, generator=generator).to(y)
-        labels = () if class_labels is None else (class_labels[index].to(device),)
+        labels = () if class_labels is None else (class_labels[index].to(weight.device),)
         error = denoiser(y + expand(sigma, y) * noise, sigma, *labels) - y
-        weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-        return weight * error.square().flatten(1).mean(1)
+        factor = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+        return factor * error.square().flatten(1).mean(1)
 
     trainer = Trainer(denoiser.train(), batch_loss, how)
     with seeded(how.seed), bar(how.steps, "teacher", progress) as show:  # dropout too
-        for step in trainer:
-            show(step)
+        try:
+            for step in trainer:
+                show(step)
+        except (KeyboardInterrupt, DivergedError) as error:
+            why = str(error) or f"interrupted at step {trainer.number}"
+            warnings.warn(f"the teacher is less trained than asked for: {why}", RuntimeWarning, stacklevel=2)
     denoiser.load_state_dict(trainer.best.state_dict())
     return denoiser.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from pidlearn.config import Config
@@ -77,6 +78,8 @@ def distill(
     """
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "t_max": t_start, "t_min": t_end}
     chosen = {**{name: value for name, value in short.items() if value is not None}, **overrides}
+    if save_every < 1:
+        raise ValueError(f"save_every counts steps and must be at least 1, got {save_every}")
     run = Run(teacher, student, config, chosen, prior, event_shape)
     if checkpoints is not None:
         run.resume(checkpoints)
@@ -85,7 +88,8 @@ def distill(
 
     def stop_asked(step: Step) -> bool:
         # Every callback hears of every step, also when an earlier one has asked to stop.
-        return True in [callback(step) for callback in callbacks]
+        answers = [callback(step) for callback in callbacks]
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
 
     with bar(run.config.steps, "student", progress, run.trainer.number) as show:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotFiniteError", "check_labels", "choose", "explained", "what"]
+__all__ = ["NotFiniteError", "check_labels", "check_real", "choose", "explained", "what"]
 
 
 class NotFiniteError(ValueError):
@@ -21,9 +21,9 @@ def explained(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
     """Turn torch's complaint about what a module was given into one that names the part and what to do."""
     try:
         yield
-    except (torch.cuda.OutOfMemoryError, NotImplementedError):
+    except torch.cuda.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:  # IndexError: an embedding of labels that it does not have
         weight = next(module.parameters(), x) if isinstance(module, nn.Module) else x
         if (weight.dtype, weight.device) != (x.dtype, x.device):
             raise ValueError(
@@ -34,18 +34,30 @@ def explained(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
         raise ValueError(f"the {role} fails on x {what(x)} with t {what(t)}{hint}: {error}") from error
 
 
-def check_labels(class_labels: Tensor | None, n: int) -> None:
-    """Raise unless the labels are n whole numbers, or None."""
+def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
+    """Raise unless the labels are n whole numbers, below ``classes`` if that is known; or None."""
+    if class_labels is None:
+        return
     fits = isinstance(class_labels, Tensor) and class_labels.dtype == torch.int64 and class_labels.shape == (n,)
-    if class_labels is not None and not fits:
+    if not fits:
         raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {what(class_labels)}")
+    low, high = class_labels.aminmax()
+    if classes and not (low >= 0 and high < classes):
+        raise ValueError(f"class labels must lie in 0..{classes - 1}, got {int(low)}..{int(high)}")
+
+
+def check_real(**tensors: Tensor) -> None:
+    """Raise if one is on the meta device."""
+    for name, tensor in tensors.items():
+        if tensor.is_meta:
+            raise ValueError(f"{name} is on the meta device and holds no numbers: move it to a real one")
 
 
 def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
     """The part of that name, or the part itself if it is one already."""
     if callable(given):
         return given
-    if given not in table:
+    if not isinstance(given, str) or given not in table:
         raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {given!r}")
     return table[given]
 

@@ -7,6 +7,9 @@ changes fastest near t = 0, so EDM crowds its points there.
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -20,7 +23,7 @@ def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: fl
         n: number of points, at least 2.
         t_min: last time, the sample end, > 0.
         t_max: first time, the prior end, > t_min.
-        rho: 1 gives equal steps in t, infinity would give equal steps in ln t.
+        rho: 1 gives equal steps in t, and the larger it is, the nearer they come to equal steps in ln t.
 
     Returns:
         (n,) float64, decreasing, first entry ``t_max`` and last entry ``t_min`` exactly.
@@ -29,8 +32,8 @@ def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: fl
         ValueError: if the grid would not be n >= 2 falling positive times.
     """
     _check(n, t_min, t_max, positive=True)
-    if not rho > 0:
-        raise ValueError(f"rho must be positive (EDM uses 7), got {rho}")
+    if not 0.1 <= rho < math.inf:
+        raise ValueError(f"rho must be a finite number of at least 0.1 (EDM uses 7; log_grid is the limit), got {rho}")
     top, bottom = t_max ** (1 / rho), t_min ** (1 / rho)
     return _pinned(_ramp(n, top, bottom) ** rho, t_max, t_min)
 
@@ -59,8 +62,8 @@ def _pinned(grid: Tensor, first: float, last: float) -> Tensor:
 
 
 def _check(n: int, t_min: float, t_max: float, *, positive: bool) -> None:
-    if n < 2:
-        raise ValueError(f"a grid needs n >= 2 points to have a step, got n = {n}")
+    if not isinstance(n, Integral) or n < 2:
+        raise ValueError(f"a grid needs a whole number n >= 2 of points to have a step, got n = {n!r}")
     if not t_min < t_max < float("inf"):
         raise ValueError(
             f"a grid falls from t_max to t_min: expected t_min < t_max < inf, got t_min = {t_min}, t_max = {t_max}"

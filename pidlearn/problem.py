@@ -6,9 +6,9 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ class Problem:
         sigma_data: standard deviation of the data of a diffusion teacher; None for any other ODE.
         label_dim: number of classes of the teacher, 0 for none.
         device: where the teacher lives.
+        integrator: SciPy's method for the reference of an ODE.
         teacher: as the user gave it.
     """
 
@@ -52,6 +53,7 @@ class Problem:
     label_dim: int
     device: torch.device
     teacher: Any
+    integrator: str = "DOP853"
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n starts (n, *event) on the teacher's device."""
@@ -70,25 +72,48 @@ class Problem:
 
     @cached_property
     def _probe(self) -> Tensor:
-        """Points (n, *event) along a few coarsely solved paths, for units alone; the prior's where that explodes."""
+        """Points (n, *event) along a few coarsely solved paths, for units alone; the prior's where none is tame."""
         start = self.draw(128, torch.Generator().manual_seed(0))
-        grid = torch.linspace(self.t_start, self.t_end, 401, dtype=torch.float64)
-        with suppress(NotFiniteError):
-            path = solve(self.ode, start, grid, "heun")
-            if path.abs().max() < 1e4 * (1 + start.abs().max()):
-                return path.flatten(0, 1)
+        for finer in (1, 4, 16):
+            if self.coarse_error(400 * finer) < 0.1:
+                grid = torch.linspace(self.t_start, self.t_end, 400 * finer + 1, dtype=torch.float64)
+                path = torch.stack(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer)))
+                if path.abs().max() < 1e4 * (1 + start.abs().max()):
+                    return path.flatten(0, 1)
         return self.draw(4096, torch.Generator().manual_seed(0))
 
-    def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """The path that a student is measured against, (len(grid), B, *event) in float64 where the ODE allows.
+    def coarse_error(self, steps: int) -> float:
+        """Relative RMSE between Heun's paths with so many equal steps and with twice as many; inf if they explode."""
+        start = self.draw(32, torch.Generator().manual_seed(0)).to(self.exact_dtype)
+        grid = torch.linspace(self.t_start, self.t_end, 2 * steps + 1, dtype=torch.float64)
+        coarse, fine = walk(self.ode, start, grid[::2], "heun"), islice(walk(self.ode, start, grid, "heun"), 0, None, 2)
+        try:
+            rows = [((a - b).square().mean(), b.mean(0), b.square().mean(0)) for a, b in zip(coarse, fine, strict=True)]
+        except NotFiniteError:
+            return math.inf
+        error, mean, square = (torch.stack(column).mean(0) for column in zip(*rows, strict=True))
+        return (error / (square - mean.square()).mean().clamp(min=1e-300)).sqrt().item()
 
-        For a diffusion it is Euler's on ``grid``; else SciPy's.
+    @cached_property
+    def exact_dtype(self) -> torch.dtype:
+        """float64 where the field can take it, else that of the prior."""
+        start = self.draw(1, torch.Generator().manual_seed(0))
+        try:
+            self.ode.velocity(start.double(), self.t_start)
+        except (ValueError, RuntimeError):
+            return start.dtype
+        return torch.float64
+
+    def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The path that a student is measured against, (len(grid), B, *event).
+
+        For a diffusion it is Euler's on ``grid``; else SciPy's, in float64 where the field can take it.
         """
         if self.sigma_data is not None:
             return solve(self.ode, z, grid, "euler", class_labels)
-        weight = _weight(getattr(self.ode, "f", None))
-        z = z.double() if weight is None else z.to(weight.dtype)
-        return solve(self.ode, z, grid, "scipy", rtol=1e-8, atol=1e-8 * self.spread.min().item())
+        atol = 1e-8 * self.spread.min().item()
+        z = z.to(self.exact_dtype)
+        return solve(self.ode, z, grid, "scipy", integrator=self.integrator, rtol=1e-8, atol=atol)
 
     def reference_ends(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The last row of `reference`, (B, *event), without the path in memory."""
@@ -151,7 +176,8 @@ def problem_of(
     if isinstance(teacher, System):
         t_max = teacher.t_start if t_max is None else t_max
         t_min = teacher.t_end if t_min is None else t_min
-        return initial_value(teacher.ode, prior or teacher.prior, t_max, t_min)
+        problem = initial_value(teacher.ode, prior or teacher.prior, t_max, t_min)
+        return replace(problem, integrator="Radau") if teacher.stiff else problem
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_max, t_min)
     if prior is not None:
@@ -179,8 +205,10 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
         raise ValueError(
             "the teacher does not say what shape it denoises: pass event_shape, such as (3, 32, 32) for images"
         )
-    shape = tuple(shape)
-    sigma_data = float(getattr(denoiser, "std", getattr(denoiser, "sigma_data", 0.5)))
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"event_shape holds the sizes of one sample, such as (3, 32, 32); got {shape}")
+    sigma_data = float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None) or 0.5)
     if not 0 < t_min < t_max < math.inf:
         raise ValueError(f"a diffusion runs from t_max down to t_min > 0; got t_max = {t_max}, t_min = {t_min}")
     if t_max < sigma_data:
@@ -203,7 +231,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
         return t_max * torch.randn(n, *shape, generator=generator)
 
-    label_dim = int(getattr(denoiser, "label_dim", 0))
+    label_dim = int(getattr(denoiser, "label_dim", None) or 0)
     return Problem(ode, prior, t_max, t_min, shape, sigma_data, label_dim, _device(denoiser), teacher)
 
 
@@ -227,10 +255,19 @@ def initial_value(ode: ODE, prior: Prior | None, t_start: float | None, t_end: f
     usable = isinstance(probe, Tensor) and probe.is_floating_point() and probe.ndim >= 2 and len(probe) == 2
     if not usable or not probe.isfinite().all():
         raise ValueError(f"prior(2) must return 2 finite floating values (2, *event), got {what(probe)}")
-    if not torch.equal(probe, prior(2, generator=torch.Generator().manual_seed(0))):
+    if not _repeats(prior):
         prior = _obedient(prior)
+    if not _repeats(prior):
+        raise ValueError(
+            "prior(2, generator=g) differs from call to call with the same g, so no run could be repeated or resumed: "
+            "draw from the generator that is passed, as in torch.randn(n, 2, generator=generator)"
+        )
     device = _device(getattr(ode, "f", None))
     return Problem(ode, prior, float(t_start), float(t_end), tuple(probe.shape[1:]), None, 0, device, ode)
+
+
+def _repeats(prior: Prior) -> bool:
+    return torch.equal(*(prior(2, generator=torch.Generator().manual_seed(0)) for _ in range(2)))
 
 
 def _obedient(prior: Prior) -> Prior:

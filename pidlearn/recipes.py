@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,9 +23,14 @@ __all__ = ["config_for", "student_for"]
 SMALL = 16
 """Up to so many dimensions a problem counts as a toy."""
 
+WINDOWS, FEWEST_STEPS, MOST_STEPS = 40, 12, 48
+"""Of an ODE's span: at least so many windows, of so many equal steps each."""
+MOST_DOUBLINGS = 4
+
 DIFFUSION: dict[str, Any] = {
     "warmup": 0.02,
     "n": 250,
+    "windows": 1,
     "derivative": "forward",
     "stop_gradient": True,
     "index": "lognormal",
@@ -39,7 +45,6 @@ VELOCITY: dict[str, Any] = {
     "batch_size": 128,
     "lr": 1e-2,
     "warmup": 0.2,
-    "n": 13,
     "derivative": "trapezoid",
     "stop_gradient": False,
     "index": "uniform",
@@ -50,6 +55,8 @@ def config_for(problem: Problem, config: Config | None = None) -> Config:
     """What ``config`` says, and for all that it leaves to the recipe, the recipe of such a problem."""
     config = config or Config()
     choices = {**_recipe(problem), "t_max": problem.t_start, "t_min": problem.t_end}
+    if problem.sigma_data is None and RECIPE in (config.n, config.windows):
+        choices |= _mesh(problem, config)
     return replace(config, **{name: choice for name, choice in choices.items() if getattr(config, name) is RECIPE})
 
 
@@ -74,6 +81,25 @@ def _recipe(problem: Problem) -> dict[str, Any]:
     if teacher is None:
         return IMAGES
     return OF_AN_MLP if isinstance(teacher, MLP) else COPIED
+
+
+def _mesh(problem: Problem, config: Config) -> dict[str, Any]:
+    """Windows and grid points enough for a second-order scheme to follow the field within one per cent."""
+    windows = WINDOWS if config.windows is RECIPE else config.windows
+    steps = windows * (FEWEST_STEPS if config.n is RECIPE else config.n - 1)
+    for _ in range(MOST_DOUBLINGS):
+        if problem.coarse_error(steps) < 0.01:
+            break
+        steps *= 2
+    else:
+        warnings.warn(
+            f"{steps} steps may be too few to follow this field from t = {problem.t_start:g} to {problem.t_end:g}: "
+            f"check result.evaluate(), and take a shorter span, or larger windows= and n=",
+            stacklevel=2,
+        )
+    if config.windows is RECIPE:
+        windows = max(WINDOWS, math.ceil(steps / (MOST_STEPS if config.n is RECIPE else config.n - 1)))
+    return {"windows": windows, "n": math.ceil(steps / windows) + 1}
 
 
 def _network_of(problem: Problem) -> nn.Module | None:
@@ -119,4 +145,11 @@ def _windows(problem: Problem, config: Config) -> Windows:
         network = ChebyshevMLP(problem.event_shape)
         network.standardise(mean, scale, scale / abs(two - one))
         windows.append(Trajectory(network, one, t_min=two, boundary="increment", time="linear", c_in=1.0))
-    return Windows(windows)
+    student = Windows(windows)
+    if (size := sum(p.numel() for p in student.parameters())) > 20e6:
+        warnings.warn(
+            f"the default student of an ODE of shape {problem.event_shape} has {size / 1e6:.0f} million weights: it is "
+            f"made for few dimensions; pass a network of your own as student",
+            stacklevel=2,
+        )
+    return student

@@ -53,7 +53,7 @@ class Result:
             ValueError: for labels that are not n, or a student that was loaded without its teacher.
         """
         problem = self._problem()
-        check_labels(class_labels, n)
+        check_labels(class_labels, n, problem.label_dim)
         labels = problem.draw_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
         with torch.no_grad():
             return ask(self.student, problem.draw(n, generator), problem.t_end, labels)

@@ -6,9 +6,11 @@ pool of starts. A diffusion has one window and draws fresh noise for every batch
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn import checkpoint, checks, recipes
-from pidlearn.config import Config
+from pidlearn.config import RECIPE, Config
 from pidlearn.distance import DISTANCES, Distance
-from pidlearn.errors import choose, explained
+from pidlearn.errors import choose, explained, what
 from pidlearn.loss import Weight, boundary_loss, pid_loss, weights
 from pidlearn.metrics import rmse
 from pidlearn.problem import Prior, problem_of
@@ -68,6 +70,8 @@ class Run(Iterator[Step]):
         event_shape: Sequence[int] | None,
     ) -> None:
         wanted = _with(config, chosen)
+        if student is not None and wanted.windows is RECIPE:
+            wanted = replace(wanted, windows=len(student.windows) if isinstance(student, Windows) else 1)
         self.problem = problem_of(teacher, wanted.t_max, wanted.t_min, prior, event_shape)
         self.config = recipes.config_for(self.problem, wanted)
         # Our own windows start from the one before; those of a student that was passed keep their weights.
@@ -86,7 +90,11 @@ class Run(Iterator[Step]):
         self._loop = iter(self.trainer)
 
     def __next__(self) -> Step:
-        return next(self._loop)
+        try:
+            return next(self._loop)
+        except BaseException:
+            self._loop = iter(self.trainer)  # an interrupted loop can be taken up again
+            raise
 
     def _accepted(self, student: Any) -> nn.Module:
         """The student to train, once it is one: on the teacher's device, with its boundary condition met."""
@@ -98,13 +106,15 @@ class Run(Iterator[Step]):
             student = recipes.as_trajectory(student, problem)
         if not any(p.requires_grad for p in student.parameters()):
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
+        if any(p.is_meta for p in student.parameters()):
+            raise ValueError("the student is on the meta device and holds no numbers: give it weights first")
         # In eval mode: dropout would make x(z, t) random, and its differences in t noise.
         student = student.to(problem.device).eval()
         t = exact_time(problem.t_start, z)
         with torch.no_grad(), explained("student", student, z, t):
             start = ask(student, z, t, labels)
-        if start.shape != z.shape:
-            raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}; got {tuple(start.shape)}")
+        if not isinstance(start, Tensor) or start.shape != z.shape:
+            raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}; got {what(start)}")
         if not start.isfinite().all():
             raise ValueError("the student returns NaN or infinity before any training: check its weights")
         if student.t_max != problem.t_start:
@@ -114,8 +124,8 @@ class Run(Iterator[Step]):
                 f"the student does not start at z: x(z, {problem.t_start:g}) is off by {(start - z).abs().max():.3g}. "
                 f"Use a Trajectory with a hard boundary, or set boundary_weight"
             )
-        if problem.sigma_data is not None and isinstance(student, Windows):
-            raise ValueError("a diffusion is solved in one window: make the student a Trajectory, not Windows")
+        if problem.sigma_data is not None and (isinstance(student, Windows) or self.config.windows != 1):
+            raise ValueError("a diffusion is solved in one window: leave windows out, or make the student a Trajectory")
         if getattr(student, "t_min", problem.t_end) != problem.t_end:
             raise ValueError(f"the student ends at t_min = {student.t_min:g}, the paths at {problem.t_end:g}")
         if problem.sigma_data is not None and isinstance(student, Trajectory):
@@ -242,20 +252,33 @@ class Run(Iterator[Step]):
         self.errors = [(int(number), float(error)) for number, error in state["errors"]]
 
     def _choices(self) -> dict[str, str]:
-        """The configuration as text, functions by their names, and what tells one problem from another."""
-        given = vars(self.config).items()
-        choices = {name: getattr(value, "__qualname__", None) or repr(value) for name, value in given}
+        """The configuration as text, functions by what they do, and what tells one problem from another."""
+        choices = {name: _identity(value) for name, value in vars(self.config).items()}
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
         return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def result(self, stopped: str | None = None) -> Result:
         """What there is now: of a run that is under way, or done."""
+        if stopped is None and self.trainer.number < self.config.steps:
+            stopped = f"taken at step {self.trainer.number} of {self.config.steps}"
         history = self.trainer.history
         if self.errors:
             numbers, errors = zip(*self.errors, strict=True)
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
         averages = {rate: average.module for rate, average in zip(self.config.ema, self.trainer.averages, strict=True)}
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
+
+
+def _identity(value: Any) -> str:
+    """A choice as text that is the same in another process, and another for another function."""
+    if isinstance(value, partial):
+        return f"partial({_identity(value.func)}, {value.args}, {value.keywords})"
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        plain = [constant for constant in code.co_consts if not hasattr(constant, "co_code")]
+        digest = hashlib.sha256(code.co_code + repr((code.co_names, plain)).encode()).hexdigest()
+        return f"{value.__name__} {digest[:8]}"
+    return type(value).__qualname__ if callable(value) else repr(value)
 
 
 def _split(steps: int, windows: int, first: int) -> list[int]:

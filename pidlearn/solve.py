@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pidlearn.errors import NotFiniteError, check_labels, what
+from pidlearn.errors import NotFiniteError, check_labels, check_real, what
 from pidlearn.ode import ODE
 from pidlearn.times import expand
 
@@ -97,6 +97,9 @@ class DPMPlusPlus:
         return expand(t_next / t, x) * (x - d_mid) + d_mid
 
 
+MOST_CALLS = 100_000
+"""So often SciPy may ask the field, before its caller is told rather than kept waiting."""
+
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
 
@@ -144,7 +147,7 @@ def walk(
     class_labels: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """The points of a solver's path one by one, x first: all of `solve` but SciPy, without the path in memory."""
-    if isinstance(method, str) and method not in SOLVERS:
+    if method not in SOLVERS if isinstance(method, str) else not callable(method):
         raise ValueError(f"method must be one of {[*SOLVERS, 'scipy']} or a Solver class, got {method!r}")
     times = _usable(x, grid, class_labels)
     if method in ("dpm", "dpm++") and not (times > 0).all():
@@ -169,10 +172,11 @@ def _usable(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | No
     """The grid as float64, once everything fits."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x):
         raise ValueError(f"x must be a floating (B, *event) tensor with B >= 1, got {what(x)}")
+    times = torch.as_tensor(grid, dtype=torch.float64)
+    check_real(x=x, grid=times)
     if not x.isfinite().all():
         raise ValueError("x holds NaN or infinity")
     check_labels(class_labels, len(x))
-    times = torch.as_tensor(grid, dtype=torch.float64)
     steps = times.diff() if times.ndim == 1 else times
     if times.ndim != 1 or len(times) < 2 or not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(f"solve needs N >= 2 finite, strictly monotone times, got {tuple(times.shape)}")
@@ -190,6 +194,8 @@ def _scipy(
 ) -> Tensor:
     from scipy.integrate import solve_ivp
 
+    if any(given is not None and not given > 0 for given in (rtol, atol)):
+        raise ValueError(f"tolerances are positive numbers, got rtol = {rtol}, atol = {atol}")
     if integrator == "Radau" and len(x) > 1:
         # Its Jacobian is dense: sample by sample, or the cost grows with the cube of the batch.
         labels = [None] * len(x) if class_labels is None else class_labels.split(1)
@@ -198,7 +204,16 @@ def _scipy(
         ]
         return torch.cat(rows, 1)
 
+    calls = 0
+
     def f(t: float, flat: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > MOST_CALLS:
+            raise ValueError(
+                f"{integrator} asked the field {MOST_CALLS} times and got no further than t = {t:.4g}: it is stiff "
+                f'there (try integrator="Radau"), or not smooth (loosen rtol and atol)'
+            )
         at = torch.from_numpy(flat).to(x).reshape(x.shape)
         slope = ode.velocity(at, t, class_labels)
         if not slope.isfinite().all():  # SciPy would halve its step for ever
@@ -217,7 +232,9 @@ def _scipy(
         atol=tolerance if atol is None else atol,
     )
     if not out.success:
-        raise ValueError(f"{integrator} stopped before t = {times[-1]:g}: {out.message}")
+        raise ValueError(
+            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not reach that far: {out.message}"
+        )
     path = torch.from_numpy(out.y.T.copy()).to(x).reshape(-1, *x.shape)
     path[0] = x
     return path

@@ -38,8 +38,8 @@ def noise_level(sigma: Any, x: Tensor) -> Tensor:
 
 
 def exact_time(t: Any, x: Tensor) -> Tensor:
-    """A scalar or (B,) t as (B,) on x's device, in float64 unless it is a tensor: 1 - t/T needs the digits near T."""
-    t = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+    """A scalar or (B,) t as (B,) on x's device, in float64 unless it is a floating tensor: 1 - t/T needs its digits."""
+    t = t if isinstance(t, Tensor) and t.is_floating_point() else torch.as_tensor(t, dtype=torch.float64)
     return _one_each(t.to(x.device), x)
 
 

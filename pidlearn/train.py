@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import Any
@@ -58,9 +59,7 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            value = getattr(self, spec.name)
-            if isinstance(value, np.generic):
-                object.__setattr__(self, spec.name, value.item())  # a plain number, which can be written to a file
+            object.__setattr__(self, spec.name, _plain(getattr(self, spec.name)))
         for name, (fits, expected) in self._rules().items():
             value = getattr(self, name)
             if not fits(value):
@@ -71,23 +70,34 @@ class Optimisation:
         return {
             "steps": COUNT,
             "batch_size": COUNT,
-            "lr": (lambda v: _number(v) and v > 0, "a positive number"),
-            "warmup": (lambda v: _number(v) and 0 <= v < 1, "a share of the steps, 0 <= warmup < 1"),
-            "beta2": (lambda v: _number(v) and 0 <= v < 1, "a decay rate, 0 <= beta2 < 1"),
-            "optimizer": (lambda v: callable(v) or v in OPTIMIZERS, f"one of {sorted(OPTIMIZERS)} or a function"),
+            "lr": (lambda v: is_number(v) and v > 0, "a positive number"),
+            "warmup": (lambda v: is_number(v) and 0 <= v < 1, "a share of the steps, 0 <= warmup < 1"),
+            "beta2": (lambda v: is_number(v) and 0 <= v < 1, "a decay rate, 0 <= beta2 < 1"),
+            "optimizer": (
+                lambda v: v in OPTIMIZERS if isinstance(v, str) else callable(v) and not isinstance(v, type),
+                f"one of {sorted(OPTIMIZERS)} or a function of (parameters, config)",
+            ),
             "ema": (
-                lambda v: isinstance(v, (tuple, list)) and all(_number(rate) and 0 <= rate < 1 for rate in v),
+                lambda v: isinstance(v, tuple) and all(is_number(rate) and 0 <= rate < 1 for rate in v),
                 "a tuple of decay rates in [0, 1), such as (0.999,)",
             ),
-            "seed": (_whole, "a whole number"),
+            "seed": (lambda v: _whole(v) and 0 <= v < 2**63, "a whole number from 0 to 2^63 - 1"),
         }
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as plain ones, and lists as tuples: what can be compared and written to a file."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) or (isinstance(value, Tensor) and not value.ndim) else value
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -216,6 +226,8 @@ class Trainer:
         loss = self._loss(updated=self.number > 0)
         if snapshot is not None:
             self._good = snapshot
+        if not loss.requires_grad:
+            raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
         self.optimizer.zero_grad()
         # Into these weights alone: a teacher that the loss is differentiated through keeps its own .grad.
         loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
@@ -282,4 +294,5 @@ def _factors(o: Optimisation, stages: Sequence[Stage]) -> list[float]:
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+    state = module.state_dict().items()
+    return {name: value.detach().clone() if isinstance(value, Tensor) else deepcopy(value) for name, value in state}

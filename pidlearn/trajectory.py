@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.errors import check_labels
+from pidlearn.errors import check_labels, choose
 from pidlearn.times import exact_time, expand
 
 __all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows", "ask"]
@@ -105,7 +105,7 @@ class Student(nn.Module):
                 "this student does not know its event_shape, so it cannot draw noise: pass event_shape to Trajectory. "
                 "If its ODE is no diffusion, result.sample(n) draws the starts from the prior"
             )
-        check_labels(class_labels, n)
+        check_labels(class_labels, n, self.label_dim)
         like = next(self.parameters())
         z = self.t_max * torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype)
         if class_labels is None and self.label_dim:
@@ -130,6 +130,7 @@ class Trajectory(Student):
 
     Raises:
         ValueError: unknown boundary, or spans that make no sense.
+        TypeError: a network that cannot be called.
     """
 
     def __init__(
@@ -145,18 +146,18 @@ class Trajectory(Student):
         event_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(boundary, str) and boundary not in BOUNDARIES:
-            raise ValueError(f"boundary must be one of {sorted(BOUNDARIES)}, got {boundary!r}")
-        if isinstance(time, str) and time not in TIMES:
-            raise ValueError(f"time must be one of {sorted(TIMES)}, got {time!r}")
-        if t_max == t_min or not math.isfinite(t_max):
-            raise ValueError(f"expected a finite t_max apart from t_min, got {t_max} and {t_min}")
+        if not callable(network):
+            raise TypeError(f"a network is a function F(x, time, class_labels=None), got {type(network).__name__}")
+        if t_max == t_min or not (math.isfinite(t_max) and math.isfinite(t_min)):
+            raise ValueError(f"expected two different, finite times, got t_max = {t_max}, t_min = {t_min}")
+        if boundary == "hard" and t_max == 0:
+            raise ValueError("the hard boundary divides by t_max, which is 0: take boundary='increment'")
         if not sigma_data > 0:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
         self.network = network
         self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
-        self.boundary = BOUNDARIES[boundary] if isinstance(boundary, str) else boundary
-        self.time = TIMES[time] if isinstance(time, str) else time
+        self.boundary: Boundary = choose("boundary", boundary, BOUNDARIES)
+        self.time: Time = choose("time", time, TIMES)
         self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
         self.event_shape = None if event_shape is None else tuple(event_shape)
         self.label_dim = getattr(network, "label_dim", 0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.train import DivergedError, Optimisation
+from pidlearn.train import Optimisation
 
 SHORT = {"steps": 250, "batch_size": 128, "lr": 5e-3, "ema": (0.98,), "progress": False}
 
@@ -117,6 +117,6 @@ def test_bad_input(changes: dict[str, Any], says: str) -> None:
 
 def test_a_rate_that_is_far_too_large() -> None:
     student = network()
-    with pytest.raises(DivergedError, match="smaller lr"):
+    with pytest.warns(RuntimeWarning, match="less trained than asked for: .* smaller lr"):
         pid.train_denoiser(torch.randn(50, 2), network=student, **{**SHORT, "lr": 1e30})
     assert all(p.isfinite().all() for p in student.parameters())

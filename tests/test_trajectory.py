@@ -101,7 +101,7 @@ def test_times_that_do_not_fit(t: torch.Tensor) -> None:
     [
         ({"boundary": "firm"}, "boundary must be one of"),
         ({"sigma_data": 0.0}, "sigma_data"),
-        ({"t_max": float("nan")}, "finite t_max"),
+        ({"t_max": float("nan")}, "two different, finite times"),
         ({"t_max": 0.002}, "t_max"),
     ],
 )

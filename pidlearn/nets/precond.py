@@ -49,4 +49,7 @@ class Preconditioned(nn.Module):
         c_out = s * self.sigma_data / scale
         c_in = 1 / scale
         c_noise = s.log() / 4
-        return c_skip * x + c_out * network(c_in * x, c_noise.reshape(-1)).to(dtype)
+        out = network(c_in * x, c_noise.reshape(-1)).to(dtype)
+        if out.shape != x.shape:
+            raise ValueError(f"the network must keep the shape of x, {tuple(x.shape)}; it returned {tuple(out.shape)}")
+        return c_skip * x + c_out * out

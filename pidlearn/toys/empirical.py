@@ -64,18 +64,24 @@ class EmpiricalDenoiser:
             raise ValueError("an EmpiricalDenoiser is unconditional: leave class_labels out")
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"x must be (B, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}")
-        flat, variance = x.flatten(1), noise_level(sigma, x).square() + self.bandwidth**2
+        variance = noise_level(sigma, x).square() + self.bandwidth**2
+        if not variance.amin() > 0:
+            raise ValueError("sigma = 0 asks for the data themselves: take sigma > 0, or a bandwidth")
+        # About the mean of the data, so that the digits of squared distances are not spent on where they lie.
+        centre = self.data.mean(0).to(x).flatten()
+        flat = x.flatten(1) - centre
         # A running softmax: the sums so far are rescaled whenever a chunk raises the largest logit.
         top = torch.full_like(flat[:, 0], -math.inf)
         total, mean = torch.zeros_like(top), torch.zeros_like(flat)
         for part in self.data.to(x).flatten(1).split(self.chunk):
             # |x - y|^2 but for |x|^2, which is the same for all data.
+            part = part - centre
             logits = (flat @ part.T - 0.5 * part.square().sum(1)) / variance[:, None]
             new_top = torch.maximum(top, logits.amax(1))
             shrink, weights = (top - new_top).exp(), (logits - new_top[:, None]).exp()
             mean = mean * shrink[:, None] + weights @ part
             total, top = total * shrink + weights.sum(1), new_top
-        mean = (mean / total[:, None]).reshape(x.shape)
+        mean = (mean / total[:, None] + centre).reshape(x.shape)
         kept = expand(self.bandwidth**2 / variance, x)
         return mean + kept * (x - mean)
 
