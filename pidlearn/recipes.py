@@ -87,16 +87,16 @@ def _mesh(problem: Problem, config: Config) -> dict[str, Any]:
     """Windows and grid points enough for a second-order scheme to follow the field within one per cent."""
     windows = WINDOWS if config.windows is RECIPE else config.windows
     steps = windows * (FEWEST_STEPS if config.n is RECIPE else config.n - 1)
-    for _ in range(MOST_DOUBLINGS):
-        if problem.coarse_error(steps) < 0.01:
+    for doublings in range(MOST_DOUBLINGS + 1):
+        if problem.coarse_error(steps * 2**doublings) < 0.01:
             break
-        steps *= 2
     else:
         warnings.warn(
-            f"{steps} steps may be too few to follow this field from t = {problem.t_start:g} to {problem.t_end:g}: "
-            f"check result.evaluate(), and take a shorter span, or larger windows= and n=",
+            f"{steps * 2**MOST_DOUBLINGS} steps may be too few to follow this field from t = {problem.t_start:g} to "
+            f"{problem.t_end:g}: check result.evaluate(), and take a shorter span, or larger windows= and n=",
             stacklevel=2,
         )
+    steps *= 2**doublings
     if config.windows is RECIPE:
         windows = max(WINDOWS, math.ceil(steps / (MOST_STEPS if config.n is RECIPE else config.n - 1)))
     return {"windows": windows, "n": math.ceil(steps / windows) + 1}

@@ -98,6 +98,16 @@ def test_what_a_kill_left_half_written_is_cleared(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_other_peoples_files_stay(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in ("step-final.pt", "step-5000.pt", "step-000000003-mine.pt")]
+    for path in theirs:
+        path.write_text("mine")
+    assert checkpoint.load_newest(tmp_path) is None
+    for number in range(5):
+        checkpoint.save(tmp_path, number, {"a": 1})
+    assert all(path.read_text() == "mine" for path in theirs)
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a folder")
     with pytest.raises(ValueError, match="is a file"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.train import Optimisation
+from pidlearn.train import Optimisation, Trainer
 
 SHORT = {"steps": 250, "batch_size": 128, "lr": 5e-3, "ema": (0.98,), "progress": False}
 
@@ -91,6 +91,36 @@ def test_the_averaged_weights_are_returned() -> None:
     assert not torch.equal(plain.model.body.out.weight, averaged.model.body.out.weight)
 
 
+def test_data_in_double_precision() -> None:
+    teacher = pid.train_denoiser(torch.randn(50, 2).double(), network=network(), **{**SHORT, "steps": 2})
+    assert teacher(torch.randn(3, 2), 1.0).dtype == torch.float32
+
+
+def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, calls = Trainer._step, []
+
+    def interrupted(self: Trainer) -> float:
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    with pytest.warns(RuntimeWarning, match="less trained than asked for: interrupted at step 8"):
+        teacher = pid.train_denoiser(torch.randn(50, 2), **SHORT)
+    assert teacher(torch.randn(3, 2), 1.0).isfinite().all()
+
+
+class Narrow(torch.nn.Linear):
+    """(B, 2) to (B, 1), which would broadcast."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+
+    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -105,6 +135,8 @@ def test_the_averaged_weights_are_returned() -> None:
         ({"class_labels": [0] * 9}, "class_labels"),
         ({"class_labels": torch.arange(9) - 1}, "0 or more"),
         ({"class_labels": torch.arange(9), "network": pid.nets.MLP(2, width=8, label_dim=2)}, r"0\.\.1"),
+        ({"network": Narrow()}, r"must keep the shape of x, \(128, 2\); it returned \(128, 1\)"),
+        ({"network": network().requires_grad_(False)}, "no weights to train"),
         ({"steps": 0}, "steps"),
         ({"lr": -1.0}, "lr"),
     ],

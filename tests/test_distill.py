@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.train import DivergedError, Step
+from pidlearn.train import DivergedError, Step, Trainer
 from pidlearn.trajectory import Windows
 
 # The function `pidlearn.distill` hides the module of its name.
@@ -109,6 +109,10 @@ class TestWhatComesBack:
             pid.distill(ode, prior=box, config=given)
         spanned = pid.Config(steps=20, batch_size=8, windows=3, t_max=0.0, t_min=1.0)
         assert pid.distill(ode, prior=box, config=spanned, progress=False).config == config
+
+    def test_numbers_of_other_libraries(self, tmp_path: Path) -> None:
+        result = tiny_ring(t_start=torch.tensor(40.0), steps=np.int64(3), ema=[np.float32(0.5)])
+        assert pid.load(result.save(tmp_path / "a")).config == result.config
 
     def test_span_of_a_system_can_be_replaced(self) -> None:
         result = pid.distill(pid.system("logistic"), t_end=2.0, windows=2, **TINY)
@@ -295,6 +299,27 @@ class TestWhatStopsIt:
         assert heard == [list(range(1, 8))] * 2
         assert result.stopped == "a callback stopped the run at step 7"
         assert len(result.history["loss"]) == 7
+
+    def test_only_true_stops(self) -> None:
+        assert tiny_ring(callbacks=[lambda step: 1, lambda step: np.ones(2), lambda step: "no"]).stopped is None
+        assert "callback" in str(tiny_ring(callbacks=[lambda step: np.bool_(True)]).stopped)
+
+    def test_an_interrupted_loop_can_be_taken_up_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        inner, calls = Trainer._step, []
+
+        def interrupted(self: Trainer) -> float:
+            calls.append(1)
+            if len(calls) == 8:
+                raise KeyboardInterrupt
+            return inner(self)
+
+        monkeypatch.setattr(Trainer, "_step", interrupted)
+        run = pid.steps(pid.toy("ring"), net(), steps=20, batch_size=8, n=10)
+        with pytest.raises(KeyboardInterrupt):
+            list(run)
+        assert run.result().stopped == "taken at step 7 of 20"
+        assert [step.number for step in run] == list(range(8, 21))
+        assert torch.equal(flat(run.result().student), flat(tiny_ring().student))
 
     def test_an_interrupt_keeps_what_there_is(self) -> None:
         def interrupt(step: Step) -> None:
@@ -502,6 +527,16 @@ class Half(nn.Module):
         return self.a * z
 
 
+class Tuple(Half):
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Any:
+        return z, z
+
+
+class Cut(Half):
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        return z * (1 + 0 * self.a.detach())
+
+
 def window(start: float, end: float, d: int = 2, **options: Any) -> pid.Trajectory:
     return pid.Trajectory(net(d, **options), start, t_min=end, boundary="increment", time="linear", c_in=1.0)
 
@@ -520,6 +555,16 @@ class TestBadInput:
             ({"n": 1}, "at least 2"),
             ({"lr": -1.0}, "lr"),
             ({"windows": 0}, "windows"),
+            ({"windows": 3}, "a diffusion is solved in one window"),
+            ({"save_every": 0}, "save_every"),
+            ({"t_start": "80"}, "t_max must be a number"),
+            ({"rho": "a"}, "rho must be a positive number"),
+            ({"boundary_weight": math.nan}, "boundary_weight"),
+            ({"weight": None}, "weight must be one of"),
+            ({"ema": None}, "ema"),
+            ({"student": net().to("meta")}, "the student is on the meta device"),
+            ({"student": Tuple()}, "must return the shape of z, .* got tuple"),
+            ({"student": Cut()}, "does not depend on the weights"),
             ({"derivative": "backward"}, "derivative must be one of"),
             ({"distance": "lpips"}, "distance must be one of"),
             ({"weight": "edm"}, "weight must be one of"),

@@ -32,6 +32,7 @@ def test_spacing() -> None:
     ("options", "says"),
     [
         ({"n": 1}, "n >= 2"),
+        ({"n": 10.5}, "whole number"),
         ({"t_min": 80.0}, "t_min < t_max"),
         ({"t_max": float("inf")}, "t_min < t_max"),
         ({"t_min": float("nan")}, "t_min < t_max"),
@@ -46,5 +47,6 @@ def test_positive_times_and_rho() -> None:
     for make in (pid.karras_grid, pid.log_grid):
         with pytest.raises(ValueError, match="t_min > 0"):
             make(t_min=0.0)
-    with pytest.raises(ValueError, match="rho"):
-        pid.karras_grid(rho=0.0)
+    for rho in (0.0, 0.001, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="rho"):
+            pid.karras_grid(rho=rho)

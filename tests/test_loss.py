@@ -167,6 +167,12 @@ class TestDigits:
         assert loss.dtype == torch.float32
         pid.pid_loss(*args, derivative="exact")  # would fail: warnings are errors here
 
+    def test_half_precision_of_an_ode_is_named_without_a_diffusions_factor(self) -> None:
+        trajectory = pid.Trajectory(lambda x, t: x, 0.0, t_min=1.0, boundary="increment", time="linear").bfloat16()
+        z, grid = torch.ones(2, 2, dtype=torch.bfloat16), torch.linspace(0, 1, 9)
+        with pytest.warns(UserWarning, match="multiply its rounding much: run the student in float32"):
+            pid.pid_loss(trajectory, pid.VelocityODE(lambda x, t: x), z, grid, torch.tensor([0, 7]))
+
 
 class TestSwitches:
     def test_stop_gradient_holds_the_teacher(self) -> None:
@@ -209,6 +215,30 @@ class TestSwitches:
         assert seen[1].tolist() == [3, 1]
 
 
+class Embedding(nn.Module):
+    """A network with five classes that says of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(5, 2)
+
+    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor) -> Tensor:
+        return x + self.rows(class_labels)
+
+
+class Pair:
+    """A trajectory that returns two things."""
+
+    t_max = 80.0
+
+    def __call__(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return z, z
+
+
+def labelled() -> pid.Trajectory:
+    return pid.Trajectory(random_network(2, label_dim=3)).float()
+
+
 class TestBadInput:
     def arguments(self) -> dict:
         return {
@@ -226,7 +256,6 @@ class TestBadInput:
             ({"z": torch.ones(3)}, "B, "),
             ({"z": torch.ones(3, 2, dtype=torch.int64)}, "floating"),
             ({"z": torch.ones(3, 2, dtype=torch.float64)}, "float64"),
-            ({"z": torch.ones(3, 2, device="meta")}, "device|on meta"),
             ({"index": torch.tensor([0, 1])}, "index"),
             ({"index": torch.tensor([0.0, 1.0, 2.0])}, "int64"),
             ({"index": torch.tensor([0, 1, 7])}, "0..6"),
@@ -244,6 +273,16 @@ class TestBadInput:
             ({"class_labels": [0, 1, 2]}, "class_labels must be an int64 tensor .* got list"),
             ({"class_labels": torch.tensor([0, 1, 2])}, "label_dim = 0"),
             ({"z": torch.tensor([[1.0, 1.0], [math.nan, 1.0], [1.0, 1.0]])}, "z holds NaN"),
+            (
+                {"trajectory": pid.Trajectory(Embedding()), "class_labels": torch.tensor([0, 9, 1])},
+                "index out of range",
+            ),
+            ({"trajectory": labelled(), "class_labels": torch.tensor([0, 9, 1])}, r"must lie in 0\.\.2, got 0\.\.9"),
+            ({"grid": pid.karras_grid(8).to("meta")}, "grid is on the meta device"),
+            ({"z": torch.ones(3, 2, device="meta"), "grid": pid.karras_grid(8)}, "z is on the meta device"),
+            ({"grid": torch.tensor([80, 10, 1])}, "floating tensor of N >= 2"),
+            ({"distance": ["l2"]}, "distance must be one of"),
+            ({"trajectory": Pair()}, "must return a tensor of the shape of z, but returned tuple"),
             ({"z": torch.ones(3, 3)}, r"takes samples of shape \(2,\), got \(3,\)"),
             (
                 {"trajectory": pid.Trajectory(lambda x, t: x @ torch.ones(5, 5))},
@@ -301,6 +340,11 @@ class TestBadInput:
     def test_a_trajectory_without_t_max(self) -> None:
         with pytest.raises(TypeError, match="t_max"):
             pid.pid_loss(**{**self.arguments(), "trajectory": lambda z, t, class_labels=None: z})
+
+    @pytest.mark.parametrize("wrong", [None, "ring", pid.toy("ring"), pid.system("pendulum")])
+    def test_what_is_no_equation(self, wrong: object) -> None:
+        with pytest.raises(TypeError, match="ode must be a DenoiserODE"):
+            pid.pid_loss(**{**self.arguments(), "ode": wrong})
 
     @pytest.mark.parametrize("wrong", [None, 3.0, "ring"])
     def test_a_teacher_that_cannot_be_called(self, wrong: object) -> None:

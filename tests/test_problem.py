@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
 from pidlearn.problem import problem_of
+from pidlearn.recipes import config_for, student_for
 
 
 def box(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -50,6 +53,16 @@ class TestDiffusion:
         assert problem.event_shape == (3, 4, 4)
         assert problem.sigma_data == 0.5
 
+    def test_what_a_teacher_leaves_open(self) -> None:
+        class Open(nn.Module):
+            label_dim = sigma_data = None
+
+            def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+                return 0 * x
+
+        problem = problem_of(Open(), event_shape=3)
+        assert (problem.event_shape, problem.label_dim, problem.sigma_data) == ((3,), 0, 0.5)
+
     def test_labels(self) -> None:
         teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8, label_dim=3))
         labels = problem_of(teacher).draw_labels(300, seeded())
@@ -77,6 +90,7 @@ class TestDiffusion:
             ({"t_max": float("nan")}, "t_max"),
             ({"prior": box}, "leave prior out"),
             ({"teacher": lambda x, sigma: x}, "event_shape"),
+            *[({"event_shape": shape}, "the sizes of one sample") for shape in ((), (0,), (-2,), (2.5,))],
         ],
     )
     def test_bad_input(self, options: dict[str, Any], says: str) -> None:
@@ -124,6 +138,61 @@ class TestInitialValues:
         generator = seeded()
         assert not torch.equal(*(problem.draw(5, generator) for _ in range(2)))
         assert torch.equal(torch.get_rng_state(), before)
+
+    def test_a_prior_that_cannot_obey_is_refused(self) -> None:
+        own = np.random.default_rng(0)
+        with pytest.raises(ValueError, match="differs from call to call"):
+            problem_of(pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.tensor(own.random((n, 2))))
+
+    def test_a_fast_field_gets_a_finer_mesh(self) -> None:
+        meshes = []
+        for rate in (1.0, 4.0, 10.0, 15.0):
+            field = pid.VelocityODE(lambda x, t, rate=rate: rate * torch.stack([x[:, 1], -x[:, 0]], 1))
+            problem = problem_of(field, 0.0, 10.0, box)
+            config = config_for(problem)
+            steps = config.windows * (config.n - 1)
+            assert problem.coarse_error(steps) < 0.01
+            assert 0.2 < problem.spread.max() < 1.0  # the circles' own, not those of a solver that spirals out
+            meshes.append((config.windows, config.n))
+        assert meshes[0] == (40, 13)
+        assert [windows * (n - 1) for windows, n in meshes] == [480, 960, 3840, 7680]
+        pair = config_for(problem_of(field, 0.0, 1.0, box), pid.Config(windows=2))
+        assert (pair.windows, pair.n) == (2, 97)
+
+    def test_a_field_too_fast_for_any_mesh_is_told(self) -> None:
+        field = pid.VelocityODE(lambda x, t: 200 * torch.stack([x[:, 1], -x[:, 0]], 1))
+        with pytest.warns(UserWarning, match="too few to follow this field"):
+            config_for(problem_of(field, 0.0, 10.0, box))
+
+    def test_many_dimensions_are_told(self) -> None:
+        def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
+            return torch.rand(n, 600, generator=generator)
+
+        problem = problem_of(pid.VelocityODE(decay), 0.0, 1.0, prior)
+        with pytest.warns(UserWarning, match=r"\d\d million weights"):
+            student_for(problem, config_for(problem))
+
+    def test_a_stiff_systems_reference_is_implicit(self) -> None:
+        problem = problem_of(pid.system("stiff"))
+        assert problem.integrator == "Radau"
+        grid = torch.linspace(0, 6, 4).double()
+        path = problem.reference(problem.draw(2, seeded()), grid)
+        assert torch.allclose(path[1:, :, 0], grid[1:, None].cos(), atol=1e-5)
+
+    @pytest.mark.parametrize("as_class", [False, True])
+    def test_a_field_of_single_precision_is_asked_in_its_own(self, as_class: bool) -> None:
+        turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+
+        class Own(pid.VelocityODE):
+            def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+                return x @ turn.T
+
+        field = Own(decay) if as_class else pid.VelocityODE(lambda x, t: x @ turn.T)
+        problem = problem_of(field, 0.0, 1.0, box)
+        path = problem.reference(torch.ones(2, 2), torch.tensor([0.0, 1.0]))
+        assert path.dtype == torch.float32
+        turned = torch.tensor([math.cos(1) + math.sin(1), math.cos(1) - math.sin(1)])
+        assert torch.allclose(path[-1, 0], turned, atol=1e-4)
 
     def test_units_of_the_paths(self) -> None:
         # x = x_0 exp(-t), t from 0 to 3, x_0 uniform in the unit square: the mean is (1 - exp(-3)) / 6.

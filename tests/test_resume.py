@@ -6,7 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +123,25 @@ def test_a_folder_of_another_run(tmp_path: Path, changes: dict, says: str) -> No
     case.run(tmp_path)
     with pytest.raises(ValueError, match=says):
         case.run(tmp_path, **changes)
+
+
+class Scaled:
+    """A distance that is an object, as a perceptual network is."""
+
+    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return pid.l2(2 * a, 2 * b)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: partial(pid.pseudo_huber, c=0.1), Scaled, lambda: lambda a, b: pid.l1(a, b) + pid.l2(a, b)]
+)
+def test_functions_are_known_by_what_they_do(tmp_path: Path, make: Callable[[], Any]) -> None:
+    case = CASES["mixture"]
+    case.run(tmp_path, [lambda step: step.number == 20], distance=make())
+    assert_same(case.run(tmp_path, distance=make()), case.run(distance=make()))
+    for other in (partial(pid.pseudo_huber, c=0.2), lambda a, b: pid.l1(a, b) + 2 * pid.l2(a, b)):
+        with pytest.raises(ValueError, match=r"other choices.*distance"):
+            case.run(tmp_path, distance=other)
 
 
 def test_a_folder_of_another_teacher(tmp_path: Path) -> None:

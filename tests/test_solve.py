@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,8 @@ def test_a_new_solver_is_one_class() -> None:
         ({"method": "dpm", "grid": torch.tensor([1.0, 0.0])}, "positive"),
         ({"method": "euler", "rtol": 1e-3}, "takes options"),
         ({"x": [[1.0, 2.0]]}, "got list"),
+        ({"x": torch.ones(2, 2, device="meta")}, "x is on the meta device"),
+        ({"method": "scipy", "rtol": -1.0}, "tolerances are positive"),
         ({"x": torch.tensor([[1.0, np.nan]])}, "x holds NaN"),
         ({"x": torch.tensor([[1.0, np.nan]]), "method": "scipy"}, "x holds NaN"),
         ({"class_labels": torch.tensor([1])}, r"class_labels must be an int64 tensor of shape \(2,\)"),
@@ -148,3 +152,17 @@ def test_walk_is_the_path_point_by_point() -> None:
     assert not points[-1].requires_grad
     with pytest.raises(ValueError, match="method must be one of"):
         next(walk(ode, x, grid, "scipy"))
+
+
+def test_a_reference_that_gets_nowhere_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["pidlearn.solve"], "MOST_CALLS", 3000)  # the function hides the module's name
+    stiff = pid.VelocityODE(lambda x, t: -1e6 * (x - t.cos()[:, None]))
+    with pytest.raises(ValueError, match=r"asked the field 3000 times .* stiff"):
+        pid.solve(stiff, torch.ones(1, 1).double(), [0.0, 5.0], "scipy")
+    pid.solve(stiff, torch.ones(1, 1).double(), [0.0, 5.0], "scipy", integrator="Radau")
+
+
+@pytest.mark.parametrize("method", [None, SOLVERS["heun"]()])
+def test_what_is_no_method(method: object) -> None:
+    with pytest.raises(ValueError, match="method must be one of"):
+        pid.solve(pid.DenoiserODE(SMOOTH), torch.ones(2, 2), pid.karras_grid(5), method)

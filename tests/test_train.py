@@ -127,8 +127,16 @@ def test_gradients_stay_out_of_what_is_not_trained() -> None:
     assert all(p.grad is None for p in other.parameters())
 
 
+def test_a_loss_without_the_weights_is_refused() -> None:
+    trainer = trainer_of(steps=3)
+    trainer.batch_loss = lambda number, generator: torch.ones(8)
+    with pytest.raises(ValueError, match="does not depend on the weights"):
+        next(iter(trainer))
+
+
 def test_numbers_of_numpy_become_plain() -> None:
-    options = Optimisation(steps=np.int64(7), lr=np.float32(0.5), seed=np.int32(3))
+    options = Optimisation(steps=np.int64(7), lr=torch.tensor(0.5), seed=np.int32(3), ema=[np.float32(0.5)])
+    assert options.ema == (0.5,)
     assert [type(value) for value in (options.steps, options.lr, options.seed)] == [int, float, int]
 
 
@@ -229,6 +237,11 @@ class TestDivergence:
         ({"warmup": None}, "warmup"),
         ({"ema": (0.9, 1.0)}, "ema"),
         ({"ema": 0.999}, "ema"),
+        ({"ema": None}, "ema"),
+        ({"seed": 2**70}, "seed"),
+        ({"seed": None}, "seed"),
+        ({"beta2": None}, "beta2"),
+        ({"optimizer": torch.optim.SGD}, "a function of"),
         ({"optimizer": "sgd"}, "optimizer"),
     ],
 )

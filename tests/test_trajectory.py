@@ -90,6 +90,14 @@ def test_a_sample_of_a_network_with_classes_has_one() -> None:
             student.sample(6, wrong)
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_whole_numbers_are_times(boundary: str) -> None:
+    student = pid.Trajectory(random_network(2), 3.5, boundary=boundary).double()
+    z = torch.randn(4, 2).double()
+    for t in (2, torch.tensor(2), torch.full((4,), 2)):
+        assert torch.equal(student(z, t), student(z, 2.0))
+
+
 @pytest.mark.parametrize("t", [torch.ones(2), torch.ones(4, 1)])
 def test_times_that_do_not_fit(t: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"one a sample, \(4,\)"):
@@ -103,6 +111,9 @@ def test_times_that_do_not_fit(t: torch.Tensor) -> None:
         ({"sigma_data": 0.0}, "sigma_data"),
         ({"t_max": float("nan")}, "two different, finite times"),
         ({"t_max": 0.002}, "t_max"),
+        ({"t_min": float("nan")}, "t_min = nan"),
+        ({"t_max": 0.0, "t_min": 1.0}, "boundary='increment'"),
+        ({"time": None}, "time must be one of"),
     ],
 )
 def test_bad_options(options: dict, says: str) -> None:
@@ -113,3 +124,8 @@ def test_bad_options(options: dict, says: str) -> None:
 def test_sampling_needs_a_shape() -> None:
     with pytest.raises(ValueError, match="event_shape"):
         pid.Trajectory(pid.nets.MLP(2)).sample(3)
+
+
+def test_a_network_is_a_function() -> None:
+    with pytest.raises(TypeError, match="a network is a function"):
+        pid.Trajectory(None)

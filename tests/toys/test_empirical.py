@@ -54,9 +54,22 @@ def test_no_data(arguments: tuple, says: str) -> None:
         pid.EmpiricalDenoiser(*arguments)
 
 
+@pytest.mark.parametrize("offset", [10.0, 100.0])
+def test_digits_do_not_depend_on_where_the_data_lie(offset: float) -> None:
+    torch.manual_seed(0)
+    data = torch.randn(200, 2)
+    there = pid.EmpiricalDenoiser(data + offset, bandwidth=0.05)
+    exact = pid.EmpiricalDenoiser((data + offset).double(), bandwidth=0.05)
+    x = data[:20] + offset + 0.01 * torch.randn(20, 2)
+    error = there.denoise(x, 0.01).double() - exact.denoise(x.double(), 0.01)
+    assert error.abs().max() < 20 * offset * torch.finfo(torch.float32).eps
+
+
 def test_bad_calls() -> None:
     teacher = pid.EmpiricalDenoiser(torch.randn(4, 2))
     with pytest.raises(ValueError, match="x must be"):
         teacher.denoise(torch.ones(3, 4), 1.0)
+    with pytest.raises(ValueError, match="take sigma > 0, or a bandwidth"):
+        teacher.denoise(torch.ones(3, 2), 0.0)
     with pytest.raises(ValueError, match="unconditional"):
         teacher.denoise(torch.ones(3, 2), 1.0, torch.zeros(3, dtype=torch.int64))
