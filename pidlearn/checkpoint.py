@@ -11,13 +11,15 @@ import io
 import os
 import re
 import warnings
+from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, NoneType
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["load_newest", "save"]
-
+__all__ = ["digest", "identity", "load_newest", "save", "write_atomically"]
 
 OURS = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
 """Other files in the folder are the user's."""
@@ -32,7 +34,7 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
     buffer = io.BytesIO()
     torch.save(state, buffer)
     contents = buffer.getvalue()
-    path = folder / f"step-{number:09d}-{_digest(contents)}.pt"
+    path = folder / f"step-{number:09d}-{digest(contents)}.pt"
     write_atomically(path, contents)
     before = [old for old in _newest_first(folder) if old.name < path.name[: len("step-000000000")]]
     killed_while_writing = folder.glob(".step-*.part")
@@ -51,7 +53,7 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
         raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
     for path in _newest_first(Path(folder)):
         contents = path.read_bytes()
-        if path.stem.endswith(f"-{_digest(contents)}"):
+        if path.stem.endswith(f"-{digest(contents)}"):
             return torch.load(io.BytesIO(contents), weights_only=True)
         warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
     return None
@@ -77,9 +79,40 @@ def write_atomically(path: Path, contents: bytes) -> None:
             os.close(folder)
 
 
+def identity(value: Any, depth: int = 8) -> str:
+    """A choice as text: the same in another process, and another for a function or object that differs."""
+    inner = partial(identity, depth=depth - 1)
+    if isinstance(value, (str, bytes, int, float, NoneType)):
+        return repr(value)
+    if depth == 0:
+        return type(value).__qualname__
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {digest(value.detach().cpu().double().numpy().tobytes())}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(inner, value))})"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(inner, value)))}}}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{inner(key)}: {inner(item)}' for key, item in value.items())}}}"
+    if isinstance(value, partial):
+        return f"partial{inner((value.func, value.args, value.keywords))}"
+    if isinstance(value, MethodType):
+        return f"{inner(value.__func__)} of {inner(value.__self__)}"
+    if isinstance(value, CodeType):
+        return inner((value.co_code, value.co_names, value.co_consts))
+    if isinstance(value, FunctionType):
+        around = [cell.cell_contents for cell in value.__closure__ or ()]
+        does = inner((value.__code__, value.__defaults__, value.__kwdefaults__, around))
+        return f"{value.__name__} {digest(does.encode())}"
+    if isinstance(value, (type, BuiltinFunctionType)):
+        return value.__qualname__
+    return f"{type(value).__qualname__} {digest(inner(getattr(value, '__dict__', {})).encode())}"
+
+
 def _newest_first(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*.pt") if OURS.fullmatch(path.name)), reverse=True)
 
 
-def _digest(contents: bytes) -> str:
+def digest(contents: bytes) -> str:
+    """Sixteen hexadecimal digits that tell contents apart."""
     return hashlib.sha256(contents).hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pidlearn.checkpoint import write_atomically
 from pidlearn.config import Config
 from pidlearn.trajectory import BOUNDARIES, TIMES, Student, Trajectory, Windows
 
-__all__ = ["read", "save"]
+__all__ = ["describe", "read", "save"]
 
 FORMAT = "pidlearn student 1"
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -40,7 +41,7 @@ def save(
     tensors = {f"student/{key}": value.clone().contiguous() for key, value in student.state_dict().items()}
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
     choices = {name: value for name, value in vars(config).items() if not callable(value)}
-    header = {"student": _description(student), "config": choices, "stopped": stopped}
+    header = {"student": describe(student), "config": choices, "stopped": stopped}
     metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path
@@ -81,6 +82,12 @@ def read(
     # Functions among the choices are not in the file: those fields read as they are by default.
     config = Config(**{**header["config"], "ema": tuple(header["config"]["ema"])})
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
+    if "spacing" not in header["config"]:
+        warnings.warn(
+            f"the student in {path} was trained on a grid of your own function, which no file holds: what is measured "
+            f"on config.grid() is measured on EDM's",
+            stacklevel=3,
+        )
     return student.eval(), history, config, header["stopped"]
 
 
@@ -88,10 +95,10 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}
 
 
-def _description(student: nn.Module) -> dict[str, Any] | None:
+def describe(student: nn.Module) -> dict[str, Any] | None:
     """How to build a student again, or None if parts of it are not this library's."""
     if isinstance(student, Windows):
-        windows = [_description(window) for window in student.windows]
+        windows = [describe(window) for window in student.windows]
         return None if None in windows else {"windows": windows}
     if type(student) is not Trajectory or type(student.network) not in NETWORKS.values():
         return None

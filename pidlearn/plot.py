@@ -82,11 +82,13 @@ def overview(student: Any, problem: Problem, config: Config, history: dict[str, 
     else:
         _series(left, theirs.flatten(2), ours.flatten(2), grid)
     axes = right.subplots()
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    if not len(history["loss"]):
+        return figure
     axes.plot(history["loss"], color="0.8", lw=0.5)
     window = max(1, len(history["loss"]) // 100)
     smooth = torch.tensor(history["loss"]).unfold(0, window, window).mean(1)
     axes.plot((torch.arange(len(smooth)) + 0.5) * window, smooth, color=STUDENT)
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
     return figure
 
 

@@ -87,12 +87,18 @@ class Problem:
         start = self.draw(32, torch.Generator().manual_seed(0)).to(self.exact_dtype)
         grid = torch.linspace(self.t_start, self.t_end, 2 * steps + 1, dtype=torch.float64)
         coarse, fine = walk(self.ode, start, grid[::2], "heun"), islice(walk(self.ode, start, grid, "heun"), 0, None, 2)
+        middle = start.double().mean(0)  # about which squares are summed, or their digits are spent on it
+        rows = []
         try:
-            rows = [((a - b).square().mean(), b.mean(0), b.square().mean(0)) for a, b in zip(coarse, fine, strict=True)]
+            for one, two in zip(coarse, fine, strict=True):
+                a, b = one.double() - middle, two.double() - middle
+                rows.append(torch.stack([(a - b).square().mean(0), b.mean(0), b.square().mean(0)]))
         except NotFiniteError:
             return math.inf
-        error, mean, square = (torch.stack(column).mean(0) for column in zip(*rows, strict=True))
-        return (error / (square - mean.square()).mean().clamp(min=1e-300)).sqrt().item()
+        error, mean, square = torch.stack(rows).mean(0)
+        # Coordinate by coordinate, for they may have units of their own; one that rests is held to its start.
+        variance = (square - mean.square()).clamp(min=1e-12 * (1e-300 + square.max().item()))
+        return (error / variance).mean().sqrt().item()
 
     @cached_property
     def exact_dtype(self) -> torch.dtype:
@@ -131,15 +137,18 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> Tensor:
-        """The teacher's answers (4, *event) to fixed questions half-way: what tells two teachers of a kind apart."""
+        """The teacher's answers (12, *event) to fixed questions: what tells two teachers of a kind apart."""
         generator = torch.Generator().manual_seed(0)
         z, labels = self.draw(4, generator), self.draw_labels(4, generator)
-        t, x = (self.t_start + self.t_end) / 2, z
-        if self.sigma_data is not None:
-            t = math.sqrt(self.t_start * self.t_end)
-            x = z * (t / self.t_start)
-        with torch.no_grad():
-            return self.ode.rhs(x, t, labels).cpu()
+        answers = []
+        for share in (0.25, 0.5, 0.75):
+            t, x = self.t_start + share * (self.t_end - self.t_start), z
+            if self.sigma_data is not None:
+                t = self.t_start * (self.t_end / self.t_start) ** share
+                x = z * (t / self.t_start)
+            with torch.no_grad():
+                answers.append(self.ode.rhs(x, t, labels).cpu())
+        return torch.cat(answers)
 
     def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
         """n class labels (n,) int64, uniform, or None for a teacher without classes."""

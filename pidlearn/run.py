@@ -6,11 +6,9 @@ pool of starts. A diffusion has one window and draws fresh noise for every batch
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import checkpoint, checks, recipes
+from pidlearn import checkpoint, checks, io, recipes
 from pidlearn.config import RECIPE, Config
 from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose, explained, what
@@ -70,8 +68,11 @@ class Run(Iterator[Step]):
         event_shape: Sequence[int] | None,
     ) -> None:
         wanted = _with(config, chosen)
-        if student is not None and wanted.windows is RECIPE:
-            wanted = replace(wanted, windows=len(student.windows) if isinstance(student, Windows) else 1)
+        if student is not None:
+            windows = len(student.windows) if isinstance(student, Windows) else 1
+            if wanted.windows not in (RECIPE, windows):
+                raise ValueError(f"windows = {wanted.windows}, but the student has {windows}: leave windows out")
+            wanted = replace(wanted, windows=windows)
         self.problem = problem_of(teacher, wanted.t_max, wanted.t_min, prior, event_shape)
         self.config = recipes.config_for(self.problem, wanted)
         # Our own windows start from the one before; those of a student that was passed keep their weights.
@@ -243,7 +244,8 @@ class Run(Iterator[Step]):
         if other:
             raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
         # Not to the last bit: the run may go on on another machine.
-        if not torch.allclose(state["teacher"], self.problem.fingerprint, rtol=1e-3, atol=1e-4, equal_nan=True):
+        answers = state["teacher"].double(), self.problem.fingerprint.double()
+        if not torch.allclose(*answers, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise ValueError(f"{folder} holds a run with another teacher, though one of its kind: take another folder")
         try:
             self.trainer.load_state_dict(state["trainer"])
@@ -253,8 +255,10 @@ class Run(Iterator[Step]):
 
     def _choices(self) -> dict[str, str]:
         """The configuration as text, functions by what they do, and what tells one problem from another."""
-        choices = {name: _identity(value) for name, value in vars(self.config).items()}
+        choices = {name: checkpoint.identity(value) for name, value in vars(self.config).items()}
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
+        description = str(io.describe(self.student)).encode()
+        choices["student"] = f"{type(self.student).__qualname__} {checkpoint.digest(description)}"
         return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def result(self, stopped: str | None = None) -> Result:
@@ -267,18 +271,6 @@ class Run(Iterator[Step]):
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
         averages = {rate: average.module for rate, average in zip(self.config.ema, self.trainer.averages, strict=True)}
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
-
-
-def _identity(value: Any) -> str:
-    """A choice as text that is the same in another process, and another for another function."""
-    if isinstance(value, partial):
-        return f"partial({_identity(value.func)}, {value.args}, {value.keywords})"
-    code = getattr(value, "__code__", None)
-    if code is not None:
-        plain = [constant for constant in code.co_consts if not hasattr(constant, "co_code")]
-        digest = hashlib.sha256(code.co_code + repr((code.co_names, plain)).encode()).hexdigest()
-        return f"{value.__name__} {digest[:8]}"
-    return type(value).__qualname__ if callable(value) else repr(value)
 
 
 def _split(steps: int, windows: int, first: int) -> list[int]:

@@ -193,17 +193,10 @@ def _scipy(
     atol: float | None = None,
 ) -> Tensor:
     from scipy.integrate import solve_ivp
+    from scipy.sparse import block_diag
 
     if any(given is not None and not given > 0 for given in (rtol, atol)):
         raise ValueError(f"tolerances are positive numbers, got rtol = {rtol}, atol = {atol}")
-    if integrator == "Radau" and len(x) > 1:
-        # Its Jacobian is dense: sample by sample, or the cost grows with the cube of the batch.
-        labels = [None] * len(x) if class_labels is None else class_labels.split(1)
-        rows = [
-            _scipy(ode, *row, integrator, rtol, atol) for row in zip(x.split(1), [grid] * len(x), labels, strict=True)
-        ]
-        return torch.cat(rows, 1)
-
     calls = 0
 
     def f(t: float, flat: np.ndarray) -> np.ndarray:
@@ -220,6 +213,9 @@ def _scipy(
             raise NotFiniteError(f"the field is NaN or infinite at t = {t:.4g}")
         return slope.double().flatten().numpy(force=True)
 
+    # Samples do not see each other: an implicit method needs to know, or it solves for all of them at once.
+    blocks = block_diag([np.ones((x[0].numel(), x[0].numel()))] * len(x)) if integrator in ("Radau", "BDF") else None
+    jacobian = {} if blocks is None else {"jac_sparsity": blocks}
     tolerance = 1e-10 if x.dtype == torch.float64 else 1e-5
     times, start = grid.numpy(force=True), x.double().flatten().numpy(force=True)
     out = solve_ivp(
@@ -230,6 +226,7 @@ def _scipy(
         t_eval=times,
         rtol=tolerance if rtol is None else rtol,
         atol=tolerance if atol is None else atol,
+        **jacobian,
     )
     if not out.success:
         raise ValueError(

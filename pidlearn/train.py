@@ -43,7 +43,8 @@ class Optimisation:
         constant: keep the rate after the warm-up instead (the official recipe).
         beta2: Adam's second-moment decay.
         optimizer: "adam" or "radam", or a function of (parameters, this) that returns a `torch.optim.Optimizer`.
-        ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned.
+        ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned. Of a
+            chain of windows the last one alone is averaged: it was trained from where the others' own weights lead.
         seed: of everything random.
     """
 
@@ -98,7 +99,7 @@ def _whole(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 COUNT: tuple[Callable[[Any], bool], str] = (lambda v: _whole(v) and v >= 1, "a whole number of at least 1")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -112,3 +117,55 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a folder")
     with pytest.raises(ValueError, match="is a file"):
         checkpoint.load_newest(tmp_path / "run")
+
+
+def around(factor: float) -> Callable[[float], float]:
+    return lambda x: factor * x
+
+
+def defaulted(factor: float) -> Callable[[float], float]:
+    def scaled(x: float, factor: float = factor) -> float:
+        return factor * x
+
+    return scaled
+
+
+class Holder:
+    def __init__(self, factor: Any) -> None:
+        self.factor = factor
+
+    def method(self, x: float) -> float:
+        return self.factor * x
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        around,
+        defaulted,
+        Holder,
+        lambda c: Holder(c).method,
+        lambda c: partial(Holder.method, Holder(c)),
+        lambda c: partial(max, key=around(c)),
+        lambda c: Holder(torch.tensor([c, 1.0], dtype=torch.bfloat16)),
+        lambda c: (c, {"a": [c]}, {str(c), "b"}),
+    ],
+)
+def test_identities_are_of_what_a_choice_does(make: Callable[[float], Any]) -> None:
+    one, same, other = (checkpoint.identity(make(c)) for c in (1.0, 1.0, 2.0))
+    assert one == same != other
+    assert " at 0x" not in one
+
+
+def test_identities_are_the_same_in_another_process() -> None:
+    code = (
+        "from pidlearn import checkpoint; from functools import partial; import pidlearn as pid\n"
+        "f = lambda a: a in {'x', 'y', 'z'}\n"
+        "print(checkpoint.identity((f, partial(pid.pseudo_huber, c=0.1), pid.nets.MLP, max)))"
+    )
+    said = {
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True,
+                       check=True).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(said) == 1

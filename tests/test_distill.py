@@ -283,8 +283,11 @@ class TestOwnEquation:
 
     def test_one_window_of_ones_own(self) -> None:
         student = pid.Trajectory(net(), 0.0, t_min=1.0, boundary="increment", time="linear", c_in=1.0)
-        assert tiny_ode(student=student).student is student
-        assert tiny_ode(student=net()).student.t_min == 1.0
+        assert tiny_ode(student=student, windows=1).student is student
+        assert tiny_ode(student=net(), windows=None).student.t_min == 1.0
+        # It is asked at times enough for the field, and not only at a window's.
+        config = pid.steps(pid.system("pendulum"), net()).config
+        assert (config.windows, config.n) == (1, 385)
 
 
 class TestWhatStopsIt:
@@ -299,6 +302,9 @@ class TestWhatStopsIt:
         assert heard == [list(range(1, 8))] * 2
         assert result.stopped == "a callback stopped the run at step 7"
         assert len(result.history["loss"]) == 7
+
+    def test_before_the_first_step(self) -> None:
+        assert len(pid.steps(pid.toy("ring"), net(), steps=5).result().plot().get_axes()) == 2
 
     def test_only_true_stops(self) -> None:
         assert tiny_ring(callbacks=[lambda step: 1, lambda step: np.ones(2), lambda step: "no"]).stopped is None
@@ -487,6 +493,11 @@ class TestFiles:
         with pytest.raises(FileNotFoundError, match="absent"):
             pid.load(tmp_path / "absent")
 
+    def test_a_grid_of_ones_own_is_told(self, tmp_path: Path) -> None:
+        path = tiny_ring(spacing=lambda n, t_min, t_max: pid.log_grid(n, t_min, t_max)).save(tmp_path / "a")
+        with pytest.warns(UserWarning, match="trained on a grid of your own function"):
+            pid.load(path)
+
     def test_of_a_teacher_that_does_not_say_its_shape(self, tmp_path: Path) -> None:
         def teacher(x: Tensor, sigma: Tensor) -> Tensor:
             return 0 * x
@@ -555,7 +566,8 @@ class TestBadInput:
             ({"n": 1}, "at least 2"),
             ({"lr": -1.0}, "lr"),
             ({"windows": 0}, "windows"),
-            ({"windows": 3}, "a diffusion is solved in one window"),
+            ({"windows": 3, "student": None}, "a diffusion is solved in one window"),
+            ({"windows": 3}, "windows = 3, but the student has 1"),
             ({"save_every": 0}, "save_every"),
             ({"t_start": "80"}, "t_max must be a number"),
             ({"rho": "a"}, "rho must be a positive number"),
@@ -609,6 +621,10 @@ class TestBadInput:
             ({"windows": 10}, "20 steps cannot train 10 windows"),
             ({"teacher": pid.VelocityODE(lambda x, t: x[:, :1])}, r"f\(x, t\) must return the shape"),
             ({"teacher": pid.VelocityODE(lambda x, t: x * math.nan)}, "^the teacher returned NaN"),
+            (
+                {"teacher": pid.VelocityODE(lambda x, t: x * math.nan), "n": None},
+                "^the teacher returned NaN.*paths start",
+            ),
             ({"weight": "snr"}, "the weight is inf at t = 0: .* such as 'uniform'"),
             ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5, the paths at 1"),
             ({"student": window(0.0, 2.0)}, "ends at t_min = 2"),
@@ -619,6 +635,8 @@ class TestBadInput:
     )
     def test_of_an_ode(self, changes: dict[str, Any], says: str) -> None:
         arguments = {"teacher": pid.VelocityODE(decay), **TINY, **ODE, **changes}
+        if "student" in changes:
+            arguments["windows"] = None
         with pytest.raises(ValueError, match=says):
             pid.distill(**arguments)
 

@@ -159,6 +159,15 @@ class TestInitialValues:
         pair = config_for(problem_of(field, 0.0, 1.0, box), pid.Config(windows=2))
         assert (pair.windows, pair.n) == (2, 97)
 
+    def test_units_of_coordinates_do_not_hide_a_fast_one(self) -> None:
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            return torch.stack([0 * x[:, 0], 10 * x[:, 2], -10 * x[:, 1]], 1)
+
+        def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
+            return torch.tensor([1000.0, 1.0, 1.0]) * torch.rand(n, 3, generator=generator)
+
+        assert problem_of(pid.VelocityODE(field), 0.0, 10.0, prior).coarse_error(480) > 0.1
+
     def test_a_field_too_fast_for_any_mesh_is_told(self) -> None:
         field = pid.VelocityODE(lambda x, t: 200 * torch.stack([x[:, 1], -x[:, 0]], 1))
         with pytest.warns(UserWarning, match="too few to follow this field"):

@@ -115,7 +115,8 @@ def test_stopped_and_continued(tmp_path: Path, name: str, how: str) -> None:
         ({"distance": pid.l1}, "other choices.*distance"),
         ({"t_start": 40.0}, "other choices.*t_max"),
         ({"ema": (0.9,)}, "other choices.*ema"),
-        ({"student": pid.nets.MLP(2, width=9)}, "another student"),
+        ({"student": pid.nets.MLP(2, width=9)}, "other choices.*student = Trajectory"),
+        ({"student": pid.Trajectory(network(), sigma_data=pid.toy("ring").std, time="linear")}, "student = Traj"),
     ],
 )
 def test_a_folder_of_another_run(tmp_path: Path, changes: dict, says: str) -> None:
@@ -128,8 +129,11 @@ def test_a_folder_of_another_run(tmp_path: Path, changes: dict, says: str) -> No
 class Scaled:
     """A distance that is an object, as a perceptual network is."""
 
+    def __init__(self, factor: float = 2.0) -> None:
+        self.factor = factor
+
     def __call__(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return pid.l2(2 * a, 2 * b)
+        return pid.l2(self.factor * a, self.factor * b)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_functions_are_known_by_what_they_do(tmp_path: Path, make: Callable[[], 
     case = CASES["mixture"]
     case.run(tmp_path, [lambda step: step.number == 20], distance=make())
     assert_same(case.run(tmp_path, distance=make()), case.run(distance=make()))
-    for other in (partial(pid.pseudo_huber, c=0.2), lambda a, b: pid.l1(a, b) + 2 * pid.l2(a, b)):
+    for other in (partial(pid.pseudo_huber, c=0.2), lambda a, b: pid.l1(a, b) + 2 * pid.l2(a, b), Scaled(3.0)):
         with pytest.raises(ValueError, match=r"other choices.*distance"):
             case.run(tmp_path, distance=other)
 

@@ -36,6 +36,8 @@ class EmpiricalDenoiser:
         if not bandwidth >= 0 or chunk < 1:
             raise ValueError(f"expected bandwidth >= 0 and chunk >= 1, got {bandwidth} and {chunk}")
         self.data, self.bandwidth, self.chunk = data, float(bandwidth), chunk
+        # About the mean of the data, or the digits of squared distances are spent on where they lie.
+        self._centre = data.mean(0).flatten()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -67,15 +69,14 @@ class EmpiricalDenoiser:
         variance = noise_level(sigma, x).square() + self.bandwidth**2
         if not variance.amin() > 0:
             raise ValueError("sigma = 0 asks for the data themselves: take sigma > 0, or a bandwidth")
-        # About the mean of the data, so that the digits of squared distances are not spent on where they lie.
-        centre = self.data.mean(0).to(x).flatten()
+        centre = self._centre.to(x)
         flat = x.flatten(1) - centre
         # A running softmax: the sums so far are rescaled whenever a chunk raises the largest logit.
         top = torch.full_like(flat[:, 0], -math.inf)
         total, mean = torch.zeros_like(top), torch.zeros_like(flat)
-        for part in self.data.to(x).flatten(1).split(self.chunk):
+        for some in self.data.flatten(1).split(self.chunk):
             # |x - y|^2 but for |x|^2, which is the same for all data.
-            part = part - centre
+            part = some.to(x) - centre
             logits = (flat @ part.T - 0.5 * part.square().sum(1)) / variance[:, None]
             new_top = torch.maximum(top, logits.amax(1))
             shrink, weights = (top - new_top).exp(), (logits - new_top[:, None]).exp()

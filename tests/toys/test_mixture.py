@@ -142,6 +142,13 @@ def test_no_mixture(arguments: tuple, says: str) -> None:
         pid.GaussianMixture(*arguments)
 
 
+def test_covariances_computed_in_single_precision() -> None:
+    torch.manual_seed(0)
+    for _ in range(50):
+        q, _ = torch.linalg.qr(torch.randn(1, 4, 4))
+        pid.GaussianMixture(torch.zeros(1, 4), q @ torch.diag(torch.rand(4) + 0.01) @ q.mT)
+
+
 def test_bad_calls() -> None:
     with pytest.raises(ValueError, match="toy must be one of"):
         pid.toy("torus")
