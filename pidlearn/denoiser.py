@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,21 +44,12 @@ def train_denoiser(
 
     Returns:
         The denoiser, in eval mode, of the averaged weights; what there is of it, with a warning, after Ctrl-C or a
-        loss that became NaN. Its ``event_shape`` is set, so that `distill` takes it
-        as it is.
+        loss that became NaN. Its ``event_shape`` is set, so that `distill` takes it as it is.
 
     Raises:
         ValueError: data that are not finite floating numbers, or labels that do not fit them.
     """
-    if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.isfinite().all():
-        raise ValueError("data must be a finite floating tensor (M, *event); scale images to [-1, 1]")
-    if class_labels is not None:
-        fits = isinstance(class_labels, Tensor) and class_labels.shape == data.shape[:1]
-        if not fits or class_labels.dtype != torch.int64 or (class_labels < 0).any():
-            raise ValueError(f"class_labels must be int64 ({len(data)},), 0 or more; got {what(class_labels)}")
-    sigma_data = data.std().item() if data.numel() > 1 else 0.0
-    if not sigma_data > 0:
-        raise ValueError(f"data must vary, for their standard deviation is the scale of the denoiser; got {what(data)}")
+    sigma_data = _scale(data, class_labels)
     how = optimisation or Optimisation(steps=5000, batch_size=256, lr=2e-3, ema=(0.999,))
     how = replace(how, **overrides)
     if network is None:
@@ -69,18 +61,7 @@ def train_denoiser(
     weight = next((p for p in network.parameters() if p.requires_grad), None)
     if weight is None:
         raise ValueError("the network has no weights to train: none of its parameters requires a gradient")
-    data = data.to(weight.dtype)
-
-    def batch_loss(number: int, generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(data), (how.batch_size,), generator=generator)
-        y = data[index].to(weight.device)
-        sigma = (P_MEAN + P_STD * torch.randn(how.batch_size, generator=generator)).exp().to(y)
-        noise = torch.randn(y.shape, generator=generator).to(y)
-        labels = () if class_labels is None else (class_labels[index].to(weight.device),)
-        error = denoiser(y + expand(sigma, y) * noise, sigma, *labels) - y
-        factor = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-        return factor * error.square().flatten(1).mean(1)
-
+    batch_loss = partial(_batch_loss, denoiser, data.to(weight.dtype), class_labels, how.batch_size)
     trainer = Trainer(denoiser.train(), batch_loss, how)
     with seeded(how.seed), bar(how.steps, "teacher", progress) as show:  # dropout too
         try:
@@ -91,3 +72,37 @@ def train_denoiser(
             warnings.warn(f"the teacher is less trained than asked for: {why}", RuntimeWarning, stacklevel=2)
     denoiser.load_state_dict(trainer.best.state_dict())
     return denoiser.eval().requires_grad_(False)
+
+
+def _scale(data: Tensor, class_labels: Tensor | None) -> float:
+    """The standard deviation of the data, once they and their labels fit."""
+    if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.isfinite().all():
+        raise ValueError("data must be a finite floating tensor (M, *event); scale images to [-1, 1]")
+    if class_labels is not None:
+        fits = isinstance(class_labels, Tensor) and class_labels.shape == data.shape[:1]
+        if not fits or class_labels.dtype != torch.int64 or (class_labels < 0).any():
+            raise ValueError(f"class_labels must be int64 ({len(data)},), 0 or more; got {what(class_labels)}")
+    sigma_data = data.std().item() if data.numel() > 1 else 0.0
+    if not sigma_data > 0:
+        raise ValueError(f"data must vary, for their standard deviation is the scale of the denoiser; got {what(data)}")
+    return sigma_data
+
+
+def _batch_loss(
+    denoiser: Preconditioned,
+    data: Tensor,
+    class_labels: Tensor | None,
+    batch_size: int,
+    number: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """lambda(sigma) |D(y + n) - y|^2 of a random batch, (B,): EDM's Eq. 2 with the weights of its table 1."""
+    device = next(denoiser.parameters()).device
+    index = torch.randint(len(data), (batch_size,), generator=generator)
+    y = data[index].to(device)
+    sigma = (P_MEAN + P_STD * torch.randn(batch_size, generator=generator)).exp().to(y)
+    noise = torch.randn(y.shape, generator=generator).to(y)
+    labels = () if class_labels is None else (class_labels[index].to(device),)
+    error = denoiser(y + expand(sigma, y) * noise, sigma, *labels) - y
+    weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
+    return weight * error.square().flatten(1).mean(1)

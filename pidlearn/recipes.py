@@ -25,8 +25,9 @@ SMALL = 16
 """Up to so many dimensions a problem counts as a toy."""
 
 WINDOWS, FEWEST_STEPS, MOST_STEPS = 40, 12, 48
-"""Of an ODE's span: at least so many windows, of so many equal steps each."""
+"""Of an ODE's span: at least so many windows, each of so many equal steps."""
 ENOUGH_STEPS = 7680
+"""No finer mesh than this is tried."""
 
 DIFFUSION: dict[str, Any] = {
     "warmup": 0.02,
