@@ -1,42 +1,23 @@
 """Physics-informed distillation: the whole trajectory of a diffusion model, or of any ODE, as one network call."""
 
-from pidlearn import nets
-from pidlearn.config import Config
-from pidlearn.denoiser import train_denoiser
-from pidlearn.distance import l1, l2, pseudo_huber
-from pidlearn.distill import distill, steps
-from pidlearn.grid import karras_grid, linear_grid, log_grid
-from pidlearn.loss import boundary_loss, pid_loss
-from pidlearn.ode import DenoiserODE, VelocityODE
-from pidlearn.result import Result, load
-from pidlearn.solve import solve
-from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, System, system, toy
-from pidlearn.trajectory import Trajectory
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Config",
-    "DenoiserODE",
-    "EmpiricalDenoiser",
-    "GaussianMixture",
-    "Result",
-    "SubspaceMixture",
-    "System",
-    "Trajectory",
-    "VelocityODE",
-    "boundary_loss",
-    "distill",
-    "karras_grid",
-    "l1",
-    "l2",
-    "linear_grid",
-    "load",
-    "log_grid",
-    "nets",
-    "pid_loss",
-    "pseudo_huber",
-    "solve",
-    "steps",
-    "system",
-    "toy",
-    "train_denoiser",
-]
+if TYPE_CHECKING:
+    from pidlearn.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    # What needs no torch, such as the viewer and the app's first page, starts in a moment and never waits for it.
+    if not name.startswith("_") and find_spec(f"pidlearn.{name}"):
+        return import_module(f"pidlearn.{name}")
+    if name == "__all__" or not name.startswith("_"):
+        public = import_module("pidlearn.public")
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module 'pidlearn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("pidlearn.public").__all__})

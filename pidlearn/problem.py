@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pidlearn.errors import NotFiniteError, what
 from pidlearn.ode import ODE, DenoiserODE
 from pidlearn.sampling import seeded
-from pidlearn.solve import solve, walk
+from pidlearn.solvers import solve, walk
 from pidlearn.toys import System
 from pidlearn.trajectory import ask
 

@@ -19,8 +19,6 @@ from torch import Tensor
 import pidlearn as pid
 from pidlearn.train import Step
 
-# The function `pidlearn.distill` hides the module of its name.
-
 
 def ring() -> pid.GaussianMixture:
     return pid.toy("ring")

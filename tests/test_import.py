@@ -9,13 +9,32 @@ import pytest
 
 import pidlearn as pid
 
-LATER = ("streamlit", "matplotlib", "accelerate", "scipy", "sklearn", "diffusers", "pandas")
+LATER = ("torch", "streamlit", "matplotlib", "accelerate", "scipy", "sklearn", "diffusers", "pandas")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def loaded(code: str, names: tuple[str, ...]) -> str:
+    return python(f"import sys; {code}; print([name for name in {names} if name in sys.modules])")
 
 
 def test_heavy_parts_wait_until_they_are_used() -> None:
-    code = f"import sys, pidlearn; print([name for name in {LATER} if name in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    assert loaded("import pidlearn", LATER) == "[]"
+    assert loaded("import pidlearn; pidlearn.distill", LATER) == "['torch']"
+
+
+def test_names_do_not_depend_on_what_was_imported_before() -> None:
+    for first in ("pidlearn.solvers", "pidlearn.distillation", "pidlearn.result"):
+        out = python(f"import {first}, pidlearn; print(pidlearn.solve.__name__, pidlearn.distill.__name__)")
+        assert out == "solve distill"
+
+
+def test_what_is_no_public_name() -> None:
+    with pytest.raises(AttributeError, match="'pidlearn' has no attribute 'pids'"):
+        pid.pids  # noqa: B018
+    assert python("from pidlearn import *; print(solve.__name__)") == "solve"
 
 
 @pytest.mark.parametrize("name", pid.__all__)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.ode import VelocityODE
-from pidlearn.solve import solve
+from pidlearn.solvers import solve
 
 __all__ = ["SYSTEMS", "System", "system"]
 

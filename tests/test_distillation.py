@@ -16,8 +16,6 @@ import pidlearn as pid
 from pidlearn.train import DivergedError, Step, Trainer
 from pidlearn.trajectory import Windows
 
-# The function `pidlearn.distill` hides the module of its name.
-
 TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
 
 
