@@ -106,8 +106,8 @@ def cost(variant: Variant, block: int = 30, rounds: int = 7) -> dict[str, float]
     return {"cost": median(ratios[1:])}  # the first round warms up
 
 
-def row(data: str, variant: Variant, steps: int, seed: int) -> dict[str, float]:
-    """Train one variant and measure it on fresh noise."""
+def student_of(data: str, variant: Variant, steps: int, seed: int) -> pid.Result:
+    """Train one variant, from the same weights on the same random numbers as all others."""
     teacher, config = pid.toy(data), variant.config(steps, seed)
     torch.manual_seed(seed)
     student = pid.Trajectory(
@@ -117,9 +117,16 @@ def row(data: str, variant: Variant, steps: int, seed: int) -> dict[str, float]:
         sigma_data=teacher.std,
         boundary=variant.boundary,
     )
+    return pid.distill(variant.form(teacher), student, config=config, progress=False)
+
+
+def row(data: str, variant: Variant, steps: int, seed: int) -> dict[str, float]:
+    """Train one variant and measure it on fresh noise."""
+    teacher = pid.toy(data)
     started = time.process_time()
-    result = pid.distill(variant.form(teacher), student, config=config, progress=False)
+    result = student_of(data, variant, steps, seed)
     seconds = time.process_time() - started
+    config = result.config
     z, exact = truth(data)
     euler = euler_end(data, config.n, config.spacing)
     with torch.no_grad():
@@ -150,6 +157,12 @@ def euler_end(data: str, n: int, spacing: str) -> Tensor:
     """Where Euler's method in float64 takes the same noise on the student's own grid."""
     grid = pid.Config(n=n, spacing=spacing).grid()
     return pid.solve(pid.DenoiserODE(pid.toy(data)), truth(data)[0], grid)[-1]
+
+
+def row_of(rows: dict[str, dict[str, float]], data: str, variant: str) -> dict[str, dict[str, float]]:
+    """The rows of one variant, by seed."""
+    prefix = f"{data}/{variant}/seed "
+    return {key.removeprefix(prefix): found for key, found in rows.items() if key.startswith(prefix)}
 
 
 def line(variant: Variant, rows: list[dict[str, float]]) -> dict[str, str]:
@@ -208,7 +221,7 @@ def publish(store: Store, table: dict[str, Variant]) -> None:
     sections: dict[str, list[dict[str, str]]] = {}
     for data in dict.fromkeys(key.split("/")[0] for key in store.rows if not key.startswith("cost/")):
         for name, variant in table.items():
-            rows = [found for key, found in store.rows.items() if key.startswith(f"{data}/{name}/")]
+            rows = list(row_of(store.rows, data, name).values())
             if rows:
                 sections.setdefault(data, []).append(line(variant, rows))
     seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})

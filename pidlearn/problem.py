@@ -186,7 +186,7 @@ def problem_of(
         t_max = teacher.t_start if t_max is None else t_max
         t_min = teacher.t_end if t_min is None else t_min
         problem = initial_value(teacher.ode, prior or teacher.prior, t_max, t_min)
-        return replace(problem, integrator="Radau") if teacher.stiff else problem
+        return replace(problem, teacher=teacher, integrator="Radau" if teacher.stiff else "DOP853")
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_max, t_min)
     if prior is not None:

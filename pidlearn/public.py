@@ -9,6 +9,7 @@ from pidlearn.grid import karras_grid, linear_grid, log_grid
 from pidlearn.loss import boundary_loss, pid_loss
 from pidlearn.ode import DenoiserODE, VelocityODE
 from pidlearn.result import Result, load
+from pidlearn.scenes import watch
 from pidlearn.solvers import solve
 from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, System, system, toy
 from pidlearn.trajectory import Trajectory
@@ -39,4 +40,5 @@ __all__ = [
     "system",
     "toy",
     "train_denoiser",
+    "watch",
 ]

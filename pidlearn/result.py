@@ -15,8 +15,10 @@ from pidlearn import io, metrics
 from pidlearn.config import Config
 from pidlearn.errors import check_labels
 from pidlearn.problem import Prior, Problem, problem_of
+from pidlearn.scenes import scene_of
 from pidlearn.toys import GaussianMixture
 from pidlearn.trajectory import ask
+from pidlearn.viewer import Scene
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,6 +109,16 @@ class Result:
         if path is not None:
             figure.savefig(path)
         return figure
+
+    def watch(self, **options: Any) -> Scene:
+        """Teacher and student from the same starts, to play with in a notebook or a browser; see `pidlearn.watch`."""
+        return scene_of(self._problem(), self.student, **options)
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self.watch()._repr_html_()
+        except ValueError:  # nothing to draw it by: the plain repr will do
+            return None
 
     def save(self, path: str | Path) -> Path:
         """Write student, history and configuration to one file, for `pidlearn.load`; see `pidlearn.io.save`."""

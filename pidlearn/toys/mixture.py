@@ -74,6 +74,12 @@ class GaussianMixture:
         spread = (self.means - mean).square() + self._eigenvalues
         return math.sqrt(self.weights @ spread.mean(1))
 
+    @property
+    def covs(self) -> Tensor:
+        """Covariances of the components, (K, d, d) float64."""
+        diagonal = torch.diag_embed(self._eigenvalues.contiguous())
+        return diagonal if self._basis is None else self._basis @ diagonal @ self._basis.mT
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """(n, d) float32 draws of the clean density."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)

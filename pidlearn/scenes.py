@@ -1,0 +1,171 @@
+"""Scenes of teachers and students for the viewer: arrays out of whatever can be distilled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pidlearn.grid import karras_grid
+from pidlearn.nets import MLP
+from pidlearn.problem import Problem, problem_of
+from pidlearn.solvers import solve
+from pidlearn.times import expand
+from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, System
+from pidlearn.trajectory import BOUNDARIES, Trajectory, ask
+from pidlearn.viewer import Images, Network, Plane, Scene, View
+
+__all__ = ["network", "scene_of", "watch"]
+
+FRAMES = 61
+
+
+def watch(
+    teacher: Any,
+    student: nn.Module | Mapping[str, nn.Module] | None = None,
+    *,
+    starts: int | Tensor | None = None,
+    seed: int = 7,
+    view: View | None = None,
+    title: str | None = None,
+) -> Scene:
+    """Teacher and student from the same starts, to look at and to play with.
+
+    In a notebook the returned scene shows itself; ``save("page.html")`` writes a page that stands alone.
+
+    Args:
+        teacher: as given to `distill`, of two dimensions, or images, or a `System`.
+        student: one student, or several by name, each in a panel of its own; None for the teacher alone.
+        starts: how many, or the starts (B, *event) themselves; 400 points, 40 paths of an ODE or 12 images.
+        seed: of starts that are drawn.
+        view: what is looked at first.
+        title: by default what the teacher is.
+
+    Raises:
+        ValueError: a teacher that cannot be drawn: a diffusion that is neither 2-D nor of one-channel images.
+    """
+    return scene_of(problem_of(teacher), student, starts=starts, seed=seed, view=view, title=title)
+
+
+def scene_of(
+    problem: Problem,
+    student: nn.Module | Mapping[str, nn.Module] | None = None,
+    *,
+    starts: int | Tensor | None = None,
+    seed: int = 7,
+    view: View | None = None,
+    title: str | None = None,
+) -> Scene:
+    """As `watch`, of a problem that has been read off its teacher."""
+    students: dict[str, Any] = dict(student) if isinstance(student, Mapping) else {"": student}
+    plane = problem.event_shape == (2,)
+    image = len(problem.event_shape) == 3 and problem.event_shape[0] == 1
+    if problem.sigma_data is not None and not plane and not image:
+        raise ValueError(f"only 2-D points and one-channel images can be drawn, not {problem.event_shape}")
+    if starts is None:
+        starts = 12 if image else 400 if problem.sigma_data is not None else 40
+    z = starts if isinstance(starts, Tensor) else problem.draw(starts, torch.Generator().manual_seed(seed))
+    title = title or f"{type(problem.teacher).__name__} and its student"
+    if problem.sigma_data is None:
+        return _system(problem, students, z, title, view)
+    return (_images if image else _points)(problem, students, z, title, view)
+
+
+def network(student: nn.Module) -> Network | None:
+    """The student as the viewer can evaluate it; None if it has other parts than a plain MLP in the plane."""
+    if type(student) is not Trajectory or type(student.network) is not MLP or student.network.event_shape != (2,):
+        return None
+    options: dict[str, Any] = getattr(student.network, "options")  # noqa: B009 - not of Callable
+    boundary = next((name for name, part in BOUNDARIES.items() if part is student.boundary), None)
+    if boundary is None or options.get("norm") or options.get("label_dim"):
+        return None
+    weights = {name: value.float().numpy(force=True) for name, value in student.network.state_dict().items()}
+    return Network(weights, student.t_max, student.sigma_data, boundary, student.c_in)
+
+
+def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+    assert problem.sigma_data is not None
+    grid = karras_grid(FRAMES, problem.t_end, problem.t_start)
+    mixture, names = None, {"teacher": "teacher, Euler-250"}
+    teacher = problem.teacher
+    if isinstance(teacher, EmpiricalDenoiser) and teacher.bandwidth and len(teacher.data) <= 200:
+        teacher = GaussianMixture(teacher.data, teacher.bandwidth**2)
+    if isinstance(teacher, GaussianMixture):
+        mixture = {name: getattr(teacher, name).numpy() for name in ("means", "weights", "covs")}
+        exact, names = solve(problem.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8), {}
+    else:
+        # A fine grid that holds the frames: what is drawn is the path that students are measured against.
+        exact = problem.reference(z, karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start))[::4]
+        names = {"teacher": f"teacher, Euler-{4 * (FRAMES - 1) + 1}"}
+    return Scene(
+        title,
+        grid.numpy(),
+        [Plane(name, _student(student, z, grid)) for name, student in students.items()],
+        starts=z.numpy(force=True),
+        mixture=mixture,
+        exact=exact.numpy(force=True),
+        sigma_data=problem.sigma_data,
+        names=names,
+        view=view or View(),
+    )
+
+
+def _student(student: nn.Module | None, z: Tensor, grid: Tensor) -> Network | np.ndarray | None:
+    if student is None:
+        return None
+    return network(student) or _path(student, z, grid).numpy(force=True)
+
+
+@torch.no_grad()
+def _path(student: nn.Module, z: Tensor, grid: Tensor) -> Tensor:
+    return torch.stack([ask(student, z, t) for t in grid])
+
+
+def _system(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+    """The first two coordinates of an ODE's paths, or the only one over time."""
+    grid = torch.linspace(problem.t_start, problem.t_end, FRAMES, dtype=torch.float64)
+    names = problem.teacher.names if isinstance(problem.teacher, System) else ("x₁", "x₂")
+    axes = (names[0], names[1]) if z.shape[1] > 1 else ("t", names[0])
+
+    def drawn(path: Tensor) -> np.ndarray:
+        if path.shape[2] == 1:
+            path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
+        return path[..., :2].double().numpy(force=True)
+
+    exact = drawn(problem.reference(z, grid))
+    low, high = exact.min((0, 1)), exact.max((0, 1))
+    margin = 0.06 * (high - low) + 1e-9
+    limits = tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
+    return Scene(
+        title,
+        grid.numpy(),
+        [Plane(name, drawn(_path(s, z, grid)) if s is not None else None) for name, s in students.items()],
+        starts=exact[0],
+        exact=exact,
+        limits=(limits[0], limits[1]),
+        axes=axes,
+        names={"student": "student", "teacher": "SciPy"},
+        view=view or View(),
+    )
+
+
+def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+    """Paths of images, each over its own scale at that time so that noise and data both show."""
+    grid = karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start)
+    frames = grid[::4]
+
+    def drawn(path: Tensor) -> np.ndarray:
+        shown = path / expand((1 + frames**2).sqrt(), path)
+        return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
+
+    labels = problem.draw_labels(len(z), torch.Generator().manual_seed(0))
+    rows = {f"Euler-{len(grid)}": drawn(problem.reference(z, grid, labels)[::4])}
+    with torch.no_grad():
+        for name, student in students.items():
+            if student is not None:
+                path = torch.stack([ask(student, z, t, labels) for t in frames])
+                rows[name or "student"] = drawn(path)
+    return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())

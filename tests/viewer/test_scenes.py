@@ -1,0 +1,69 @@
+"""Scenes of teachers and students."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import pidlearn as pid
+from pidlearn.viewer import Images, Network, Plane
+
+TINY = {"steps": 5, "batch_size": 8, "progress": False}
+
+
+def test_a_result_shows_itself() -> None:
+    result = pid.distill(pid.toy("ring"), n=10, **TINY)
+    page = result._repr_html_()
+    assert page is not None
+    assert page.startswith("<iframe srcdoc=")
+    scene = result.watch(starts=12)
+    assert isinstance(scene.panels[0].student, Network)
+    assert scene.exact.shape == (61, 12, 2)
+
+
+def test_what_cannot_be_drawn_says_so_and_has_no_picture() -> None:
+    result = pid.distill(lambda x, sigma: 0 * x, event_shape=5, **TINY)
+    assert result._repr_html_() is None
+    with pytest.raises(ValueError, match=r"only 2-D points and one-channel images can be drawn, not \(5,\)"):
+        result.watch()
+
+
+def test_students_of_other_parts_are_recorded() -> None:
+    net = torch.nn.Linear(2, 2)
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            return self.net(x)
+
+    student = pid.Trajectory(Plain(), sigma_data=0.7)
+    z = 80 * torch.randn(6, 2)
+    scene = pid.watch(pid.toy("moons"), {"plain": student, "teacher alone": None}, starts=z)
+    recorded = scene.panels[0].student
+    assert isinstance(recorded, np.ndarray)
+    np.testing.assert_allclose(recorded[-1], student(z, scene.times[-1]).detach().numpy(), rtol=1e-5)
+    assert scene.panels[1].student is None
+
+
+def test_other_teachers() -> None:
+    data = torch.randn(30, 2)
+    cloud = pid.watch(pid.EmpiricalDenoiser(data, 0.2), starts=5)
+    np.testing.assert_allclose(cloud.mixture["means"], data.numpy(), rtol=1e-6)
+    assert pid.watch(pid.EmpiricalDenoiser(data), starts=5).mixture is None
+    line = pid.watch(pid.system("logistic"), starts=5)
+    assert line.axes == ("t", "x")
+    np.testing.assert_allclose(line.exact[:, 0, 0], line.times)
+    pictures = pid.watch(pid.EmpiricalDenoiser(torch.rand(9, 1, 4, 4)), starts=3)
+    assert isinstance(pictures.panels[0], Images)
+    assert not isinstance(pictures.panels[0], Plane)
+
+
+def test_the_id_tells_scenes_apart_and_not_views() -> None:
+    z = torch.randn(4, 2)
+    one, two = (pid.watch(pid.toy("ring"), starts=scale * z) for scale in (80, 40))
+    assert one.data()["id"] != two.data()["id"]
+    assert one.data()["id"] == one.seen(pid.viewer.View(n=3)).data()["id"]

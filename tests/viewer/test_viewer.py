@@ -1,0 +1,198 @@
+"""The viewer in a real browser: what it computes is what the library computes, and what is dragged moves."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pidlearn as pid
+from pidlearn.scenes import network
+from pidlearn.viewer import Heat, Images, Plane, Scene, View
+from tests.browser import ask, chromium, wait
+
+Z = 80 * torch.randn(40, 2, generator=torch.Generator().manual_seed(3))
+SKEW = pid.toy("anisotropic")
+
+
+def student(boundary: str = "hard") -> pid.Trajectory:
+    torch.manual_seed(1)
+    net = pid.nets.MLP(2, width=16, depth=3, fourier=8)
+    for weight in net.body.out.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return pid.Trajectory(net, sigma_data=SKEW.std, boundary=boundary)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def opened(browser: Any, scene: Scene, folder: Path, **options: Any) -> Any:
+    page = browser.new_page(viewport={"width": 900, "height": 800}, **options)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+    page.on("request", lambda r: None if r.url.startswith("file:") else page.errors.append(r.url))
+    page.goto(scene.save(folder / "scene.html").as_uri())
+    wait(page)
+    return page
+
+
+def array(page: Any, question: str) -> np.ndarray:
+    return np.array(ask(page, f"[...{question}]")).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("boundary", ["hard", "increment", "soft"])
+def test_the_student_in_the_browser_is_the_student(browser: Any, tmp_path: Path, boundary: str) -> None:
+    ours = student(boundary)
+    page = opened(browser, pid.watch(SKEW, ours, starts=Z, view=View(play=False)), tmp_path)
+    for frame in (0, 25, 60):
+        t = ask(page, f"v.model.times[{frame}]")
+        found = array(page, f"v.model.cloud(v.model.panels[0], v.view, v.model.times[{frame}])")
+        with torch.no_grad():
+            expected = ours.double()(Z.double(), t).numpy()
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(("method", "n"), [("euler", 10), ("heun", 18), ("euler", 250)])
+def test_the_solvers_in_the_browser_are_the_solvers(browser: Any, tmp_path: Path, method: str, n: int) -> None:
+    page = opened(browser, pid.watch(SKEW, student(), starts=Z, view=View(n=n, solver=method, play=False)), tmp_path)
+    found = array(page, "v.model.teacher(v.view).end()")
+    expected = pid.solve(pid.DenoiserODE(SKEW), Z.double(), pid.karras_grid(n), method)[-1]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-9)
+
+
+def test_figures_are_the_library_s(browser: Any, tmp_path: Path) -> None:
+    from pidlearn.metrics import rmse, wrong_mode_share
+
+    ours = student()
+    page = opened(browser, pid.watch(SKEW, ours, starts=Z, view=View(n=10, solver="euler", play=False)), tmp_path)
+    told = ask(
+        page, "(({wrong, ...rest}) => ({...rest, wrong: wrong.size}))(v.model.figures(v.model.panels[0], v.view))"
+    )
+    ode = pid.DenoiserODE(SKEW)
+    with torch.no_grad():
+        x = ours(Z, 0.002).double()
+    euler = pid.solve(ode, Z.double(), pid.karras_grid(10))[-1]
+    exact = pid.solve(ode, Z.double(), [80.0, 0.002], "scipy", rtol=1e-9, atol=1e-9)[-1]
+    assert told["toTeacher"] == pytest.approx(rmse(x, euler), rel=1e-4)
+    assert told["toExact"] == pytest.approx(rmse(x, exact), rel=1e-3)
+    assert told["teacherToExact"] == pytest.approx(rmse(euler, exact), rel=1e-3)
+    assert told["wrong"] == round(40 * wrong_mode_share(x, euler, SKEW))
+    assert f"{told['wrong']} of 40 in another mode" in page.inner_text(".summary")
+
+
+def test_a_handover_walks_on_from_the_student(browser: Any, tmp_path: Path) -> None:
+    ours = student()
+    scene = pid.watch(SKEW, ours, starts=Z)
+    handing = Scene(
+        scene.title, scene.times, [Plane("", network(ours), handover=True)], scene.starts, scene.mixture, scene.exact,
+        scene.sigma_data, view=View(handover=30, steps=5, play=False),
+    )  # fmt: skip
+    page = opened(browser, handing, tmp_path)
+    t = scene.times[30]
+    with torch.no_grad():
+        jump = ours.double()(Z.double(), t)
+    expected = pid.solve(pid.DenoiserODE(SKEW), jump, pid.karras_grid(6, 0.002, t), "heun")[-1]
+    found = array(page, "v.model.cloud(v.model.panels[0], v.view, v.model.times[60])")
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
+    assert "11 calls" in page.inner_text(".summary")
+
+
+def pixels(page: Any) -> np.ndarray:
+    png = base64.b64decode(ask(page, "v.canvas.toDataURL()").split(",")[1])
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def test_dragging_n_time_and_the_noise_point_changes_the_picture(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, pid.watch(SKEW, student(), starts=Z, view=View(frame=60, play=False)), tmp_path)
+    seen = [pixels(page)]
+
+    def changed() -> None:  # pictures only move in a frame, which a gesture asks for at once
+        wait(page, "!v.pending")
+        seen.append(pixels(page))
+        assert (seen[-1] != seen[-2]).mean() > 1e-4
+
+    page.locator('[data-act="n"]').fill("2")
+    changed()
+    assert ask(page, "[v.view.n, v.view.solver]") == [4, "euler"]
+    page.locator('[data-act="time"]').fill("20")
+    changed()
+    box = page.locator("canvas").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 520, box["y"] + 320, steps=4)
+    page.mouse.up()
+    changed()
+    page.locator("canvas").press("r")
+    changed()
+    assert ask(page, "v.view.raw") is True
+    page.locator("canvas").press("Shift+ArrowLeft")
+    changed()
+    assert page.errors == []
+
+
+def test_it_plays_at_fifty_frames_a_second_or_leaves_time_to(browser: Any, tmp_path: Path) -> None:
+    # Not wall-clock: the share of a 50th of a second that drawing takes would be. What is asserted is that it moves.
+    page = opened(browser, pid.watch(pid.toy("ring"), student(), starts=400), tmp_path)
+    before = ask(page, "[v.drawn, v.u]")
+    wait(page, f"v.drawn > {before[0] + 20} && v.u !== {before[1]}")
+
+
+def test_it_stands_still_where_motion_is_not_wanted(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, pid.watch(SKEW, student(), starts=Z), tmp_path, reduced_motion="reduce")
+    assert ask(page, "[v.playing, v.u]") == [False, 0]
+    page.locator("canvas").press(" ")
+    assert ask(page, "v.playing") is True
+
+
+def test_light_and_dark(browser: Any, tmp_path: Path) -> None:
+    scene = pid.watch(SKEW, student(), starts=Z, view=View(density=False, flow=False, play=False))
+    light, dark = (pixels(opened(browser, scene, tmp_path, color_scheme=scheme)).mean() for scheme in ("light", "dark"))
+    assert light > 200 > 60 > dark
+
+
+def test_a_row_of_the_heat_map_lights_its_path(browser: Any, tmp_path: Path) -> None:
+    scene = pid.watch(SKEW, student(), starts=Z)
+    order = np.arange(40)[::-1].copy()
+    heat = Heat("residual", np.random.default_rng(0).random((40, 61)), order, (0.0, 1.0))
+    both = Scene(
+        scene.title, scene.times, [scene.panels[0], heat], scene.starts, scene.mixture, scene.exact, scene.sigma_data,
+        view=View(play=False),
+    )  # fmt: skip
+    page = opened(browser, both, tmp_path)
+    box = page.locator("canvas").bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 3)
+    wait(page, "v.view.row === 39")
+    np.testing.assert_allclose(ask(page, "v.view.probe"), Z[0].numpy(), rtol=1e-5)
+    page.locator("canvas").press("ArrowUp")
+    assert ask(page, "v.view.row") == 38
+
+
+def test_recorded_paths_and_images_draw(browser: Any, tmp_path: Path) -> None:
+    paths = pid.watch(pid.system("pendulum"), starts=10)
+    page = opened(browser, paths, tmp_path)
+    np.testing.assert_allclose(array(page, "v.model.exact.end()"), paths.exact[-1], atol=1e-3)
+    assert pixels(page).std() > 5
+    frames = np.random.default_rng(0).integers(0, 255, (5, 3, 8, 8), np.uint8)
+    page = opened(browser, Scene("noise", np.linspace(0, 1, 5), [Images("", {"one": frames})]), tmp_path)
+    assert pixels(page).std() > 5
+    assert page.errors == []
+
+
+def test_text_of_a_scene_is_text(browser: Any, tmp_path: Path) -> None:
+    evil = "</script><img src=x onerror=alert(1)>"
+    scene = Scene(evil, np.linspace(1, 0, 5), [Plane(evil)], np.zeros((1, 2)), caption=evil, exact=np.zeros((5, 1, 2)))
+    page = opened(browser, scene, tmp_path)
+    assert page.locator("img").count() == 0
+    assert page.errors == []
