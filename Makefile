@@ -4,10 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow check format bench clean
+.PHONY: demo app assets test slow check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.demo
+
+app: $(INSTALLED)
+	$(BIN)/pidlearn app
+
+assets: $(INSTALLED)
+	$(BIN)/python -m app.make_assets
 
 test: check
 	$(BIN)/python -m pytest

@@ -1,0 +1,1 @@
+"""The app: thin Streamlit pages over view models in plain Python."""

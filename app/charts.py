@@ -1,0 +1,75 @@
+"""Static charts: Altair, in the palette of the viewer, each with a description for those who cannot see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+__all__ = ["PALETTE", "bars", "lines"]
+
+PALETTE = ["#d55e00", "#767676", "#0072b2", "#cc79a7", "#009e73", "#e69f00"]
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 1], [1, 3]]
+
+
+def lines(
+    rows: Sequence[dict[str, Any]],
+    x: str,
+    y: str,
+    by: str,
+    description: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    points: bool = False,
+    falling: bool = False,
+    height: int = 300,
+    rows_of: str | None = None,
+) -> None:
+    """Lines of y over x, one for each value of ``by``, told apart by dash as well as by colour.
+
+    ``rows_of`` names what has a row of its own, with a scale of its own.
+    """
+    names = list(dict.fromkeys(row[by] for row in rows))
+    colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
+    dash = alt.Scale(domain=names, range=DASHES[: len(names)])
+    legend = alt.Legend(orient="bottom", title=None, columns=1 if len(names) > 3 else 3, labelLimit=320)
+    chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_line(point=points, strokeWidth=2)
+        .encode(
+            x=alt.X(f"{x}:Q", scale=alt.Scale(type="log" if log_x else "linear", reverse=falling, nice=not log_x)),
+            y=alt.Y(f"{y}:Q", scale=alt.Scale(type="log" if log_y else "linear")),
+            color=alt.Color(f"{by}:N", scale=colour, legend=legend),
+            strokeDash=alt.StrokeDash(f"{by}:N", scale=dash, legend=legend),
+            tooltip=[f"{by}:N", alt.Tooltip(f"{x}:Q", format=".3g"), alt.Tooltip(f"{y}:Q", format=".3g")],
+        )
+        .properties(height=height)
+    )
+    if rows_of is not None:
+        chart = chart.encode(row=alt.Row(f"{rows_of}:N", title=None)).resolve_scale(y="independent")
+    st.altair_chart(chart, width="stretch", alt=description)
+
+
+def bars(rows: Sequence[dict[str, Any]], x: str, y: str, by: str, description: str, height: int = 260) -> None:
+    """A point for each value with its range from "low" to "high", on a logarithmic scale."""
+    names = list(dict.fromkeys(row[by] for row in rows))
+    colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
+    legend = alt.Legend(orient="bottom", title=None)
+    order = list(dict.fromkeys(row[x] for row in rows))
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X(f"{x}:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, labelLimit=130)),
+        xOffset=f"{by}:N",
+        color=alt.Color(f"{by}:N", scale=colour, legend=legend),
+    )
+    scale = alt.Scale(type="log")
+    marks = base.mark_point(filled=True, size=70).encode(
+        y=alt.Y(f"{y}:Q", scale=scale),
+        shape=alt.Shape(f"{by}:N", legend=legend),
+        tooltip=[f"{x}:N", f"{by}:N", alt.Tooltip(f"{y}:Q", format=".3g")],
+    )
+    ranges = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale, title=y), y2="high:Q")
+    st.altair_chart((ranges + marks).properties(height=height), width="stretch", alt=description)

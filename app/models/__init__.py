@@ -1,0 +1,1 @@
+"""View models: arrays in, arrays out, without Streamlit."""

@@ -1,0 +1,154 @@
+"""Views as files: pictures by Matplotlib, points as CSV, a page of HTML by the scene itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from app.models import shipped
+from pidlearn.viewer import Network, Plane, Scene, View
+
+__all__ = ["gif", "picture", "points"]
+
+STUDENT, TEACHER = "#d55e00", "0.45"
+REACH = 2.9
+TRAILS = 20
+
+
+def paths(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
+    """The teacher's path (F, B, 2) by the view's solver at the scene's frames, and each plane's student's."""
+    import torch
+
+    import pidlearn as pid
+
+    times = torch.from_numpy(np.asarray(scene.times, float))
+    teacher = scene.exact
+    if scene.mixture is not None and view.solver != "exact":
+        ode = pid.DenoiserODE(pid.GaussianMixture(**scene.mixture))
+        grid = pid.karras_grid(view.n, float(times[-1]), float(times[0]), scene.rho)
+        start = torch.from_numpy(np.asarray(scene.starts, float))
+        path = pid.solve(ode, start, grid, view.solver).numpy()
+        # Between two of its points a solver's path is the straight line in t.
+        where = np.clip(np.searchsorted(-grid.numpy(), -times.numpy(), "right") - 1, 0, len(grid) - 2)
+        low, high = grid.numpy()[where], grid.numpy()[where + 1]
+        share = ((times.numpy() - low) / (high - low))[:, None, None]
+        teacher = path[where] * (1 - share) + path[where + 1] * share
+    planes = [panel for panel in scene.panels if isinstance(panel, Plane)]
+    return teacher, [_student(scene, plane.student) for plane in planes]
+
+
+def _student(scene: Scene, student: Network | np.ndarray | None) -> np.ndarray | None:
+    if not isinstance(student, Network):
+        return student
+    import torch
+
+    import pidlearn as pid
+
+    weights = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in student.weights.items()}
+    depth = 1 + sum(name.startswith("body.hidden.") and name.endswith("weight") for name in weights)
+    network = pid.nets.MLP(
+        2,
+        width=len(weights["first.bias"]),
+        depth=depth,
+        fourier=weights["frequencies"].shape[1],
+        harmonics=len(weights["harmonics"]),
+    )
+    network.load_state_dict(weights)
+    trajectory = pid.Trajectory(
+        network, student.t_max, sigma_data=student.sigma_data, boundary=student.boundary, c_in=student.c_in
+    )
+    z = torch.from_numpy(np.asarray(scene.starts, np.float32))
+    return trajectory.trajectory(z, torch.from_numpy(np.asarray(scene.times, float))).numpy()
+
+
+def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Any]:
+    """A Matplotlib figure of the view, and a function of the frame that moves it."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    teacher, students = paths(scene, view)
+    titles = [panel.title for panel in scene.panels if isinstance(panel, Plane)]
+    figure = Figure(figsize=(4.6 * len(students), 4.8), dpi=dpi, layout="constrained")
+    axes = figure.subplots(1, len(students), squeeze=False)[0]
+    times = np.asarray(scene.times, float)
+    scale = np.ones_like(times) if scene.sigma_data is None else np.hypot(scene.sigma_data, times)
+    divisor = (np.full_like(scale, scale[0]) if view.raw else scale)[:, None, None]
+    movers = []
+    for ax, title, student in zip(axes, titles, students, strict=True):
+        ax.set_title(title, fontsize=10)
+        if scene.limits is None:
+            ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[])
+        else:
+            ax.set(xlim=scene.limits[0], ylim=scene.limits[1], xlabel=scene.axes[0], ylabel=scene.axes[1])
+        for path, colour, width, mark in ((teacher, TEACHER, 2.2, "ring"), (student, STUDENT, 1.0, "dot")):
+            if path is None:
+                continue
+            y = path / divisor
+            lines = LineCollection([], colors=colour, linewidths=width, alpha=0.7 if view.trails else 0.0)
+            ax.add_collection(lines)
+            style = (
+                {"s": 16, "facecolors": "none", "edgecolors": colour} if mark == "ring" else {"s": 7, "color": colour}
+            )
+            dots = ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style)
+            movers.append((y, lines, dots))
+    label = figure.supxlabel("", fontsize=9)
+
+    def move(frame: int) -> None:
+        for y, lines, dots in movers:
+            lines.set_segments([y[: frame + 1, i] for i in range(min(TRAILS, y.shape[1]))])
+            dots.set_offsets(y[frame])
+        solver = "SciPy" if view.solver == "exact" or scene.mixture is None else f"{view.solver.title()}-{view.n}"
+        label.set_text(f"t = {times[frame]:.3g}    grey: {solver}    orange: the student")
+
+    move(min(view.frame, len(times) - 1))
+    return figure, move
+
+
+def picture(scene: Scene, view: View, kind: str) -> bytes:
+    """The view as "png" or "svg"."""
+    figure, _ = draw(scene, view)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def gif(scene: Scene, view: View) -> bytes:
+    """The whole way from noise to data, every second frame, with a rest at the end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure, move = draw(scene, view, dpi=70)
+    canvas = FigureCanvasAgg(figure)
+    images = []
+    for frame in range(0, len(scene.times), 2):
+        move(frame)
+        canvas.draw()
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64))
+    buffer = io.BytesIO()
+    durations = [90] * (len(images) - 1) + [1500]
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def points(scene: Scene, view: View) -> bytes:
+    """Where everything is at the view's frame, and where it started: a row a sample, in units of x."""
+    teacher, students = paths(scene, view)
+    frame = min(view.frame, len(scene.times) - 1)
+    titles = [panel.title or "student" for panel in scene.panels if isinstance(panel, Plane)]
+    named = {"teacher": teacher, **dict(zip(titles, students, strict=True))}
+    columns = {"z": scene.starts, **{name: path[frame] for name, path in named.items() if path is not None}}
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([f"{name} {axis}" for name in columns for axis in (1, 2)] + ["t"])
+    t = float(scene.times[frame])
+    for row in np.concatenate([np.asarray(column, float) for column in columns.values()], 1):
+        writer.writerow([f"{v:.7g}" for v in row] + [f"{t:.7g}"])
+    return text.getvalue().encode()
+
+
+def student(preset: str) -> bytes:
+    """The shipped student's file."""
+    return shipped.student_file(preset).read_bytes()

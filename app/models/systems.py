@@ -1,0 +1,93 @@
+"""Students of ordinary ODEs beside SciPy, and beside what the ODE itself does to a small difference."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from app.models import shipped
+from pidlearn.viewer import Plane, Scene, View
+
+__all__ = ["SYSTEMS", "Recorded", "growth", "recorded", "scene", "series"]
+
+SYSTEMS = {
+    "pendulum": "Pendulum",
+    "lotka_volterra": "Lotka-Volterra",
+    "van_der_pol": "Van der Pol",
+    "lorenz": "Lorenz, one Lyapunov time",
+    "lorenz_long": "Lorenz, three",
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Of a system: t (F,), names, both paths (F, B, d), the student's error and a twin's distance over time (F,)."""
+
+    t: np.ndarray
+    names: tuple[str, ...]
+    exact: np.ndarray
+    student: np.ndarray
+    error: np.ndarray
+    twin: np.ndarray
+    figures: dict[str, Any]
+
+
+@cache
+def recorded(name: str) -> Recorded:
+    """What ships of a system."""
+    with np.load(shipped.ASSETS / "systems" / f"{name}.npz") as f:
+        return Recorded(
+            f["t"],
+            tuple(str(n) for n in f["names"]),
+            f["exact"].astype(float),
+            f["student"].astype(float),
+            f["rmse"],
+            f["twin"],
+            json.loads(str(f["figures"])),
+        )
+
+
+def scene(name: str, axes: tuple[int, int] = (0, 1)) -> Scene:
+    """The phase plane of two coordinates."""
+    r = recorded(name)
+    exact, student = r.exact[..., list(axes)], r.student[..., list(axes)]
+    low, high = exact.min((0, 1)), exact.max((0, 1))
+    margin = 0.06 * (high - low)
+    limits = [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
+    return Scene(
+        f"{SYSTEMS[name]}: SciPy in grey, student in orange, from the same starts",
+        r.t,
+        [Plane("", student)],
+        starts=exact[0],
+        exact=exact,
+        limits=(limits[0], limits[1]),
+        axes=(r.names[axes[0]], r.names[axes[1]]),
+        names={"student": "student", "teacher": "SciPy"},
+        view=View(),
+    )
+
+
+def series(name: str, start: int = 0) -> list[dict[str, Any]]:
+    """Each coordinate over time from one start, of both."""
+    r = recorded(name)
+    return [
+        {"t": float(t), "coordinate": r.names[k], "path": who, "value": float(path[i, start, k])}
+        for who, path in (("SciPy", r.exact), ("student", r.student))
+        for k in range(len(r.names))
+        for i, t in enumerate(r.t)
+    ]
+
+
+def growth(name: str) -> list[dict[str, Any]]:
+    """The student's relative error over time, and the distance of SciPy's own paths that start 1e-3 apart."""
+    r = recorded(name)
+    lines = {"the student's error": r.error, "two exact paths, 0.001 apart at first": r.twin}
+    return [
+        {"t": float(t), "line": line, "relative distance": float(max(value, 1e-7))}
+        for line, values in lines.items()
+        for t, value in zip(r.t[1:], values[1:], strict=True)  # the student is exact at its start
+    ]

@@ -1,0 +1,83 @@
+"""The viewer on a page of the app, with its view in the address bar and a way out for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import streamlit as st
+
+from app.models import export, state
+from pidlearn.viewer import Scene, View, script
+
+__all__ = ["show"]
+
+component = st.components.v2.component("pidlearn_viewer", js=script())
+
+Snippet = Callable[[View], str]
+
+
+@st.fragment
+def show(scene: Scene, page: str, snippet: Snippet | None = None, files: dict[str, bytes] | None = None) -> None:
+    """A scene, in the view that the address asks for; what the visitor makes of it goes back into the address.
+
+    Args:
+        scene: what is shown.
+        page: tells the viewers of the pages apart.
+        snippet: the Python that rebuilds a view.
+        files: further downloads by name.
+    """
+    epoch = st.session_state.setdefault(f"{page} epoch", 0)
+    data = scene.data()
+    data["id"] += f" {epoch}"
+    # Only the first look at a scene is the address's to say; from then on the viewer knows, and tells the address.
+    if st.session_state.get(f"{page} shown") != data["id"]:
+        view, complaints = state.view_of(st.query_params.to_dict(), scene.view)
+        st.session_state[f"{page} shown"], st.session_state[f"{page} first"] = data["id"], view
+        for complaint in complaints:
+            st.toast(complaint, icon=":material/link_off:")
+    first: View = st.session_state[f"{page} first"]
+    data |= {"view": vars(first)}
+    told = component(key=f"{page} viewer {data['id']}", data=data, on_view_change=lambda: None)
+    view = state.view_from(told.view, first)
+    _address(view, scene.view)
+    _leave(scene, view, page, snippet, files or {})
+
+
+def _address(view: View, default: View) -> None:
+    wanted = state.params_of(view, default)
+    for key in ["v", *(key for key, _ in state.READ.values())]:
+        if key not in wanted and key in st.query_params:
+            del st.query_params[key]
+    if any(st.query_params.get(key) != value for key, value in wanted.items()):
+        st.query_params.update(wanted)
+
+
+def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: dict[str, bytes]) -> None:
+    left, middle, right = st.columns([1, 1, 1], width=520)
+    if right.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="Back to how the page starts"):
+        st.query_params.clear()
+        st.session_state[f"{page} epoch"] += 1
+        st.rerun()
+    still = replace(view, play=False)
+    moving = any(hasattr(panel, "student") for panel in scene.panels)
+    with left.popover("Save", icon=":material/download:"):
+        st.caption("The view as it is now. The address bar holds it too: copy it to share.")
+        ready: dict[str, tuple[str, Callable[[], bytes]]] = {}
+        if moving:
+            ready |= {
+                "PNG": ("image/png", lambda: export.picture(scene, still, "png")),
+                "SVG": ("image/svg+xml", lambda: export.picture(scene, still, "svg")),
+                "GIF": ("image/gif", lambda: export.gif(scene, view)),
+                "CSV": ("text/csv", lambda: export.points(scene, view)),
+            }
+        ready["HTML"] = ("text/html", lambda: scene.seen(view).html().encode())
+        for kind, (mime, make) in ready.items():
+            name = f"pidlearn-{page}.{kind.lower()}"
+            st.download_button(kind, make, name, mime, key=f"{page} {kind}", on_click="ignore", width="stretch")
+        for name, content in files.items():
+            st.download_button(name, content, name, key=f"{page} {name}", on_click="ignore", width="stretch")
+    if snippet is not None:
+        with middle.popover("Python", icon=":material/code:"):
+            st.caption("This view, with the public API.")
+            st.code(snippet(view), language="python")

@@ -1,0 +1,26 @@
+"""Small images on their way from noise: the same z for teacher and student, at every t."""
+
+import streamlit as st
+
+from app.models import pictures, snippets
+from app.viewer import show
+
+st.markdown("### Images: one call of the student from the same noise as the teacher's 249")
+name = st.pills(
+    "Data",
+    list(pictures.DATA),
+    default="digits",
+    required=True,
+    format_func=pictures.DATA.__getitem__,
+    key="images",
+    bind="query-params",
+    label_visibility="collapsed",
+)
+show(pictures.scene(name), "images", lambda view: snippets.pictures(name, view))
+figures = pictures.figures(name)
+st.markdown(
+    f"Error to Euler-250 over the spread of its samples: **{figures['relative_rmse']:.3f}**. The time slider asks the "
+    f"student for x(z, t) at every t: it has learned the whole path, not only its end. Images are shown over "
+    f"√(1 + t²), "
+    f"so that noise fits the grey scale."
+)

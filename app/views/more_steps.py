@@ -1,0 +1,45 @@
+"""A student is no dead end: where one call is not enough, the teacher's solver walks the rest."""
+
+import streamlit as st
+
+from app.charts import lines
+from app.models import shipped
+from app.viewer import show
+
+st.markdown("### More than one call: jump to t* with the student, then let the teacher walk")
+left, right = st.columns([1.5, 1], gap="large")
+with left:
+    preset = st.pills(
+        "Data",
+        list(shipped.PRESETS),
+        default="anisotropic",
+        required=True,
+        format_func=shipped.PRESETS.__getitem__,
+        key="data",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    with st.spinner("Walking …"):
+        from app.models import more_steps, snippets
+    show(more_steps.scene(preset), "more-steps", lambda view: snippets.more_steps(preset, view))
+with right:
+    st.markdown("#### Error against calls")
+    with st.spinner("Solving with 2 to 68 calls …"):
+        rows = more_steps.errors(preset)
+    alone = next(row["error"] for row in rows if row["method"] == "student alone")
+    lines(
+        [row for row in rows if row["method"] != "student alone"]
+        + [{"method": "student alone", "calls": calls, "error": alone} for calls in (1, 68)],
+        "calls",
+        "error",
+        "method",
+        "Error to the exact ODE against calls of a network, on logarithmic axes",
+        log_x=True,
+        log_y=True,
+        points=True,
+        height=420,
+    )
+    st.caption(
+        f"RMSE to SciPy over the 400 starts shown; the student alone has {alone:.4f}. Its error is made where paths "
+        f"part: a handover before that lets the teacher mend it and needs many steps, one after it changes little."
+    )

@@ -1,0 +1,191 @@
+"""The app in a real browser, as a visitor has it."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser import ask, chromium, wait
+
+PAGES = ["", "residual", "break-it", "more-steps", "any-ode", "images"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, int]]:
+    """`pidlearn app` on a port of its own: its address and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--server.port", str(port), "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), *options]
+    # From elsewhere, as someone who has installed it would.
+    process = subprocess.Popen(
+        command,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield address, process.pid
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def opened(browser: Any, address: str, **options: Any) -> Any:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+    page = context.new_page()
+    page.errors, page.sent = [], []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda r: note_request(page, r.url, address))
+    # Below an app's root Streamlit probes for its own root, and is told 404 on the way: not ours to count.
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" and "404" not in m.text else None)
+    page.on("websocket", lambda s: s.on("framesent", lambda frame: page.sent.append(frame)))
+    page.goto(address)
+    wait(page)
+    settle(page)
+    return page
+
+
+def note_request(page: Any, url: str, address: str) -> None:
+    host = address.split("/")[2]
+    if not url.startswith(("data:", "blob:")) and url.split("/")[2] != host:
+        page.errors.append(f"asked for {url}")
+
+
+def settle(page: Any) -> None:
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
+
+
+def picture(page: Any) -> np.ndarray:
+    png = page.locator("canvas").first.screenshot()
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def test_the_first_page_needs_no_torch(server: tuple[str, int], browser: Any) -> None:
+    address, process = server
+    page = opened(browser, address)
+    assert picture(page).std() > 5
+    assert page.errors == []
+    maps = Path(f"/proc/{process}/maps")
+    if maps.exists():
+        assert "libtorch" not in maps.read_text()
+    page.context.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_draws_and_stays_at_home(server: tuple[str, int], browser: Any, path: str) -> None:
+    page = opened(browser, f"{server[0]}/{path}")
+    assert picture(page).std() > 5
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert page.get_attribute("canvas", "aria-label")
+    charts = page.locator('[data-testid="stVegaLiteChart"]')
+    for chart in charts.all():
+        chart.scroll_into_view_if_needed()
+        chart.locator("canvas, svg").first.wait_for()
+    assert page.errors == []
+    page.context.close()
+
+
+def test_a_narrow_screen_needs_no_scrolling_sideways(server: tuple[str, int], browser: Any) -> None:
+    for path in PAGES:
+        page = opened(browser, f"{server[0]}/{path}")
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        box = page.locator("canvas").first.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 400
+        page.context.close()
+
+
+def test_n_moves_the_picture_without_the_server_and_then_the_address(server: tuple[str, int], browser: Any) -> None:
+    page = opened(browser, f"{server[0]}/?v=1&play=0&frame=60&n=250")
+    before, sent = picture(page), len(page.sent)
+    slider = page.locator('input[data-act="n"]')
+    slider.evaluate("(e) => { e.value = 1; e.dispatchEvent(new Event('input', {bubbles: true})); }")
+    wait(page, "v.view.n === 3 && !v.pending")
+    assert (picture(page) != before).mean() > 1e-3
+    assert len(page.sent) == sent  # all of it in the browser
+    slider.evaluate("(e) => e.dispatchEvent(new Event('change', {bubbles: true}))")
+    page.wait_for_url("**n=3**")
+    assert len(page.sent) > sent
+    page.context.close()
+
+
+def test_a_copied_address_shows_the_same_to_someone_else(server: tuple[str, int], browser: Any) -> None:
+    page = opened(browser, server[0])
+    page.get_by_text("Checkerboard", exact=True).click()
+    wait(page, "v.scene.title.startsWith('Checkerboard')")
+    settle(page)
+    page.locator("canvas").press("End")
+    canvas = page.locator("canvas").bounding_box()
+    page.mouse.move(canvas["x"] + 200, canvas["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(canvas["x"] + 260, canvas["y"] + 240, steps=3)
+    page.mouse.up()
+    page.locator('select[data-act="solver"]').select_option("heun")
+    page.locator("canvas").press(" ") if ask(page, "v.playing") else None
+    page.wait_for_url("**solver=heun**")
+    page.wait_for_url("**z=**")
+    page.wait_for_timeout(500)
+    settle(page)
+    asked = "({...v.view, u: Math.round(v.u), title: v.scene.title, playing: v.playing})"
+    mine = ask(page, asked)
+    other = opened(browser, page.url)
+    theirs = ask(other, asked)
+    assert theirs.pop("probe") == pytest.approx(mine.pop("probe"), rel=1e-3)
+    assert {**theirs, "play": 0, "frame": 0} == {**mine, "play": 0, "frame": 0}
+    other.get_by_role("button", name="Reset").click()
+    other.wait_for_url(lambda url: "solver" not in url)
+    wait(other, "v.view.solver === 'euler' && v.view.n === 10")
+    page.context.close()
+    other.context.close()
+
+
+def test_absurd_addresses_get_a_word_and_a_page(server: tuple[str, int], browser: Any) -> None:
+    page = opened(browser, f"{server[0]}/?v=1&n=1e99&z=inf,0&data=nonsense&solver=%00")
+    assert page.locator('[data-testid="stToast"]').count() >= 1
+    assert picture(page).std() > 5
+    assert page.errors == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "opening"),
+    [("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("GIF", b"GIF8"), ("CSV", b"z 1,"), ("HTML", b"<!doct")],
+)
+def test_downloads(server: tuple[str, int], browser: Any, kind: str, opening: bytes) -> None:
+    page = opened(browser, f"{server[0]}/?v=1&play=0&frame=30&n=6")
+    page.get_by_role("button", name="Save").click()
+    with page.expect_download(timeout=60_000) as waiting:
+        page.get_by_role("button", name=kind, exact=True).click()
+    content = Path(waiting.value.path()).read_bytes()
+    assert content.startswith(opening)
+    assert len(content) > 5_000
+    page.context.close()

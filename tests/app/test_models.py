@@ -1,0 +1,174 @@
+"""What the pages show, without Streamlit: it is what the library says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pidlearn as pid
+from app.models import broken, export, more_steps, pictures, residual, shipped, snippets, systems
+from pidlearn.metrics import rmse
+from pidlearn.viewer import Network, View
+
+
+@pytest.mark.parametrize("preset", shipped.PRESETS)
+def test_a_shipped_scene_is_the_teacher_and_its_student(preset: str) -> None:
+    scene, mixture = shipped.watch(preset), pid.toy(preset)
+    assert isinstance(scene.panels[0].student, Network)
+    z = torch.from_numpy(scene.starts[:20])
+    exact = pid.solve(pid.DenoiserODE(mixture), z.double(), scene.times[[0, -1]], "scipy", rtol=1e-8, atol=1e-8)[-1]
+    np.testing.assert_allclose(scene.exact[-1, :20], exact.numpy(), atol=2e-4)
+    again = pid.GaussianMixture(**scene.mixture)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    assert torch.allclose(again.denoise(x, 0.5), mixture.denoise(x, 0.5), atol=1e-9)
+
+
+def test_what_is_exported_is_what_the_library_computes() -> None:
+    scene, view = shipped.watch("ring"), View(n=10, solver="euler", frame=60, play=False)
+    rows = list(csv.reader(io.StringIO(export.points(scene, view).decode())))
+    assert rows[0] == ["z 1", "z 2", "teacher 1", "teacher 2", "student 1", "student 2", "t"]
+    table = np.array(rows[1:], float)
+    z = torch.from_numpy(scene.starts)
+    euler = pid.solve(pid.DenoiserODE(pid.toy("ring")), z.double(), pid.karras_grid(10))[-1]
+    np.testing.assert_allclose(table[:, 2:4], euler.numpy(), atol=1e-5)
+    with torch.no_grad():
+        student = pid.load(shipped.student_file("ring")).student(z, 0.002)
+    np.testing.assert_allclose(table[:, 4:6], student.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("scene", [shipped.watch("moons"), systems.scene("pendulum")])
+def test_pictures_are_pictures(scene: pid.viewer.Scene) -> None:
+    view = View(n=6, solver="heun", frame=30)
+    assert np.asarray(Image.open(io.BytesIO(export.picture(scene, view, "png"))).convert("L")).std() > 5
+    assert b"<svg" in export.picture(scene, view, "svg")
+    film = Image.open(io.BytesIO(export.gif(scene, view)))
+    assert film.n_frames == (len(scene.times) + 1) // 2
+    first = np.asarray(film.convert("L")).astype(int)
+    film.seek(film.n_frames - 1)
+    assert (np.asarray(film.convert("L")).astype(int) != first).mean() > 0.005
+
+
+def test_residuals_are_those_of_the_loss() -> None:
+    found = residual.along("ring")
+    # Eq. 9 is Eq. 8 times t: the residuals differ by that factor, whatever the student does.
+    np.testing.assert_allclose(found.eq9, found.t[:, None] * found.eq8, rtol=2e-2, atol=2e-4)
+    rank = np.corrcoef(found.eq9.mean(0).argsort().argsort(), found.end_error.argsort().argsort())[0, 1]
+    assert rank > 0.3
+    scene = residual.scene("ring", found)
+    heat = scene.panels[1]
+    assert (np.diff(found.end_error[heat.order]) >= 0).all()
+    assert heat.values.shape == (150, 61)
+
+
+def test_the_field_forgets_x_far_from_the_data() -> None:
+    slopes = residual.lipschitz("ring")
+    np.testing.assert_allclose(slopes["median"][0], 1 / 80, rtol=1e-3)
+    assert slopes["largest"].max() > 5
+    assert (slopes["largest"] >= slopes["median"]).all()
+
+
+def test_more_steps_mend_what_one_call_leaves() -> None:
+    rows = more_steps.errors("anisotropic")
+    alone = next(row["error"] for row in rows if row["method"] == "student alone")
+    assert min(row["error"] for row in rows if "then Heun" in row["method"]) < alone / 2
+    assert alone < next(row["error"] for row in rows if row["method"] == "teacher, Heun" and row["calls"] == 34)
+    scene = more_steps.scene("ring")
+    z = torch.from_numpy(scene.starts)
+    with torch.no_grad():
+        x = pid.load(shipped.student_file("ring")).student(z, 0.002).double()
+    ring = more_steps.errors("ring")
+    assert ring[0]["error"] == pytest.approx(rmse(x, torch.from_numpy(scene.exact[-1])), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_recorded_systems(name: str) -> None:
+    r = systems.recorded(name)
+    system = pid.system(name.removesuffix("_long"))
+    exact = system.reference(torch.from_numpy(r.exact[0, :3]), torch.from_numpy(r.t[:31]))
+    scale = r.exact.std((0, 1))
+    assert (np.abs(exact.numpy() - r.exact[:31, :3]) / scale).max() < 0.02  # float16 starts, parting since
+    assert r.error[0] < 1e-3
+    assert systems.scene(name).exact.shape == (121, 48, 2)
+    assert {row["line"] for row in systems.growth(name)} == {
+        "the student's error",
+        "two exact paths, 0.001 apart at first",
+    }
+
+
+def test_chaos_is_where_a_student_fails() -> None:
+    assert systems.recorded("lorenz_long").error[-1] > 2 * systems.recorded("lorenz").error[-1]
+
+
+@pytest.mark.parametrize("question", broken.QUESTIONS)
+def test_what_is_said_of_a_variant_was_measured(question: str) -> None:
+    measured = json.loads(Path("benchmarks/results/ablation.json").read_text())["rows"]
+    for data in broken.DATA:
+        for variant in broken.QUESTIONS[question][1]:
+            said = broken.sentence(data, variant)
+            mean = np.mean([measured[f"{data}/{variant}/seed {seed}"]["exact"] for seed in (0, 1)])
+            assert f"Error to the exact ODE **{mean:.3f}**" in said
+            assert len(broken.scene(data, variant, variant).panels) == 2
+        assert all(row["low"] <= row["error"] <= row["high"] for row in broken.sweep(data, question))
+
+
+def test_a_variant_within_the_seeds_spread_is_not_called_worse() -> None:
+    assert "worse" not in broken.sentence("ring", "exact").split("to Euler")[0]
+    assert "worse" in broken.sentence("ring", "eq8")
+
+
+@pytest.mark.parametrize("name", pictures.DATA)
+def test_recorded_images(name: str) -> None:
+    scene = pictures.scene(name)
+    rows = scene.panels[0].rows
+    assert {frames.shape for frames in rows.values()} == {rows["student, 1 call"].shape}
+    same = (rows["student, 1 call"][0].astype(int) - rows["teacher, 249 calls"][0]).__abs__().max()
+    assert same <= 1  # the same noise
+    assert pictures.figures(name)["relative_rmse"] < 0.4
+
+
+def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    exec(compile(text, "snippet", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("preset", shipped.PRESETS)
+def test_snippets_of_presets_run(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(shipped.student_file(preset), tmp_path)
+    view = View(n=12, solver="heun", probe=(3.0, -40.0), steps=3)
+    made = run(snippets.watch(preset, view), tmp_path, monkeypatch)
+    shown, app = made["scene"].data(), shipped.watch(preset).data()
+    assert shown["view"]["n"] == 12
+    assert shown["starts"] == app["starts"]  # the same noise as on the page, and the same student
+    assert shown["panels"][0]["student"] == app["panels"][0]["student"]
+    run(snippets.residual(preset, view), tmp_path, monkeypatch)
+    run(snippets.more_steps(preset, view), tmp_path, monkeypatch)
+    assert (tmp_path / f"{preset}.html").stat().st_size > 100_000
+
+
+VARIANTS = sorted({variant for _, variants in broken.QUESTIONS.values() for variant in variants})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_snippets_of_variants_run(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = snippets.broken("ring", variant, View())
+    run(re.sub("steps=1500", "steps=3", text), tmp_path, monkeypatch)
+
+
+def test_the_other_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = "result = pid.distill(system, steps=60, windows=2, n=5, progress=False"
+    for name in systems.SYSTEMS:
+        run(snippets.system(name, View()).replace("result = pid.distill(system", short), tmp_path, monkeypatch)
+    text = snippets.pictures("digits", View())
+    text = text.replace("data.digits()[0]", "data.digits()[0], steps=3, progress=False")
+    run(text.replace("))  # some", "), steps=3, progress=False)  # some"), tmp_path, monkeypatch)

@@ -1,0 +1,62 @@
+"""Views in the address bar."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.models.state import params_of, view_from, view_of
+from pidlearn.viewer import View
+
+coordinate = st.floats(-300, 300).map(lambda v: float(f"{v:.5g}"))
+views = st.builds(
+    View,
+    n=st.integers(2, 250),
+    solver=st.sampled_from(["euler", "heun", "exact"]),
+    frame=st.integers(0, 60),
+    play=st.booleans(),
+    raw=st.booleans(),
+    flow=st.booleans(),
+    probe=st.none() | st.tuples(coordinate, coordinate),
+    handover=st.integers(1, 59),
+    steps=st.integers(0, 16),
+    row=st.none() | st.integers(0, 149),
+)
+
+
+@given(views)
+def test_an_address_gives_the_view_back(view: View) -> None:
+    assert view_of(params_of(view, View()), View()) == (view, [])
+
+
+def test_the_usual_view_leaves_the_address_clean() -> None:
+    assert params_of(View(n=10), View(n=10)) == {}
+
+
+@given(st.dictionaries(st.sampled_from(["v", "n", "solver", "frame", "z", "k", "raw", "row"]), st.text(max_size=12)))
+def test_whatever_is_typed_there_is_a_view_and_a_word(params: dict[str, str]) -> None:
+    view, _ = view_of(params, View())
+    assert 2 <= view.n <= 250
+    assert view_of(params_of(view, View()), View()) == (view, [])
+
+
+@pytest.mark.parametrize(
+    "params", [{"n": "0"}, {"n": "1e9"}, {"z": "nan,1"}, {"z": "1e300,0"}, {"z": "1"}, {"solver": "rk"}, {"raw": "yes"}]
+)
+def test_absurd_parameters_are_left_out_and_named(params: dict[str, str]) -> None:
+    view, complaints = view_of(params, View())
+    assert view == View()
+    assert len(complaints) == 1
+    assert next(iter(params)) in complaints[0]
+
+
+def test_another_version_is_not_guessed_at() -> None:
+    view, complaints = view_of({"v": "2", "n": "5"}, View())
+    assert view == View()
+    assert "another version" in complaints[0]
+
+
+def test_what_the_viewer_tells() -> None:
+    assert view_from(None, View(n=7)) == View(n=7)
+    assert view_from({"n": 5, "probe": [1.0, 2.0], "unknown": 1}, View()) == View(n=5, probe=(1.0, 2.0))
