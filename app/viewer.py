@@ -56,7 +56,7 @@ def _address(view: View, default: View) -> None:
 def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: dict[str, bytes]) -> None:
     left, middle, right = st.columns([1, 1, 1], width=520)
     if right.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="Back to how the page starts"):
-        st.query_params.clear()
+        _address(scene.view, scene.view)
         st.session_state[f"{page} epoch"] += 1
         st.rerun()
     still = replace(view, play=False)

@@ -150,7 +150,8 @@ def test_a_copied_address_shows_the_same_to_someone_else(server: tuple[str, int]
     page.mouse.move(canvas["x"] + 260, canvas["y"] + 240, steps=3)
     page.mouse.up()
     page.locator('select[data-act="solver"]').select_option("heun")
-    page.locator("canvas").press(" ") if ask(page, "v.playing") else None
+    if ask(page, "v.playing"):
+        page.locator("canvas").press(" ")
     page.wait_for_url("**solver=heun**")
     page.wait_for_url("**z=**")
     page.wait_for_timeout(500)
