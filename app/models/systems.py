@@ -76,7 +76,7 @@ def series(name: str, start: int = 0) -> list[dict[str, Any]]:
     r = recorded(name)
     return [
         {"t": float(t), "coordinate": r.names[k], "path": who, "value": float(path[i, start, k])}
-        for who, path in (("SciPy", r.exact), ("student", r.student))
+        for who, path in (("student", r.student), ("SciPy", r.exact))
         for k in range(len(r.names))
         for i, t in enumerate(r.t)
     ]

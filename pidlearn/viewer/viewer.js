@@ -12,7 +12,7 @@ const SECONDS = 5; // of one run from noise to data
 const REST = 1.5; // before it starts again
 const REACH = 2.9; // half-width of the plane in units of s
 const TALLEST = 500; // of a plane, in pixels: picture and controls fit a laptop's screen
-const TRAILS = 20; // paths drawn behind the cloud of points
+const TRAILS = { flow: 20, other: 6 }; // paths drawn behind the cloud; those of an ODE wind
 const FINE = 500; // steps of a single path that stands for the exact one
 const HANDOVER_STEPS = 16;
 const COLOURS = { student: "#d55e00", probe: "#f0e442", density: [0, 114, 178] }; // Okabe & Ito: apart for every kind of colour vision
@@ -273,7 +273,7 @@ class Model {
     this.mixture = scene.mixture ? new Mixture(scene.mixture) : null;
     this.exact = scene.exact ? this.recorded(scene.exact) : null;
     this.panels = scene.panels.map((panel) => this.prepare(panel));
-    this.trails = Math.min(TRAILS, this.count);
+    this.trails = Math.min(scene.sigma_data === null ? TRAILS.other : TRAILS.flow, this.count);
     this.solved = new Map();
   }
 
@@ -514,7 +514,7 @@ class Picture {
     const { context: c, model } = this;
     this.theme = theme;
     c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    c.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    c.clearRect(0, 0, this.canvas.width / this.ratio, this.canvas.height / this.ratio);
     model.panels.forEach((panel, i) => {
       const box = this.boxes[i];
       if (panel.title) {
