@@ -54,14 +54,10 @@ def _address(view: View, default: View) -> None:
 
 
 def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: dict[str, bytes]) -> None:
-    left, middle, right = st.columns([1, 1, 1], width=520)
-    if right.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="Back to how the page starts"):
-        _address(scene.view, scene.view)
-        st.session_state[f"{page} epoch"] += 1
-        st.rerun()
+    row = st.container(horizontal=True)
     still = replace(view, play=False)
     moving = any(hasattr(panel, "student") for panel in scene.panels)
-    with left.popover("Save", icon=":material/download:"):
+    with row.popover("Save", icon=":material/download:"):
         st.caption("The view as it is now. The address bar holds it too: copy it to share.")
         ready: dict[str, tuple[str, Callable[[], bytes]]] = {}
         if moving:
@@ -78,6 +74,10 @@ def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: 
         for name, content in files.items():
             st.download_button(name, content, name, key=f"{page} {name}", on_click="ignore", width="stretch")
     if snippet is not None:
-        with middle.popover("Python", icon=":material/code:"):
+        with row.popover("Python", icon=":material/code:"):
             st.caption("This view, with the public API.")
             st.code(snippet(view), language="python")
+    if row.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="Back to how the page starts"):
+        _address(scene.view, scene.view)
+        st.session_state[f"{page} epoch"] += 1
+        st.rerun()

@@ -838,7 +838,7 @@ class Picture {
         const band = Math.floor(i / across);
         const y = box.y + band * (panel.rows.length * (size + gap) + 12) + r * (size + gap);
         if (i % across === 0) {
-          c.fillStyle = r ? COLOURS.student : theme.ink;
+          c.fillStyle = row.title.startsWith("student") ? COLOURS.student : theme.ink;
           c.font = "600 12px system-ui, sans-serif";
           c.textAlign = "right";
           c.fillText(row.title, box.x + label - 10, y + size / 2, label - 12);
