@@ -2,20 +2,12 @@
 
 import streamlit as st
 
+from app.controls import pick
 from app.models import pictures, snippets
 from app.viewer import show
 
 st.markdown("### Images: one call of the student from the same noise as the teacher's 249")
-name = st.pills(
-    "Data",
-    list(pictures.DATA),
-    default="digits",
-    required=True,
-    format_func=pictures.DATA.__getitem__,
-    key="images",
-    bind="query-params",
-    label_visibility="collapsed",
-)
+name = pick("Data", pictures.DATA, "images")
 show(pictures.scene(name), "images", lambda view: snippets.pictures(name, view))
 figures = pictures.figures(name)
 st.markdown(

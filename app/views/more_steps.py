@@ -3,22 +3,14 @@
 import streamlit as st
 
 from app.charts import lines
+from app.controls import pick
 from app.models import shipped
 from app.viewer import show
 
 st.markdown("### More than one call: jump to t* with the student, then let the teacher walk")
 left, right = st.columns([1.5, 1], gap="large")
 with left:
-    preset = st.pills(
-        "Data",
-        list(shipped.PRESETS),
-        default="anisotropic",
-        required=True,
-        format_func=shipped.PRESETS.__getitem__,
-        key="data",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    preset = pick("Data", shipped.PRESETS, "data", "anisotropic")
     with st.spinner("Walking …"):
         from app.models import more_steps, snippets
     show(more_steps.scene(preset), "more-steps", lambda view: snippets.more_steps(preset, view))

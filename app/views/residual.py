@@ -4,20 +4,12 @@ import numpy as np
 import streamlit as st
 
 from app.charts import lines
+from app.controls import pick
 from app.models import shipped
 from app.viewer import show
 
 st.markdown("### Training makes one number small: how far the student's own derivative is from the teacher's field")
-preset = st.pills(
-    "Data",
-    list(shipped.PRESETS),
-    default="ring",
-    required=True,
-    format_func=shipped.PRESETS.__getitem__,
-    key="data",
-    bind="query-params",
-    label_visibility="collapsed",
-)
+preset = pick("Data", shipped.PRESETS, "data")
 
 with st.spinner("Asking the student for its derivative along 150 paths …"):
     from app.models import residual, snippets

@@ -3,20 +3,12 @@
 import streamlit as st
 
 from app.charts import lines
+from app.controls import pick
 from app.models import snippets, systems
 from app.viewer import show
 
 st.markdown("### Not only diffusion: a student of any ODE answers for every start at once")
-name = st.pills(
-    "System",
-    list(systems.SYSTEMS),
-    default="pendulum",
-    required=True,
-    format_func=systems.SYSTEMS.__getitem__,
-    key="system",
-    bind="query-params",
-    label_visibility="collapsed",
-)
+name = pick("System", systems.SYSTEMS, "system")
 r = systems.recorded(name)
 left, right = st.columns([1.3, 1], gap="large")
 with left:

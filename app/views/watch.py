@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app.controls import pick
 from app.models import export, shipped, snippets
 from app.viewer import show
 
@@ -9,16 +10,7 @@ st.markdown("### A diffusion model samples by solving an ODE. The student *is* t
 
 left, right = st.columns([2.1, 1], gap="large")
 with left:
-    preset = st.pills(
-        "Data",
-        list(shipped.PRESETS),
-        default="ring",
-        required=True,
-        format_func=shipped.PRESETS.__getitem__,
-        key="data",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    preset = pick("Data", shipped.PRESETS, "data")
     show(
         shipped.watch(preset),
         "watch",
