@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pidlearn.public import *  # noqa: F403
+    from pidlearn.public import *  # noqa: F403 - the names that type checkers see are those of __all__
 
 
 def __getattr__(name: str) -> Any:

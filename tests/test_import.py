@@ -33,7 +33,7 @@ def test_names_do_not_depend_on_what_was_imported_before() -> None:
 
 def test_what_is_no_public_name() -> None:
     with pytest.raises(AttributeError, match="'pidlearn' has no attribute 'pids'"):
-        pid.pids  # noqa: B018
+        pid.pids  # noqa: B018 - asking is the test
     assert python("from pidlearn import *; print(solve.__name__)") == "solve"
 
 

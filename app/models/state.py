@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pidlearn.viewer import View
 
-__all__ = ["VERSION", "params_of", "view_of"]
+__all__ = ["READ", "VERSION", "params_of", "view_from", "view_of"]
 
 VERSION = "1"
 """Of the meaning of the parameters below; an address of another version is not guessed at."""
@@ -91,11 +91,6 @@ def view_from(told: Mapping[str, Any] | None, default: View) -> View:
     known = {spec.name for spec in fields(View)}
     view = replace(default, **{name: value for name, value in told.items() if name in known})
     return replace(view, probe=(view.probe[0], view.probe[1]) if view.probe else None)
-
-
-def same(a: View, b: View) -> bool:
-    """Whether two views are one."""
-    return asdict(a) == asdict(b)
 
 
 def _plain(value: Any) -> Any:

@@ -1178,7 +1178,7 @@ class Viewer {
   /** Colours of the page that the viewer stands in: Streamlit says them, a plain page follows the system. */
   theme() {
     const paper = getComputedStyle(this.box).getPropertyValue("--st-background-color").trim();
-    const dark = paper ? luminance(paper) < 0.4 : this.scene.theme ? this.scene.theme === "dark" : this.dark.matches;
+    const dark = paper ? luminance(paper) < 0.4 : this.dark.matches;
     this.box.classList.toggle("dark", dark);
     return dark
       ? { ink: "#f4f4f4", paper: "#14181f", faint: "#9aa0a6", line: "#444", teacher: "#b9bec4" }

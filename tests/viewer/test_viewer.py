@@ -142,8 +142,7 @@ def test_dragging_n_time_and_the_noise_point_changes_the_picture(browser: Any, t
     assert page.errors == []
 
 
-def test_it_plays_at_fifty_frames_a_second_or_leaves_time_to(browser: Any, tmp_path: Path) -> None:
-    # Not wall-clock: the share of a 50th of a second that drawing takes would be. What is asserted is that it moves.
+def test_it_plays_by_itself(browser: Any, tmp_path: Path) -> None:
     page = opened(browser, pid.watch(pid.toy("ring"), student(), starts=400), tmp_path)
     before = ask(page, "[v.drawn, v.u]")
     wait(page, f"v.drawn > {before[0] + 20} && v.u !== {before[1]}")
