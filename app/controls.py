@@ -20,4 +20,5 @@ def pick(label: str, names: Mapping[str, str], key: str, default: str | None = N
         key=key,
         bind="query-params",
         label_visibility="collapsed",
+        wrap=True,
     )

@@ -13,6 +13,7 @@ PAGES = [
     st.Page("views/watch.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),
     st.Page("views/residual.py", title="Residual", icon=":material/grid_on:", url_path="residual"),
     st.Page("views/break_it.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
+    st.Page("views/train.py", title="Train", icon=":material/model_training:", url_path="train"),
     st.Page("views/more_steps.py", title="More steps", icon=":material/double_arrow:", url_path="more-steps"),
     st.Page("views/systems.py", title="Any ODE", icon=":material/line_axis:", url_path="any-ode"),
     st.Page("views/images.py", title="Images", icon=":material/image:", url_path="images"),

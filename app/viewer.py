@@ -29,16 +29,17 @@ def show(scene: Scene, page: str, snippet: Snippet | None = None, files: dict[st
     """
     epoch = st.session_state.setdefault(f"{page} epoch", 0)
     data = scene.data()
-    data["id"] += f" {epoch}"
+    stage = f"{data['stage']} {epoch}"
+    data |= {"id": f"{data['id']} {epoch}", "stage": stage}
     # Only the first look at a scene is the address's to say; from then on the viewer knows, and tells the address.
-    if st.session_state.get(f"{page} shown") != data["id"]:
+    if st.session_state.get(f"{page} shown") != stage:
         view, complaints = state.view_of(st.query_params.to_dict(), scene.view)
-        st.session_state[f"{page} shown"], st.session_state[f"{page} first"] = data["id"], view
+        st.session_state[f"{page} shown"], st.session_state[f"{page} first"] = stage, view
         for complaint in complaints:
             st.toast(complaint, icon=":material/link_off:")
     first: View = st.session_state[f"{page} first"]
     data |= {"view": vars(first)}
-    told = component(key=f"{page} viewer {data['id']}", data=data, on_view_change=lambda: None)
+    told = component(key=f"{page} viewer {stage}", data=data, on_view_change=lambda: None)
     view = state.view_from(told.view, first)
     _address(view, scene.view)
     _leave(scene, view, page, snippet, files or {})

@@ -18,7 +18,7 @@ from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, System
 from pidlearn.trajectory import BOUNDARIES, Trajectory, ask
 from pidlearn.viewer import Images, Network, Plane, Scene, View
 
-__all__ = ["network", "scene_of", "watch"]
+__all__ = ["drawn", "network", "scene_of", "watch"]
 
 FRAMES = 61
 
@@ -103,7 +103,7 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
     return Scene(
         title,
         grid.numpy(),
-        [Plane(name, _student(student, z, grid)) for name, student in students.items()],
+        [Plane(name, drawn(problem, student, z, grid)) for name, student in students.items()],
         starts=z.numpy(force=True),
         mixture=mixture,
         exact=exact.numpy(force=True),
@@ -113,36 +113,35 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
     )
 
 
-def _student(student: nn.Module | None, z: Tensor, grid: Tensor) -> Network | np.ndarray | None:
+@torch.no_grad()
+def drawn(problem: Problem, student: nn.Module | None, z: Tensor, grid: Tensor) -> Network | np.ndarray | None:
+    """What a `Plane` shows of a student: itself where the viewer can evaluate it, else its paths (F, B, 2)."""
     if student is None:
         return None
-    return network(student) or _path(student, z, grid).numpy(force=True)
+    found = network(student) if problem.sigma_data is not None else None
+    return found or _flat(torch.stack([ask(student, z, t) for t in grid]), grid)
 
 
-@torch.no_grad()
-def _path(student: nn.Module, z: Tensor, grid: Tensor) -> Tensor:
-    return torch.stack([ask(student, z, t) for t in grid])
+def _flat(path: Tensor, grid: Tensor) -> np.ndarray:
+    """The first two coordinates of paths (F, B, d), or the only one over time."""
+    if path.shape[2] == 1:
+        path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
+    return path[..., :2].double().numpy(force=True)
 
 
 def _system(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
-    """The first two coordinates of an ODE's paths, or the only one over time."""
     grid = torch.linspace(problem.t_start, problem.t_end, FRAMES, dtype=torch.float64)
     names = problem.teacher.names if isinstance(problem.teacher, System) else ("x₁", "x₂")
     axes = (names[0], names[1]) if z.shape[1] > 1 else ("t", names[0])
 
-    def drawn(path: Tensor) -> np.ndarray:
-        if path.shape[2] == 1:
-            path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
-        return path[..., :2].double().numpy(force=True)
-
-    exact = drawn(problem.reference(z, grid))
+    exact = _flat(problem.reference(z, grid), grid)
     low, high = exact.min((0, 1)), exact.max((0, 1))
     margin = 0.06 * (high - low) + 1e-9
     limits = tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
     return Scene(
         title,
         grid.numpy(),
-        [Plane(name, drawn(_path(s, z, grid)) if s is not None else None) for name, s in students.items()],
+        [Plane(name, drawn(problem, student, z, grid)) for name, student in students.items()],
         starts=exact[0],
         exact=exact,
         limits=(limits[0], limits[1]),
@@ -157,15 +156,15 @@ def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
     grid = karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start)
     frames = grid[::4]
 
-    def drawn(path: Tensor) -> np.ndarray:
+    def grey(path: Tensor) -> np.ndarray:
         shown = path / expand((1 + frames**2).sqrt(), path)
         return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
 
     labels = problem.draw_labels(len(z), torch.Generator().manual_seed(0))
-    rows = {f"Euler-{len(grid)}": drawn(problem.reference(z, grid, labels)[::4])}
+    rows = {f"Euler-{len(grid)}": grey(problem.reference(z, grid, labels)[::4])}
     with torch.no_grad():
         for name, student in students.items():
             if student is not None:
                 path = torch.stack([ask(student, z, t, labels) for t in frames])
-                rows[name or "student"] = drawn(path)
+                rows[name or "student"] = grey(path)
     return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())

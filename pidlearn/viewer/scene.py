@@ -177,8 +177,12 @@ class Scene:
     view: View = field(default_factory=View)
 
     def data(self) -> dict[str, Any]:
-        """All of it as JSON types, for viewer.js. ``id`` tells scenes apart, whatever is looked at."""
-        content = {
+        """All of it as JSON types, for viewer.js.
+
+        ``id`` tells scenes apart, whatever is looked at; ``stage`` those that differ in more than their planes'
+        students: between two of one stage, as a student in training leaves them, the viewer keeps the visitor's view.
+        """
+        content: dict[str, Any] = {
             "version": VERSION,
             "title": self.title,
             "description": self.title,
@@ -195,8 +199,9 @@ class Scene:
             "names": dict(self.names),
             "caption": self.caption,
         }
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-        return {**content, "id": digest, "view": asdict(self.view)}
+        panels: list[dict[str, Any]] = content["panels"]
+        stage = {**content, "panels": [{k: v for k, v in panel.items() if k != "student"} for panel in panels]}
+        return {**content, "id": digest(content), "stage": digest(stage), "view": asdict(self.view)}
 
     def seen(self, view: View) -> Scene:
         """The same scene, looked at otherwise."""
@@ -256,6 +261,11 @@ mount(document.getElementById("scene"), {data});
             path = path / np.hypot(self.sigma_data, np.asarray(self.times))[:, None, None]
         scale = float(np.abs(path).max()) / 32767 or 1.0
         return {**packed(np.round(path / scale).astype(np.int16)), "scale": scale}
+
+
+def digest(content: Any) -> str:
+    """A short name of JSON data by what they hold."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:

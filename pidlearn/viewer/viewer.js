@@ -954,8 +954,17 @@ class Viewer {
 
   show(scene) {
     if (scene.id === this.scene?.id) return; // looked at otherwise by the visitor, who knows best
+    const moved = scene.stage !== undefined && scene.stage === this.scene?.stage; // a student in training
+    const known = this.model?.solved;
     this.scene = scene;
     this.model = new Model(scene);
+    if (moved) {
+      this.model.solved = known;
+      this.picture = new Picture(this.canvas, this.model);
+      this.label();
+      this.redraw();
+      return;
+    }
     const first = { n: 250, solver: "exact", raw: false, density: true, flow: false, trails: true, probe: null, row: null };
     this.view = { ...first, handover: 1, steps: 0, ...scene.view };
     this.view.handover = Math.min(this.view.handover, Math.max(0, this.model.last - 1));

@@ -1,0 +1,374 @@
+"""What the page Train does, without Streamlit: what it reads, what it refuses, and trainings in their processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pidlearn as pid
+from app.models import expression, points, training
+from app.models.jobs import Job, build, snippet
+from app.models.training import Training
+from pidlearn.viewer import Network
+
+# ---------------------------------------------------------------------------------------------------- expressions
+
+PENDULUM = """
+x' = v
+v' = -sin(x) - 0.1*v + exp(-t) * 2**-3
+x in [-pi/2, pi/2]
+v in [-1, 1]
+t in [0, 4]
+"""
+
+
+def test_typed_equations_mean_what_python_means() -> None:
+    problem = expression.read(PENDULUM)
+    assert problem.box == {"x": (-np.pi / 2, np.pi / 2), "v": (-1.0, 1.0)}
+    assert problem.span == (0.0, 4.0)
+    x, v, t = torch.randn(3, 50, dtype=torch.float64)
+    dx, dv = problem.derivatives({"x": x, "v": v, "t": t}, torch)
+    assert torch.equal(dx, v)
+    assert torch.allclose(dv, -x.sin() - 0.1 * v + (-t).exp() / 8, atol=1e-15)
+
+
+TREES = st.recursive(
+    st.sampled_from(["x", "y", "t", "pi", "2", "0.5", "7e-1"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
+        st.tuples(st.sampled_from(["sin", "cos", "tanh", "abs"]), inner).map(lambda p: f"{p[0]}({p[1]})"),
+        inner.map(lambda p: f"-{p}"),
+        inner.map(lambda p: f"({p})**2"),
+    ),
+    max_leaves=8,
+)
+
+
+@given(TREES)
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_accepted_is_python_and_says_the_same(text: str) -> None:
+    names = {"x": 0.3, "y": -0.7, "t": 0.2}
+    try:
+        tree = expression.expression(text, {"x", "y"})
+    except ValueError:
+        return  # a constant part was too large
+    plain = {"__builtins__": {}, "abs": abs, "pi": np.pi, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, **names}
+    assert float(expression.value(tree, names)) == pytest.approx(float(eval(text, plain)), rel=1e-9, abs=1e-12)
+
+
+HOSTILE = [
+    "__import__('os').system('true')",
+    "().__class__.__bases__[0].__subclasses__()",
+    "x.__class__",
+    "open('/etc/passwd')",
+    "9**9**9",
+    "2**10**8",
+    "(lambda: 1)()",
+    "[i for i in range(10**9)]",
+    "x if t else v",
+    "f'{x}'",
+    "x := 1",
+    "sin",
+    "sin()",
+    "sin(x, v)",
+    "sin(*[x])",
+    "torch.sin(x)",
+    "x ** t",
+    "1j",
+    "True",
+    "'x'",
+    "None",
+    "x < 1",
+    "x @ v",
+    "x // 2",
+    "x % 2",
+    "sqrt(-1)",
+    "(-1) ** 0.5",
+    "1 / 0",
+    "exp(1000)",
+    "1e308 * 10",
+    "nan",
+    "inf",
+    "(" * 150 + "x",
+    "\x00",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_else_has_a_meaning(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        expression.read(f"x' = {text}\nv' = x\nx in [0, 1]\nv in [0, 1]\nt in [0, 1]")
+
+
+@given(st.text(max_size=80))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    with suppress(ValueError):  # and nothing else
+        expression.read(f"x' = {text}\nx in [0, 1]\nt in [0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "1 to 4 equations"),
+        ("x' = x", "say where x and t lies"),
+        ("x' = y\nx in [0, 1]\nt in [0, 1]", "'y' is no variable"),
+        ("x' = x\nx in [1, 0]\nt in [0, 1]", "below the second"),
+        ("x' = x\nx in [0, 1]\ny in [0, 1]\nt in [0, 1]", "no equation y'"),
+        ("x' = x\nx' = 1\nx in [0, 1]\nt in [0, 1]", "two equations"),
+        ("dx = x", "neither like"),
+        ("t' = 1\nt in [0, 1]", "meaning already"),
+        ("lambda' = 1\nlambda in [0, 1]\nt in [0, 1]", "meaning already"),
+        ("x' = x\nx in [0, 1e9]\nt in [0, 1]", "larger than"),
+        ("x' = " + "x+" * 200 + "x", "longer than"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        expression.read(text)
+
+
+# --------------------------------------------------------------------------------------------------------- points
+
+
+@pytest.mark.parametrize(
+    "text", ["x,y\n1,2\n3,4.5\n", "1;2\n3;4.5", "1\t2\r\n3\t4.5\r\n", "1 2\n\n3 4.5\n", "﻿a,b,c\n1,2,9\n3,4.5,9"]
+)
+def test_csv_of_many_kinds(text: str) -> None:
+    np.testing.assert_array_equal(points.read_csv(text.encode()), [[1, 2], [3, 4.5]])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"\xff\xfe\x00\x01", "not text"),
+        (b"1,2\n3\n", "line 2 says '3'"),
+        (b"1,2\nfoo,bar\n", "line 2 says"),
+        (b"1,2\ninf,0\n", "infinity"),
+        (b"1,2\nnan,0\n", "NaN"),
+        (b"1,2\n" * 5001, "more than 5,000"),
+        (b"0" * 2_000_001, "at most 2 MB"),
+    ],
+)
+def test_bad_csv_is_told_apart(content: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        points.read_csv(content)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_any_file_is_read_or_refused_in_words(content: bytes) -> None:
+    with suppress(ValueError):
+        found = points.read_csv(content)
+        assert found.shape[1] == 2
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.zeros((0, 2)), "0 points"),
+        (np.ones((1, 2)), "1 point "),
+        (np.ones((9, 2)), "all points are the same"),
+        (np.array([[1e300, 0.0], [-1e300, 1.0]]), "too far out"),
+    ],
+)
+def test_points_that_are_no_teacher(rows: np.ndarray, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        points.centred(rows)
+
+
+def test_points_become_a_mixture_like_them() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal((0, 0), 1, (1500, 2)), rng.normal((12, 0), 1, (500, 2))])
+    scaled = points.centred(rows)
+    np.testing.assert_allclose([scaled.mean(), np.sqrt((scaled**2).mean())], [0, 0.7], atol=1e-12)
+    means, weights, std = points.clustered(scaled)
+    assert len(means) <= points.CENTRES
+    assert weights.sum() == pytest.approx(1)
+    right = means[:, 0] > scaled[:, 0].mean() + 0.3
+    assert weights[right].sum() == pytest.approx(0.25, abs=0.02)
+    mixture = pid.GaussianMixture(means, std**2, weights)
+    assert mixture.std == pytest.approx(0.7, rel=0.1)
+
+
+@given(st.lists(st.tuples(*[st.floats(-1, 1)] * 2), min_size=1, max_size=150))
+def test_drawn_points_travel_in_the_address(rows: list[tuple[float, float]]) -> None:
+    letters = points.to_address(np.array(rows))
+    assert len(letters) <= 400
+    np.testing.assert_allclose(points.from_address(letters), rows, atol=points.STEP / 2 + 1e-9)
+
+
+@given(st.text(max_size=50))
+def test_letters_of_an_address_are_points_or_nothing(text: str) -> None:
+    with suppress(ValueError):
+        assert points.from_address(text).shape[1] == 2
+
+
+# ------------------------------------------------------------------------------------------------------- trainings
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Training]]:
+    begun: list[Training] = []
+
+    def starting(job: Job, **options: object) -> Training:
+        begun.append(Training(job, **options))
+        return begun[-1]
+
+    yield starting
+    for one in begun:
+        one.stop()
+        one.wait(5)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+RING = Job("Ring", "preset", "ring", 100_000, {"seed": 0})
+
+
+def saved(training: Training, folder: Path) -> pid.Result:
+    path = folder / "student.safetensors"
+    path.write_bytes(training.progress.file)
+    return pid.load(path)
+
+
+def test_a_training_is_that_of_the_library(start: Callable[..., Training], tmp_path: Path) -> None:
+    job = Job("Ring", "preset", "ring", 300, {"n": 20, "seed": 3})
+    mine = start(job)
+    until(lambda: not mine.under_way)
+    now = mine.progress
+    assert (now.state, now.step, now.said) == ("ended", 300, "")
+    assert isinstance(now.scene.panels[0].student, Network)
+    library = pid.distill(pid.toy("ring"), steps=300, n=20, seed=3, progress=False)
+    z = torch.randn(9, 2) * 80
+    with torch.no_grad():
+        np.testing.assert_allclose(saved(mine, tmp_path).student(z, 0.002), library.student(z, 0.002), atol=1e-4)
+    assert now.figures["rmse"] == pytest.approx(library.evaluate(512)["rmse"], rel=1e-3)
+    assert now.errors[-1][1] < now.errors[0][1]
+    assert now.losses[-1][0] == 300
+
+
+def test_pause_resume_and_a_cancel_that_keeps_the_student(start: Callable[..., Training], tmp_path: Path) -> None:
+    mine = start(RING)
+    until(lambda: mine.progress.file is not None)
+    mine.pause()
+    time.sleep(0.5)
+    held = mine.progress
+    time.sleep(1.5)
+    assert mine.progress.state == "paused"
+    assert mine.progress.errors == held.errors
+    mine.resume()
+    until(lambda: mine.progress.step > held.step)
+    process = mine._process
+    asked = time.monotonic()
+    mine.stop()
+    until(lambda: not mine.under_way)
+    assert time.monotonic() - asked < 1.0
+    assert process.poll() is not None
+    assert mine.progress.said.startswith("cancelled")
+    assert saved(mine, tmp_path).student(torch.randn(3, 2), 0.002).shape == (3, 2)
+
+
+def test_a_training_whose_visitor_has_gone_ends(
+    start: Callable[..., Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "ABSENT", 0.5)
+    here = [True]
+    mine = start(RING, present=lambda: here[0])
+    until(lambda: mine.progress.state == "training")
+    here[0] = False
+    until(lambda: not mine.under_way, 5)
+    assert mine._process.poll() is not None
+
+
+def test_a_training_that_takes_too_long_ends(start: Callable[..., Training], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "LONGEST", 4.0)
+    mine = start(RING)
+    until(lambda: not mine.under_way, 30)
+    assert "limit" in mine.progress.said
+
+
+def test_more_trainings_than_slots_wait_their_turn(
+    start: Callable[..., Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SLOTS", training.threading.BoundedSemaphore(1))
+    one = start(RING)
+    until(lambda: one.progress.state != "waiting")
+    two = start(RING)
+    time.sleep(0.3)
+    assert two.progress.state == "waiting"
+    one.stop()
+    until(lambda: two.progress.state == "training")
+    two.stop()
+    three = start(RING)
+    three.stop()
+    until(lambda: not three.under_way, 5)
+
+
+def test_a_killed_worker_leaves_what_it_had(start: Callable[..., Training]) -> None:
+    mine = start(RING)
+    until(lambda: mine.progress.file is not None)
+    os.kill(mine._process.pid, 9)
+    until(lambda: not mine.under_way, 5)
+    assert "without a word" in mine.progress.said
+    assert mine.progress.file
+
+
+TYPED = expression.read(PENDULUM)
+BLOWS_UP = expression.read("x' = x**2\nx in [1, 2]\nt in [0, 5]")
+DECAYS = expression.read("x' = -x\nx in [1, 2]\nt in [0, 2]")
+
+
+def test_an_ode_that_cannot_be_solved_is_said(start: Callable[..., Training]) -> None:
+    mine = start(Job("Your ODE", "equations", BLOWS_UP, 100, {}))
+    until(lambda: not mine.under_way)
+    assert mine.progress.said
+    assert "without a word" not in mine.progress.said
+    assert "Traceback" not in mine.progress.said
+
+
+JOBS = [
+    Job("Moons", "preset", "moons", 1000, {"seed": 0}),
+    Job("Lorenz", "system", "lorenz", 1000, {"derivative": "central"}),
+    Job("3 drawn points", "points", ([[0.0, 1.0], [1.0, -0.5], [-1.0, -0.5]], [0.5, 0.25, 0.25], 0.1), 1000, {"n": 10}),
+    Job("Your ODE", "equations", TYPED, 1000, {"seed": 1}),
+    Job("Your ODE", "equations", DECAYS, 1000, {}),
+    Job("Your ODE", "equations", expression.read("a' = 1\na in [0, 1]\nt in [0, 1]"), 1000, {}),
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.title)
+def test_the_python_that_is_shown_poses_the_same_problem(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = snippet(job).replace("steps=1000", "steps=60, batch_size=16, progress=False")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(text, "snippet", "exec"), names)
+    mine, theirs = build(job), names["teacher"]
+    if job.kind in ("system", "equations"):
+        x, t = mine.prior(50, torch.Generator().manual_seed(0)), torch.linspace(0, 1, 50)
+        assert torch.allclose(mine.f(x, t), theirs.f(x, t), atol=1e-6)
+        spans = ("low", "high", "t_start", "t_end", "names")
+        assert [getattr(mine, span) for span in spans] == [getattr(theirs, span) for span in spans]
+    else:
+        x = torch.randn(50, 2)
+        assert torch.allclose(mine.denoise(x, 0.5), theirs.denoise(x, 0.5), atol=1e-4)
+    assert (tmp_path / "student.html").stat().st_size > 10_000
