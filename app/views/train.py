@@ -184,6 +184,8 @@ def followed(training: Training) -> None:
         st.warning(f"{now.said[0].upper()}{now.said[1:]}.", icon=":material/info:")
     if now.scene is not None:
         files = {"student.safetensors": now.file} if now.file else {}
+        if now.scene.sigma_data is None:
+            st.caption("The student of an ODE is trained window by window: its paths grow as it learns.")
         show(now.scene, "train", lambda view: jobs.snippet(training.job), files)
     if now.losses:
         left, right = st.columns(2)

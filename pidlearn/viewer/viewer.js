@@ -272,8 +272,8 @@ class Model {
     this.count = this.starts.length / 2;
     this.mixture = scene.mixture ? new Mixture(scene.mixture) : null;
     this.exact = scene.exact ? this.recorded(scene.exact) : null;
-    this.panels = scene.panels.map((panel) => this.prepare(panel));
     this.trails = Math.min(scene.sigma_data === null ? TRAILS.other : TRAILS.flow, this.count);
+    this.panels = scene.panels.map((panel) => this.prepare(panel));
     this.solved = new Map();
   }
 
@@ -310,6 +310,8 @@ class Model {
     else if (panel.student) {
       ready.student = new Student(panel.student);
       ready.read = ready.student.read(this.starts);
+      ready.few = ready.student.read(this.starts.slice(0, 2 * this.trails));
+      ready.tails = new Map();
     }
     return ready;
   }
@@ -352,6 +354,13 @@ class Model {
       panel.frames.set(t, panel.student.at(panel.read, t));
     }
     return panel.frames.get(t);
+  }
+
+  /** As `cloud`, of the samples whose paths are drawn: where nothing plays, the others need no past. */
+  tail(panel, view, t) {
+    if (!panel.tails || panel.frames.has(t) || this.handover(panel, view)[1]) return this.cloud(panel, view, t);
+    if (!panel.tails.has(t)) panel.tails.set(t, panel.student.at(panel.few, t));
+    return panel.tails.get(t);
   }
 
   handover(panel, view) {
@@ -586,7 +595,7 @@ class Picture {
     if (view.trails) {
       const all = [...Array(model.trails).keys()];
       if (teacher) this.trail(all, (f) => teacher.at(model.times[f]), lens, view, u, theme.teacher, 2.6, 0.55);
-      if (now) this.trail(all, (f) => model.cloud(panel, view, model.times[f]), lens, view, u, COLOURS.student, 1.2, 0.9);
+      if (now) this.trail(all, (f) => model.tail(panel, view, model.times[f]), lens, view, u, COLOURS.student, 1.2, 0.9);
     }
     if (now && theirs) {
       c.strokeStyle = theme.faint;
@@ -960,7 +969,7 @@ class Viewer {
     this.model = new Model(scene);
     if (moved) {
       this.model.solved = known;
-      this.picture = new Picture(this.canvas, this.model);
+      this.picture.model = this.model;
       this.label();
       this.redraw();
       return;

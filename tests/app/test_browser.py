@@ -57,7 +57,7 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-def opened(browser: Any, address: str, **options: Any) -> Any:
+def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> Any:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
     page = context.new_page()
     page.errors, page.sent = [], []
@@ -67,7 +67,10 @@ def opened(browser: Any, address: str, **options: Any) -> Any:
     page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" and "404" not in m.text else None)
     page.on("websocket", lambda s: s.on("framesent", lambda frame: page.sent.append(frame)))
     page.goto(address)
-    wait(page)
+    if drawn:
+        wait(page)
+    else:
+        page.get_by_role("button", name="Train", exact=True).wait_for(timeout=30_000)
     settle(page)
     return page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-PAGES = ["watch", "residual", "break_it", "more_steps", "systems", "images"]
+PAGES = ["watch", "residual", "break_it", "train", "more_steps", "systems", "images"]
 
 
 @pytest.mark.parametrize("page", PAGES)

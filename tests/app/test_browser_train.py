@@ -1,0 +1,148 @@
+"""The page Train in a real browser, alone and among others."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pidlearn as pid
+from tests.app.test_browser import browser, opened, picture, server, settle
+from tests.browser import ask, wait
+
+__all__ = ["browser", "server"]  # fixtures
+
+
+def begun(page: Any) -> None:
+    page.get_by_role("button", name="Train", exact=True).click()
+    wait(page)
+
+
+def visited(browser: Any, address: str) -> Any:
+    return opened(browser, address, drawn=False)
+
+
+def workers() -> int:
+    """How many trainings run on this machine."""
+    return len(subprocess.run(["pgrep", "-f", "app.worker"], capture_output=True, text=True).stdout.split())
+
+
+def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
+    server: tuple[str, int], browser: Any, tmp_path: Path
+) -> None:
+    page = visited(browser, f"{server[0]}/train?steps=12%2C000")
+    begun(page)
+    first = ask(page, "v.scene.id")
+    wait(page, f"v.scene.id !== '{first}'")  # it has moved on by itself
+    before = picture(page)
+    second = ask(page, "v.scene.id")
+    wait(page, f"v.scene.id !== '{second}'")
+    assert (picture(page) != before).any()
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.get_by_role("button", name="Resume").wait_for()
+    page.get_by_role("button", name="Resume").click()
+    cancel = page.get_by_role("button", name="Cancel")
+    cancel.wait_for()
+    asked = time.monotonic()
+    cancel.click()
+    page.get_by_text("Cancelled").wait_for()
+    assert time.monotonic() - asked < 2  # a second for the worker, and the page's own way
+    page.get_by_role("button", name="Train", exact=True).wait_for()
+    page.get_by_role("button", name="Save").click()
+    with page.expect_download(timeout=60_000) as waiting:
+        page.get_by_role("button", name="student.safetensors").click()
+    path = tmp_path / "student.safetensors"
+    waiting.value.save_as(path)
+    assert "stopped" in pid.load(path).stopped or "taken" in pid.load(path).stopped
+    assert page.errors == []
+    page.context.close()
+
+
+def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[str, int], browser: Any) -> None:
+    page = visited(browser, f"{server[0]}/train?teacher=Your+points")
+    page.get_by_text("Draw some points").wait_for()
+    canvas = page.get_by_role("application")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 250, box["y"] + 200, steps=12)
+    page.mouse.up()
+    canvas.press("ArrowUp")
+    canvas.press("Enter")
+    page.wait_for_url("**points=**")
+    settle(page)
+    page.get_by_text("14 points").wait_for()
+    other = visited(browser, page.url)
+    other.get_by_text("14 points").wait_for()
+    upload = other.locator('input[type="file"]')
+    for content, said in [(b"1,2\n3,oops\n", "line 2 says"), (b"1,2\ninf,4\n", "infinity"), (b"", "empty")]:
+        upload.set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": content})
+        other.get_by_text(said).wait_for()
+        assert other.get_by_role("button", name="Train", exact=True).is_disabled()
+        other.get_by_role("button", name="Remove").click()
+        settle(other)
+    upload.set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"x,y\n0,0\n1e6,1e6\n0,1e6\n"})
+    other.get_by_text("3 points, as a mixture").wait_for()
+    begun(other)
+    assert ask(other, "v.model.mixture.size ?? v.scene.mixture.means.length") == 3
+    other.get_by_role("button", name="Cancel").click()
+    assert page.errors == []
+    assert other.errors == []
+    page.context.close()
+    other.context.close()
+
+
+def test_a_typed_ode_is_trained_and_code_is_not_run(server: tuple[str, int], browser: Any) -> None:
+    page = visited(browser, f"{server[0]}/train?teacher=Your+ODE")
+    area = page.get_by_role("textbox", name="Equations")
+    area.fill("x' = __import__('os')\nx in [0, 1]\nt in [0, 1]")
+    area.press("Control+Enter")
+    page.get_by_text("is no function here").wait_for()
+    area.fill("x' = v\nv' = -x\nx in [0, 1]\nv in [0, 1]\nt in [0, 6]")
+    area.press("Control+Enter")
+    page.wait_for_url("**equations=**")
+    settle(page)
+    begun(page)
+    assert ask(page, "v.scene.axes.join()") == "x,v"
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled").wait_for()
+    assert page.errors == []
+    page.context.close()
+
+
+def test_ten_visitors_three_of_them_training(server: tuple[str, int], browser: Any) -> None:
+    before = workers()
+    training = []
+    for data in ("Ring+of+8", "Moons", "Spiral"):
+        training.append(visited(browser, f"{server[0]}/train?steps=12%2C000&data={data}"))
+        begun(training[-1])
+    assert workers() == before + 3
+    # One's own student, and no one else's.
+    assert [ask(page, "v.scene.title.split(':')[0]") for page in training] == ["Ring of 8", "Moons", "Spiral"]
+    others = [opened(browser, f"{server[0]}/?v=1&play=0") for _ in range(7)]
+    for page in others:
+        asked = time.monotonic()
+        page.get_by_text("Checkerboard", exact=True).click()
+        wait(page, "v.scene.title.startsWith('Checkerboard')")
+        assert time.monotonic() - asked < 2
+    fresh = visited(browser, f"{server[0]}/train")
+    assert fresh.locator("canvas").count() == 0
+    for page in [*training, *others, fresh]:
+        page.context.close()
+    end = time.monotonic() + 25
+    while workers() > before:
+        assert time.monotonic() < end, "a closed tab's training goes on"
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize("teacher", ["Preset", "Your points", "ODE of the zoo", "Your ODE"])
+def test_a_narrow_screen_needs_no_scrolling_sideways(server: tuple[str, int], browser: Any, teacher: str) -> None:
+    page = visited(browser, f"{server[0]}/train?teacher={teacher.replace(' ', '+')}")
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.errors == []
+    page.context.close()
