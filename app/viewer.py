@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app.models import export, state
-from pidlearn.viewer import Scene, View, script
+from pidlearn.viewer import Plane, Scene, View, script
 
 __all__ = ["show"]
 
@@ -57,18 +57,16 @@ def _address(view: View, default: View) -> None:
 def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: dict[str, bytes]) -> None:
     row = st.container(horizontal=True)
     still = replace(view, play=False)
-    moving = any(hasattr(panel, "student") for panel in scene.panels)
     with row.popover("Save", icon=":material/download:"):
         st.caption("The view as it is now. The address bar holds it too: copy it to share.")
-        ready: dict[str, tuple[str, Callable[[], bytes]]] = {}
-        if moving:
-            ready |= {
-                "PNG": ("image/png", lambda: export.picture(scene, still, "png")),
-                "SVG": ("image/svg+xml", lambda: export.picture(scene, still, "svg")),
-                "GIF": ("image/gif", lambda: export.gif(scene, view)),
-                "CSV": ("text/csv", lambda: export.points(scene, view)),
-            }
-        ready["HTML"] = ("text/html", lambda: scene.seen(view).html().encode())
+        ready: dict[str, tuple[str, Callable[[], bytes]]] = {
+            "PNG": ("image/png", lambda: export.picture(scene, still, "png")),
+            "SVG": ("image/svg+xml", lambda: export.picture(scene, still, "svg")),
+            "GIF": ("image/gif", lambda: export.gif(scene, view)),
+            "HTML": ("text/html", lambda: scene.seen(view).html().encode()),
+        }
+        if any(isinstance(panel, Plane) for panel in scene.panels):
+            ready["CSV"] = ("text/csv", lambda: export.points(scene, view))
         for kind, (mime, make) in ready.items():
             name = f"pidlearn-{page}.{kind.lower()}"
             st.download_button(kind, make, name, mime, key=f"{page} {kind}", on_click="ignore", width="stretch")

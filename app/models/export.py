@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from app.models import shipped
-from pidlearn.viewer import Network, Plane, Scene, View
+from pidlearn.viewer import Heat, Images, Network, Plane, Scene, View
 
 __all__ = ["gif", "picture", "points"]
 
 STUDENT, TEACHER = "#d55e00", "0.45"
 REACH = 2.9
-TRAILS = 20
+TRAILS, ACROSS = 20, 12
 
 
 def paths(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
@@ -64,47 +65,82 @@ def _student(scene: Scene, student: Network | np.ndarray | None) -> np.ndarray |
     return trajectory.trajectory(z, torch.from_numpy(np.asarray(scene.times, float))).numpy()
 
 
-def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Any]:
+def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Callable[[int], None]]:
     """A Matplotlib figure of the view, and a function of the frame that moves it."""
-    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
-    teacher, students = paths(scene, view)
-    titles = [panel.title for panel in scene.panels if isinstance(panel, Plane)]
-    figure = Figure(figsize=(4.6 * len(students), 4.8), dpi=dpi, layout="constrained")
-    axes = figure.subplots(1, len(students), squeeze=False)[0]
+    planes = any(isinstance(panel, Plane) for panel in scene.panels)
+    teacher, students = paths(scene, view) if planes else (None, [])
+    ours = iter(students)
+    size = (4.6 * len(scene.panels), 4.8) if planes else (9.0, 2.6)
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+    movers: list[Callable[[int], None]] = []
+    for ax, panel in zip(figure.subplots(1, len(scene.panels), squeeze=False)[0], scene.panels, strict=True):
+        ax.set_title(panel.title, fontsize=10)
+        if isinstance(panel, Plane):
+            movers.append(_plane(ax, scene, view, teacher, next(ours)))
+        elif isinstance(panel, Heat):
+            movers.append(_heat(ax, scene, panel))
+        else:
+            movers.append(_images(ax, panel))
+    label = figure.supxlabel("", fontsize=9)
+    solver = "SciPy" if view.solver == "exact" or scene.mixture is None else f"{view.solver.title()}-{view.n}"
+    legend = f"    grey: {solver}    orange: the student" if planes else ""
+
+    def move(frame: int) -> None:
+        for mover in movers:
+            mover(frame)
+        label.set_text(f"t = {scene.times[frame]:.3g}{legend}")
+
+    move(min(view.frame, len(scene.times) - 1))
+    return figure, move
+
+
+def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Callable[[int], None]:
+    from matplotlib.collections import LineCollection
+
     times = np.asarray(scene.times, float)
     scale = np.ones_like(times) if scene.sigma_data is None else np.hypot(scene.sigma_data, times)
     divisor = (np.full_like(scale, scale[0]) if view.raw else scale)[:, None, None]
+    if scene.limits is None:
+        ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[])
+    else:
+        ax.set(xlim=scene.limits[0], ylim=scene.limits[1], xlabel=scene.axes[0], ylabel=scene.axes[1])
+    ring = {"s": 16, "facecolors": "none", "edgecolors": TEACHER}
     movers = []
-    for ax, title, student in zip(axes, titles, students, strict=True):
-        ax.set_title(title, fontsize=10)
-        if scene.limits is None:
-            ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[])
-        else:
-            ax.set(xlim=scene.limits[0], ylim=scene.limits[1], xlabel=scene.axes[0], ylabel=scene.axes[1])
-        for path, colour, width, mark in ((teacher, TEACHER, 2.2, "ring"), (student, STUDENT, 1.0, "dot")):
-            if path is None:
-                continue
+    for path, colour, width, style in ((teacher, TEACHER, 2.2, ring), (student, STUDENT, 1.0, {"s": 7, "c": STUDENT})):
+        if path is not None:
             y = path / divisor
             lines = LineCollection([], colors=colour, linewidths=width, alpha=0.7 if view.trails else 0.0)
             ax.add_collection(lines)
-            style = (
-                {"s": 16, "facecolors": "none", "edgecolors": colour} if mark == "ring" else {"s": 7, "color": colour}
-            )
-            dots = ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style)
-            movers.append((y, lines, dots))
-    label = figure.supxlabel("", fontsize=9)
+            movers.append((y, lines, ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style)))
 
     def move(frame: int) -> None:
         for y, lines, dots in movers:
             lines.set_segments([y[: frame + 1, i] for i in range(min(TRAILS, y.shape[1]))])
             dots.set_offsets(y[frame])
-        solver = "SciPy" if view.solver == "exact" or scene.mixture is None else f"{view.solver.title()}-{view.n}"
-        label.set_text(f"t = {times[frame]:.3g}    grey: {solver}    orange: the student")
 
-    move(min(view.frame, len(times) - 1))
-    return figure, move
+    return move
+
+
+def _heat(ax: Any, scene: Scene, panel: Heat) -> Callable[[int], None]:
+    low, high = panel.limits
+    ax.imshow(panel.values[panel.order], aspect="auto", cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
+    at = np.linspace(0, len(scene.times) - 1, 5).round().astype(int)
+    ax.set(xticks=at, xticklabels=[f"{scene.times[i]:.2g}" for i in at], yticks=[], xlabel="t", ylabel="samples")
+    line = ax.axvline(0, color="white", linewidth=1.5)
+    return lambda frame: line.set_xdata([frame, frame])
+
+
+def _images(ax: Any, panel: Images) -> Callable[[int], None]:
+    def sheet(frame: int) -> np.ndarray:
+        return np.concatenate([np.concatenate(list(frames[frame, :ACROSS]), 1) for frames in panel.rows.values()], 0)
+
+    first = sheet(0)
+    image = ax.imshow(first, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    side = first.shape[0] / len(panel.rows)
+    ax.set(xticks=[], yticks=[side * (row + 0.5) for row in range(len(panel.rows))], yticklabels=list(panel.rows))
+    return lambda frame: image.set_data(sheet(frame))
 
 
 def picture(scene: Scene, view: View, kind: str) -> bytes:

@@ -45,7 +45,16 @@ def test_what_is_exported_is_what_the_library_computes() -> None:
     np.testing.assert_allclose(table[:, 4:6], student.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("scene", [shipped.watch("moons"), systems.scene("pendulum")])
+SCENES = {
+    "points": lambda: shipped.watch("moons"),
+    "two students": lambda: broken.scene("ring", "n10", "n10"),
+    "heat": lambda: residual.scene("ring", residual.along("ring")),
+    "an ODE": lambda: systems.scene("pendulum"),
+    "images": lambda: pictures.scene("digits"),
+}
+
+
+@pytest.mark.parametrize("scene", [make() for make in SCENES.values()], ids=SCENES)
 def test_pictures_are_pictures(scene: pid.viewer.Scene) -> None:
     view = View(n=6, solver="heun", frame=30)
     assert np.asarray(Image.open(io.BytesIO(export.picture(scene, view, "png"))).convert("L")).std() > 5
