@@ -27,30 +27,26 @@ def lines(
     points: bool = False,
     falling: bool = False,
     height: int = 300,
-    rows_of: str | None = None,
+    legend: bool = True,
 ) -> None:
-    """Lines of y over x, one for each value of ``by``, told apart by dash as well as by colour.
-
-    ``rows_of`` names what has a row of its own, with a scale of its own.
-    """
+    """Lines of y over x, one for each value of ``by``, told apart by dash as well as by colour."""
     names = list(dict.fromkeys(row[by] for row in rows))
     colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
     dash = alt.Scale(domain=names, range=DASHES[: len(names)])
-    legend = alt.Legend(orient="bottom", title=None, columns=1 if len(names) > 3 else 3, labelLimit=320)
+    wide = len(names) > 3 or max(map(len, names)) > 24
+    key = alt.Legend(orient="bottom", title=None, columns=1 if wide else 3, labelLimit=320) if legend else None
     chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_line(point=points, strokeWidth=2)
         .encode(
             x=alt.X(f"{x}:Q", scale=alt.Scale(type="log" if log_x else "linear", reverse=falling, nice=not log_x)),
             y=alt.Y(f"{y}:Q", scale=alt.Scale(type="log" if log_y else "linear")),
-            color=alt.Color(f"{by}:N", scale=colour, legend=legend),
-            strokeDash=alt.StrokeDash(f"{by}:N", scale=dash, legend=legend),
+            color=alt.Color(f"{by}:N", scale=colour, legend=key),
+            strokeDash=alt.StrokeDash(f"{by}:N", scale=dash, legend=key),
             tooltip=[f"{by}:N", alt.Tooltip(f"{x}:Q", format=".3g"), alt.Tooltip(f"{y}:Q", format=".3g")],
         )
         .properties(height=height)
     )
-    if rows_of is not None:
-        chart = chart.encode(row=alt.Row(f"{rows_of}:N", title=None)).resolve_scale(y="independent")
     st.altair_chart(chart, width="stretch", alt=description)
 
 

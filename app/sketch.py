@@ -13,6 +13,6 @@ component = st.components.v2.component("pidlearn_sketch", js=(Path(__file__).par
 
 
 def sketch(first: list[list[float]], most: int) -> np.ndarray | None:
-    """Points (M, 2) within [-1, 1]², starting from ``first``; None until something is drawn."""
+    """Points (M, 2) within [-1, 1]², None until something is drawn. A canvas that is new shows ``first``."""
     told = component(key="sketch", data={"points": first, "most": most}, on_points_change=lambda: None)
     return None if told.points is None else np.asarray(told.points, float).reshape(-1, 2)

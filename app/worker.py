@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,6 +81,7 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     problem = run.problem
     z = problem.draw(400 if problem.sigma_data is not None else 40, torch.Generator().manual_seed(7))
     scene = scene_of(problem, run.student, starts=z, view=VIEW, title=f"{job.title}: a student in training")
+    scene = replace(scene, modes=job.kind == "preset")  # of points the Gaussians are a blur, and overlap
     times = torch.from_numpy(scene.times)
     tell("scene", scene)
     follow, stopped = run.follow(JUDGED), None

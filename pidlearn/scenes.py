@@ -110,6 +110,7 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         sigma_data=problem.sigma_data,
         names=names,
         view=view or View(),
+        modes=teacher is problem.teacher,
     )
 
 

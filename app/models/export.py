@@ -125,7 +125,7 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Cal
 
 def _heat(ax: Any, scene: Scene, panel: Heat) -> Callable[[int], None]:
     low, high = panel.limits
-    ax.imshow(panel.values[panel.order], aspect="auto", cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
+    ax.imshow(panel.values, aspect="auto", cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
     at = np.linspace(0, len(scene.times) - 1, 5).round().astype(int)
     ax.set(xticks=at, xticklabels=[f"{scene.times[i]:.2g}" for i in at], yticks=[], xlabel="t", ylabel="samples")
     line = ax.axvline(0, color="white", linewidth=1.5)

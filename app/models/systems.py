@@ -71,13 +71,13 @@ def scene(name: str, axes: tuple[int, int] = (0, 1)) -> Scene:
     )
 
 
-def series(name: str, start: int = 0) -> list[dict[str, Any]]:
-    """Each coordinate over time from one start, of both."""
+def series(name: str, coordinate: str, start: int = 0) -> list[dict[str, Any]]:
+    """One coordinate over time from one start, of both."""
     r = recorded(name)
+    k = r.names.index(coordinate)
     return [
-        {"t": float(t), "coordinate": r.names[k], "path": who, "value": float(path[i, start, k])}
+        {"t": float(t), coordinate: float(path[i, start, k]), "path": who}
         for who, path in (("student", r.student), ("SciPy", r.exact))
-        for k in range(len(r.names))
         for i, t in enumerate(r.t)
     ]
 

@@ -20,15 +20,16 @@ with left:
 with right:
     st.markdown("#### Time series from one start")
     start = st.slider("Start", 1, r.exact.shape[1], 1, key="start", bind="query-params") - 1
-    lines(
-        systems.series(name, start),
-        "t",
-        "value",
-        "path",
-        "Each coordinate over time from one start: SciPy and the student",
-        height=115,
-        rows_of="coordinate",
-    )
+    for name_of in r.names:
+        lines(
+            systems.series(name, name_of, start),
+            "t",
+            name_of,
+            "path",
+            f"{name_of} over time from one start: SciPy and the student",
+            height=190 if name_of == r.names[-1] else 150,
+            legend=name_of == r.names[-1],
+        )
 st.markdown("#### Where it fails, and why")
 lines(
     systems.growth(name),
@@ -37,7 +38,7 @@ lines(
     "line",
     "Relative error of the student over time, beside the distance of two exact paths that start 0.001 apart",
     log_y=True,
-    height=240,
+    height=300,
 )
 st.markdown(
     f"Relative error over the whole path: **{r.figures['relative_rmse']:.3f}**, in the worst coordinate "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -95,8 +96,7 @@ def system() -> tuple[Any, str, str]:
 def own_points() -> tuple[Any, str, str]:
     """Teacher, title and complaint: points that are drawn, or come in a file or in the address."""
     drawn = np.asarray(st.session_state.setdefault("drawn", addressed())).reshape(-1, 2)
-    # The canvas keeps its own account from what it was given first.
-    told = sketch(st.session_state.setdefault("drawn first", drawn.tolist()), points.CENTRES)
+    told = sketch(drawn.tolist(), points.CENTRES)
     if told is not None:
         drawn = told
         st.session_state["drawn"] = drawn.tolist()
@@ -110,7 +110,8 @@ def own_points() -> tuple[Any, str, str]:
     try:
         if file is not None:
             drawn = points.read_csv(file.getvalue())
-            title = f"{len(drawn):,} points of {file.name[:40]}"
+            name = re.sub(r"[^\w. -]", "", file.name)[:40]
+            title = f"{len(drawn):,} points of {name}"
         means, weights, std = points.clustered(points.centred(drawn))
     except ValueError as error:
         return None, title, f"{error}." if len(drawn) or file is not None else "Draw some points, or upload a file."
@@ -187,16 +188,20 @@ def followed(training: Training) -> None:
         if now.scene.sigma_data is None:
             st.caption("The student of an ODE is trained window by window: its paths grow as it learns.")
         show(now.scene, "train", lambda view: jobs.snippet(training.job), files)
-    if now.losses:
+    if now.errors and now.losses:
         left, right = st.columns(2)
         with left:
             st.markdown("###### Loss")
             rows = [{"step": s, "loss": value, "of": "loss"} for s, value in now.losses]
-            charts.lines(rows, "step", "loss", "of", "Loss of the batches over the steps", log_y=True, height=180)
+            charts.lines(
+                rows, "step", "loss", "of", "Loss of the batches over the steps", log_y=True, height=220, legend=False
+            )
         with right:
             st.markdown("###### Error at the end, to the teacher’s own solver")
             rows = [{"step": s, "rmse": value, "of": "error"} for s, value in now.errors]
-            charts.lines(rows, "step", "rmse", "of", "Error of 256 samples over the steps", log_y=True, height=180)
+            charts.lines(
+                rows, "step", "rmse", "of", "Error of 256 samples over the steps", log_y=True, height=220, legend=False
+            )
     if now.figures:
         st.markdown(" · ".join(f"{name.replace('_', ' ')} **{value:.3g}**" for name, value in now.figures.items()))
 

@@ -118,7 +118,7 @@ class Heat:
 
     Attributes:
         title: above it.
-        values: (B, F), drawn from dark to bright over ``limits``.
+        values: (B, F), drawn from dark to bright over ``limits``, the first row at the top.
         order: (B,) the sample of each row.
         limits: values of the darkest and the brightest colour.
     """
@@ -160,6 +160,7 @@ class Scene:
         names: of student and teacher in the legend.
         caption: a sentence before the figures.
         view: what is looked at first.
+        modes: whether the mixture's components are modes, so that ending in another one is told.
     """
 
     title: str
@@ -175,6 +176,7 @@ class Scene:
     names: Mapping[str, str] = field(default_factory=dict)
     caption: str = ""
     view: View = field(default_factory=View)
+    modes: bool = True
 
     def data(self) -> dict[str, Any]:
         """All of it as JSON types, for viewer.js.
@@ -192,6 +194,7 @@ class Scene:
             "sigma_data": self.sigma_data,
             "starts": None if self.starts is None else packed(np.asarray(self.starts, np.float32)),
             "mixture": None if self.mixture is None else _mixture(**self.mixture),
+            "modes": self.modes,
             "exact": None if self.exact is None else self._recorded(self.exact),
             "panels": [self._panel(panel) for panel in self.panels],
             "limits": self.limits,
@@ -238,9 +241,8 @@ mount(document.getElementById("scene"), {data});
     def _repr_html_(self) -> str:
         height = 380 if any(isinstance(panel, Images) for panel in self.panels) else 720
         page = html.escape(self.html(), quote=True)
-        return (
-            f'<iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0" title="{self.title}"></iframe>'
-        )
+        title = html.escape(self.title, quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0" title="{title}"></iframe>'
 
     def _panel(self, panel: Plane | Heat | Images) -> dict[str, Any]:
         if isinstance(panel, Heat):

@@ -413,7 +413,7 @@ class Model {
 
   /** Which samples end in another mode than the teacher's. */
   wrong(ours, theirs) {
-    if (!this.mixture || !ours) return new Set();
+    if (!this.mixture || !this.scene.modes || !ours) return new Set();
     const found = new Set();
     for (let i = 0; i < this.count; i++) {
       const [a, b] = [ours, theirs].map((x) => this.mixture.component(x[2 * i], x[2 * i + 1]));
@@ -991,7 +991,7 @@ class Viewer {
     const legend = [
       ["student", scene.names?.student ?? "student, one call", planes],
       ["teacher", scene.names?.teacher ?? "teacher", planes],
-      ["wrong", "ends in another mode", planes && live],
+      ["wrong", "ends in another mode", planes && live && scene.modes],
       ["probe", live ? "drag this noise point" : "pick a start", planes && model.count],
     ];
     const marks = legend
@@ -1249,7 +1249,7 @@ class Viewer {
       const cost = panel.handover ? ` (${1 + 2 * k} calls)` : " (1 call)";
       parts.push(`<b>${who}</b>${model.mixture ? cost : ""}: error ${error(told.toTeacher)} to ${teacher}`);
       if (told.teacherToExact !== null) parts.push(`${error(told.toExact)} to the exact ODE`);
-      if (model.mixture) parts.push(`${told.wrong.size} of ${model.count} in another mode`);
+      if (model.mixture && model.scene.modes) parts.push(`${told.wrong.size} of ${model.count} in another mode`);
     }
     let text = parts.join(", ");
     if (told.teacherToExact !== null && panel === model.planes[model.planes.length - 1]) {

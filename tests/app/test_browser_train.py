@@ -146,3 +146,27 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(server: tuple[str, int], br
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.errors == []
     page.context.close()
+
+
+def test_a_training_goes_on_while_its_visitor_looks_at_another_page(server: tuple[str, int], browser: Any) -> None:
+    page = visited(browser, f"{server[0]}/train?data=Moons&steps=12%2C000")
+    begun(page)
+    page.get_by_role("link", name="Watch").first.click()
+    wait(page, "v.scene.title.includes('in grey')")
+    page.wait_for_timeout(1500)
+    page.get_by_role("link", name="Train").first.click()
+    wait(page, "v.scene.title === 'Moons: a student in training'")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled").wait_for()
+    assert page.errors == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    "params", ["seed=-5&steps=zzz&grid=-1", "teacher=Your+points&points=!!!", "teacher=Your+ODE&equations=%00", "v=9"]
+)
+def test_absurd_addresses_leave_a_page(server: tuple[str, int], browser: Any, params: str) -> None:
+    page = visited(browser, f"{server[0]}/train?{params}")
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert page.errors == []
+    page.context.close()

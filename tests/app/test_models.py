@@ -76,6 +76,8 @@ def test_residuals_are_those_of_the_loss() -> None:
     heat = scene.panels[1]
     assert (np.diff(found.end_error[heat.order]) >= 0).all()
     assert heat.values.shape == (150, 61)
+    figure, _ = export.draw(scene, View(frame=30))
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), heat.values)
 
 
 def test_the_field_forgets_x_far_from_the_data() -> None:
