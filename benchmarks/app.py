@@ -29,15 +29,15 @@ ADDRESS = f"http://127.0.0.1:{PORT}"
 
 
 @contextlib.contextmanager
-def server(cache: str) -> Iterator[float]:
-    """The app's server, with compiled bytecode kept in ``cache``: seconds until it answers."""
+def server(**environment: str) -> Iterator[float]:
+    """The app's server: seconds until it answers."""
     begun = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "main.py", "--server.port", str(PORT), "--server.headless", "true"],
         cwd=ROOT / "app",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPYCACHEPREFIX": cache, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", **environment},
         start_new_session=True,
     )
     while True:
@@ -80,15 +80,15 @@ def answer(page: Any) -> float:
     return time.perf_counter() - begun
 
 
-def measure(browser: Any, cache: str) -> Iterator[tuple[str, float, str]]:
+def measure(browser: Any, empty: str) -> Iterator[tuple[str, float, str]]:
     """What is measured, the figure, and its unit."""
     browser.new_page().close()  # the browser's own start is not the app's
-    with server(cache) as up:
+    with server(PYTHONPYCACHEPREFIX=empty) as up:
         page, first = visited(browser, "")
         page.context.close()
         yield "first start, no compiled bytecode: until the server answers", up, "s"
         yield "first start, no compiled bytecode: from there to the first picture", first, "s"
-    with server(cache) as up:
+    with server() as up:
         yield "warm start: until the server answers", up, "s"
         for path in PAGES:
             for visit in ("first", "second"):
@@ -100,7 +100,7 @@ def measure(browser: Any, cache: str) -> Iterator[tuple[str, float, str]]:
         for data in ("Ring+of+8", "Moons", "Spiral"):
             page, _ = visited(browser, f"train?steps=12%2C000&data={data}")
             page.get_by_role("button", name="Train", exact=True).click()
-            wait(page)
+            wait(page, timeout=60_000)
         others = [visited(browser, "?v=1&play=0")[0] for _ in range(7)]
         yield "ten sessions, three training: slowest answer to the other seven", max(map(answer, others)), "s"
 
@@ -112,8 +112,8 @@ def main() -> None:
     out = parser.parse_args().out
     (out / "app.json").unlink(missing_ok=True)  # one run, one machine
     store = Store(out, "app", "python -m benchmarks.app")
-    with chromium() as browser, tempfile.TemporaryDirectory() as cache:
-        for name, value, unit in measure(browser, cache):
+    with chromium() as browser, tempfile.TemporaryDirectory() as empty:
+        for name, value, unit in measure(browser, empty):
             store.add(name, {"value": value, "unit": unit})
     lines = [{"measured": name, "": f"{row['value']:.1f} {row['unit']}"} for name, row in store.rows.items()]
     store.publish(

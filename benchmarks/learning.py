@@ -164,7 +164,7 @@ def ode_lines(store: Store) -> list[dict[str, str]]:
 TEXT = f"""`pidlearn.distill` with nothing but the teacher and a seed (an ODE: its initial values and span too).
 Diffusions: one call of the student on {SAMPLES:,} fresh noises against Euler-{EULER} in float64, in data units (scale
 about 1); means over the seeds ± half their range. A wrong mode is another most responsible component; where components
-overlap (moons, spiral) a small error makes one. ODEs: over the whole path ({STARTS} fresh starts, {TIMES} times)
+overlap (moons, spiral) a small error makes one. ODEs: over the whole path ({STARTS:,} fresh starts, {TIMES} times)
 against SciPy (rtol 1e-8), relative to the standard deviation over path and starts; a few starts, beside those that the
 ODE itself carries apart, make most of it, so the median path is given beside the mean square. CPU seconds are of one
 thread."""
