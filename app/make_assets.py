@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from app import compute
+from app.models import shipped
 from app.models.shipped import ASSETS, PRESETS
 from benchmarks.ablation import STEPS, row_of, student_of, variants
 from benchmarks.table import RESULTS
@@ -144,6 +146,32 @@ def recorded_system(name: str, path: Path) -> Figures:
     return figures
 
 
+def residual_along(name: str, path: Path) -> Figures:
+    """The residual along a shipped student's paths, and how steep the field is there."""
+    t, eq8, eq9, end_error = compute.residuals(name)
+    times = shipped.arrays(name)["times"]
+    frames = np.abs(t[:, None] - times[None]).argmin(0)
+    slopes = compute.lipschitz(name)
+    np.savez_compressed(
+        path,
+        t=t,
+        eq8=np.sqrt((eq8**2).mean(1)),
+        eq9=np.sqrt((eq9**2).mean(1)),
+        frames=eq9[frames].astype(np.float16),
+        path=eq9.mean(0),
+        end_error=end_error,
+        median=slopes["median"],
+        largest=slopes["largest"],
+    )
+    return {}
+
+
+def handed_over(name: str, path: Path) -> Figures:
+    """Errors of the student with some steps of the teacher after it, beside solvers alone."""
+    path.write_text(json.dumps(compute.more_steps(name), indent=1) + "\n")
+    return {}
+
+
 def recorded_images(name: str, path: Path) -> Figures:
     """Paths of small images, over sqrt(1 + t^2) so that noise fits the grey scale."""
     if name == "digits":
@@ -179,6 +207,9 @@ def tasks() -> Iterator[tuple[str, Path, Callable[[Path], Figures]]]:
     for name in PRESETS:
         yield "watch", Path("watch", f"{name}.npz"), partial(watch_paths, name)
         yield "watch", Path("watch", f"{name}.safetensors"), partial(watch_student, name)
+    for name in PRESETS:
+        yield "watch", Path("residual", f"{name}.npz"), partial(residual_along, name)
+        yield "watch", Path("more_steps", f"{name}.json"), partial(handed_over, name)
     for name in (*SYSTEMS, "lorenz_long"):
         yield "systems", Path("systems", f"{name}.npz"), partial(recorded_system, name)
     yield "break", Path("break", "measured.json"), measured

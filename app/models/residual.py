@@ -4,87 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-import pidlearn as pid
 from app.models import shipped
 from pidlearn.viewer import Heat, Plane, Scene, View
 
-__all__ = ["Residuals", "along", "lipschitz", "scene"]
-
-ROWS = 150
+__all__ = ["Residuals", "recorded", "scene"]
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """Of a student over its teacher, at N - 1 grid points.
+    """Of a shipped student over its teacher, along B paths; see `app.compute`.
 
     Attributes:
         t: (N - 1,) grid times.
-        eq8: (N - 1, B) rms over coordinates of dx/dt - f.
-        eq9: (N - 1, B) that of x - t dx/dt - D.
+        eq8: (N - 1,) rms over the paths of dx/dt - f.
+        eq9: (N - 1,) that of x - t dx/dt - D.
+        frames: (F, B) the residual of Eq. 9 at the scene's times.
+        path: (B,) its mean along each path.
         end_error: (B,) distance of x(z, t_min) from Euler-N's end.
+        median: (F,) spectral norm of df/dx, at the scene's times, over exact paths.
+        largest: (F,) the largest of them.
     """
 
     t: np.ndarray
     eq8: np.ndarray
     eq9: np.ndarray
+    frames: np.ndarray
+    path: np.ndarray
     end_error: np.ndarray
+    median: np.ndarray
+    largest: np.ndarray
 
-
-def length(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean square of the difference over coordinates, (B,)."""
-    return (a - b).square().mean(1).sqrt()
-
-
-@cache
-@torch.no_grad()
-def along(preset: str, count: int = ROWS, n: int = 250) -> Residuals:
-    """The residuals of a shipped student from the first starts of its scene, by the forward difference."""
-    teacher, student = pid.toy(preset), pid.load(shipped.student_file(preset)).student
-    z = torch.from_numpy(shipped.arrays(preset)["starts"][:count])
-    grid = pid.karras_grid(n)
-    # A velocity is all that Eq. 8 knows of the teacher: the same flow, stated as any ODE is.
-    flow = pid.DenoiserODE(teacher)
-    forms: list[Any] = [pid.VelocityODE(flow.velocity), flow]
-    rows: list[list[np.ndarray]] = [[], []]
-    for i in range(n - 1):
-        index = torch.full((len(z),), i)
-        for form, row in zip(forms, rows, strict=True):
-            row.append(pid.pid_loss(student, form, z, grid, index, distance=length).numpy())
-    end = pid.solve(flow, z, grid)[-1]
-    error = length(student(z, grid[-1]), end)
-    return Residuals(grid[:-1].numpy(), np.stack(rows[0]), np.stack(rows[1]), error.numpy())
+    @property
+    def rank(self) -> float:
+        """Spearman's correlation of a path's mean residual with its error at the end."""
+        return float(np.corrcoef(self.path.argsort().argsort(), self.end_error.argsort().argsort())[0, 1])
 
 
 @cache
-def lipschitz(preset: str, count: int = 200) -> dict[str, np.ndarray]:
-    """Spectral norm of df/dx over exact paths, at each frame's time: its median and its largest over the samples.
-
-    f = (x - D) / t, so df/dx = (1 - dD/dx) / t: it grows as 1/t where D forgets x.
-    """
-    ship = shipped.arrays(preset)
-    teacher = pid.toy(preset)
-    times, paths = torch.from_numpy(ship["times"]), torch.from_numpy(ship["exact"][:, :count])
-    norms = []
-    for t, x in zip(times, paths, strict=True):
-        jacobian = torch.func.vmap(torch.func.jacrev(lambda x, t=t: teacher.denoise(x[None], t)[0]))(x)
-        slope = (torch.eye(2) - jacobian) / t
-        norms.append(torch.linalg.matrix_norm(slope, 2))
-    found = torch.stack(norms).numpy()
-    return {"t": times.numpy(), "median": np.median(found, 1), "largest": found.max(1)}
+def recorded(preset: str) -> Residuals:
+    """What ships of a preset."""
+    with np.load(shipped.ASSETS / "residual" / f"{preset}.npz") as file:
+        return Residuals(**{key: file[key].astype(float) for key in file.files})
 
 
-def scene(preset: str, residuals: Residuals) -> Scene:
+def scene(preset: str) -> Scene:
     """The paths beside a map of Eq. 9's residual, a row a sample, sorted by the error at the end."""
-    ship = shipped.arrays(preset)
-    frames = np.abs(residuals.t[:, None] - ship["times"][None]).argmin(0)
-    order = residuals.end_error.argsort()
-    values = np.log10(np.maximum(residuals.eq9[frames][:, order].T, 1e-6))
+    ship, found = shipped.arrays(preset), recorded(preset)
+    order = found.end_error.argsort()
+    values = np.log10(np.maximum(found.frames[:, order].T, 1e-6))
     limits = (float(np.quantile(values, 0.02)), float(np.quantile(values, 0.995)))
     count = len(order)
     some = {**ship, "starts": ship["starts"][:count], "exact": ship["exact"][:, :count]}

@@ -4,20 +4,17 @@ import streamlit as st
 
 from app.charts import lines
 from app.controls import pick
-from app.models import shipped
+from app.models import more_steps, shipped, snippets
 from app.viewer import show
 
 st.markdown("### More than one call: jump to t* with the student, then let the teacher walk")
 left, right = st.columns([1.5, 1], gap="large")
 with left:
     preset = pick("Data", shipped.PRESETS, "data", "anisotropic")
-    with st.spinner("Walking …"):
-        from app.models import more_steps, snippets
     show(more_steps.scene(preset), "more-steps", lambda view: snippets.more_steps(preset, view))
 with right:
     st.markdown("#### Error against calls")
-    with st.spinner("Solving with 2 to 68 calls …"):
-        rows = more_steps.errors(preset)
+    rows = more_steps.errors(preset)
     alone = next(row["error"] for row in rows if row["method"] == "student alone")
     lines(
         [row for row in rows if row["method"] != "student alone"]

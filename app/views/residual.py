@@ -1,26 +1,20 @@
 """The residual that trains one into the other: where it is, and what it does to the end."""
 
-import numpy as np
 import streamlit as st
 
 from app.charts import lines
 from app.controls import pick
-from app.models import shipped
+from app.models import residual, shipped, snippets
 from app.viewer import show
 
 st.markdown("### Training makes one number small: how far the student's own derivative is from the teacher's field")
 preset = pick("Data", shipped.PRESETS, "data")
 
-with st.spinner("Asking the student for its derivative along 150 paths …"):
-    from app.models import residual, snippets
-
-    along = residual.along(preset)
-    slopes = residual.lipschitz(preset)
-show(residual.scene(preset, along), "residual", lambda view: snippets.residual(preset, view))
-rank = np.corrcoef(along.eq9.mean(0).argsort().argsort(), along.end_error.argsort().argsort())[0, 1]
+found = residual.recorded(preset)
+show(residual.scene(preset), "residual", lambda view: snippets.residual(preset, view))
 st.markdown(
     f"Bright rows below dark ones mean: whoever violates the equation, ends wrong. The mean residual along a path "
-    f"ranks its error at the end with a Spearman correlation of **{rank:.2f}** over {len(along.end_error)} paths."
+    f"ranks its error at the end with a Spearman correlation of **{found.rank:.2f}** over {len(found.path)} paths."
 )
 
 left, right = st.columns(2, gap="large")
@@ -28,8 +22,8 @@ with left:
     st.markdown("#### Eq. 8 and Eq. 9: the same equation, times t")
     rows = [
         {"t": float(t), "residual": float(max(value, 1e-9)), "form": form}
-        for form, values in (("Eq. 9: x − t dx/dt − D", along.eq9), ("Eq. 8: dx/dt − f", along.eq8))
-        for t, value in zip(along.t[::3], np.sqrt((values[::3] ** 2).mean(1)), strict=True)
+        for form, values in (("Eq. 9: x − t dx/dt − D", found.eq9), ("Eq. 8: dx/dt − f", found.eq8))
+        for t, value in zip(found.t[::3], values[::3], strict=True)
     ]
     lines(
         rows,
@@ -44,11 +38,12 @@ with left:
     st.caption("One student, rms over its paths. Eq. 8 divides by t: as t falls it counts the same error ever more.")
 with right:
     st.markdown("#### Why: the field's Lipschitz constant")
+    times = shipped.arrays(preset)["times"]
     slope_rows = [
         {"t": float(t), "largest slope of f": float(value), "over the paths": name}
-        for name in ("median", "largest")
-        for t, value in zip(slopes["t"], slopes[name], strict=True)
-    ] + [{"t": float(t), "largest slope of f": 1 / float(t), "over the paths": "1/t"} for t in slopes["t"]]
+        for name, values in (("median", found.median), ("largest", found.largest))
+        for t, value in zip(times, values, strict=True)
+    ] + [{"t": float(t), "largest slope of f": 1 / float(t), "over the paths": "1/t"} for t in times]
     lines(
         slope_rows,
         "t",

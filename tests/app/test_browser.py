@@ -90,15 +90,16 @@ def picture(page: Any) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def test_the_first_page_needs_no_torch(server: tuple[str, int], browser: Any) -> None:
+def test_pages_need_no_torch(server: tuple[str, int], browser: Any) -> None:
     address, process = server
-    page = opened(browser, address)
-    assert picture(page).std() > 5
-    assert page.errors == []
+    for path in PAGES:  # nor do the others, until something is taken along
+        page = opened(browser, f"{address}/{path}")
+        assert picture(page).std() > 5
+        assert page.errors == []
+        page.context.close()
     maps = Path(f"/proc/{process}/maps")
     if maps.exists():
         assert "libtorch" not in maps.read_text()
-    page.context.close()
 
 
 @pytest.mark.parametrize("path", PAGES)

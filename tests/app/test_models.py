@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
+from app import compute
 from app.models import broken, export, more_steps, pictures, residual, shipped, snippets, systems
 from pidlearn.metrics import rmse
 from pidlearn.viewer import Network, View
@@ -48,7 +49,7 @@ def test_what_is_exported_is_what_the_library_computes() -> None:
 SCENES = {
     "points": lambda: shipped.watch("moons"),
     "two students": lambda: broken.scene("ring", "n10", "n10"),
-    "heat": lambda: residual.scene("ring", residual.along("ring")),
+    "heat": lambda: residual.scene("ring"),
     "an ODE": lambda: systems.scene("pendulum"),
     "images": lambda: pictures.scene("digits"),
 }
@@ -67,12 +68,18 @@ def test_pictures_are_pictures(scene: pid.viewer.Scene) -> None:
 
 
 def test_residuals_are_those_of_the_loss() -> None:
-    found = residual.along("ring")
+    t, eq8, eq9, end_error = compute.residuals("ring")
     # Eq. 9 is Eq. 8 times t: the residuals differ by that factor, whatever the student does.
-    np.testing.assert_allclose(found.eq9, found.t[:, None] * found.eq8, rtol=2e-2, atol=2e-4)
-    rank = np.corrcoef(found.eq9.mean(0).argsort().argsort(), found.end_error.argsort().argsort())[0, 1]
-    assert rank > 0.3
-    scene = residual.scene("ring", found)
+    np.testing.assert_allclose(eq9, t[:, None] * eq8, rtol=2e-2, atol=2e-4)
+    found = residual.recorded("ring")
+    np.testing.assert_allclose(found.end_error, end_error, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.eq9, np.sqrt((eq9**2).mean(1)), rtol=1e-2)
+    np.testing.assert_allclose(found.eq8, np.sqrt((eq8**2).mean(1)), rtol=1e-2)
+    np.testing.assert_allclose(
+        found.frames[40], eq9[np.abs(t - shipped.arrays("ring")["times"][40]).argmin()], rtol=1e-2, atol=1e-5
+    )
+    assert found.rank > 0.3
+    scene = residual.scene("ring")
     heat = scene.panels[1]
     assert (np.diff(found.end_error[heat.order]) >= 0).all()
     assert heat.values.shape == (150, 61)
@@ -81,14 +88,18 @@ def test_residuals_are_those_of_the_loss() -> None:
 
 
 def test_the_field_forgets_x_far_from_the_data() -> None:
-    slopes = residual.lipschitz("ring")
+    slopes, found = compute.lipschitz("ring"), residual.recorded("ring")
     np.testing.assert_allclose(slopes["median"][0], 1 / 80, rtol=1e-3)
     assert slopes["largest"].max() > 5
-    assert (slopes["largest"] >= slopes["median"]).all()
+    np.testing.assert_allclose(found.largest, slopes["largest"], rtol=1e-3)
+    np.testing.assert_allclose(found.median, slopes["median"], rtol=1e-3)
 
 
 def test_more_steps_mend_what_one_call_leaves() -> None:
-    rows = more_steps.errors("anisotropic")
+    rows = compute.more_steps("anisotropic")
+    assert [row["error"] for row in more_steps.errors("anisotropic")] == pytest.approx(
+        [row["error"] for row in rows], rel=1e-3
+    )
     alone = next(row["error"] for row in rows if row["method"] == "student alone")
     assert min(row["error"] for row in rows if "then Heun" in row["method"]) < alone / 2
     assert alone < next(row["error"] for row in rows if row["method"] == "teacher, Heun" and row["calls"] == 34)
@@ -97,7 +108,7 @@ def test_more_steps_mend_what_one_call_leaves() -> None:
     with torch.no_grad():
         x = pid.load(shipped.student_file("ring")).student(z, 0.002).double()
     ring = more_steps.errors("ring")
-    assert ring[0]["error"] == pytest.approx(rmse(x, torch.from_numpy(scene.exact[-1])), rel=1e-6)
+    assert ring[0]["error"] == pytest.approx(rmse(x, torch.from_numpy(scene.exact[-1])), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", systems.SYSTEMS)
