@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.models.expression import InitialValueProblem, depends
+from app.models.snippets import view_text
+from pidlearn.viewer import View
 
 __all__ = ["DERIVATIVES", "Job", "snippet"]
 
@@ -55,8 +57,8 @@ def build(job: Job) -> Any:
     return pid.System(f, low, high, *problem.span, tuple(problem.fields))
 
 
-def snippet(job: Job) -> str:
-    """Python that does the same with the public API."""
+def snippet(job: Job, view: View) -> str:
+    """Python that trains the same and looks at it so, with the public API."""
     said = "".join(f", {name}={value!r}" for name, value in job.choices.items())
     imports, teacher = "", ""
     if job.kind in ("preset", "system"):
@@ -72,13 +74,14 @@ def snippet(job: Job) -> str:
     return f'''"""{job.title}: a student trained."""
 
 {imports}import pidlearn as pid
+from pidlearn.viewer import View
 
 {teacher}
 result = pid.distill(teacher, steps={job.steps}{said})
 print(result.evaluate())
 
 result.save("student.safetensors")
-result.watch().save("student.html")  # in a notebook, `result` alone shows it
+result.watch(view={view_text(view)}).save("student.html")  # in a notebook, `result` alone shows it
 '''
 
 

@@ -132,6 +132,8 @@ class Training:
             if not self._asked_to_stop:
                 self._note(state="starting")
                 self._serve()
+        except OSError as error:
+            self._note(said=f"the training process could not start ({error})")
         finally:
             SLOTS.release()
             said = self.progress.said or self._asked_to_stop

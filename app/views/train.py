@@ -47,9 +47,6 @@ def main() -> None:
         if pressed and job is not None:
             st.session_state["training"] = Training(job, present())
             st.rerun()
-        with st.expander("As Python"):
-            if job is not None:
-                st.code(jobs.snippet(job), language="python")
     with right:
         if training is None:
             st.info(
@@ -187,7 +184,7 @@ def followed(training: Training) -> None:
         files = {"student.safetensors": now.file} if now.file else {}
         if now.scene.sigma_data is None:
             st.caption("The student of an ODE is trained window by window: its paths grow as it learns.")
-        show(now.scene, "train", lambda view: jobs.snippet(training.job), files)
+        show(now.scene, "train", lambda view: jobs.snippet(training.job, view), files)
     if now.errors and now.losses:
         left, right = st.columns(2)
         with left:

@@ -18,7 +18,7 @@ import pidlearn as pid
 from app.models import expression, points, training
 from app.models.jobs import Job, build, snippet
 from app.models.training import Training
-from pidlearn.viewer import Network
+from pidlearn.viewer import Network, View
 
 # ---------------------------------------------------------------------------------------------------- expressions
 
@@ -358,7 +358,7 @@ JOBS = [
 def test_the_python_that_is_shown_poses_the_same_problem(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = snippet(job).replace("steps=1000", "steps=60, batch_size=16, progress=False")
+    text = snippet(job, View(frame=60, play=False)).replace("steps=1000", "steps=60, batch_size=16, progress=False")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(text, "snippet", "exec"), names)
