@@ -359,6 +359,7 @@ def test_the_python_that_is_shown_poses_the_same_problem(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = snippet(job, View(frame=60, play=False)).replace("steps=1000", "steps=60, batch_size=16, progress=False")
+    text = text.replace("evaluate()", "evaluate(64)")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(text, "snippet", "exec"), names)
