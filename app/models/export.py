@@ -21,24 +21,37 @@ TRAILS, ACROSS = 20, 12
 
 def paths(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
     """The teacher's path (F, B, 2) by the view's solver at the scene's frames, and each plane's student's."""
+    teacher = scene.exact
+    if scene.mixture is not None and scene.starts is not None and view.solver != "exact":
+        teacher = _solved(scene, np.asarray(scene.starts, float), 0, view.n, view.solver)
+    students = []
+    for panel in scene.panels:
+        if isinstance(panel, Plane):
+            path = _student(scene, panel.student)
+            if path is not None and panel.handover and view.steps:
+                # From the student's point at the handover the teacher walks the rest.
+                rest = _solved(scene, path[view.handover].astype(float), view.handover, view.steps + 1, "heun")
+                path = np.concatenate([path[: view.handover], rest])
+            students.append(path)
+    return teacher, students
+
+
+def _solved(scene: Scene, start: np.ndarray, frame: int, n: int, solver: str) -> np.ndarray:
+    """The teacher's path from ``start`` at a frame, at the frames from there on: (F - frame, B, 2)."""
     import torch
 
     import pidlearn as pid
 
-    times = torch.from_numpy(np.asarray(scene.times, float))
-    teacher = scene.exact
-    if scene.mixture is not None and view.solver != "exact":
-        ode = pid.DenoiserODE(pid.GaussianMixture(**scene.mixture))
-        grid = pid.karras_grid(view.n, float(times[-1]), float(times[0]), scene.rho)
-        start = torch.from_numpy(np.asarray(scene.starts, float))
-        path = pid.solve(ode, start, grid, view.solver).numpy()
-        # Between two of its points a solver's path is the straight line in t.
-        where = np.clip(np.searchsorted(-grid.numpy(), -times.numpy(), "right") - 1, 0, len(grid) - 2)
-        low, high = grid.numpy()[where], grid.numpy()[where + 1]
-        share = ((times.numpy() - low) / (high - low))[:, None, None]
-        teacher = path[where] * (1 - share) + path[where + 1] * share
-    planes = [panel for panel in scene.panels if isinstance(panel, Plane)]
-    return teacher, [_student(scene, plane.student) for plane in planes]
+    assert scene.mixture is not None
+    times = np.asarray(scene.times[frame:], float)
+    ode = pid.DenoiserODE(pid.GaussianMixture(**scene.mixture))
+    grid = pid.karras_grid(n, float(times[-1]), float(times[0]), scene.rho)
+    path = pid.solve(ode, torch.from_numpy(start), grid, solver).numpy()
+    # Between two of its points a solver's path is the straight line in t.
+    where = np.clip(np.searchsorted(-grid.numpy(), -times, "right") - 1, 0, len(grid) - 2)
+    low, high = grid.numpy()[where], grid.numpy()[where + 1]
+    share = ((times - low) / (high - low))[:, None, None]
+    return path[where] * (1 - share) + path[where + 1] * share
 
 
 def _student(scene: Scene, student: Network | np.ndarray | None) -> np.ndarray | None:

@@ -46,6 +46,18 @@ def test_what_is_exported_is_what_the_library_computes() -> None:
     np.testing.assert_allclose(table[:, 4:6], student.numpy(), atol=1e-5)
 
 
+def test_an_export_hands_over_as_the_picture_does() -> None:
+    scene, k, frame = more_steps.scene("ring"), 3, 40
+    rows = csv.reader(io.StringIO(export.points(scene, View(frame=60, handover=frame, steps=k)).decode()))
+    found = np.array(list(rows)[1:], float)[:, 4:6]
+    t_star = float(scene.times[frame])
+    with torch.no_grad():
+        jump = pid.load(shipped.student_file("ring")).student(torch.from_numpy(scene.starts), t_star)
+    ode = pid.DenoiserODE(pid.toy("ring"))
+    end = pid.solve(ode, jump.double(), pid.karras_grid(k + 1, 0.002, t_star), "heun")[-1]
+    np.testing.assert_allclose(found, end.numpy(), atol=1e-4)
+
+
 SCENES = {
     "points": lambda: shipped.watch("moons"),
     "two students": lambda: broken.scene("ring", "n10", "n10"),
