@@ -16,7 +16,8 @@ __all__ = ["gif", "picture", "points"]
 
 STUDENT, TEACHER = "#d55e00", "0.45"
 REACH = 2.9
-TRAILS, ACROSS = 20, 12
+TRAILS, ACROSS, SIDE, ARROWS = 20, 12, 84, 15
+"""Paths drawn, images in a row, and points of density and flow along a side."""
 
 
 def paths(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
@@ -99,6 +100,7 @@ def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Callable[[int],
     label = figure.supxlabel("", fontsize=9)
     solver = "SciPy" if view.solver == "exact" or scene.mixture is None else f"{view.solver.title()}-{view.n}"
     legend = f"    grey: {solver}    orange: the student" if planes else ""
+    legend += "    cross: ends in another mode" if scene.mixture is not None and scene.modes else ""
 
     def move(frame: int) -> None:
         for mover in movers:
@@ -119,6 +121,9 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Cal
         ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[])
     else:
         ax.set(xlim=scene.limits[0], ylim=scene.limits[1], xlabel=scene.axes[0], ylabel=scene.axes[1])
+    ground = _ground(ax, scene, view) if scene.mixture is not None and not view.raw else None
+    wrong = _wrong(scene, teacher, student)
+    crosses = ax.scatter([], [], s=22, c="black", marker="x", linewidths=1.3, zorder=4)
     ring = {"s": 16, "facecolors": "none", "edgecolors": TEACHER}
     movers = []
     for path, colour, width, style in ((teacher, TEACHER, 2.2, ring), (student, STUDENT, 1.0, {"s": 7, "c": STUDENT})):
@@ -129,11 +134,66 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Cal
             movers.append((y, lines, ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style)))
 
     def move(frame: int) -> None:
+        if ground is not None:
+            ground(frame)
         for y, lines, dots in movers:
             lines.set_segments([y[: frame + 1, i] for i in range(min(TRAILS, y.shape[1]))])
             dots.set_offsets(y[frame])
+        if wrong.any():
+            crosses.set_offsets((student / divisor)[frame, wrong])
 
     return move
+
+
+def _ground(ax: Any, scene: Scene, view: View) -> Callable[[int], None]:
+    """What lies behind the points: the density, and where the flow carries them, as the viewer draws both."""
+    import torch
+
+    import pidlearn as pid
+
+    assert scene.mixture is not None
+    assert scene.sigma_data is not None
+    sigma_data, mixture = scene.sigma_data, pid.GaussianMixture(**scene.mixture)
+
+    def mesh(side: int) -> torch.Tensor:
+        at = REACH * ((2 * torch.arange(side, dtype=torch.float64) + 1) / side - 1)
+        return torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).reshape(-1, 2)
+
+    fine, coarse = mesh(SIDE), mesh(ARROWS)
+    colour = np.zeros((SIDE, SIDE, 4))
+    colour[..., :3] = np.array([0, 114, 178]) / 255
+    image = ax.imshow(colour, extent=(-REACH, REACH, -REACH, REACH), origin="lower", interpolation="bilinear")
+    flow = ax.quiver(
+        *coarse.T.numpy(), *coarse.T.numpy(), color="0.6", angles="xy", scale_units="xy", scale=1, width=0.002
+    )
+    flow.set_visible(view.flow)
+    image.set_visible(view.density)
+
+    def move(frame: int) -> None:
+        t = float(scene.times[frame])
+        s = float(np.hypot(sigma_data, t))
+        p = mixture.log_prob(fine * s, t).exp().reshape(SIDE, SIDE).numpy()
+        colour[..., 3] = 0.65 * (p / p.max()) ** 0.7
+        image.set_data(colour)
+        # y = x / s and t dx/dt = x - D give -t dy/dt = D / s - y sigma_data^2 / s^2.
+        way = (mixture.denoise(coarse * s, t) / s - coarse * (sigma_data / s) ** 2).numpy()
+        size = np.hypot(*way.T)
+        flow.set_UVC(*(way * (0.36 / (size + 0.6))[:, None]).T)
+
+    return move
+
+
+def _wrong(scene: Scene, teacher: Any, student: Any) -> np.ndarray:
+    """(B,) which samples of the student end in another mode than the teacher's."""
+    if scene.mixture is None or not scene.modes or teacher is None or student is None:
+        return np.zeros(1 if student is None else student.shape[1], bool)
+    import torch
+
+    import pidlearn as pid
+
+    component = pid.GaussianMixture(**scene.mixture).component
+    ours, theirs = (component(torch.from_numpy(path[-1].astype(float))) for path in (student, teacher))
+    return (ours != theirs).numpy()
 
 
 def _heat(ax: Any, scene: Scene, panel: Heat) -> Callable[[int], None]:

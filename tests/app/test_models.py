@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,27 @@ def test_what_is_exported_is_what_the_library_computes() -> None:
     with torch.no_grad():
         student = pid.load(shipped.student_file("ring")).student(z, 0.002)
     np.testing.assert_allclose(table[:, 4:6], student.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["density", "flow", "trails"])
+def test_what_is_switched_off_is_not_in_the_picture(part: str) -> None:
+    scene, view = shipped.watch("moons"), View(frame=40, play=False)
+    on, off = (
+        np.asarray(Image.open(io.BytesIO(export.picture(scene, replace(view, **{part: shown}), "png"))).convert("L"))
+        for shown in (True, False)
+    )
+    assert (on != off).mean() > 1e-3
+
+
+def test_crosses_are_where_the_student_ends_in_another_mode() -> None:
+    scene = broken.scene("ring", "eq8", "Eq. 8")
+    figure, _ = export.draw(scene, View(frame=60))
+    rows = list(csv.reader(io.StringIO(export.points(scene, View(frame=60)).decode())))[1:]
+    table, component = torch.from_numpy(np.array(rows, float)), pid.toy("ring").component
+    for ax, columns in zip(figure.axes, ((4, 6), (6, 8)), strict=True):
+        wrong = int((component(table[:, 2:4]) != component(table[:, slice(*columns)])).sum())
+        assert wrong in {len(dots.get_offsets()) for dots in ax.collections if hasattr(dots, "get_offsets")}
+        assert wrong > 0
 
 
 def test_an_export_hands_over_as_the_picture_does() -> None:
