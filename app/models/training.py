@@ -113,7 +113,7 @@ class Training:
         try:
             process.stdin.write(f"{wish}\n".encode())
             process.stdin.flush()
-        except OSError:  # it has ended meanwhile
+        except (OSError, ValueError):  # it has ended meanwhile, and its pipe is broken or closed
             pass
 
     def _note(self, **changes: Any) -> None:
