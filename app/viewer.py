@@ -27,20 +27,26 @@ def show(scene: Scene, page: str, snippet: Snippet | None = None, files: dict[st
         snippet: the Python that rebuilds a view.
         files: further downloads by name.
     """
+    scene = scene.seen(state.within(scene, scene.view))
     epoch = st.session_state.setdefault(f"{page} epoch", 0)
     data = scene.data()
     stage = f"{data['stage']} {epoch}"
+    key = f"{page} viewer {stage}"
     data |= {"id": f"{data['id']} {epoch}", "stage": stage}
     # Only the first look at a scene is the address's to say; from then on the viewer knows, and tells the address.
+    # A visitor who comes back from another page, where a new viewer is put up, finds what was left.
     if st.session_state.get(f"{page} shown") != stage:
         view, complaints = state.view_of(st.query_params.to_dict(), scene.view)
-        st.session_state[f"{page} shown"], st.session_state[f"{page} first"] = stage, view
+        st.session_state[f"{page} shown"], st.session_state[f"{page} first"] = stage, state.within(scene, view)
         for complaint in complaints:
             st.toast(complaint, icon=":material/link_off:")
+    elif key not in st.session_state:
+        st.session_state[f"{page} first"] = st.session_state[f"{page} last"]
     first: View = st.session_state[f"{page} first"]
     data |= {"view": vars(first)}
-    told = component(key=f"{page} viewer {stage}", data=data, on_view_change=lambda: None)
-    view = state.view_from(told.view, first)
+    told = component(key=key, data=data, on_view_change=lambda: None)
+    view = state.within(scene, state.view_from(told.view, first))
+    st.session_state[f"{page} last"] = view
     _address(view, scene.view)
     _leave(scene, view, page, snippet, files or {})
 
@@ -76,7 +82,7 @@ def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: 
         with row.popover("Python", icon=":material/code:"):
             st.caption("This view, with the public API.")
             st.code(snippet(view), language="python")
-    if row.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="Back to how the page starts"):
+    if row.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="This picture as it starts; what is chosen above it stays"):
         _address(scene.view, scene.view)
         st.session_state[f"{page} epoch"] += 1
         st.rerun()

@@ -17,11 +17,13 @@ LARGEST, MOST = 2_000_000, 5_000
 CENTRES = 150
 """Gaussians that the points are drawn together to: as many as the browser evaluates without a stutter."""
 STEP = 1 / 50
-"""Of the grid that points are rounded to in the address bar: a fifth of the narrowest blur."""
+"""Of the grid that points are rounded to in the address bar: a quarter of the narrowest blur."""
 
 
 def read_csv(content: bytes) -> np.ndarray:
     """The first two columns of numbers, (M, 2), with or without a header; comma, semicolon, tab or blank apart.
+
+    Where a semicolon or a tab separates, a comma may be the decimal point.
 
     Raises:
         ValueError: a file that is too large or holds no such points, and in which line.
@@ -32,24 +34,28 @@ def read_csv(content: bytes) -> np.ndarray:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("the file is not text: save it as CSV in UTF-8") from error
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    if not text.strip():
         raise ValueError("the file is empty: expected two numbers in every line")
-    apart = next((mark for mark in ";\t," if mark in lines[-1]), " ")
+    apart = next((mark for mark in ";\t," if mark in text.rstrip().splitlines()[-1]), " ")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=apart, skipinitialspace=True, strict=True)
     rows: list[tuple[float, float]] = []
-    for number, row in enumerate(csv.reader(io.StringIO("\n".join(lines)), delimiter=apart, skipinitialspace=True), 1):
-        try:
-            x, y = float(row[0]), float(row[1])
-        except (ValueError, IndexError):
-            if number == 1:
-                continue  # the header
-            said = apart.join(row)[:40]
-            raise ValueError(f"line {number} says {said!r}: expected two numbers, as in 0.5,1.25") from None
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError(f"line {number} holds a point at infinity or NaN: leave it out")
-        rows.append((x, y))
-        if len(rows) > MOST:
-            raise ValueError(f"the file holds more than {MOST:,} points: take a sample of them")
+    try:
+        for number, row in enumerate(filter(any, reader)):
+            try:
+                x, y = (float(value if apart == "," else value.replace(",", ".")) for value in row[:2])
+            except ValueError:
+                if number == 0:
+                    continue  # the header
+                said = apart.join(row)[:40]
+                wanted = "expected two numbers, as in 0.5,1.25"
+                raise ValueError(f"line {reader.line_num} says {said!r}: {wanted}") from None
+            if not (math.isfinite(x) and math.isfinite(y)):
+                raise ValueError(f"line {reader.line_num} holds a point at infinity or NaN: leave it out")
+            rows.append((x, y))
+            if len(rows) > MOST:
+                raise ValueError(f"the file holds more than {MOST:,} points: take a sample of them")
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} cannot be read ({error}): is a quotation mark left open?") from error
     return np.array(rows).reshape(-1, 2)
 
 

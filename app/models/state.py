@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
-from pidlearn.viewer import View
+from pidlearn.viewer import Heat, Scene, View
 
-__all__ = ["READ", "VERSION", "params_of", "view_from", "view_of"]
+__all__ = ["READ", "VERSION", "params_of", "view_from", "view_of", "within"]
 
 VERSION = "1"
 """Of the meaning of the parameters below; an address of another version is not guessed at."""
@@ -66,7 +66,7 @@ def params_of(view: View, default: View) -> dict[str, str]:
         value = getattr(view, name)
         if value is None or value == getattr(default, name):
             continue
-        found[key] = ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(_plain(value))
+        found[key] = _text(value)
     return {"v": VERSION, **found} if found else {}
 
 
@@ -85,13 +85,26 @@ def view_of(params: Mapping[str, str], default: View) -> tuple[View, list[str]]:
 
 
 def view_from(told: Mapping[str, Any] | None, default: View) -> View:
-    """The view that the viewer reports."""
+    """The view that the viewer reports, read as strictly as an address: a browser can be made to say anything."""
     if not told:
         return default
-    known = {spec.name for spec in fields(View)}
-    view = replace(default, **{name: value for name, value in told.items() if name in known})
-    return replace(view, probe=(view.probe[0], view.probe[1]) if view.probe else None)
+    said = {key: _text(told[name]) for name, (key, _) in READ.items() if told.get(name) is not None}
+    return view_of(said, replace(default, probe=None, row=None))[0]
 
 
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, bool) else value
+def within(scene: Scene, view: View) -> View:
+    """The view with a frame, a handover and a row that this scene has."""
+    last = len(scene.times) - 1
+    rows = next((len(panel.values) for panel in scene.panels if isinstance(panel, Heat)), 0)
+    return replace(
+        view,
+        frame=min(view.frame, last),
+        handover=min(view.handover, last - 1),
+        row=None if view.row is None or not rows else min(view.row, rows - 1),
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(_text(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)

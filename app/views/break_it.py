@@ -29,7 +29,7 @@ variant = st.pills(
     default=next(iter(variants)),
     required=True,
     format_func=variants.__getitem__,
-    key=f"{question.lower()}",
+    key=f"changed-{question.lower()}",
     bind="query-params",
 )
 st.markdown(stake)

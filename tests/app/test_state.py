@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.models.state import params_of, view_from, view_of
+from app.models import residual, shipped
+from app.models.state import params_of, view_from, view_of, within
 from pidlearn.viewer import View
 
 coordinate = st.floats(-300, 300).map(lambda v: float(f"{v:.5g}"))
@@ -60,3 +63,16 @@ def test_another_version_is_not_guessed_at() -> None:
 def test_what_the_viewer_tells() -> None:
     assert view_from(None, View(n=7)) == View(n=7)
     assert view_from({"n": 5, "probe": [1.0, 2.0], "unknown": 1}, View()) == View(n=5, probe=(1.0, 2.0))
+
+
+@pytest.mark.parametrize("told", [{"n": 200_000}, {"frame": "x"}, {"probe": [1]}, {"probe": "ab"}, {"solver": ["rk"]}])
+def test_a_browser_that_tells_nonsense_is_not_believed(told: dict[str, Any]) -> None:
+    assert view_from(told, View(n=7)) == View(n=7)
+
+
+def test_a_view_is_held_within_its_scene() -> None:
+    planes = shipped.watch("ring")
+    far = View(frame=1000, handover=1000, row=9999)
+    assert within(planes, far) == View(frame=60, handover=59, row=None)
+    assert within(residual.scene("ring"), far).row == 149
+    assert within(planes, View()) == View()

@@ -142,7 +142,7 @@ def test_what_is_wrong_is_said(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x,y\n1,2\n3,4.5\n", "1;2\n3;4.5", "1\t2\r\n3\t4.5\r\n", "1 2\n\n3 4.5\n", "﻿a,b,c\n1,2,9\n3,4.5,9"]
+    "text", ["x,y\n1,2\n3,4.5\n", "1;2\n3;4.5", "1\t2\r\n3\t4.5\r\n", "1 2\n\n3 4.5\n", "1,0;2\n3;4,5", "﻿a,b,c\n1,2,9\n3,4.5,9"]
 )
 def test_csv_of_many_kinds(text: str) -> None:
     np.testing.assert_array_equal(points.read_csv(text.encode()), [[1, 2], [3, 4.5]])
@@ -159,6 +159,10 @@ def test_csv_of_many_kinds(text: str) -> None:
         (b"1,2\nnan,0\n", "NaN"),
         (b"1,2\n" * 5001, "more than 5,000"),
         (b"0" * 2_000_001, "at most 2 MB"),
+        (b"1,2\n\n\n\n3,oops\n", "line 5 says"),
+        (b'1,2\n"' + b"1,2\n" * 40_000, "quotation mark"),
+        (b'1,2\n"3,4\n', "quotation mark"),
+        (b"7" * 200_000, "line 1 cannot be read"),
     ],
 )
 def test_bad_csv_is_told_apart(content: bytes, said: str) -> None:
