@@ -18,7 +18,13 @@ Snippet = Callable[[View], str]
 
 
 @st.fragment
-def show(scene: Scene, page: str, snippet: Snippet | None = None, files: dict[str, bytes] | None = None) -> None:
+def show(
+    scene: Scene,
+    page: str,
+    snippet: Snippet,
+    files: dict[str, bytes] | None = None,
+    beside: Callable[[View], None] | None = None,
+) -> None:
     """A scene, in the view that the address asks for; what the visitor makes of it goes back into the address.
 
     Args:
@@ -26,6 +32,7 @@ def show(scene: Scene, page: str, snippet: Snippet | None = None, files: dict[st
         page: tells the viewers of the pages apart.
         snippet: the Python that rebuilds a view.
         files: further downloads by name.
+        beside: writes what stands beside the picture and follows it.
     """
     scene = scene.seen(state.within(scene, scene.view))
     epoch = st.session_state.setdefault(f"{page} epoch", 0)
@@ -44,11 +51,16 @@ def show(scene: Scene, page: str, snippet: Snippet | None = None, files: dict[st
         st.session_state[f"{page} first"] = st.session_state[f"{page} last"]
     first: View = st.session_state[f"{page} first"]
     data |= {"view": vars(first)}
-    told = component(key=key, data=data, on_view_change=lambda: None)
-    view = state.within(scene, state.view_from(told.view, first))
-    st.session_state[f"{page} last"] = view
-    _address(view, scene.view)
-    _leave(scene, view, page, snippet, files or {})
+    left, right = st.columns([1.3, 1], gap="large") if beside else (st.container(), None)
+    with left:
+        told = component(key=key, data=data, on_view_change=lambda: None)
+        view = state.within(scene, state.view_from(told.view, first))
+        st.session_state[f"{page} last"] = view
+        _address(view, scene.view)
+        _leave(scene, view, page, snippet, files or {})
+    if beside:
+        with right:
+            beside(view)
 
 
 def _address(view: View, default: View) -> None:
@@ -60,7 +72,7 @@ def _address(view: View, default: View) -> None:
         st.query_params.update(wanted)
 
 
-def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: dict[str, bytes]) -> None:
+def _leave(scene: Scene, view: View, page: str, snippet: Snippet, files: dict[str, bytes]) -> None:
     row = st.container(horizontal=True)
     still = replace(view, play=False)
     with row.popover("Save", icon=":material/download:"):
@@ -78,11 +90,11 @@ def _leave(scene: Scene, view: View, page: str, snippet: Snippet | None, files: 
             st.download_button(kind, make, name, mime, key=f"{page} {kind}", on_click="ignore", width="stretch")
         for name, content in files.items():
             st.download_button(name, content, name, key=f"{page} {name}", on_click="ignore", width="stretch")
-    if snippet is not None:
-        with row.popover("Python", icon=":material/code:"):
-            st.caption("This view, with the public API.")
-            st.code(snippet(view), language="python")
-    if row.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help="This picture as it starts; what is chosen above it stays"):
+    with row.popover("Python", icon=":material/code:"):
+        st.caption("This view, with the public API.")
+        st.code(snippet(view), language="python")
+    kept = "This picture as it starts; what is chosen above it stays"
+    if row.button("Reset", icon=":material/restart_alt:", key=f"{page} reset", help=kept):
         _address(scene.view, scene.view)
         st.session_state[f"{page} epoch"] += 1
         st.rerun()

@@ -31,6 +31,8 @@ UNSEEN = {"unseen-1": 101, "unseen-2": 102, "unseen-3": 103}
 SEEDS = {"ring": 3, "checkerboard": 3, **dict.fromkeys(("moons", "spiral", "grid", "anisotropic", *UNSEEN), 1)}
 """The 2-D teachers, and how many seeds each is distilled with."""
 
+ODE_SEEDS = 3
+
 
 def unseen(seed: int) -> pid.GaussianMixture:
     """A random mixture of 4 to 7 anisotropic, unequal modes in the square of side 2.6."""
@@ -92,7 +94,7 @@ def diffusion_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
     return {"error": rmse(x, euler), "wrong": wrong, "seconds": seconds, "steps": len(result.history["loss"])}
 
 
-def ode_row(name: str, steps: int | None) -> dict[str, float]:
+def ode_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
     """One initial value problem, against SciPy over the whole path from fresh starts."""
     system = {**SYSTEMS, **OWN}[name]
     started = time.process_time()
@@ -101,6 +103,7 @@ def ode_row(name: str, steps: int | None) -> dict[str, float]:
         prior=system.prior,
         t_start=system.t_start,
         t_end=system.t_end,
+        seed=seed,
         steps=steps,
         progress=False,
     )
@@ -145,17 +148,19 @@ def ode_lines(store: Store) -> list[dict[str, str]]:
     """The second table."""
     lines = []
     for name in (*SYSTEMS, *OWN):
-        if name in store.rows:
-            row = store.rows[name]
+        rows = [row for key, row in store.rows.items() if key.startswith(f"{name}/")]
+        if rows:
             line = {
                 "system": name,
                 "from": "the zoo" if name in SYSTEMS else "a user",
-                "relative RMSE": f"{row['error']:.4f}",
-                "of the worst coordinate": f"{row['worst coordinate']:.4f}",
-                "median path": f"{row['median path']:.4f}",
-                "1 path in 100 above": f"{row['worst hundredth']:.4f}",
-                "CPU s": f"{row['seconds']:.0f}",
-                "steps": f"{row['steps']}",
+                "seeds": f"{len(rows)}",
+                "relative RMSE": spread([row["error"] for row in rows], 4),
+                "greatest": f"{max(row['error'] for row in rows):.4f}",
+                "of the worst coordinate": spread([row["worst coordinate"] for row in rows], 4),
+                "median path": spread([row["median path"] for row in rows], 4),
+                "1 path in 100 above": spread([row["worst hundredth"] for row in rows], 4),
+                "CPU s": spread([row["seconds"] for row in rows], 0),
+                "steps": f"{rows[0]['steps']}",
             }
             lines.append(line)
     return lines
@@ -173,7 +178,8 @@ thread."""
 def main() -> None:
     """Fill both tables and publish them."""
     runs = [(name, seed) for name, seeds in SEEDS.items() for seed in range(seeds)]
-    names = [f"{name}/seed {seed}" for name, seed in runs] + [*SYSTEMS, *OWN]
+    ode_runs = [(name, seed) for name in (*SYSTEMS, *OWN) for seed in range(ODE_SEEDS)]
+    names = [f"{name}/seed {seed}" for name, seed in runs + ode_runs]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="The learning table.")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--steps", type=int, help="in place of each recipe's own, for a quick look")
@@ -182,7 +188,7 @@ def main() -> None:
     given = parser.parse_args()
 
     tasks: dict[str, Task] = {f"{name}/seed {seed}": (diffusion_row, name, seed, given.steps) for name, seed in runs}
-    tasks |= {name: (ode_row, name, given.steps) for name in (*SYSTEMS, *OWN)}
+    tasks |= {f"{name}/seed {seed}": (ode_row, name, seed, given.steps) for name, seed in ode_runs}
     kinds = {"2-D": pid.toy("ring"), "ODE": pid.system("pendulum")}
     recipes = {kind: str(config_for(problem_of(teacher))) for kind, teacher in kinds.items()}
     command = "python -m benchmarks.learning" + (f" --steps {given.steps}" if given.steps else "")

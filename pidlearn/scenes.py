@@ -16,11 +16,12 @@ from pidlearn.solvers import solve
 from pidlearn.times import expand
 from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, System
 from pidlearn.trajectory import BOUNDARIES, Trajectory, ask
-from pidlearn.viewer import Images, Network, Plane, Scene, View
+from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["drawn", "network", "scene_of", "watch"]
 
 FRAMES = 61
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def watch(
@@ -29,6 +30,7 @@ def watch(
     *,
     starts: int | Tensor | None = None,
     seed: int = 7,
+    axes: tuple[int, int] = (0, 1),
     view: View | None = None,
     title: str | None = None,
 ) -> Scene:
@@ -41,13 +43,15 @@ def watch(
         student: one student, or several by name, each in a panel of its own; None for the teacher alone.
         starts: how many, or the starts (B, *event) themselves; 400 points, 40 paths of an ODE or 12 images.
         seed: of starts that are drawn.
+        axes: the two coordinates of an ODE that are drawn.
         view: what is looked at first.
         title: by default what the teacher is.
 
     Raises:
-        ValueError: a teacher that cannot be drawn: a diffusion that is neither 2-D nor of one-channel images.
+        ValueError: a teacher that cannot be drawn: a diffusion that is neither 2-D nor of one-channel images; axes
+            that it does not have.
     """
-    return scene_of(problem_of(teacher), student, starts=starts, seed=seed, view=view, title=title)
+    return scene_of(problem_of(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
 
 
 def scene_of(
@@ -56,6 +60,7 @@ def scene_of(
     *,
     starts: int | Tensor | None = None,
     seed: int = 7,
+    axes: tuple[int, int] = (0, 1),
     view: View | None = None,
     title: str | None = None,
 ) -> Scene:
@@ -70,7 +75,7 @@ def scene_of(
     z = starts if isinstance(starts, Tensor) else problem.draw(starts, torch.Generator().manual_seed(seed))
     title = title or f"{type(problem.teacher).__name__} and its student"
     if problem.sigma_data is None:
-        return _system(problem, students, z, title, view)
+        return _system(problem, students, z, title, axes, view)
     return (_images if image else _points)(problem, students, z, title, view)
 
 
@@ -115,41 +120,36 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
 
 
 @torch.no_grad()
-def drawn(problem: Problem, student: nn.Module | None, z: Tensor, grid: Tensor) -> Network | np.ndarray | None:
+def drawn(
+    problem: Problem, student: nn.Module | None, z: Tensor, grid: Tensor, axes: tuple[int, int] = (0, 1)
+) -> Network | np.ndarray | None:
     """What a `Plane` shows of a student: itself where the viewer can evaluate it, else its paths (F, B, 2)."""
     if student is None:
         return None
     found = network(student) if problem.sigma_data is not None else None
-    return found or _flat(torch.stack([ask(student, z, t) for t in grid]), grid)
+    return found or _flat(torch.stack([ask(student, z, t) for t in grid]), grid, axes)
 
 
-def _flat(path: Tensor, grid: Tensor) -> np.ndarray:
-    """The first two coordinates of paths (F, B, d), or the only one over time."""
+def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
+    """Two coordinates of paths (F, B, d), or the only one over time."""
     if path.shape[2] == 1:
         path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
-    return path[..., :2].double().numpy(force=True)
+    return path[..., list(axes)].double().numpy(force=True)
 
 
-def _system(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+def _system(
+    problem: Problem, students: dict[str, Any], z: Tensor, title: str, axes: tuple[int, int], view: View | None
+) -> Scene:
     grid = torch.linspace(problem.t_start, problem.t_end, FRAMES, dtype=torch.float64)
-    names = problem.teacher.names if isinstance(problem.teacher, System) else ("x₁", "x₂")
-    axes = (names[0], names[1]) if z.shape[1] > 1 else ("t", names[0])
-
-    exact = _flat(problem.reference(z, grid), grid)
-    low, high = exact.min((0, 1)), exact.max((0, 1))
-    margin = 0.06 * (high - low) + 1e-9
-    limits = tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
-    return Scene(
-        title,
-        grid.numpy(),
-        [Plane(name, drawn(problem, student, z, grid)) for name, student in students.items()],
-        starts=exact[0],
-        exact=exact,
-        limits=(limits[0], limits[1]),
-        axes=axes,
-        names={"student": "student", "teacher": "SciPy"},
-        view=view or View(),
-    )
+    plain = tuple(f"x{i}".translate(SUBSCRIPTS) for i in range(1, z.shape[1] + 1))
+    names = problem.teacher.names if isinstance(problem.teacher, System) else plain
+    if len(names) == 1:
+        names = ("t", *names)
+    if len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
+        raise ValueError(f"axes are two coordinates out of 0..{len(names) - 1}, got {axes!r}")
+    panels = [Plane(name, drawn(problem, student, z, grid, axes)) for name, student in students.items()]
+    exact = _flat(problem.reference(z, grid), grid, axes)
+    return phase_plane(title, grid.numpy(), exact, panels, (names[axes[0]], names[axes[1]]), view)
 
 
 def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:

@@ -11,7 +11,7 @@ import numpy as np
 from app.models import shipped
 from pidlearn.viewer import Images, Scene, View
 
-__all__ = ["DATA", "figures", "scene"]
+__all__ = ["DATA", "count", "figures", "scene"]
 
 DATA = {"digits": "Digits 8 × 8", "fashion": "Fashion-MNIST 28 × 28"}
 
@@ -26,6 +26,11 @@ def recorded(name: str) -> dict[str, np.ndarray]:
 def figures(name: str) -> dict[str, Any]:
     """What was measured of this student."""
     return json.loads(str(recorded(name)["figures"]))
+
+
+def count(name: str) -> int:
+    """How many starts ship."""
+    return recorded(name)["student"].shape[1]
 
 
 def scene(name: str) -> Scene:

@@ -8,7 +8,8 @@ from app.viewer import show
 
 st.markdown("### Images: one call of the student from the same noise as the teacher's 249")
 name = pick("Data", pictures.DATA, "images")
-show(pictures.scene(name), "images", lambda view: snippets.pictures(name, view))
+scene = pictures.scene(name)
+show(scene, "images", lambda view: snippets.pictures(name, pictures.count(name), view))
 figures = pictures.figures(name)
 st.markdown(
     f"Error to Euler-250 over the spread of its samples: **{figures['relative_rmse']:.3f}**. The time slider asks the "

@@ -4,6 +4,6 @@ A `Scene` is plain data, made of NumPy arrays. ``viewer.js`` beside this file dr
 teacher's field and small students there, so that nothing that is dragged waits for a server. Nothing here needs torch.
 """
 
-from pidlearn.viewer.scene import Heat, Images, Network, Plane, Scene, View, script
+from pidlearn.viewer.scene import Heat, Images, Network, Plane, Scene, View, phase_plane, script
 
-__all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "script"]
+__all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "phase_plane", "script"]

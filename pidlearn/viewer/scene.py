@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "script"]
+__all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "phase_plane", "script"]
 
 VERSION = 1
 
@@ -263,6 +263,24 @@ mount(document.getElementById("scene"), {data});
             path = path / np.hypot(self.sigma_data, np.asarray(self.times))[:, None, None]
         scale = float(np.abs(path).max()) / 32767 or 1.0
         return {**packed(np.round(path / scale).astype(np.int16)), "scale": scale}
+
+
+def phase_plane(
+    title: str,
+    times: np.ndarray,
+    exact: np.ndarray,
+    panels: Sequence[Plane],
+    axes: tuple[str, str],
+    view: View | None = None,
+) -> Scene:
+    """Paths of an ODE that is no diffusion, SciPy's (F, B, 2) and students', within the exact ones' bounds."""
+    low, high = exact.min((0, 1)), exact.max((0, 1))
+    margin = 0.06 * (high - low) + 1e-9
+    x, y = ((float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
+    names = {"student": "student", "teacher": "SciPy"}
+    return Scene(
+        title, times, panels, exact[0], exact=exact, limits=(x, y), axes=axes, names=names, view=view or View()
+    )
 
 
 def digest(content: Any) -> str:

@@ -18,8 +18,9 @@ from PIL import Image
 import pidlearn as pid
 from app import compute
 from app.models import broken, export, more_steps, pictures, residual, shipped, snippets, systems
+from benchmarks.ablation import student_of, variants
 from pidlearn.metrics import rmse
-from pidlearn.viewer import Network, View
+from pidlearn.viewer import Network, Scene, View
 
 
 @pytest.mark.parametrize("preset", shipped.PRESETS)
@@ -153,7 +154,7 @@ def test_recorded_systems(name: str) -> None:
     scale = r.exact.std((0, 1))
     assert (np.abs(exact.numpy() - r.exact[:31, :3]) / scale).max() < 0.02  # float16 starts, parting since
     assert r.error[0] < 1e-3
-    assert systems.scene(name).exact.shape == (121, 48, 2)
+    assert systems.scene(name).exact.shape == (61, 48, 2)
     assert {row["line"] for row in systems.growth(name)} == {
         "the student's error",
         "two exact paths, 0.001 apart at first",
@@ -181,6 +182,27 @@ def test_a_variant_within_the_seeds_spread_is_not_called_worse() -> None:
     assert "worse" in broken.sentence("ring", "eq8")
 
 
+def test_ten_points_are_compared_with_ten_points() -> None:
+    for data in broken.DATA:  # as the page says of both
+        for variant in ("n10-central", "n10-exact"):
+            exact, euler = broken.sentence(data, variant).split("to Euler")
+            assert "N = 10" in exact
+            assert "better" in exact
+            assert "worse" in euler
+    assert "N = 10" in broken.scene("ring", "n10-exact", "").panels[0].title
+
+
+def test_the_picked_start_is_the_one_of_the_series() -> None:
+    starts = systems.recorded("lorenz").exact[0]
+    for axes in ((0, 1), (0, 2)):
+        assert systems.start("lorenz", axes, View(probe=tuple(starts[5, list(axes)]))) == 5
+    assert systems.start("lorenz", (0, 1), View()) == 0
+
+
+def test_what_is_said_of_chaos_is_said_of_chaos() -> None:
+    assert [name for name in systems.SYSTEMS if "small can keep it" in systems.sentence(name)] == ["lorenz_long"]
+
+
 @pytest.mark.parametrize("name", pictures.DATA)
 def test_recorded_images(name: str) -> None:
     scene = pictures.scene(name)
@@ -199,33 +221,68 @@ def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
     return names
 
 
+def assert_alike(made: object, shown: Scene, view: View) -> None:
+    """Teacher, starts, panels and view are those of the page."""
+    assert isinstance(made, Scene)
+    assert made.view == view
+    assert [type(panel) for panel in made.panels] == [type(panel) for panel in shown.panels]
+    assert made.axes == shown.axes
+    np.testing.assert_allclose(made.times, shown.times, rtol=1e-6)
+    np.testing.assert_allclose(made.starts, shown.starts, rtol=1e-3, atol=1e-3)
+    assert made.exact is not None
+    assert shown.exact is not None
+    half = len(made.times) // 2  # from starts in half precision chaos parts after that
+    np.testing.assert_allclose(made.exact[:half], shown.exact[:half], rtol=1e-2, atol=2e-2)
+
+
 @pytest.mark.parametrize("preset", shipped.PRESETS)
-def test_snippets_of_presets_run(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippets_of_presets_rebuild_the_view(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(shipped.student_file(preset), tmp_path)
-    view = View(n=12, solver="heun", probe=(3.0, -40.0), steps=3)
-    made = run(snippets.watch(preset, view), tmp_path, monkeypatch)
-    shown, app = made["scene"].data(), shipped.watch(preset).data()
-    assert shown["view"]["n"] == 12
-    assert shown["starts"] == app["starts"]  # the same noise as on the page, and the same student
-    assert shown["panels"][0]["student"] == app["panels"][0]["student"]
-    run(snippets.residual(preset, view), tmp_path, monkeypatch)
-    run(snippets.more_steps(preset, view), tmp_path, monkeypatch)
-    assert (tmp_path / f"{preset}.html").stat().st_size > 100_000
+    view = View(n=12, solver="heun", probe=(3.0, -40.0), handover=30, steps=3, frame=50, row=7)
+    pages = {
+        snippets.watch: shipped.watch(preset),
+        snippets.residual: residual.scene(preset),
+        snippets.more_steps: more_steps.scene(preset),
+    }
+    for snippet, scene in pages.items():
+        made = run(snippet(preset, view), tmp_path, monkeypatch)["scene"]
+        assert_alike(made, scene, view)
+        assert made.data()["panels"][0] == scene.data()["panels"][0] | {"title": made.panels[0].title}
+        if snippet is snippets.residual:
+            ours, theirs = made.panels[1], scene.panels[1]
+            np.testing.assert_allclose(ours.values, theirs.values, atol=0.02)
+            assert (ours.order == theirs.order).mean() > 0.9  # ties of half precision
+            np.testing.assert_allclose(ours.limits, theirs.limits, atol=0.02)
 
 
 VARIANTS = sorted({variant for _, variants in broken.QUESTIONS.values() for variant in variants})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_snippets_of_variants_run(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = snippets.broken("ring", variant, View())
-    run(re.sub("steps=1500", "steps=3", text), tmp_path, monkeypatch)
+def test_snippets_of_variants_train_the_same(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = snippets.broken("ring", variant, View(frame=20))
+    made = run(re.sub("steps=1500", "steps=3", text), tmp_path, monkeypatch)
+    assert_alike(made["scene"], broken.scene("ring", variant, ""), View(frame=20))
+    table = {v.name: v for v in variants()}
+    for name, result in ((broken.BASES.get(variant, "reference"), made["reference"]), (variant, made["changed"])):
+        expected = student_of("ring", table[name], 3, 0).student.state_dict()
+        for key, value in result.student.state_dict().items():
+            torch.testing.assert_close(value, expected[key])
 
 
-def test_the_other_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_snippets_of_systems_rebuild_the_view(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, axes = View(frame=12, probe=(1.0, 2.0), trails=False), (0, 2) if "lorenz" in name else (0, 1)
     short = "result = pid.distill(system, steps=60, windows=2, n=5, progress=False"
-    for name in systems.SYSTEMS:
-        run(snippets.system(name, View()).replace("result = pid.distill(system", short), tmp_path, monkeypatch)
-    text = snippets.pictures("digits", View())
+    made = run(snippets.system(name, axes, view).replace("result = pid.distill(system", short), tmp_path, monkeypatch)
+    assert_alike(made["scene"], systems.scene(name, axes), view)
+
+
+def test_snippets_of_images_rebuild_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = snippets.pictures("digits", 24, View(frame=9))
     text = text.replace("data.digits()[0]", "data.digits()[0], steps=3, progress=False")
-    run(text.replace("))  # some", "), steps=3, progress=False)  # some"), tmp_path, monkeypatch)
+    made = run(text.replace("seed=0)  # some", "seed=0, steps=3, progress=False)  # some"), tmp_path, monkeypatch)
+    scene, shown = made["scene"], pictures.scene("digits")
+    assert scene.times[scene.view.frame] == pytest.approx(shown.times[9])
+    (ours, *_), (theirs, *_) = scene.panels[0].rows.values(), shown.panels[0].rows.values()
+    assert np.abs(ours[0].astype(int) - theirs[0]).max() <= 1  # the same noise

@@ -142,7 +142,15 @@ def test_what_is_wrong_is_said(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x,y\n1,2\n3,4.5\n", "1;2\n3;4.5", "1\t2\r\n3\t4.5\r\n", "1 2\n\n3 4.5\n", "1,0;2\n3;4,5", "﻿a,b,c\n1,2,9\n3,4.5,9"]
+    "text",
+    [
+        "x,y\n1,2\n3,4.5\n",
+        "1;2\n3;4.5",
+        "1\t2\r\n3\t4.5\r\n",
+        "1 2\n\n3 4.5\n",
+        "1,0;2\n3;4,5",
+        "﻿a,b,c\n1,2,9\n3,4.5,9",
+    ],
 )
 def test_csv_of_many_kinds(text: str) -> None:
     np.testing.assert_array_equal(points.read_csv(text.encode()), [[1, 2], [3, 4.5]])
