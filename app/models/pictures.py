@@ -37,6 +37,6 @@ def scene(name: str) -> Scene:
     """Rows of the same column start from the same noise."""
     r = recorded(name)
     few = np.broadcast_to(r["teacher10"], r["teacher"].shape)
-    rows = {"teacher, 249 calls": r["teacher"], "student, 1 call": r["student"], "Euler-10's end": few}
+    rows = {"teacher, 240 calls": r["teacher"], "student, 1 call": r["student"], "Euler-10's end": few}
     title = f"{DATA[name]}: teacher and student from the same noise"
     return Scene(title, r["times"], [Images("", rows)], view=View())

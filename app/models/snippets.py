@@ -139,15 +139,25 @@ def pictures(name: str, count: int, view: View) -> str:
     # The app ships every second of these frames.
     return f'''"""Images from one call of a student: {name}."""
 
+from dataclasses import replace
+
+import numpy as np
+import torch
+
 import pidlearn as pid
 from pidlearn import data
-from pidlearn.viewer import View
+from pidlearn.viewer import Images, View
 
 teacher = {teacher}
 result = pid.distill(teacher, seed=0)  # some minutes of one core
 print(result.evaluate())
 
-scene = result.watch(starts={count}, view={view_text(replace(view, frame=2 * view.frame))})
+z = 80 * torch.randn({count}, *teacher.event_shape, generator=torch.Generator().manual_seed(7))
+scene = result.watch(starts=z, view={view_text(replace(view, frame=2 * view.frame))})
+few = pid.solve(pid.DenoiserODE(teacher), z, pid.karras_grid(10))[-1, :, 0].clamp(-1, 1)
+grey = ((few + 1) * 127.5).round().byte().numpy()
+rows = {{**scene.panels[0].rows, "Euler-10's end": np.broadcast_to(grey, (61, *grey.shape))}}
+scene = replace(scene, panels=[Images("", rows)])
 scene.save("{name}.html")  # in a notebook, `scene` alone shows it
 '''
 

@@ -6,7 +6,7 @@ from app.controls import pick
 from app.models import pictures, snippets
 from app.viewer import show
 
-st.markdown("### Images: one call of the student from the same noise as the teacher's 249")
+st.markdown("### Images: one call of the student from the same noise as the teacher's 240")
 name = pick("Data", pictures.DATA, "images")
 scene = pictures.scene(name)
 show(scene, "images", lambda view: snippets.pictures(name, pictures.count(name), view))
