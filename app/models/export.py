@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from pidlearn.viewer import Heat, Images, Network, Plane, Scene, View
 
 __all__ = ["gif", "picture", "points"]
 
-STUDENT, TEACHER = "#d55e00", "0.45"
+STUDENT, TEACHER, PROBE = "#d55e00", "0.45", "#f0e442"
 REACH = 2.9
-TRAILS, ACROSS, SIDE, ARROWS = 20, 12, 84, 15
-"""Paths drawn, images in a row, and points of density and flow along a side."""
+TRAILS, WINDING, GAPS, SIDE, ARROWS = 20, 6, 60, 84, 15
+"""Paths drawn of a flow and of an ODE, which wind; arrows of a soft boundary; density and flow along a side."""
+ACROSS, SHOWN = 12, 24
+"""Images in a row, and in all."""
+FINE = 500
+"""Heun's points of the single path that stands for the exact one."""
 
 
 def paths(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
@@ -35,6 +40,20 @@ def paths(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray 
                 path = np.concatenate([path[: view.handover], rest])
             students.append(path)
     return teacher, students
+
+
+def probed(scene: Scene, view: View) -> tuple[np.ndarray | None, list[np.ndarray | None]]:
+    """As `paths`, of the one start that the visitor follows: (F, 1, 2)."""
+    assert scene.starts is not None
+    probe = np.asarray(scene.starts[0] if view.probe is None else view.probe, float)
+    students = [panel.student for panel in scene.panels if isinstance(panel, Plane)]
+    if scene.mixture is not None and not any(isinstance(student, np.ndarray) for student in students):
+        fine = replace(view, solver="heun", n=FINE) if view.solver == "exact" else view
+        return paths(replace(scene, starts=probe[None]), fine)
+    i = int(np.hypot(*(np.asarray(scene.starts) - probe).T).argmin())
+    recorded = [student if isinstance(student, np.ndarray) else None for student in students]
+    one, *others = (None if path is None else path[:, i : i + 1] for path in (scene.exact, *recorded))
+    return one, others
 
 
 def _solved(scene: Scene, start: np.ndarray, frame: int, n: int, solver: str) -> np.ndarray:
@@ -85,16 +104,21 @@ def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Callable[[int],
 
     planes = any(isinstance(panel, Plane) for panel in scene.panels)
     teacher, students = paths(scene, view) if planes else (None, [])
-    ours = iter(students)
-    size = (4.6 * len(scene.panels), 4.8) if planes else (9.0, 2.6)
+    single, singles = probed(scene, view) if planes and scene.starts is not None else (None, [None] * len(students))
+    ours = iter(zip(students, singles, strict=True))
+    size = (4.6 * len(scene.panels), 4.8) if planes else (9.0, 4.6)
     figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     movers: list[Callable[[int], None]] = []
     for ax, panel in zip(figure.subplots(1, len(scene.panels), squeeze=False)[0], scene.panels, strict=True):
         ax.set_title(panel.title, fontsize=10)
         if isinstance(panel, Plane):
-            movers.append(_plane(ax, scene, view, teacher, next(ours)))
+            student, followed = next(ours)
+            movers.append(_plane(ax, scene, view, teacher, student))
+            if isinstance(panel.student, Network) and panel.student.boundary == "soft":
+                _gaps(ax, scene, view, student)
+            _probe(ax, scene, view, single, followed)
         elif isinstance(panel, Heat):
-            movers.append(_heat(ax, scene, panel))
+            movers.append(_heat(ax, scene, view, panel))
         else:
             movers.append(_images(ax, panel))
     label = figure.supxlabel("", fontsize=9)
@@ -114,9 +138,7 @@ def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Callable[[int],
 def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Callable[[int], None]:
     from matplotlib.collections import LineCollection
 
-    times = np.asarray(scene.times, float)
-    scale = np.ones_like(times) if scene.sigma_data is None else np.hypot(scene.sigma_data, times)
-    divisor = (np.full_like(scale, scale[0]) if view.raw else scale)[:, None, None]
+    divisor = _divisor(scene, view)
     if scene.limits is None:
         ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[])
     else:
@@ -126,23 +148,55 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Cal
     crosses = ax.scatter([], [], s=22, c="black", marker="x", linewidths=1.3, zorder=4)
     ring = {"s": 16, "facecolors": "none", "edgecolors": TEACHER}
     movers = []
-    for path, colour, width, style in ((teacher, TEACHER, 2.2, ring), (student, STUDENT, 1.0, {"s": 7, "c": STUDENT})):
+    dot = {"s": 7, "c": STUDENT}
+    for path, colour, width, style, shown in (
+        (teacher, TEACHER, 2.2, ring, slice(None)),
+        (student, STUDENT, 1.0, dot, ~wrong),
+    ):
         if path is not None:
             y = path / divisor
             lines = LineCollection([], colors=colour, linewidths=width, alpha=0.7 if view.trails else 0.0)
             ax.add_collection(lines)
-            movers.append((y, lines, ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style)))
+            movers.append((y, lines, ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style), shown))
+    trails = TRAILS if scene.sigma_data is not None else WINDING
 
     def move(frame: int) -> None:
         if ground is not None:
             ground(frame)
-        for y, lines, dots in movers:
-            lines.set_segments([y[: frame + 1, i] for i in range(min(TRAILS, y.shape[1]))])
-            dots.set_offsets(y[frame])
+        for y, lines, dots, shown in movers:
+            lines.set_segments([y[: frame + 1, i] for i in range(min(trails, y.shape[1]))])
+            dots.set_offsets(y[frame, shown])
         if wrong.any():
             crosses.set_offsets((student / divisor)[frame, wrong])
 
     return move
+
+
+def _divisor(scene: Scene, view: View) -> np.ndarray:
+    """(F, 1, 1) what x is divided by before it is drawn."""
+    times = np.asarray(scene.times, float)
+    scale = np.ones_like(times) if scene.sigma_data is None else np.hypot(scene.sigma_data, times)
+    return (np.full_like(scale, scale[0]) if view.raw else scale)[:, None, None]
+
+
+def _gaps(ax: Any, scene: Scene, view: View, student: np.ndarray) -> None:
+    """Where a soft boundary lets paths start: arrows from z to x(z, T)."""
+    z, start = (np.asarray(x, float)[:GAPS] / _divisor(scene, view)[0] for x in (scene.starts, student[0]))
+    ax.quiver(*z.T, *(start - z).T, angles="xy", scale_units="xy", scale=1, width=0.004, zorder=5)
+
+
+def _probe(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> None:
+    """The start that is followed, and both its paths to the end."""
+    for path, colour, width in ((teacher, TEACHER, 3.2), (student, STUDENT, 1.7)):
+        if path is not None:
+            y = (path / _divisor(scene, view))[:, 0]
+            ax.plot(*y.T, color=colour, linewidth=width, zorder=6)
+            ax.plot(*y[-1], "o", color=colour, markersize=width + 3, zorder=6)
+    some = next((path for path in (teacher, student) if path is not None), None)
+    if some is not None:
+        at = (some / _divisor(scene, view))[0, 0]
+        for colour, width in (("black", 4.5), (PROBE, 2.5)):
+            ax.plot(*at, "o", ms=9, mfc="white", mec=colour, mew=width, zorder=7)
 
 
 def _ground(ax: Any, scene: Scene, view: View) -> Callable[[int], None]:
@@ -196,23 +250,33 @@ def _wrong(scene: Scene, teacher: Any, student: Any) -> np.ndarray:
     return (ours != theirs).numpy()
 
 
-def _heat(ax: Any, scene: Scene, panel: Heat) -> Callable[[int], None]:
+def _heat(ax: Any, scene: Scene, view: View, panel: Heat) -> Callable[[int], None]:
     low, high = panel.limits
     ax.imshow(panel.values, aspect="auto", cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
     at = np.linspace(0, len(scene.times) - 1, 5).round().astype(int)
     ax.set(xticks=at, xticklabels=[f"{scene.times[i]:.2g}" for i in at], yticks=[], xlabel="t", ylabel="samples")
     line = ax.axvline(0, color="white", linewidth=1.5)
+    if view.row is not None:
+        ax.axhspan(view.row - 0.5, view.row + 0.5, fill=False, edgecolor=PROBE, linewidth=2)
     return lambda frame: line.set_xdata([frame, frame])
 
 
 def _images(ax: Any, panel: Images) -> Callable[[int], None]:
+    shown = min(SHOWN, next(iter(panel.rows.values())).shape[1])
+    bands = -(-shown // ACROSS)
+    across = -(-shown // bands)
+
     def sheet(frame: int) -> np.ndarray:
-        return np.concatenate([np.concatenate(list(frames[frame, :ACROSS]), 1) for frames in panel.rows.values()], 0)
+        lines = [frames[frame, b * across :][:across] for b in range(bands) for frames in panel.rows.values()]
+        filled = [np.pad(line, ((0, across - len(line)), (0, 1), (0, 1)), constant_values=255) for line in lines]
+        return np.concatenate([np.concatenate(list(line), 1) for line in filled], 0)
 
     first = sheet(0)
     image = ax.imshow(first, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    side = first.shape[0] / len(panel.rows)
-    ax.set(xticks=[], yticks=[side * (row + 0.5) for row in range(len(panel.rows))], yticklabels=list(panel.rows))
+    names = [*panel.rows] * bands
+    ticks = (np.arange(len(names)) + 0.5) * first.shape[0] / len(names) - 1
+    ax.set(xticks=[], yticks=ticks, yticklabels=names)
+    ax.spines[:].set_visible(False)
     return lambda frame: image.set_data(sheet(frame))
 
 

@@ -58,6 +58,42 @@ def test_what_is_switched_off_is_not_in_the_picture(part: str) -> None:
     assert (on != off).mean() > 1e-3
 
 
+def differing(one: tuple[Scene, View], other: tuple[Scene, View]) -> float:
+    """Share of pixels in which two pictures differ."""
+    a, b = (np.asarray(Image.open(io.BytesIO(export.picture(*given, "png"))).convert("L")) for given in (one, other))
+    return float((a != b).mean())
+
+
+def test_what_the_visitor_put_there_is_in_the_picture() -> None:
+    view = View(frame=40, play=False)
+    moons, heat = shipped.watch("moons"), residual.scene("moons")
+    assert differing((moons, view), (moons, replace(view, probe=(90.0, -90.0)))) > 1e-3
+    assert differing((heat, view), (heat, replace(view, row=120))) > 1e-3
+    ode = systems.scene("pendulum")
+    assert differing((ode, view), (ode, replace(view, probe=tuple(ode.starts[9])))) > 1e-3
+    soft = broken.scene("ring", "soft-boundary-1", "soft")
+    hard = replace(soft, panels=[soft.panels[0], replace(soft.panels[1], student=None)])
+    (quiver, *_), none = (
+        [c for c in export.draw(scene, replace(view, flow=False))[0].axes[1].collections if c.zorder == 5]
+        for scene in (soft, hard)
+    )
+    z, start = soft.starts[:60], quiver.U
+    assert len(start) == len(z)
+    assert none == []
+
+
+def test_the_followed_start_has_the_paths_of_the_library() -> None:
+    scene, probe = shipped.watch("ring"), (30.0, -70.0)
+    teacher, (student,) = export.probed(scene, View(n=10, solver="euler", probe=probe))
+    z = torch.tensor([probe])
+    euler = pid.solve(pid.DenoiserODE(pid.toy("ring")), z.double(), pid.karras_grid(10))[-1]
+    np.testing.assert_allclose(teacher[-1], euler.numpy(), atol=1e-6)
+    with torch.no_grad():
+        np.testing.assert_allclose(student[-1], pid.load(shipped.student_file("ring")).student(z, 0.002), atol=1e-5)
+    fine, _ = export.probed(scene, View(probe=tuple(scene.starts[3].tolist())))  # SciPy, to what is drawn
+    np.testing.assert_allclose(fine[-1, 0], scene.exact[-1, 3], atol=2e-3)
+
+
 def test_crosses_are_where_the_student_ends_in_another_mode() -> None:
     scene = broken.scene("ring", "eq8", "Eq. 8")
     figure, _ = export.draw(scene, View(frame=60))
