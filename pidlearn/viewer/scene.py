@@ -187,7 +187,6 @@ class Scene:
         content: dict[str, Any] = {
             "version": VERSION,
             "title": self.title,
-            "description": self.title,
             "times": np.asarray(self.times, float).tolist(),
             "span": [float(self.times[0]), float(self.times[-1])],
             "rho": self.rho,
@@ -212,8 +211,8 @@ class Scene:
 
     def html(self) -> str:
         """A whole page that needs nothing but a browser."""
-        # "</" would end the script element wherever it stands.
-        data = json.dumps(self.data()).replace("</", "<\\/")
+        # "</script" would end the script element wherever it stands, and "<!--" change how it is read.
+        data = json.dumps(self.data()).replace("<", "\\u003c")
         return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

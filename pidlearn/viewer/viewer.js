@@ -15,6 +15,7 @@ const TALLEST = 500; // of a plane, in pixels: picture and controls fit a laptop
 const TRAILS = { flow: 20, other: 6 }; // paths drawn behind the cloud; those of an ODE wind
 const FINE = 500; // steps of a single path that stands for the exact one
 const HANDOVER_STEPS = 16;
+const GRASP = 32; // pixels around the noise point at which a finger takes hold of it
 const COLOURS = { student: "#d55e00", probe: "#f0e442", density: [0, 114, 178] }; // Okabe & Ito: apart for every kind of colour vision
 
 // ---------------------------------------------------------------------------------------------------- numbers
@@ -694,8 +695,7 @@ class Picture {
       c.arc(...end, width + 2, 0, 7);
       c.fill();
     });
-    const s = this.divisor(view, model.times[0]);
-    const at = lens.to(view.probe[0] / s, view.probe[1] / s);
+    const at = this.ring(lens, view);
     c.fillStyle = theme.paper;
     c.beginPath();
     c.arc(...at, 8, 0, 7);
@@ -705,6 +705,16 @@ class Picture {
       c.lineWidth = width;
       c.stroke();
     }
+  }
+
+  /** Where the noise point is drawn. */
+  ring(lens, view) {
+    const s = this.divisor(view, this.model.times[0]);
+    return lens.to(view.probe[0] / s, view.probe[1] / s);
+  }
+
+  probeAt(panel, view) {
+    return view.probe && this.ring(this.lens(this.boxes[panel]), view);
   }
 
   axes(box, view, t) {
@@ -974,13 +984,14 @@ class Viewer {
       this.redraw();
       return;
     }
-    const first = { n: 250, solver: "exact", raw: false, density: true, flow: false, trails: true, probe: null, row: null };
-    this.view = { ...first, handover: 1, steps: 0, ...scene.view };
+    this.view = { ...scene.view };
     this.view.handover = Math.min(this.view.handover, Math.max(0, this.model.last - 1));
+    const heat = this.model.panels.find((panel) => panel.type === "heat");
+    if (this.view.row !== null) this.view.row = heat ? Math.min(this.view.row, heat.values.shape[0] - 1) : null;
     if (!this.view.probe && this.model.count) this.view.probe = [...this.model.starts.slice(0, 2)];
-    this.u = Math.min(this.model.last, Math.max(0, scene.view?.frame ?? 0));
+    this.u = Math.min(this.model.last, Math.max(0, scene.view.frame));
     this.build();
-    this.play(Boolean(scene.view?.play) && !this.still.matches);
+    this.play(scene.view.play && !this.still.matches);
     this.redraw();
   }
 
@@ -1062,6 +1073,11 @@ class Viewer {
       const frame = canvas.getBoundingClientRect();
       return [event.clientX - frame.left, event.clientY - frame.top];
     };
+    // A finger scrolls the page, unless it takes hold of the noise point; a tap puts the point there.
+    const holds = (panel, at) => {
+      const held = panel >= 0 && this.model.panels[panel].type === "plane" && this.picture.probeAt(panel, this.view);
+      return held && Math.hypot(at[0] - held[0], at[1] - held[1]) < GRASP;
+    };
     const panelAt = ([px, py]) =>
       this.picture.boxes.findIndex((b) => px >= b.x && px < b.x + b.width && py >= b.y && py < b.y + b.height);
     let dragging = -1;
@@ -1069,6 +1085,7 @@ class Viewer {
       const at = where(event);
       const panel = panelAt(at);
       if (panel < 0 || this.model.panels[panel].type === "images") return;
+      if (event.pointerType === "touch" && this.model.panels[panel].type === "plane" && !holds(panel, at)) return;
       dragging = panel;
       canvas.setPointerCapture(event.pointerId);
       this.move(panel, at);
@@ -1077,12 +1094,29 @@ class Viewer {
       const at = where(event);
       const panel = panelAt(at);
       if (dragging >= 0) this.move(dragging, at);
-      else if (panel >= 0 && this.model.panels[panel].type === "heat" && event.pointerType === "mouse") this.light(panel, at);
+      else if (panel >= 0 && this.model.panels[panel].type === "heat" && event.pointerType === "mouse") {
+        this.light(panel, at);
+        this.tell();
+      }
     });
     const release = () => {
       if (dragging >= 0) this.tell();
       dragging = -1;
     };
+    canvas.addEventListener(
+      "touchstart",
+      (event) => {
+        const at = where(event.touches[0]);
+        if (event.touches.length === 1 && holds(panelAt(at), at)) event.preventDefault();
+      },
+      { passive: false },
+    );
+    canvas.addEventListener("click", (event) => {
+      const panel = panelAt(where(event));
+      if (event.pointerType !== "touch" || panel < 0 || this.model.panels[panel].type !== "plane") return;
+      this.move(panel, where(event));
+      this.tell();
+    });
     canvas.addEventListener("pointerup", release);
     canvas.addEventListener("pointercancel", release);
     canvas.addEventListener("keydown", (event) => this.key(event));
@@ -1234,7 +1268,7 @@ class Viewer {
     const text = [scene.caption && escape(scene.caption), ...sentences].filter(Boolean).join(" ");
     const summary = box.querySelector(".summary");
     if (summary.innerHTML !== text) summary.innerHTML = text;
-    this.canvas.setAttribute("aria-label", `${scene.description ?? scene.title}. ${summary.textContent}`);
+    this.canvas.setAttribute("aria-label", `${scene.title}. ${summary.textContent}`);
   }
 
   sentence(panel) {

@@ -178,6 +178,36 @@ def test_a_row_of_the_heat_map_lights_its_path(browser: Any, tmp_path: Path) -> 
     assert ask(page, "v.view.row") == 38
 
 
+def test_a_finger_drags_the_noise_point_and_scrolls_elsewhere(browser: Any, tmp_path: Path) -> None:
+    scene = pid.watch(SKEW, student(), starts=Z, view=View(probe=(0.0, 0.0), play=False, trails=False))
+    page = opened(browser, scene, tmp_path, has_touch=True, is_mobile=True)
+    page.set_viewport_size({"width": 400, "height": 500})
+    page.wait_for_timeout(200)
+    finger = page.context.new_cdp_session(page)
+
+    def swipe(x: float, y: float, dx: float, dy: float) -> None:
+        for kind, share in [("touchStart", 0.0), *[("touchMove", i / 10) for i in range(1, 11)]]:
+            points = [{"x": x + share * dx, "y": y + share * dy}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(300)
+
+    box = page.locator("canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    swipe(x, y, 0, -100)
+    probe = ask(page, "v.view.probe")
+    assert probe[1] > 30
+    assert abs(probe[0]) < 5
+    assert page.evaluate("scrollY") == 0
+    swipe(x - 120, y + 100, 0, -100)
+    assert ask(page, "v.view.probe") == probe
+    assert page.evaluate("scrollY") > 30
+    page.evaluate("scrollTo(0, 0)")
+    page.touchscreen.tap(x - 100, y + 60)
+    page.wait_for_timeout(500)
+    assert ask(page, "v.view.probe[0]") < -30
+
+
 def test_recorded_paths_and_images_draw(browser: Any, tmp_path: Path) -> None:
     paths = pid.watch(pid.system("pendulum"), starts=10)
     page = opened(browser, paths, tmp_path)
@@ -189,9 +219,10 @@ def test_recorded_paths_and_images_draw(browser: Any, tmp_path: Path) -> None:
     assert page.errors == []
 
 
-def test_text_of_a_scene_is_text(browser: Any, tmp_path: Path) -> None:
-    evil = "</script><img src=x onerror=alert(1)>"
+@pytest.mark.parametrize("evil", ["</script><img src=x onerror=alert(1)>", "<!-- <script>", "\u2028 ' \" \\ `${1}"])
+def test_text_of_a_scene_is_text(browser: Any, tmp_path: Path, evil: str) -> None:
     scene = Scene(evil, np.linspace(1, 0, 5), [Plane(evil)], np.zeros((1, 2)), caption=evil, exact=np.zeros((5, 1, 2)))
     page = opened(browser, scene, tmp_path)
+    assert ask(page, "v.scene.title") == evil
     assert page.locator("img").count() == 0
     assert page.errors == []
