@@ -28,6 +28,8 @@ VIEW = View(frame=60, play=False)
 """The end of the paths: where a student that learns is seen to learn."""
 JUDGED = 256
 """Samples whose error is followed."""
+FAR = 1e12
+"""Beyond this the squares of an error leave single precision."""
 
 
 class Wishes:
@@ -71,6 +73,7 @@ def main() -> None:
 
 def train(job: Job, wishes: Wishes, tell: Any) -> None:
     """Train, and tell: scene, then progress and student again and again, then done."""
+    import numpy as np
     import torch
 
     import pidlearn as pid
@@ -83,6 +86,9 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     scene = scene_of(problem, run.student, starts=z, view=VIEW, title=f"{job.title}: a student in training")
     scene = replace(scene, modes=job.kind == "preset")  # of points the Gaussians are a blur, and overlap
     times = torch.from_numpy(scene.times)
+    assert scene.exact is not None
+    if scene.sigma_data is None and not np.abs(scene.exact).max() < FAR:
+        raise ValueError(f"solutions reach {np.abs(scene.exact).max():.0e}, more than a student can learn: shorten t")
     tell("scene", scene)
     follow, stopped = run.follow(JUDGED), None
     losses: list[float] = []

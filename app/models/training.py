@@ -19,7 +19,7 @@ from pidlearn.viewer import Plane, Scene
 __all__ = ["AT_ONCE", "Progress", "Training"]
 
 AT_ONCE = max(3, os.cpu_count() or 1)
-"""Trainings at one time; more wait for their turn. They run at a low priority: pages come first."""
+"""Trainings at one time; more wait for their turn, and so does who resumes. They run at a low priority."""
 PATIENCE = 0.8
 """Seconds that a worker has to stop by itself."""
 ABSENT, LONGEST = 10.0, 600.0
@@ -35,7 +35,7 @@ class Progress:
     """How a training stands.
 
     Attributes:
-        state: waiting (for a turn) | starting | training | paused | ended.
+        state: waiting (for a turn, first or after a pause) | starting | training | paused | ended.
         step: steps done.
         losses: (step, mean loss since the one before).
         errors: (step, rmse to the teacher's own solver).
@@ -68,7 +68,7 @@ class Training:
         self.progress = Progress()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._asked_to_stop, self._complete = "", False
+        self._asked_to_stop, self._complete, self._seated = "", False, False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -78,16 +78,16 @@ class Training:
         return self.progress.state != "ended"
 
     def pause(self) -> None:
-        """Hold it; its worker stays."""
+        """Hold it; its worker stays, but not its turn."""
         if self.progress.state == "training":
             self._wish("pause")
             self._note(state="paused")
+            self._leave_turn()
 
     def resume(self) -> None:
-        """Go on."""
+        """Go on, once there is a turn."""
         if self.progress.state == "paused":
-            self._wish("resume")
-            self._note(state="training")
+            self._note(state="waiting")
 
     def stop(self, why: str = "cancelled") -> None:
         """End it; what the student has learned by now is kept."""
@@ -121,9 +121,19 @@ class Training:
             if self.under_way:
                 self.progress = replace(self.progress, **changes)
 
+    def _take_turn(self, seconds: float) -> bool:
+        self._seated = SLOTS.acquire(timeout=seconds)
+        return self._seated
+
+    def _leave_turn(self) -> None:
+        with self._lock:
+            seated, self._seated = self._seated, False
+        if seated:
+            SLOTS.release()
+
     def _run(self) -> None:
         away = time.monotonic()
-        while not SLOTS.acquire(timeout=0.1):
+        while not self._take_turn(0.1):
             away = time.monotonic() if self._present() else away
             if self._asked_to_stop or time.monotonic() - away > ABSENT:
                 self._note(state="ended", said=self._asked_to_stop or "cancelled")
@@ -135,7 +145,7 @@ class Training:
         except OSError as error:
             self._note(said=f"the training process could not start ({error})")
         finally:
-            SLOTS.release()
+            self._leave_turn()
             said = self.progress.said or self._asked_to_stop
             self._note(state="ended", said=said)
 
@@ -146,7 +156,6 @@ class Training:
             [sys.executable, "-m", "app.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )
         assert process.stdin is not None
@@ -159,7 +168,10 @@ class Training:
             listener.start()
             begun = here = time.monotonic()
             while listener.is_alive():
-                listener.join(0.2)
+                listener.join(0.1)
+                if self.progress.state == "waiting" and self._take_turn(0.1):
+                    self._wish("resume")
+                    self._note(state="training")
                 now = time.monotonic()
                 here = now if self._present() else here
                 if now - here > ABSENT:
@@ -176,6 +188,9 @@ class Training:
             except (EOFError, pickle.UnpicklingError):  # it has ended, or was cut off within a word
                 if not self._asked_to_stop and not self._complete:
                     self._note(said="the training process ended without a word")
+                return
+            except Exception as error:  # whatever a broken word unpickles to must not pass for an end
+                self._note(said=f"the training process cannot be understood ({type(error).__name__})")
                 return
             self._hear(kind, told)
 

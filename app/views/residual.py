@@ -56,5 +56,5 @@ with right:
     )
     st.caption(
         "Spectral norm of ∂f/∂x on 200 exact paths: 1/t where D forgets x, largest where paths part. Within a mode of "
-        "width w it is t / (w² + t²), and falls again below t = w; of data that are points (w = 0) it is 1/t to the end."
+        "width w it is t / (w² + t²), and falls again below t = w; of data that are points (w = 0) it is 1/t to the end"
     )

@@ -25,6 +25,14 @@ SYSTEMS = {"pendulum": "Pendulum", "lotka_volterra": "Lotka-Volterra", "van_der_
 STEPS = {"1000": "1,000 steps", "3000": "3,000", "6000": "6,000", "12000": "12,000"}
 RECIPE = {"recipe": "the recipe's", **{name: name for name in jobs.DERIVATIVES}}
 POINTS = {"recipe": "the recipe's", **{str(n): str(n) for n in (10, 18, 35, 80, 250, 1000)}}
+FIGURES = {
+    "rmse": "RMSE to the teacher’s own path",
+    "relative_rmse": "relative to the spread",
+    "worst_coordinate": "in the worst coordinate",
+    "wrong_mode": "share in another mode",
+    "energy": "energy distance to the teacher’s samples",
+    "energy_floor": "of the teacher’s samples to each other",
+}
 DUFFING = """x' = v
 v' = x - x**3 - 0.2 * v
 x in [-1.5, 1.5]
@@ -199,8 +207,9 @@ def followed(training: Training) -> None:
             charts.lines(
                 rows, "step", "rmse", "of", "Error of 256 samples over the steps", log_y=True, height=220, legend=False
             )
-    if now.figures:
-        st.markdown(" · ".join(f"{name.replace('_', ' ')} **{value:.3g}**" for name, value in now.figures.items()))
+    if now.figures and now.scene is not None:
+        told = {name: value for name, value in now.figures.items() if name != "wrong_mode" or now.scene.modes}
+        st.markdown("On fresh starts: " + ", ".join(f"{FIGURES[name]} **{value:.3g}**" for name, value in told.items()))
 
 
 def sentence(training: Training, now: Progress) -> str:

@@ -318,7 +318,7 @@ def test_a_training_that_takes_too_long_ends(start: Callable[..., Training], mon
 
 
 def test_more_trainings_than_slots_wait_their_turn(
-    start: Callable[..., Training], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., Training]
 ) -> None:
     monkeypatch.setattr(training, "SLOTS", training.threading.BoundedSemaphore(1))
     one = start(RING)
@@ -332,6 +332,45 @@ def test_more_trainings_than_slots_wait_their_turn(
     three = start(RING)
     three.stop()
     until(lambda: not three.under_way, 5)
+
+
+def test_who_pauses_leaves_the_turn_to_others(monkeypatch: pytest.MonkeyPatch, start: Callable[..., Training]) -> None:
+    monkeypatch.setattr(training, "SLOTS", training.threading.BoundedSemaphore(1))
+    one = start(RING)
+    until(lambda: one.progress.state == "training")
+    two = start(RING)
+    one.pause()
+    until(lambda: two.progress.state == "training")
+    one.resume()
+    time.sleep(0.5)
+    assert one.progress.state == "waiting"
+    held = one.progress.step
+    two.pause()
+    until(lambda: one.progress.step > held)
+    two.stop()  # without a turn of its own
+    until(lambda: not two.under_way, 5)
+    three = start(RING)
+    time.sleep(0.3)
+    assert three.progress.state == "waiting"  # one has the only turn, and it was given back no more than once
+    one.stop()
+    until(lambda: three.progress.state == "training")
+
+
+def test_a_word_that_cannot_be_read_is_no_end(start: Callable[..., Training], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(file: object) -> None:
+        raise AttributeError("what is that?")
+
+    monkeypatch.setattr(training.pickle, "load", broken)
+    mine = start(RING)
+    until(lambda: not mine.under_way, 10)
+    assert "cannot be understood (AttributeError)" in mine.progress.said
+
+
+def test_an_ode_that_leaves_all_bounds_is_told_so(start: Callable[..., Training]) -> None:
+    for rate, said in (("20 * x", "reach 5e+173, more than"), ("x**2", "may not reach that far")):
+        mine = start(Job("Your ODE", "equations", expression.read(f"x' = {rate}\nx in [0, 1]\nt in [0, 20]"), 300, {}))
+        until(lambda mine=mine: not mine.under_way)
+        assert said in mine.progress.said
 
 
 def test_a_killed_worker_leaves_what_it_had(start: Callable[..., Training]) -> None:
