@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import socket
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> An
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("request", lambda r: note_request(page, r.url, address))
     # Below an app's root Streamlit probes for its own root, and is told 404 on the way: not ours to count.
-    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" and "404" not in m.text else None)
+    page.on("console", lambda m: note_error(page, m))
     page.on("websocket", lambda s: s.on("framesent", lambda frame: page.sent.append(frame)))
     page.goto(address)
     if drawn:
@@ -79,6 +81,12 @@ def note_request(page: Any, url: str, address: str) -> None:
     host = address.split("/")[2]
     if not url.startswith(("data:", "blob:")) and url.split("/")[2] != host:
         page.errors.append(f"asked for {url}")
+
+
+def note_error(page: Any, message: Any) -> None:
+    url = message.location.get("url", "")
+    if message.type == "error" and not ("404" in message.text and "/_stcore/" in url):
+        page.errors.append(f"{message.text} {url}")
 
 
 def settle(page: Any) -> None:
@@ -173,6 +181,61 @@ def test_a_copied_address_shows_the_same_to_someone_else(server: tuple[str, int]
     other.context.close()
 
 
+def set_n(page: Any, position: int) -> None:
+    page.locator('input[data-act="n"]').evaluate(
+        f"(e) => {{ e.value = {position}; e.dispatchEvent(new Event('input', {{bubbles: true}}));"
+        " e.dispatchEvent(new Event('change', {bubbles: true})); }"
+    )
+
+
+def test_the_choice_of_n_and_the_viewer_s_n_live_together(server: tuple[str, int], browser: Any) -> None:
+    page = opened(browser, f"{server[0]}/break-it?choice=N")
+    page.get_by_role("radio", name="N = 35").click()
+    wait(page, "v.scene.title.includes('N = 35')")
+    settle(page)
+    set_n(page, 1)
+    page.wait_for_url(lambda url: "&n=3" in url and "changed-n=N+%3D+35" in url)
+    other = opened(browser, page.url)
+    assert ask(other, "[v.view.n, v.scene.title.includes('N = 35')]") == [3, True]
+    for one in (page, other):
+        assert one.locator('[data-testid="stException"], [data-testid="stToast"]').count() == 0
+        assert one.errors == []
+        one.context.close()
+
+
+def test_who_comes_back_finds_what_was_left(server: tuple[str, int], browser: Any) -> None:
+    page = opened(browser, f"{server[0]}/?v=1&play=0&n=6")
+    set_n(page, 1)
+    page.wait_for_url("**n=3**")
+    settle(page)
+    page.get_by_role("link", name="Images").click()
+    wait(page, "v.scene.panels[0].type === 'images'")
+    settle(page)
+    assert "n=" not in page.url
+    page.get_by_role("link", name="Watch").first.click()
+    wait(page, "v.scene.panels[0].type === 'plane'")
+    page.wait_for_url("**n=3**")
+    assert ask(page, "v.view.n") == 3
+    assert page.errors == []
+    page.context.close()
+
+
+def test_the_plane_and_the_picked_start_are_in_the_address(server: tuple[str, int], browser: Any) -> None:
+    page = opened(browser, f"{server[0]}/any-ode?system=Lorenz%2C+three&v=1&play=0")
+    page.get_by_role("radio", name="b and c").click()
+    wait(page, "v.scene.axes.join() === 'b,c'")
+    settle(page)
+    page.locator("canvas").first.press("Shift+ArrowRight")
+    page.wait_for_url(lambda url: "plane=b+and+c" in url and "z=" in url)
+    settle(page)
+    other = opened(browser, page.url)
+    assert ask(other, "v.scene.axes.join()") == "b,c"
+    assert ask(other, "v.view.probe") == pytest.approx(ask(page, "v.view.probe"), rel=1e-3)
+    for one in (page, other):
+        assert one.errors == []
+        one.context.close()
+
+
 def test_absurd_addresses_get_a_word_and_a_page(server: tuple[str, int], browser: Any) -> None:
     page = opened(browser, f"{server[0]}/?v=1&n=1e99&z=inf,0&data=nonsense&solver=%00")
     assert page.locator('[data-testid="stToast"]').count() >= 1
@@ -182,15 +245,35 @@ def test_absurd_addresses_get_a_word_and_a_page(server: tuple[str, int], browser
 
 
 @pytest.mark.parametrize(
-    ("kind", "opening"),
-    [("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("GIF", b"GIF8"), ("CSV", b"z 1,"), ("HTML", b"<!doct")],
+    "path",
+    ["?n=6", "residual?row=9999", "break-it?choice=Boundary", "more-steps?handover=1000&k=4", "any-ode", "images"],
 )
-def test_downloads(server: tuple[str, int], browser: Any, kind: str, opening: bytes) -> None:
-    page = opened(browser, f"{server[0]}/?v=1&play=0&frame=30&n=6")
-    page.get_by_role("button", name="Save").click()
-    with page.expect_download(timeout=60_000) as waiting:
-        page.get_by_role("button", name=kind, exact=True).click()
-    content = Path(waiting.value.path()).read_bytes()
-    assert content.startswith(opening)
-    assert len(content) > 5_000
+def test_every_view_can_be_taken_along(server: tuple[str, int], browser: Any, tmp_path: Path, path: str) -> None:
+    page = opened(browser, f"{server[0]}/{path}{'&' if '?' in path else '?'}v=1&play=0&frame=30")
+
+    def saved(kind: str) -> Path:
+        page.get_by_role("button", name="Save").click()
+        with page.expect_download(timeout=60_000) as waiting:
+            page.get_by_role("button", name=kind, exact=True).click()
+        file = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(file)
+        page.keyboard.press("Escape")
+        return file
+
+    assert np.asarray(Image.open(saved("PNG")).convert("L")).std() > 5
+    assert ElementTree.parse(saved("SVG")).getroot().tag.endswith("svg")
+    with Image.open(saved("GIF")) as film:
+        assert film.n_frames > 10
+    if path != "images":
+        header, *rows = csv.reader(saved("CSV").read_text().splitlines())
+        assert header[:2] == ["z 1", "z 2"]
+        assert np.isfinite(np.array(rows, float)).all()
+        assert len(rows) >= 48
+    alone = browser.new_page()
+    alone.goto(saved("HTML").as_uri())
+    wait(alone)
+    assert ask(alone, "Math.round(v.u)") == 30
+    assert ask(alone, "v.scene.title") == ask(page, "v.scene.title")
+    alone.close()
+    assert page.errors == []
     page.context.close()
