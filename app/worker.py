@@ -24,8 +24,6 @@ __all__ = ["main"]
 
 FIGURES, PICTURES = 0.25, 1.0
 """Seconds between two words on the loss, and between two pictures of the student."""
-VIEW = View(frame=60, play=False)
-"""The end of the paths: where a student that learns is seen to learn."""
 JUDGED = 256
 """Samples whose error is followed."""
 FAR = 1e12
@@ -83,8 +81,9 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     run = pid.steps(build(job), steps=job.steps, **job.choices)
     problem = run.problem
     z = problem.draw(400 if problem.sigma_data is not None else 40, torch.Generator().manual_seed(7))
-    scene = scene_of(problem, run.student, starts=z, view=VIEW, title=f"{job.title}: a student in training")
-    scene = replace(scene, modes=job.kind == "preset")  # of points the Gaussians are a blur, and overlap
+    scene = scene_of(problem, run.student, starts=z, title=f"{job.title}: a student in training")
+    # Of points the Gaussians are a blur, and overlap. Where paths end, a student that learns is seen to learn.
+    scene = replace(scene, modes=job.kind == "preset", view=View(frame=len(scene.times) - 1, play=False))
     times = torch.from_numpy(scene.times)
     assert scene.exact is not None
     if scene.sigma_data is None and not np.abs(scene.exact).max() < FAR:

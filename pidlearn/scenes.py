@@ -20,7 +20,8 @@ from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["drawn", "network", "scene_of", "watch"]
 
-FRAMES = 61
+FRAMES, WINDING = 61, 121
+"""Frames of a flow, and of an ODE, whose paths wind."""
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -140,7 +141,7 @@ def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
 def _system(
     problem: Problem, students: dict[str, Any], z: Tensor, title: str, axes: tuple[int, int], view: View | None
 ) -> Scene:
-    grid = torch.linspace(problem.t_start, problem.t_end, FRAMES, dtype=torch.float64)
+    grid = torch.linspace(problem.t_start, problem.t_end, WINDING, dtype=torch.float64)
     plain = tuple(f"x{i}".translate(SUBSCRIPTS) for i in range(1, z.shape[1] + 1))
     names = problem.teacher.names if isinstance(problem.teacher, System) else plain
     if len(names) == 1:

@@ -52,11 +52,11 @@ def recorded(name: str) -> Recorded:
 
 
 def scene(name: str, axes: tuple[int, int] = (0, 1)) -> Scene:
-    """The phase plane of two coordinates, at every second of the recorded times."""
+    """The phase plane of two coordinates."""
     r = recorded(name)
-    exact, student = (path[::2, :, list(axes)] for path in (r.exact, r.student))
+    exact, student = (path[..., list(axes)] for path in (r.exact, r.student))
     title = f"{SYSTEMS[name]}: SciPy in grey, student in orange, from the same starts"
-    return phase_plane(title, r.t[::2], exact, [Plane("", student)], (r.names[axes[0]], r.names[axes[1]]))
+    return phase_plane(title, r.t, exact, [Plane("", student)], (r.names[axes[0]], r.names[axes[1]]))
 
 
 def start(name: str, axes: tuple[int, int], view: View) -> int:

@@ -190,7 +190,7 @@ def test_recorded_systems(name: str) -> None:
     scale = r.exact.std((0, 1))
     assert (np.abs(exact.numpy() - r.exact[:31, :3]) / scale).max() < 0.02  # float16 starts, parting since
     assert r.error[0] < 1e-3
-    assert systems.scene(name).exact.shape == (61, 48, 2)
+    assert systems.scene(name).exact.shape == (121, 48, 2)
     assert {row["line"] for row in systems.growth(name)} == {
         "the student's error",
         "two exact paths, 0.001 apart at first",
