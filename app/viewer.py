@@ -51,7 +51,7 @@ def show(
         st.session_state[f"{page} first"] = st.session_state[f"{page} last"]
     first: View = st.session_state[f"{page} first"]
     data |= {"view": vars(first)}
-    left, right = st.columns([1.3, 1], gap="large") if beside else (st.container(), None)
+    left, right = st.columns([1.3, 1], gap="large") if beside else [st.container()] * 2
     with left:
         told = component(key=key, data=data, on_view_change=lambda: None)
         view = state.within(scene, state.view_from(told.view, first))

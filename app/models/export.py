@@ -114,7 +114,7 @@ def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Callable[[int],
         if isinstance(panel, Plane):
             student, followed = next(ours)
             movers.append(_plane(ax, scene, view, teacher, student))
-            if isinstance(panel.student, Network) and panel.student.boundary == "soft":
+            if isinstance(panel.student, Network) and panel.student.boundary == "soft" and student is not None:
                 _gaps(ax, scene, view, student)
             _probe(ax, scene, view, single, followed)
         elif isinstance(panel, Heat):
