@@ -24,6 +24,7 @@ import pidlearn as pid
 from app import compute
 from app.models import shipped
 from app.models.shipped import ASSETS, PRESETS
+from app.models.systems import SYSTEMS
 from benchmarks.ablation import STEPS, row_of, student_of, variants
 from benchmarks.table import RESULTS
 from pidlearn import data, metrics
@@ -31,7 +32,6 @@ from pidlearn import data, metrics
 SEED, STARTS = 0, 7
 """Of all training, and of all noise that is shown."""
 
-SYSTEMS = ("pendulum", "lotka_volterra", "van_der_pol", "lorenz")
 VARIANTS = (
     *("reference", "eq8", "teacher-gradient", "linear-grid"),
     *("central", "exact", "can", "n10", "n10-central", "n10-exact"),
@@ -210,7 +210,7 @@ def tasks() -> Iterator[tuple[str, Path, Callable[[Path], Figures]]]:
     for name in PRESETS:
         yield "watch", Path("residual", f"{name}.npz"), partial(residual_along, name)
         yield "watch", Path("more_steps", f"{name}.json"), partial(handed_over, name)
-    for name in (*SYSTEMS, "lorenz_long"):
+    for name in SYSTEMS:
         yield "systems", Path("systems", f"{name}.npz"), partial(recorded_system, name)
     yield "break", Path("break", "measured.json"), measured
     for name in BREAK:

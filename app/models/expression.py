@@ -142,7 +142,7 @@ def checked(node: ast.expr, variables: set[str]) -> ast.expr:
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return number(float(node.value))  # type: ignore[arg-type]  # of int or float
     if isinstance(node, ast.Name):
-        if node.id in CONSTANTS and node.id not in variables:
+        if node.id in CONSTANTS:
             return number(CONSTANTS[node.id])
         if node.id in variables or node.id == "t":
             return node

@@ -10,9 +10,17 @@ from app.models.expression import InitialValueProblem, depends
 from app.models.snippets import view_text
 from pidlearn.viewer import View
 
-__all__ = ["DERIVATIVES", "Job", "snippet"]
+__all__ = ["DERIVATIVES", "ZOO", "Job", "snippet"]
 
 DERIVATIVES = ("forward", "central", "exact")
+ZOO = {
+    "pendulum": "Pendulum",
+    "lotka_volterra": "Lotka-Volterra",
+    "van_der_pol": "Van der Pol",
+    "lorenz": "Lorenz",
+    "logistic": "Logistic",
+    "stiff": "Stiff",
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from app.models import shipped
 from pidlearn.viewer import Plane, Scene, View, phase_plane
 
-__all__ = ["SYSTEMS", "Recorded", "growth", "recorded", "scene", "sentence", "series", "start"]
+__all__ = ["SYSTEMS", "Recorded", "growth", "planes", "recorded", "scene", "sentence", "series", "start"]
 
 SYSTEMS = {
     "pendulum": "Pendulum",
@@ -20,6 +20,8 @@ SYSTEMS = {
     "van_der_pol": "Van der Pol",
     "lorenz": "Lorenz, one Lyapunov time",
     "lorenz_long": "Lorenz, three",
+    "logistic": "Logistic",
+    "stiff": "Stiff",
 }
 
 
@@ -51,19 +53,38 @@ def recorded(name: str) -> Recorded:
         )
 
 
+def planes(name: str) -> dict[str, tuple[int, int]]:
+    """The pairs of coordinates that make a plane, by name; of a single one, that over time."""
+    names = coordinates(name)
+    return {f"{a} and {b}": (i, j) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}
+
+
+def coordinates(name: str) -> tuple[str, ...]:
+    """Of the planes: time, where there is but one other."""
+    names = recorded(name).names
+    return ("t", *names) if len(names) == 1 else names
+
+
+def flat(name: str, path: np.ndarray, axes: tuple[int, int]) -> np.ndarray:
+    """Paths (F, B, d) in a plane: (F, B, 2)."""
+    t = np.broadcast_to(recorded(name).t[:, None, None], (*path.shape[:2], 1))
+    return (np.concatenate([t, path], 2) if path.shape[2] == 1 else path)[..., list(axes)]
+
+
 def scene(name: str, axes: tuple[int, int] = (0, 1)) -> Scene:
     """The phase plane of two coordinates."""
     r = recorded(name)
-    exact, student = (path[..., list(axes)] for path in (r.exact, r.student))
+    exact, student = (flat(name, path, axes) for path in (r.exact, r.student))
+    a, b = (coordinates(name)[axis] for axis in axes)
     title = f"{SYSTEMS[name]}: SciPy in grey, student in orange, from the same starts"
-    return phase_plane(title, r.t, exact, [Plane("", student)], (r.names[axes[0]], r.names[axes[1]]))
+    return phase_plane(title, r.t, exact, [Plane("", student)], (a, b))
 
 
 def start(name: str, axes: tuple[int, int], view: View) -> int:
     """Which start the view has picked in the plane of these axes."""
     if view.probe is None:
         return 0
-    return int(np.hypot(*(recorded(name).exact[0][:, list(axes)] - view.probe).T).argmin())
+    return int(np.hypot(*(flat(name, recorded(name).exact, axes)[0] - view.probe).T).argmin())
 
 
 def series(name: str, coordinate: str, start: int = 0) -> list[dict[str, Any]]:
@@ -94,8 +115,8 @@ def sentence(name: str) -> str:
     grown = r.twin.max() / r.twin[0]
     if grown < 20:
         return (
-            f"What starts apart grows at most {grown:.0f} times here, so a small residual stays a small error: choose "
-            f"*{SYSTEMS['lorenz_long']}* for an ODE that is not so kind."
+            f"What starts apart is at most {grown:.1f} times as far apart later, so a small residual makes a small "
+            f"error: see *{SYSTEMS['lorenz_long']}* for an ODE that is not so kind."
         )
     return (
         f"This ODE carries even *exact* paths apart, up to {grown:.0f} times as far as they started. Any small error "

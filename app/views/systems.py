@@ -11,7 +11,7 @@ from pidlearn.viewer import View
 st.markdown("### Not only diffusion: a student of any ODE answers for every start at once")
 name = pick("System", systems.SYSTEMS, "system")
 r = systems.recorded(name)
-planes = {f"{a} and {b}": (i, j) for i, a in enumerate(r.names) for j, b in enumerate(r.names) if i < j}
+planes = systems.planes(name)
 plane = next(iter(planes))
 if len(planes) > 1:
     plane = st.segmented_control("Plane", list(planes), default=plane, required=True, key="plane", bind="query-params")

@@ -21,7 +21,6 @@ from app.sketch import sketch
 from app.viewer import show
 
 SOURCES = {"preset": "Preset", "points": "Your points", "system": "ODE of the zoo", "equations": "Your ODE"}
-SYSTEMS = {"pendulum": "Pendulum", "lotka_volterra": "Lotka-Volterra", "van_der_pol": "Van der Pol", "lorenz": "Lorenz"}
 STEPS = {"1000": "1,000 steps", "3000": "3,000", "6000": "6,000", "12000": "12,000"}
 RECIPE = {"recipe": "the recipe's", **{name: name for name in jobs.DERIVATIVES}}
 POINTS = {"recipe": "the recipe's", **{str(n): str(n) for n in (10, 18, 35, 80, 250, 1000)}}
@@ -94,8 +93,8 @@ def preset() -> tuple[Any, str, str]:
 
 def system() -> tuple[Any, str, str]:
     """Teacher, title and complaint: an ODE by name."""
-    name = pick("System", SYSTEMS, "system")
-    return name, SYSTEMS[name], ""
+    name = pick("System", jobs.ZOO, "system")
+    return name, jobs.ZOO[name], ""
 
 
 def own_points() -> tuple[Any, str, str]:
