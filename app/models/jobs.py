@@ -68,10 +68,12 @@ def build(job: Job) -> Any:
 def snippet(job: Job, view: View) -> str:
     """Python that trains the same and looks at it so, with the public API."""
     said = "".join(f", {name}={value!r}" for name, value in job.choices.items())
-    imports, teacher = "", ""
+    imports, scene = "", f"result.watch(view={view_text(view)})"
     if job.kind in ("preset", "system"):
         teacher = f'teacher = pid.{"toy" if job.kind == "preset" else "system"}("{job.teacher}")'
     elif job.kind == "points":
+        imports = "from dataclasses import replace\n\n"
+        scene = f"replace({scene}, modes=False)"  # of points the Gaussians are a blur, and overlap
         means, weights, std = job.teacher
         equal = max(weights) - min(weights) < 1e-12
         rows = ", ".join(f"({x:.4g}, {y:.4g})" for x, y in means)
@@ -89,7 +91,7 @@ result = pid.distill(teacher, steps={job.steps}{said})
 print(result.evaluate())
 
 result.save("student.safetensors")
-result.watch(view={view_text(view)}).save("student.html")  # in a notebook, `result` alone shows it
+{scene}.save("student.html")  # in a notebook, `result` alone shows it
 '''
 
 
