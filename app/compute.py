@@ -64,21 +64,22 @@ def lipschitz(preset: str, count: int = 200) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def more_steps(preset: str) -> list[dict[str, Any]]:
-    """Rows of method, calls and rmse to the exact ODE over the scene's starts."""
+    """Rows of method, calls, rmse to the exact ODE over the scene's starts and, of a handover, t_star."""
     ship = shipped.arrays(preset)
     ode, student = pid.DenoiserODE(pid.toy(preset)), pid.load(shipped.student_file(preset)).student
     z, exact = torch.from_numpy(ship["starts"]), torch.from_numpy(ship["exact"][-1])
     rows: list[dict[str, Any]] = []
 
-    def add(method: str, calls: int, x: torch.Tensor) -> None:
-        rows.append({"method": method, "calls": calls, "error": rmse(x.double(), exact)})
+    def add(method: str, calls: int, x: torch.Tensor, **further: float) -> None:
+        rows.append({"method": method, "calls": calls, "error": rmse(x.double(), exact), **further})
 
     add("student alone", 1, student(z, 0.002))
     for t_star in more.HANDOVERS:
         jump = student(z, t_star)
         for k in more.STEPS:
             grid = pid.karras_grid(k + 1, 0.002, t_star)
-            add(f"student to t = {t_star:g}, then Heun", 1 + 2 * k, pid.solve(ode, jump, grid, "heun")[-1])
+            end = pid.solve(ode, jump, grid, "heun")[-1]
+            add(f"student to t = {t_star:g}, then Heun", 1 + 2 * k, end, t_star=t_star)
     for n in (3, 5, 9, 13, 18, 25, 35):
         add("teacher, Heun", 2 * (n - 1), pid.solve(ode, z, pid.karras_grid(n), "heun")[-1])
         add("teacher, Euler", 2 * (n - 1), pid.solve(ode, z, pid.karras_grid(2 * n - 1))[-1])

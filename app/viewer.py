@@ -8,6 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app.models import export, state
+from app.models.markdown import plain
 from pidlearn.viewer import Plane, Scene, View, script
 
 __all__ = ["show"]
@@ -46,7 +47,7 @@ def show(
         view, complaints = state.view_of(st.query_params.to_dict(), scene.view)
         st.session_state[f"{page} shown"], st.session_state[f"{page} first"] = stage, state.within(scene, view)
         for complaint in complaints:
-            st.toast(complaint, icon=":material/link_off:")
+            st.toast(plain(complaint), icon=":material/link_off:")
     elif key not in st.session_state:
         st.session_state[f"{page} first"] = st.session_state[f"{page} last"]
     first: View = st.session_state[f"{page} first"]

@@ -82,8 +82,10 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     problem = run.problem
     z = problem.draw(400 if problem.sigma_data is not None else 40, torch.Generator().manual_seed(7))
     scene = scene_of(problem, run.student, starts=z, title=f"{job.title}: a student in training")
-    # Of points the Gaussians are a blur, and overlap. Where paths end, a student that learns is seen to learn.
-    scene = replace(scene, modes=job.kind == "preset", view=View(frame=len(scene.times) - 1, play=False))
+    # Of points the Gaussians are a blur. Where paths end, a student that learns is seen to learn.
+    scene = replace(
+        scene, modes=scene.modes and job.kind == "preset", view=View(frame=len(scene.times) - 1, play=False)
+    )
     times = torch.from_numpy(scene.times)
     assert scene.exact is not None
     if scene.sigma_data is None and not np.abs(scene.exact).max() < FAR:

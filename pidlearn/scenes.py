@@ -15,13 +15,15 @@ from pidlearn.problem import Problem, problem_of
 from pidlearn.solvers import solve
 from pidlearn.times import expand
 from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, System
-from pidlearn.trajectory import BOUNDARIES, Trajectory, ask
+from pidlearn.trajectory import BOUNDARIES, TIMES, Trajectory, ask
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["drawn", "network", "scene_of", "watch"]
 
 FRAMES, WINDING = 61, 121
 """Frames of a flow, and of an ODE, whose paths wind."""
+BLURRED = 0.05
+"""Overlap from which on a mixture's components are not told as modes."""
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -86,7 +88,7 @@ def network(student: nn.Module) -> Network | None:
         return None
     options: dict[str, Any] = getattr(student.network, "options")  # noqa: B009 - not of Callable
     boundary = next((name for name, part in BOUNDARIES.items() if part is student.boundary), None)
-    if boundary is None or options.get("norm") or options.get("label_dim"):
+    if boundary is None or student.time is not TIMES["log"] or options.get("norm") or options.get("label_dim"):
         return None
     weights = {name: value.float().numpy(force=True) for name, value in student.network.state_dict().items()}
     return Network(weights, student.t_max, student.sigma_data, boundary, student.c_in)
@@ -116,7 +118,7 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         sigma_data=problem.sigma_data,
         names=names,
         view=view or View(),
-        modes=teacher is problem.teacher,
+        modes=isinstance(problem.teacher, GaussianMixture) and problem.teacher.overlap < BLURRED,
     )
 
 

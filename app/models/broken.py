@@ -87,7 +87,7 @@ def sentence(data: str, variant: str) -> str:
     return (
         f"Error to the exact ODE {said('exact')}; to Euler on its own grid {said('euler')}. "
         f"In another mode than the exact ODE: {wrong:.1f} % ({said_of} {usual:.1f} %).{cost} "
-        f"Seeds {' and '.join(new['seeds'])}, {new['mean']['steps']:.0f} steps each; the picture shows seed 0."
+        f"Seeds {' and '.join(new['seeds'])}, {new['mean']['steps']:.0f} steps each."
     )
 
 

@@ -123,8 +123,8 @@ def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Callable[[int],
             movers.append(_images(ax, panel))
     label = figure.supxlabel("", fontsize=9)
     solver = "SciPy" if view.solver == "exact" or scene.mixture is None else f"{view.solver.title()}-{view.n}"
-    legend = f"    grey: {solver}    orange: the student" if planes else ""
-    legend += "    cross: ends in another mode" if scene.mixture is not None and scene.modes else ""
+    legend = f"\ngrey: {solver}    orange: the student" if planes else ""
+    legend += "    cross: in another mode" if scene.mixture is not None and scene.modes else ""
 
     def move(frame: int) -> None:
         for mover in movers:
@@ -146,6 +146,8 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Cal
     ground = _ground(ax, scene, view) if scene.mixture is not None and not view.raw else None
     wrong = _wrong(scene, teacher, student)
     crosses = ax.scatter([], [], s=22, c="black", marker="x", linewidths=1.3, zorder=4)
+    joints = LineCollection([], colors="0.6", linewidths=0.6, alpha=0.6)
+    ax.add_collection(joints)
     ring = {"s": 16, "facecolors": "none", "edgecolors": TEACHER}
     movers = []
     dot = {"s": 7, "c": STUDENT}
@@ -166,6 +168,8 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Cal
         for y, lines, dots, shown in movers:
             lines.set_segments([y[: frame + 1, i] for i in range(min(trails, y.shape[1]))])
             dots.set_offsets(y[frame, shown])
+        if len(movers) == 2:
+            joints.set_segments(list(np.stack([y[frame] for y, *_ in movers], 1)))
         if wrong.any():
             crosses.set_offsets((student / divisor)[frame, wrong])
 
@@ -218,7 +222,14 @@ def _ground(ax: Any, scene: Scene, view: View) -> Callable[[int], None]:
     colour[..., :3] = np.array([0, 114, 178]) / 255
     image = ax.imshow(colour, extent=(-REACH, REACH, -REACH, REACH), origin="lower", interpolation="bilinear")
     flow = ax.quiver(
-        *coarse.T.numpy(), *coarse.T.numpy(), color="0.6", angles="xy", scale_units="xy", scale=1, width=0.002
+        *coarse.T.numpy(),
+        *coarse.T.numpy(),
+        color="0.6",
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.003,
+        headwidth=4,
     )
     flow.set_visible(view.flow)
     image.set_visible(view.density)

@@ -21,7 +21,7 @@ STEP = 1 / 50
 
 
 def read_csv(content: bytes) -> np.ndarray:
-    """The first two columns of numbers, (M, 2), with or without a header; comma, semicolon, tab or blank apart.
+    """Two columns of numbers, (M, 2), with or without a header; comma, semicolon, tab or blank apart.
 
     Where a semicolon or a tab separates, a comma may be the decimal point.
 
@@ -41,13 +41,15 @@ def read_csv(content: bytes) -> np.ndarray:
     rows: list[tuple[float, float]] = []
     try:
         for number, row in enumerate(filter(any, reader)):
+            while not row[-1].strip():
+                row.pop()
             try:
-                x, y = (float(value if apart == "," else value.replace(",", ".")) for value in row[:2])
+                x, y = (float(value if apart == "," else value.replace(",", ".")) for value in row)
             except ValueError:
                 if number == 0:
                     continue  # the header
                 said = apart.join(row)[:40]
-                wanted = "expected two numbers, as in 0.5,1.25"
+                wanted = "expected two numbers and nothing else, as in 0.5,1.25"
                 raise ValueError(f"line {reader.line_num} says {said!r}: {wanted}") from None
             if not (math.isfinite(x) and math.isfinite(y)):
                 raise ValueError(f"line {reader.line_num} holds a point at infinity or NaN: leave it out")

@@ -23,6 +23,8 @@ PRESETS = {
     "grid": "Grid of 25",
     "anisotropic": "Anisotropic",
 }
+CURVES = ("moons", "spiral")
+"""Presets whose Gaussians overlap to the stroke of a curve: they are no modes that a path could miss."""
 FIRST = View(n=10, solver="euler")
 """Ten Euler steps beside one call of the student: the difference that the page is about, at first sight."""
 
@@ -52,6 +54,7 @@ def arrays(preset: str) -> dict[str, Any]:
         "exact": f["exact"] * float(f["exact_scale"]) * scale,
         "mixture": {"means": f["means"], "weights": f["weights"], "covs": covs},
         "sigma_data": sigma,
+        "modes": preset not in CURVES,
     }
 
 

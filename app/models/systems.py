@@ -115,11 +115,12 @@ def sentence(name: str) -> str:
     grown = r.twin.max() / r.twin[0]
     if grown < 20:
         return (
-            f"What starts apart is at most {grown:.1f} times as far apart later, so a small residual makes a small "
-            f"error: see *{SYSTEMS['lorenz_long']}* for an ODE that is not so kind."
+            f"Paths that start apart are on average (rms over {r.exact.shape[1]} starts) never more than {grown:.1f} "
+            f"times as far apart, so a small residual makes a small error: see *{SYSTEMS['lorenz_long']}* for an ODE "
+            f"that is not so kind."
         )
     return (
-        f"This ODE carries even *exact* paths apart, up to {grown:.0f} times as far as they started. Any small error "
-        f"of a student grows as fast, here to {r.error.max():.1f} of the spread, and no residual that is merely small "
-        f"can keep it."
+        f"This ODE carries even *exact* paths apart, on average (rms over {r.exact.shape[1]} starts) to {grown:.0f} "
+        f"times their distance at the start. Any small error of a student grows as fast, here to "
+        f"{r.error.max():.1f} of the spread, and no residual that is merely small can keep it."
     )

@@ -4,18 +4,23 @@ import streamlit as st
 
 from app.charts import lines
 from app.controls import pick
-from app.models import more_steps, shipped, snippets
+from app.models import export, more_steps, shipped, snippets
 from app.viewer import show
 
 st.markdown("### More than one call: jump to t* with the student, then let the teacher walk")
 left, right = st.columns([1.5, 1], gap="large")
 with left:
     preset = pick("Data", shipped.PRESETS, "data", "anisotropic")
-    show(more_steps.scene(preset), "more-steps", lambda view: snippets.more_steps(preset, view))
+    show(
+        more_steps.scene(preset),
+        "more-steps",
+        lambda view: snippets.more_steps(preset, view),
+        {f"{preset}.safetensors": export.student(preset)},
+    )
 with right:
     st.markdown("#### Error against calls")
     rows = more_steps.errors(preset)
-    alone = next(row["error"] for row in rows if row["method"] == "student alone")
+    alone = more_steps.alone(preset)
     lines(
         [row for row in rows if row["method"] != "student alone"]
         + [{"method": "student alone", "calls": calls, "error": alone} for calls in (1, 68)],
@@ -26,9 +31,6 @@ with right:
         log_x=True,
         log_y=True,
         points=True,
-        height=420,
+        height=560,
     )
-    st.caption(
-        f"RMSE to SciPy over the 400 starts shown; the student alone has {alone:.4f}. Its error is made where paths "
-        f"part: a handover before that lets the teacher mend it and needs many steps, one after it changes little."
-    )
+    st.caption(more_steps.sentence(preset))

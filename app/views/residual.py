@@ -4,14 +4,19 @@ import streamlit as st
 
 from app.charts import lines
 from app.controls import pick
-from app.models import residual, shipped, snippets
+from app.models import export, residual, shipped, snippets
 from app.viewer import show
 
 st.markdown("### Training makes one number small: how far the student's own derivative is from the teacher's field")
 preset = pick("Data", shipped.PRESETS, "data")
 
 found = residual.recorded(preset)
-show(residual.scene(preset), "residual", lambda view: snippets.residual(preset, view))
+show(
+    residual.scene(preset),
+    "residual",
+    lambda view: snippets.residual(preset, view),
+    {f"{preset}.safetensors": export.student(preset)},
+)
 st.markdown(
     f"Bright rows below dark ones mean: whoever violates the equation, ends wrong. The mean residual along a path "
     f"ranks its error at the end with a Spearman correlation of **{found.rank:.2f}** over {len(found.path)} paths."

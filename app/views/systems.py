@@ -14,7 +14,7 @@ r = systems.recorded(name)
 planes = systems.planes(name)
 plane = next(iter(planes))
 if len(planes) > 1:
-    plane = st.segmented_control("Plane", list(planes), default=plane, required=True, key="plane", bind="query-params")
+    plane = pick("Plane", {plane: plane for plane in planes}, "plane")
 
 
 def series(view: View) -> None:

@@ -16,6 +16,7 @@ from app.controls import pick
 from app.models import jobs, points, shipped
 from app.models.expression import FUNCTIONS, read
 from app.models.jobs import Job
+from app.models.markdown import plain
 from app.models.training import Progress, Training
 from app.sketch import sketch
 from app.viewer import show
@@ -24,6 +25,7 @@ SOURCES = {"preset": "Preset", "points": "Your points", "system": "ODE of the zo
 STEPS = {"1000": "1,000 steps", "3000": "3,000", "6000": "6,000", "12000": "12,000"}
 RECIPE = {"recipe": "the recipe's", **{name: name for name in jobs.DERIVATIVES}}
 POINTS = {"recipe": "the recipe's", **{str(n): str(n) for n in (10, 18, 35, 80, 250, 1000)}}
+SEEDS = {str(seed): str(seed) for seed in range(5)}
 FIGURES = {
     "rmse": "RMSE to the teacher’s own path",
     "relative_rmse": "relative to the spread",
@@ -47,7 +49,7 @@ def main() -> None:
     with left:
         job, complaint = asked()
         if complaint:
-            st.warning(complaint, icon=":material/edit:")
+            st.warning(plain(complaint), icon=":material/edit:")
         training: Training | None = st.session_state.get("training")
         busy = training is not None and training.under_way
         pressed = st.button("Train", type="primary", disabled=job is None or busy, icon=":material/model_training:")
@@ -77,7 +79,8 @@ def asked() -> tuple[Job | None, str]:
         derivative = pick("Derivative", RECIPE, "derivative")
         st.caption("N, points of the time grid")
         n = pick("N", POINTS, "grid")
-        choices["seed"] = st.number_input("Seed", 0, 10_000, 0, key="seed", bind="query-params")
+        st.caption("Seed")
+        choices["seed"] = int(pick("Seed", SEEDS, "seed"))
     if derivative != "recipe":
         choices["derivative"] = derivative
     if n != "recipe":
@@ -130,7 +133,7 @@ def addressed() -> list[list[float]]:
     try:
         return points.from_address(letters).tolist() if letters else []
     except ValueError as error:
-        st.toast(f"{error}.", icon=":material/link_off:")
+        st.toast(plain(f"{error}."), icon=":material/link_off:")
         return []
 
 
@@ -186,7 +189,7 @@ def followed(training: Training) -> None:
         st.session_state["told of"] = id(training)
         st.rerun()  # the page's own controls: it can train again
     if now.said:
-        st.warning(f"{now.said[0].upper()}{now.said[1:]}.", icon=":material/info:")
+        st.warning(plain(f"{now.said[0].upper()}{now.said[1:]}."), icon=":material/info:")
     if now.scene is not None:
         files = {"student.safetensors": now.file} if now.file else {}
         if now.scene.sigma_data is None:

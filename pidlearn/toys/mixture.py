@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -143,6 +144,18 @@ class GaussianMixture:
             parts = (self.means, self._eigenvalues, self.weights.log(), self._basis)
             self._cache[dtype, device] = tuple(p if p is None else p.to(device, dtype) for p in parts)
         return self._cache[dtype, device]
+
+    @cached_property
+    def overlap(self) -> float:
+        """Share of samples that another component than their own is most responsible for.
+
+        Where it is large the components are no modes: they are the stroke of a curve, or the blur of points.
+        """
+        generator = torch.Generator().manual_seed(0)
+        own = torch.multinomial(self.weights, 4096, replacement=True, generator=generator)
+        noise = torch.randn(4096, len(self.means[0]), dtype=torch.float64, generator=generator)
+        x = self.means[own] + torch.einsum("bij,bj->bi", torch.linalg.cholesky(self.covs)[own], noise)
+        return (self.component(x) != own).double().mean().item()
 
     @classmethod
     def ring(cls, modes: int = 8, radius: float = 1.0, std: float = 0.15) -> GaussianMixture:

@@ -10,7 +10,8 @@
 const STEPS = [2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 25, 35, 50, 80, 120, 180, 250];
 const SECONDS = 5; // of one run from noise to data
 const REST = 1.5; // before it starts again
-const REACH = 2.9; // half-width of the plane in units of s
+const REACH = 2.9; // half-height of the plane in units of s
+const INSIDE = 2.75; // how far out the noise point can be, all of its ring in the picture
 const TALLEST = 500; // of a plane, in pixels: picture and controls fit a laptop's screen
 const TRAILS = { flow: 20, other: 6 }; // paths drawn behind the cloud; those of an ODE wind
 const FINE = 500; // steps of a single path that stands for the exact one
@@ -379,15 +380,22 @@ class Model {
     return a.map((v, j) => ((v / sa) * (1 - share) + (b[j] / sb) * share) * s);
   }
 
+  /** Whether any start can be followed, and not the recorded ones alone. */
+  get free() {
+    return Boolean(this.mixture) && !this.planes.some((panel) => panel.path);
+  }
+
   /** Both paths of one start, as frames of x: [teacher, student]. */
   single(panel, view, probe) {
-    if (!this.mixture || !panel.student) {
+    if (!this.free) {
       const i = this.nearest(probe);
       const pick = (path) => path && this.times.map((t) => path.at(t).slice(2 * i, 2 * i + 2));
       return [pick(this.exact), pick(panel.path)];
     }
     const exact = view.solver === "exact";
     const teacher = solve(this.mixture, probe, this.grid(exact ? FINE : view.n), exact ? "heun" : view.solver);
+    const drawn = this.times.map((t) => teacher.at(t));
+    if (!panel.student) return [drawn, null];
     const read = panel.student.read(Float64Array.from(probe));
     const [tStar, k] = this.handover(panel, view);
     const after =
@@ -399,7 +407,7 @@ class Model {
         "heun",
       );
     const student = this.times.map((t) => (k && t < tStar ? after.at(t) : panel.student.at(read, t)));
-    return [this.times.map((t) => teacher.at(t)), student];
+    return [drawn, student];
   }
 
   nearest([x, y]) {
@@ -725,41 +733,52 @@ class Picture {
     c.textBaseline = "alphabetic";
     c.textAlign = "right";
     const unit = sigma === null ? axes[0] : view.raw ? "x, as it is" : "x / √(σ² + t²)";
-    c.fillText(unit, box.x + box.width - 6, box.y + box.height - 6);
+    const write = (text, x, y) => {
+      c.lineWidth = 4;
+      c.lineJoin = "round";
+      c.strokeStyle = theme.paper; // a rim, to be read over whatever is drawn there
+      c.strokeText(text, x, y);
+      c.fillText(text, x, y);
+    };
+    write(unit, box.x + box.width - 6, box.y + box.height - 6);
     c.textAlign = "left";
-    if (sigma === null) c.fillText(axes[1], box.x + 6, box.y + 14);
-    c.fillText(`t = ${number(t)}`, box.x + 6, box.y + box.height - 6);
+    if (sigma === null) write(axes[1], box.x + 6, box.y + 14);
+    write(`t = ${number(t)}`, box.x + 6, box.y + box.height - 6);
   }
 
   /** The density at a frame's noise level, as an image that is made once. */
   density(box, lens, frame) {
     const { model, context: c } = this;
     const side = 84;
-    if (!this.densities.has(frame)) {
+    const across = Math.round((side * box.width) / box.height);
+    const reach = (REACH * across) / side;
+    const key = `${frame} ${across}`;
+    if (!this.densities.has(key)) {
       const t = model.times[frame];
       const s = model.scale(t);
-      const values = new Float64Array(side * side);
+      const values = new Float64Array(across * side);
       let top = 0;
       for (let j = 0; j < side; j++) {
-        for (let i = 0; i < side; i++) {
-          const x = REACH * ((2 * i + 1) / side - 1) * s;
+        for (let i = 0; i < across; i++) {
+          const x = reach * ((2 * i + 1) / across - 1) * s;
           const y = -REACH * ((2 * j + 1) / side - 1) * s;
-          const p = (values[j * side + i] = model.mixture.density(x, y, t));
+          const p = (values[j * across + i] = model.mixture.density(x, y, t));
           if (p > top) top = p;
         }
       }
       const [r, g, b] = COLOURS.density;
-      const image = new ImageData(side, side);
+      const image = new ImageData(across, side);
       values.forEach((p, k) => image.data.set([r, g, b, 165 * (p / top) ** 0.7], 4 * k));
       const tile = document.createElement("canvas");
-      tile.width = tile.height = side;
+      tile.width = across;
+      tile.height = side;
       tile.getContext("2d").putImageData(image, 0, 0);
-      this.densities.set(frame, tile);
+      this.densities.set(key, tile);
     }
-    const [x0, y0] = lens.to(-REACH, REACH);
-    const [x1, y1] = lens.to(REACH, -REACH);
+    const [x0, y0] = lens.to(-reach, REACH);
+    const [x1, y1] = lens.to(reach, -REACH);
     c.imageSmoothingEnabled = true;
-    c.drawImage(this.densities.get(frame), x0, y0, x1 - x0, y1 - y0);
+    c.drawImage(this.densities.get(key), x0, y0, x1 - x0, y1 - y0);
   }
 
   /** Where the flow carries y next: -t dy/dt, of order one at every t. */
@@ -768,13 +787,15 @@ class Picture {
     const s = model.scale(t);
     const d = [0, 0];
     const lines = 15;
+    const across = Math.round((lines * box.width) / box.height);
+    const reach = (REACH * across) / lines;
     c.strokeStyle = theme.faint;
     c.globalAlpha = 0.75;
     c.lineWidth = 1;
     c.beginPath();
-    for (let i = 0; i < lines; i++) {
+    for (let i = 0; i < across; i++) {
       for (let j = 0; j < lines; j++) {
-        const a = REACH * ((2 * i + 1) / lines - 1);
+        const a = reach * ((2 * i + 1) / across - 1);
         const b = REACH * ((2 * j + 1) / lines - 1);
         model.mixture.denoise(a * s, b * s, t, d);
         // y = x / s and t dx/dt = x - D give -t dy/dt = D / s - y sigma_data^2 / s^2.
@@ -988,7 +1009,10 @@ class Viewer {
     this.view.handover = Math.min(this.view.handover, Math.max(0, this.model.last - 1));
     const heat = this.model.panels.find((panel) => panel.type === "heat");
     if (this.view.row !== null) this.view.row = heat ? Math.min(this.view.row, heat.values.shape[0] - 1) : null;
-    if (!this.view.probe && this.model.count) this.view.probe = [...this.model.starts.slice(0, 2)];
+    if (!this.view.probe && this.model.count) {
+      const lit = this.view.row === null ? 0 : heat.order[this.view.row];
+      this.view.probe = [...this.start(lit)];
+    }
     this.u = Math.min(this.model.last, Math.max(0, scene.view.frame));
     this.build();
     this.play(scene.view.play && !this.still.matches);
@@ -999,11 +1023,12 @@ class Viewer {
     const { scene, model, view } = this;
     const live = Boolean(model.mixture);
     const planes = model.planes.length > 0;
+    const heat = model.panels.some((panel) => panel.type === "heat");
     const legend = [
       ["student", scene.names?.student ?? "student, one call", planes],
       ["teacher", scene.names?.teacher ?? "teacher", planes],
-      ["wrong", "ends in another mode", planes && live && scene.modes],
-      ["probe", live ? "drag this noise point" : "pick a start", planes && model.count],
+      ["wrong", "student ends in another mode than the teacher", planes && live && scene.modes],
+      ["probe", model.free ? "drag this noise point" : "pick a start", planes && model.count],
     ];
     const marks = legend
       .filter(([, , shown]) => shown)
@@ -1034,8 +1059,8 @@ class Viewer {
         ${live ? check("raw", "raw x") : ""}
       </div>
       <p class="summary" aria-live="polite"></p>
-      <p class="keys">${planes ? `Keys on the picture: space plays, ← → time${live ? ", ↑ ↓ N" : ""}, shift + arrows
-        ${live ? "move the noise point" : "pick another start"}${live ? ", R raw" : ""}.` : "Keys on the picture: space plays, ← → time."}</p>`;
+      <p class="keys">${planes ? `Keys on the picture: space plays, ← → time${heat ? ", ↑ ↓ rows" : live ? ", ↑ ↓ N" : ""}, shift + arrows
+        ${model.free ? "move the noise point" : "pick another start"}${live ? ", R raw" : ""}.` : "Keys on the picture: space plays, ← → time."}</p>`;
     this.canvas = this.box.querySelector("canvas");
     this.canvas.pidlearn = this;
     this.picture = new Picture(this.canvas, model);
@@ -1136,9 +1161,9 @@ class Viewer {
   }
 
   setProbe(probe) {
-    const reach = this.model.mixture ? REACH * this.model.scale(this.model.times[0]) : Infinity;
+    const reach = this.model.free ? INSIDE * this.model.scale(this.model.times[0]) : Infinity;
     const inside = probe.map((v) => Math.min(reach, Math.max(-reach, v)));
-    const snapped = this.model.mixture ? inside : [...this.start(this.model.nearest(probe))];
+    const snapped = this.model.free ? inside : [...this.start(this.model.nearest(probe))];
     this.view = { ...this.view, probe: snapped, row: null };
     this.label();
     this.redraw();
@@ -1167,11 +1192,11 @@ class Viewer {
     const direction = arrows[event.key];
     const heat = model.panels.find((panel) => panel.type === "heat");
     if (event.key === " ") this.play(!this.playing, true);
-    else if (event.key === "r" && model.mixture) view.raw = !view.raw;
+    else if (event.key.toLowerCase() === "r" && model.mixture) view.raw = !view.raw;
     else if (event.key === "Home") this.u = 0;
     else if (event.key === "End") this.u = model.last;
     else if (direction && event.shiftKey && view.probe) {
-      if (model.mixture) this.setProbe(view.probe.map((v, k) => v + 0.05 * model.scale(model.times[0]) * direction[k]));
+      if (model.free) this.setProbe(view.probe.map((v, k) => v + 0.05 * model.scale(model.times[0]) * direction[k]));
       else {
         const next = (model.nearest(view.probe) + direction[0] + direction[1] + model.count) % model.count;
         this.setProbe([...this.start(next)]);
@@ -1261,7 +1286,11 @@ class Viewer {
     set("solver", view.solver);
     set("handover", view.handover, `t = ${number(model.times[view.handover])}`);
     set("steps", view.steps, `${view.steps}`);
-    for (const element of box.querySelectorAll("[data-view]")) element.checked = view[element.dataset.view];
+    for (const element of box.querySelectorAll("[data-view]")) {
+      element.checked = view[element.dataset.view];
+      // Both are drawn in the coordinates of the other view.
+      element.disabled = view.raw && ["density", "flow"].includes(element.dataset.view);
+    }
     const sentences = model.planes.map((panel) => this.sentence(panel)).filter(Boolean);
     const heat = model.panels.find((panel) => panel.type === "heat");
     if (heat && view.row !== null) sentences.push(`Row ${view.row + 1} of ${heat.values.shape[0]} is lit.`);
@@ -1283,7 +1312,7 @@ class Viewer {
       const cost = panel.handover ? ` (${1 + 2 * k} calls)` : " (1 call)";
       parts.push(`<b>${who}</b>${model.mixture ? cost : ""}: error ${error(told.toTeacher)} to ${teacher}`);
       if (told.teacherToExact !== null) parts.push(`${error(told.toExact)} to the exact ODE`);
-      if (model.mixture && model.scene.modes) parts.push(`${told.wrong.size} of ${model.count} in another mode`);
+      if (model.mixture && model.scene.modes) parts.push(`${told.wrong.size} of ${model.count} in another mode than ${teacher}`);
     }
     let text = parts.join(", ");
     if (told.teacherToExact !== null && panel === model.planes[model.planes.length - 1]) {

@@ -245,6 +245,21 @@ def test_absurd_addresses_get_a_word_and_a_page(server: tuple[str, int], browser
 
 
 @pytest.mark.parametrize(
+    "crafted",
+    ["?v=1&n=![](//a.co/b)&z=[a](//a.co)", "train?teacher=Your+ODE&equations=![x](http://198.51.100.7/a.png)+www.a.co"],
+)
+def test_a_crafted_address_can_say_nothing_of_its_own(server: tuple[str, int], browser: Any, crafted: str) -> None:
+    """What an address holds is told to the visitor as text: no image is fetched, and no link leads away."""
+    page = opened(browser, f"{server[0]}/{crafted}", drawn="train" not in crafted)
+    said = page.locator('[data-testid="stToast"], [data-testid="stAlert"]')
+    said.first.wait_for()
+    assert "](" in said.first.inner_text().replace("\u2060", "")
+    assert said.locator("img, a").count() == 0
+    assert page.errors == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(
     "path",
     ["?n=6", "residual?row=9999", "break-it?choice=Boundary", "more-steps?handover=1000&k=4", "any-ode", "images"],
 )

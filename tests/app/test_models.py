@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,56 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from app import compute
+from app import charts, compute
 from app.models import broken, export, more_steps, pictures, residual, shipped, snippets, systems
+from app.models.markdown import plain
 from benchmarks.ablation import student_of, variants
 from pidlearn.metrics import rmse
 from pidlearn.viewer import Network, Scene, View
+
+
+@pytest.mark.parametrize("preset", shipped.PRESETS)
+def test_only_modes_are_called_modes(preset: str) -> None:
+    assert shipped.watch(preset).modes is pid.watch(pid.toy(preset), starts=2).modes
+
+
+@pytest.mark.parametrize("preset", shipped.PRESETS)
+def test_the_handover_that_is_shown_pays(preset: str) -> None:
+    """And the sentence says what else there is: too few steps end further out than the student alone."""
+    view = more_steps.scene(preset).view
+    rows = [row for row in more_steps.errors(preset) if "t_star" in row]
+    shown = next(row for row in rows if row["calls"] == 1 + 2 * view.steps and _near(row, preset, view.handover))
+    alone = more_steps.alone(preset)
+    assert shown["error"] < alone
+    assert all(row["error"] >= alone for row in rows if row["calls"] < shown["calls"])
+    said = more_steps.sentence(preset)
+    assert f"first pays at {shown['calls']} calls: {shown['error']:.4f}" in said
+    assert max(row["error"] for row in rows if row["calls"] > 3) > alone
+
+
+def _near(row: dict[str, float], preset: str, frame: int) -> bool:
+    times = shipped.arrays(preset)["times"]
+    return int(np.abs(times - row["t_star"]).argmin()) == frame
+
+
+def test_every_line_of_a_chart_has_a_look_of_its_own() -> None:
+    most = max(len({row["method"] for row in more_steps.errors(preset)}) for preset in shipped.PRESETS)
+    assert len(set(charts.PALETTE)) == len({*map(tuple, charts.DASHES)}) >= most
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![x](http://198.51.100.7/a.png)",
+        "[a](//a.co)",
+        "http://a.co www.a.co me@a.co",
+        ":smile: :red[no] $x$ `code` <b>",
+    ],
+)
+def test_what_a_visitor_wrote_is_shown_as_it_is(text: str) -> None:
+    said = plain(text)
+    assert said.replace("\u2060\\", "") == text
+    assert said.count("\\") == sum(mark in string.punctuation for mark in text)
 
 
 @pytest.mark.parametrize("preset", shipped.PRESETS)

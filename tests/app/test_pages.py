@@ -33,11 +33,30 @@ def test_every_choice_of_break_it(question: str) -> None:
         assert any("Seeds 0 and 1" in text.value for text in app.markdown)
 
 
+EMPTY = ["data", "choice", "on", "system", "images", "teacher", "steps", "grid", "plane", "changed-equation", "seed"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("said", ["", "nope", "inf", "1e400"])
+def test_a_choice_that_is_none_is_left_out_with_a_word(page: str, said: str) -> None:
+    app = AppTest.from_file(f"../../app/views/{page}.py", default_timeout=60)
+    app.query_params |= dict.fromkeys(EMPTY, said)
+    app.run()
+    assert not app.exception
+    assert any("no choice here" in toast.value for toast in app.toast)
+
+
 def test_no_choice_takes_a_name_that_is_the_view_s() -> None:
-    taken = {"v", *(name for name, _ in READ.values())}
+    taken, found = {"v", *(name for name, _ in READ.values())}, 0
     for page in (ROOT / "app" / "views").glob("*.py"):
         for call in ast.walk(ast.parse(page.read_text())):
-            if isinstance(call, ast.Call) and any(k.arg == "bind" for k in call.keywords):
-                (key,) = (ast.unparse(k.value).strip("f'\"") for k in call.keywords if k.arg == "key")
+            if not isinstance(call, ast.Call):
+                continue
+            keys = [k.value for k in call.keywords if k.arg == "key" and any(k.arg == "bind" for k in call.keywords)]
+            if isinstance(call.func, ast.Name) and call.func.id == "pick":
+                keys.append(call.args[2])
+            for key in (ast.unparse(key).strip("f'\"") for key in keys):
+                found += 1
                 assert key not in taken
                 assert not key.startswith("{"), "a key that is computed needs a prefix of its own"
+    assert found >= 14

@@ -149,7 +149,7 @@ def test_what_is_wrong_is_said(text: str, said: str) -> None:
         "1\t2\r\n3\t4.5\r\n",
         "1 2\n\n3 4.5\n",
         "1,0;2\n3;4,5",
-        "﻿a,b,c\n1,2,9\n3,4.5,9",
+        "\ufeffa,b\n1,2,\n3,4.5,\n",
     ],
 )
 def test_csv_of_many_kinds(text: str) -> None:
@@ -163,6 +163,7 @@ def test_csv_of_many_kinds(text: str) -> None:
         (b"\xff\xfe\x00\x01", "not text"),
         (b"1,2\n3\n", "line 2 says '3'"),
         (b"1,2\nfoo,bar\n", "line 2 says"),
+        (b",x,y\n0,1,2\n1,3,4\n", "two numbers and nothing else"),
         (b"1,2\ninf,0\n", "infinity"),
         (b"1,2\nnan,0\n", "NaN"),
         (b"1,2\n" * 5001, "more than 5,000"),

@@ -49,6 +49,20 @@ def test_students_of_other_parts_are_recorded() -> None:
     assert scene.panels[1].student is None
 
 
+def test_a_student_told_another_time_is_recorded() -> None:
+    """The viewer tells its networks ln(t)/4, and must not be handed one that expects something else."""
+    student = pid.Trajectory(pid.nets.MLP(2), time="linear", sigma_data=0.7)
+    scene = pid.watch(pid.toy("ring"), student, starts=4)
+    assert isinstance(scene.panels[0].student, np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("name", "modes"), [("ring", True), ("anisotropic", True), ("moons", False), ("spiral", False)]
+)
+def test_components_that_overlap_are_no_modes(name: str, modes: bool) -> None:
+    assert pid.watch(pid.toy(name), starts=2).modes is modes
+
+
 def test_other_teachers() -> None:
     data = torch.randn(30, 2)
     cloud = pid.watch(pid.EmpiricalDenoiser(data, 0.2), starts=5)

@@ -89,7 +89,28 @@ def test_figures_are_the_library_s(browser: Any, tmp_path: Path) -> None:
     assert told["toExact"] == pytest.approx(rmse(x, exact), rel=1e-3)
     assert told["teacherToExact"] == pytest.approx(rmse(euler, exact), rel=1e-3)
     assert told["wrong"] == round(40 * wrong_mode_share(x, euler, SKEW))
-    assert f"{told['wrong']} of 40 in another mode" in page.inner_text(".summary")
+    assert f"{told['wrong']} of 40 in another mode than Euler-10" in page.inner_text(".summary")
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["recorded student", "teacher alone"])
+def test_teachers_are_free_to_explore_only_as_far_as_their_students(browser: Any, tmp_path: Path, alone: bool) -> None:
+    """A student that the browser cannot evaluate has recorded paths alone, and a drag picks the nearest of them."""
+
+    class Other(torch.nn.Module):
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            return x * time[:, None].cos()
+
+    other = None if alone else pid.Trajectory(Other(), sigma_data=SKEW.std)
+    page = opened(browser, pid.watch(SKEW, other, starts=Z, view=View(frame=60, play=False)), tmp_path)
+    ask(page, "v.setProbe([100, 20])")
+    wait(page, "v.drawn > 1 && !v.pending")
+    assert page.errors == []
+    nearest = Z[(Z - torch.tensor([100.0, 20.0])).norm(dim=1).argmin()].tolist()
+    expected = [100, 20] if alone else nearest
+    assert ask(page, "v.view.probe") == pytest.approx(expected, rel=1e-5)
+    exact = pid.solve(pid.DenoiserODE(SKEW), torch.tensor([expected]).double(), [80.0, 0.002], "scipy")[-1, 0]
+    found = ask(page, "[...v.model.single(v.model.panels[0], v.view, v.view.probe)[0][60]]")
+    np.testing.assert_allclose(found, exact.numpy(), atol=2e-3)
 
 
 def test_a_handover_walks_on_from_the_student(browser: Any, tmp_path: Path) -> None:
