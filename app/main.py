@@ -7,7 +7,7 @@ import streamlit as st
 
 ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # Streamlit knows the folder of this script only, not the one that `app` is in
-    sys.path.append(ROOT)
+    sys.path.insert(0, ROOT)
 
 PAGES = [
     st.Page("views/watch.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),

@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.models.jobs import Job, build
@@ -24,6 +22,8 @@ __all__ = ["main"]
 
 FIGURES, PICTURES = 0.25, 1.0
 """Seconds between two words on the loss, and between two pictures of the student."""
+SHARE = 4
+"""Of the time: at least so many times as long is trained as pictures took."""
 JUDGED = 256
 """Samples whose error is followed."""
 FAR = 1e12
@@ -70,11 +70,12 @@ def main() -> None:
 
 
 def train(job: Job, wishes: Wishes, tell: Any) -> None:
-    """Train, and tell: scene, then progress and student again and again, then done."""
+    """Train, and tell: scene, then progress, file and student again and again, then done."""
     import numpy as np
     import torch
 
     import pidlearn as pid
+    from pidlearn import io
     from pidlearn.scenes import drawn, scene_of
 
     torch.set_num_threads(1)
@@ -93,37 +94,38 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     tell("scene", scene)
     follow, stopped = run.follow(JUDGED), None
     losses: list[float] = []
-    told = shown = time.monotonic()
+    told = time.monotonic()
+    due = told + PICTURES
 
-    with tempfile.TemporaryDirectory() as folder:
+    def show(stopped: str | None = None) -> None:
+        result = run.result(stopped)
+        # The file first: it takes a moment, and a visitor who cancels waits for no picture.
+        tell("file", io.packed(result.student, result.history, result.config, stopped))
+        tell("student", drawn(problem, result.student, z, times))
 
-        def show(stopped: str | None = None) -> None:
-            result = run.result(stopped)
-            file = result.save(Path(folder) / "student.safetensors").read_bytes()
-            tell("student", (drawn(problem, result.student, z, times), file))
-
-        try:
-            for step in run:
-                losses.append(step.loss)
-                before = len(run.errors)
-                follow(step)
-                if len(run.errors) > before:
-                    tell("error", run.errors[-1])
-                if time.monotonic() - told > FIGURES:
-                    tell("progress", (step.number, losses))
-                    losses, told = [], time.monotonic()
-                if time.monotonic() - shown > PICTURES:
-                    show()
-                    shown = time.monotonic()
-                wishes.going.wait()
-                if wishes.stopped.is_set():
-                    stopped = f"stopped at step {step.number} of {step.steps}"
-                    break
-        except pid.train.DivergedError as error:
-            stopped = str(error)
-        if losses:
-            tell("progress", (step.number, losses))
-        show(stopped)
+    try:
+        for step in run:
+            losses.append(step.loss)
+            before = len(run.errors)
+            follow(step)
+            if len(run.errors) > before:
+                tell("error", run.errors[-1])
+            if time.monotonic() - told > FIGURES:
+                tell("progress", (step.number, losses))
+                losses, told = [], time.monotonic()
+            if time.monotonic() > due:
+                begun = time.monotonic()
+                show()
+                due = time.monotonic() + max(PICTURES, SHARE * (time.monotonic() - begun))
+            wishes.going.wait()
+            if wishes.stopped.is_set():
+                stopped = f"stopped at step {step.number} of {step.steps}"
+                break
+    except pid.train.DivergedError as error:
+        stopped = str(error)
+    if losses:
+        tell("progress", (step.number, losses))
+    show(stopped)
     figures = {} if stopped else run.result().evaluate(512)
     tell("done", (stopped, figures))
 

@@ -18,7 +18,7 @@ from pidlearn.checkpoint import write_atomically
 from pidlearn.config import Config
 from pidlearn.trajectory import BOUNDARIES, TIMES, Student, Trajectory, Windows
 
-__all__ = ["describe", "read", "save"]
+__all__ = ["describe", "packed", "read", "save"]
 
 FORMAT = "pidlearn student 1"
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -37,14 +37,19 @@ def save(
     must be handed a module to put them in.
     """
     path = Path(path)
+    write_atomically(path, packed(student, history, config, stopped))
+    return path
+
+
+def packed(student: nn.Module, history: dict[str, np.ndarray], config: Config, stopped: str | None) -> bytes:
+    """The file that `save` writes."""
     # Clones, because safetensors refuses weights that share memory.
     tensors = {f"student/{key}": value.clone().contiguous() for key, value in student.state_dict().items()}
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
     choices = {name: value for name, value in vars(config).items() if not callable(value)}
     header = {"student": describe(student), "config": choices, "stopped": stopped}
     metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in header.items()}}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
-    return path
+    return safetensors.torch.save(tensors, metadata)
 
 
 def read(

@@ -268,7 +268,8 @@ def _heat(ax: Any, scene: Scene, view: View, panel: Heat) -> Callable[[int], Non
     ax.set(xticks=at, xticklabels=[f"{scene.times[i]:.2g}" for i in at], yticks=[], xlabel="t", ylabel="samples")
     line = ax.axvline(0, color="white", linewidth=1.5)
     if view.row is not None:
-        ax.axhspan(view.row - 0.5, view.row + 0.5, fill=False, edgecolor=PROBE, linewidth=2)
+        ax.axhspan(view.row - 0.5, view.row + 0.5, fill=False, edgecolor="black", linewidth=3)
+        ax.axhspan(view.row - 0.5, view.row + 0.5, fill=False, edgecolor="white", linewidth=1.2)
     return lambda frame: line.set_xdata([frame, frame])
 
 

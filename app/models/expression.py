@@ -89,6 +89,8 @@ def read(text: str) -> InitialValueProblem:
             equations[name] = derivative.strip()
         elif found := INTERVAL.fullmatch(line):
             name, low, high = found.groups()
+            if name in intervals:
+                raise ValueError(f"there are two intervals for {name}")
             intervals[name] = interval(name, low, high)
         else:
             raise ValueError(f"{line!r} is neither like x' = y nor like x in [-2, 2]")
@@ -107,6 +109,8 @@ def read(text: str) -> InitialValueProblem:
 def interval(name: str, low: str, high: str) -> tuple[float, float]:
     """Two numbers that rise."""
     a, b = (constant(ast_of(text), text) for text in (low, high))
+    if b - a < 1e-6 * max(abs(a), abs(b)) and a < b:
+        raise ValueError(f"{name} in [{low.strip()}, {high.strip()}]: the two numbers are too close to each other")
     if not a < b:
         raise ValueError(f"{name} in [{low.strip()}, {high.strip()}]: the first number must be below the second")
     return a, b

@@ -7,6 +7,7 @@ import binascii
 import csv
 import io
 import math
+import re
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def read_csv(content: bytes) -> np.ndarray:
         raise ValueError("the file is not text: save it as CSV in UTF-8") from error
     if not text.strip():
         raise ValueError("the file is empty: expected two numbers in every line")
-    apart = next((mark for mark in ";\t," if mark in text.rstrip().splitlines()[-1]), " ")
+    apart = next((mark for mark in ";\t," if mark in text), " ")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=apart, skipinitialspace=True, strict=True)
     rows: list[tuple[float, float]] = []
     try:
@@ -46,7 +47,7 @@ def read_csv(content: bytes) -> np.ndarray:
             try:
                 x, y = (float(value if apart == "," else value.replace(",", ".")) for value in row)
             except ValueError:
-                if number == 0:
+                if number == 0 and not any(map(numeric, row)):
                     continue  # the header
                 said = apart.join(row)[:40]
                 wanted = "expected two numbers and nothing else, as in 0.5,1.25"
@@ -59,6 +60,11 @@ def read_csv(content: bytes) -> np.ndarray:
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num} cannot be read ({error}): is a quotation mark left open?") from error
     return np.array(rows).reshape(-1, 2)
+
+
+def numeric(text: str) -> bool:
+    """Whether it is a number, in one notation or another."""
+    return bool(re.fullmatch(r"\s*[-+−]?[\d.,]+(e[-+]?\d+)?\s*", text, re.IGNORECASE))
 
 
 def centred(points: np.ndarray) -> np.ndarray:
@@ -82,14 +88,15 @@ def centred(points: np.ndarray) -> np.ndarray:
 def clustered(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """A mixture of the points: means (K, 2), weights (K,) and the one standard deviation of its Gaussians.
 
-    Every point is a mean as long as there are few; more are drawn together by k-means. The blur is what Scott's rule
+    Every place is a mean as long as there are few; more are drawn together by k-means. The blur is what Scott's rule
     asks of so many points, but never below 0.08, which a small student can follow.
     """
     from scipy.cluster.vq import kmeans2
 
     blur = max(0.08, 0.35 * len(points) ** (-1 / 6) * float(points.std()))
-    if len(points) <= CENTRES:
-        return points, np.full(len(points), 1 / len(points)), blur
+    places, times = np.unique(points, axis=0, return_counts=True)
+    if len(places) <= CENTRES:
+        return places, times / len(points), blur
     means, label = kmeans2(points, CENTRES, minit="++", seed=np.random.default_rng(0))
     counts = np.bincount(label, minlength=CENTRES)
     return means[counts > 0], counts[counts > 0] / counts.sum(), blur

@@ -37,7 +37,7 @@ def _solver(text: str) -> str:
 
 def _point(text: str) -> tuple[float, float]:
     x, y = (float(part) for part in text.split(","))
-    if not (math.isfinite(x) and math.isfinite(y) and max(abs(x), abs(y)) < 1e4):
+    if not (math.isfinite(x) and math.isfinite(y) and max(abs(x), abs(y)) < 1e12):
         raise ValueError(text)
     return x, y
 

@@ -156,6 +156,7 @@ class Training:
             [sys.executable, "-m", "app.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            cwd=root,  # where `app` is this one, whatever else lies in the folder of the server
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )
         assert process.stdin is not None
@@ -203,9 +204,10 @@ class Training:
             self._note(step=step, losses=thinned((*now.losses, (step, sum(losses) / len(losses)))))
         elif kind == "error":
             self._note(errors=(*now.errors, told))
+        elif kind == "file":
+            self._note(file=told)
         elif kind == "student" and now.scene is not None:
-            student, file = told
-            self._note(scene=replace(now.scene, panels=[Plane("", student)]), file=file)
+            self._note(scene=replace(now.scene, panels=[Plane("", told)]))
         elif kind == "failed":
             self._complete = True
             self._note(said=told)

@@ -46,11 +46,11 @@ lines(
     "t",
     "relative distance",
     "line",
-    "Relative error of the student over time, beside the distance of two exact paths that start 0.001 apart",
+    "Relative error of the student over time, beside the distance of two exact paths that start at most 0.001 apart",
     log_y=True,
     height=300,
 )
 st.markdown(
-    f"Relative error over the whole path: **{r.figures['relative_rmse']:.3f}**, in the worst coordinate "
-    f"{r.figures['worst_coordinate']:.3f} (fresh starts, against SciPy). {systems.sentence(name)}"
+    f"Relative error over the whole path: **{r.figures['relative_rmse']:.2g}**, in the worst coordinate "
+    f"{r.figures['worst_coordinate']:.2g} (fresh starts, against SciPy). {systems.sentence(name)}"
 )

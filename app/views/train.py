@@ -121,7 +121,7 @@ def own_points() -> tuple[Any, str, str]:
             title = f"{len(drawn):,} points of {name}"
         means, weights, std = points.clustered(points.centred(drawn))
     except ValueError as error:
-        return None, title, f"{error}." if len(drawn) or file is not None else "Draw some points, or upload a file."
+        return None, title, ended(error) if len(drawn) or file is not None else "Draw some points, or upload a file."
     if file is not None:
         st.caption(f"{len(drawn):,} points, as a mixture of {len(means)} Gaussians of standard deviation {std:.2f}.")
     return (means.tolist(), weights.tolist(), std), title, ""
@@ -133,7 +133,7 @@ def addressed() -> list[list[float]]:
     try:
         return points.from_address(letters).tolist() if letters else []
     except ValueError as error:
-        st.toast(plain(f"{error}."), icon=":material/link_off:")
+        st.toast(plain(ended(error)), icon=":material/link_off:")
         return []
 
 
@@ -152,7 +152,13 @@ def equations() -> tuple[Any, str, str]:
     try:
         return read(text), "Your ODE", ""
     except ValueError as error:
-        return None, "Your ODE", f"{error}."
+        return None, "Your ODE", ended(error)
+
+
+def ended(complaint: object) -> str:
+    """As a sentence: one mark at its end, however it came."""
+    said = str(complaint)
+    return f"{said[:1].upper()}{said[1:].rstrip('.')}{'' if said.endswith('?') else '.'}"
 
 
 def present() -> Callable[[], bool]:
@@ -189,20 +195,21 @@ def followed(training: Training) -> None:
         st.session_state["told of"] = id(training)
         st.rerun()  # the page's own controls: it can train again
     if now.said:
-        st.warning(plain(f"{now.said[0].upper()}{now.said[1:]}."), icon=":material/info:")
+        st.warning(plain(ended(now.said)), icon=":material/info:")
     if now.scene is not None:
         files = {"student.safetensors": now.file} if now.file else {}
         if now.scene.sigma_data is None:
             st.caption("The student of an ODE is trained window by window: its paths grow as it learns.")
         show(now.scene, "train", lambda view: jobs.snippet(training.job, view), files)
-    if now.errors and now.losses:
-        left, right = st.columns(2)
+    left, right = st.columns(2)
+    if now.losses:
         with left:
             st.markdown("###### Loss")
             rows = [{"step": s, "loss": value, "of": "loss"} for s, value in now.losses]
             charts.lines(
                 rows, "step", "loss", "of", "Loss of the batches over the steps", log_y=True, height=220, legend=False
             )
+    if now.errors:
         with right:
             st.markdown("###### Error at the end, to the teacher’s own solver")
             rows = [{"step": s, "rmse": value, "of": "error"} for s, value in now.errors]

@@ -456,7 +456,7 @@ const CSS = `
 .pidlearn { font: 14px/1.4 var(--st-font, system-ui, sans-serif); color: var(--ink); --ink: #222; --paper: #fff;
   --faint: #767676; --line: #ccc; container-type: inline-size; }
 .pidlearn.dark { --ink: #eee; --paper: #0e1117; --faint: #a0a0a0; --line: #444; }
-.pidlearn canvas { display: block; width: 100%; touch-action: pan-y; cursor: crosshair; border-radius: 6px; }
+.pidlearn canvas { display: block; width: 100%; touch-action: pan-y; cursor: crosshair; }
 .pidlearn canvas:focus-visible { outline: 3px solid #56b4e9; outline-offset: 1px; }
 .pidlearn .legend, .pidlearn .row { display: flex; flex-wrap: wrap; gap: 4px 14px; align-items: center; margin: 4px 0; }
 .pidlearn .legend { font-size: 13px; color: var(--faint); }
@@ -836,9 +836,12 @@ class Picture {
     c.stroke();
     if (view.row !== null) {
       const y = box.y + (box.height * view.row) / rows;
-      c.strokeStyle = COLOURS.probe;
-      c.lineWidth = 3;
-      c.strokeRect(box.x, y - 1, box.width, box.height / rows + 2);
+      // White within black is seen on dark rows and on bright ones.
+      for (const [colour, width] of [["#000", 5], ["#fff", 2]]) {
+        c.strokeStyle = colour;
+        c.lineWidth = width;
+        c.strokeRect(box.x + 2, y - 2, box.width - 4, box.height / rows + 4);
+      }
     }
     c.font = "11px system-ui, sans-serif";
     c.fillStyle = "#fff";
@@ -1349,7 +1352,10 @@ class Viewer {
 
 const nearestStep = (n) => STEPS.reduce((best, step) => (Math.abs(step - n) < Math.abs(best - n) ? step : best));
 
-const error = (v) => (v >= 100 || !Number.isFinite(v) ? v.toPrecision(3) : v.toFixed(v < 0.1 ? 4 : 3));
+function error(v) {
+  if (v >= 100 || !Number.isFinite(v)) return v.toPrecision(3);
+  return v < 0.001 && v > 0 ? v.toPrecision(2) : v.toFixed(v < 0.1 ? 4 : 3);
+}
 
 function escape(text) {
   return String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);

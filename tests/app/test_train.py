@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -126,6 +127,8 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
         ("x' = x\nx in [1, 0]\nt in [0, 1]", "below the second"),
         ("x' = x\nx in [0, 1]\ny in [0, 1]\nt in [0, 1]", "no equation y'"),
         ("x' = x\nx' = 1\nx in [0, 1]\nt in [0, 1]", "two equations"),
+        ("x' = x\nx in [0, 1]\nx in [0, 2]\nt in [0, 1]", "two intervals"),
+        ("x' = x\nx in [0, 1]\nt in [1e6 - 1e-3, 1e6]", "too close"),
         ("dx = x", "neither like"),
         ("t' = 1\nt in [0, 1]", "meaning already"),
         ("lambda' = 1\nlambda in [0, 1]\nt in [0, 1]", "meaning already"),
@@ -164,6 +167,8 @@ def test_csv_of_many_kinds(text: str) -> None:
         (b"1,2\n3\n", "line 2 says '3'"),
         (b"1,2\nfoo,bar\n", "line 2 says"),
         (b",x,y\n0,1,2\n1,3,4\n", "two numbers and nothing else"),
+        (b"1,foo\n1,2\n", "line 1 says '1,foo'"),
+        ("\u22121,2\n3,4\n".encode(), "line 1 says"),
         (b"1,2\ninf,0\n", "infinity"),
         (b"1,2\nnan,0\n", "NaN"),
         (b"1,2\n" * 5001, "more than 5,000"),
@@ -214,6 +219,12 @@ def test_points_become_a_mixture_like_them() -> None:
     assert weights[right].sum() == pytest.approx(0.25, abs=0.02)
     mixture = pid.GaussianMixture(means, std**2, weights)
     assert mixture.std == pytest.approx(0.7, rel=0.1)
+
+
+def test_places_that_come_again_weigh_more() -> None:
+    means, weights, _ = points.clustered(np.repeat([[0.0, 0.0], [1.0, 1.0]], [300, 100], axis=0))
+    np.testing.assert_array_equal(means, [[0, 0], [1, 1]])
+    np.testing.assert_array_equal(weights, [0.75, 0.25])
 
 
 @given(st.lists(st.tuples(*[st.floats(-1, 1)] * 2), min_size=1, max_size=150))
@@ -297,6 +308,21 @@ def test_pause_resume_and_a_cancel_that_keeps_the_student(start: Callable[..., T
     assert process.poll() is not None
     assert mine.progress.said.startswith("cancelled")
     assert saved(mine, tmp_path).student(torch.randn(3, 2), 0.002).shape == (3, 2)
+
+
+def test_an_ode_cancelled_early_keeps_its_student_too(
+    start: Callable[..., Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And trains beside a folder that happens to be called as the app is."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    mine = start(Job("Lorenz", "system", "lorenz", 12_000, {"seed": 0}))
+    until(lambda: mine.progress.step > 0)
+    mine.stop()
+    until(lambda: not mine.under_way)
+    assert re.match(r"cancelled: stopped at step \d+ of 12000", mine.progress.said)
+    assert saved(mine, tmp_path).student(torch.randn(3, 3), 0.5).shape == (3, 3)
 
 
 def test_a_training_whose_visitor_has_gone_ends(
