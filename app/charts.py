@@ -34,7 +34,8 @@ def lines(
     colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
     dash = alt.Scale(domain=names, range=DASHES[: len(names)])
     wide = len(names) > 3 or max(map(len, names)) > 24
-    key = alt.Legend(orient="bottom", title=None, columns=1 if wide else 3, labelLimit=320) if legend else None
+    look: Any = {"orient": "bottom", "title": None, "labelLimit": 320, "symbolType": "stroke", "symbolSize": 600}
+    key = alt.Legend(columns=1 if wide else 3, **look) if legend else None
     chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_line(point=points, strokeWidth=2)
