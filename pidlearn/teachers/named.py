@@ -106,11 +106,11 @@ def load(published: Published) -> nn.Module:
             f"{path} is damaged or not the published file: its SHA-256 is {sha256}, not {known}. Delete it to have it "
             f"downloaded again; load_teacher({str(path)!r}) reads it unchecked, and executes nothing in it"
         )
-    pickled = pickles.read(path)
     try:
+        pickled = pickles.read(path)
         denoiser = build(*pickled)
     except ValueError as error:
-        raise ValueError(f"{path} is not {published.name}: {error}") from error
+        raise ValueError(f"{path} is not {published.name}: {error}. Delete it to have it downloaded again") from error
     found = (pickled.class_name, type(denoiser.model).__name__, sum(p.numel() for p in denoiser.parameters()))
     if found != ("EDMPrecond", published.network, published.parameters):
         raise ValueError(

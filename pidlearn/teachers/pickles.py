@@ -33,7 +33,7 @@ from torch import Tensor
 __all__ = ["Pickled", "read", "unpickle"]
 
 MAX_OPCODES = 2_000_000
-"""EDM's largest network takes some 150 thousand; an opcode of one byte can ask for 200 bytes of memory."""
+"""EDM's largest network takes some 60 thousand; an opcode of one byte can ask for 200 bytes of memory."""
 
 MAX_ARGUMENTS = 8
 MAX_DIMENSIONS = 4

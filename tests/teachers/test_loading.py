@@ -192,7 +192,7 @@ def test_another_network_under_the_name(tiny: tuple[Any, Server], monkeypatch: p
     assert not published.remembered.exists()
     published.path.unlink()
     server.contents = b"<html>try again later</html>"
-    with pytest.raises(ValueError, match="not an EDM network"):
+    with pytest.raises(ValueError, match=r"not an EDM network.*Delete it"):
         pid.load_teacher(published.name)
 
 
