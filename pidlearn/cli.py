@@ -1,4 +1,4 @@
-"""`pidlearn app`: the command line."""
+"""`pidlearn app` and `pidlearn import-teacher`: the command line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,31 @@ def main(arguments: list[str] | None = None) -> int:
     app = commands.add_parser("app", help="see a diffusion model become one step, in the browser")
     app.add_argument("--port", type=int, default=8501)
     app.add_argument("--no-browser", action="store_true", help="do not open one")
+    importing = commands.add_parser("import-teacher", help="turn a teacher's file into a safetensors file of ours")
+    importing.add_argument("source", nargs="?", help="a .pkl, .pt or .safetensors file, or a published teacher's name")
+    importing.add_argument("-o", "--output", help="the .safetensors file to write")
+    importing.add_argument("--list", action="store_true", help="list the published teachers")
     given = parser.parse_args(arguments)
+    if given.command == "import-teacher":
+        if not given.list and not (given.source and given.output):
+            importing.error("expected a source and -o OUTPUT, or --list")
+        return import_teacher(given.source, given.output, given.list)
     return start_app(given.port, browser=not given.no_browser)
+
+
+def import_teacher(source: str, output: str, only_list: bool) -> int:
+    """Write a teacher as a safetensors file of ours, or list those that have names."""
+    from pidlearn import teachers  # torch takes seconds, which the app need not wait for
+
+    if only_list:
+        print(teachers.published_teachers())
+        return 0
+    try:
+        print(teachers.import_teacher(source, output))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def start_app(port: int, browser: bool) -> int:

@@ -11,6 +11,7 @@ from pidlearn.ode import DenoiserODE, VelocityODE
 from pidlearn.result import Result, load
 from pidlearn.scenes import watch
 from pidlearn.solvers import solve
+from pidlearn.teachers import load_official_student, load_teacher, save_teacher
 from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, System, system, toy
 from pidlearn.trajectory import Trajectory
 
@@ -31,10 +32,13 @@ __all__ = [
     "l2",
     "linear_grid",
     "load",
+    "load_official_student",
+    "load_teacher",
     "log_grid",
     "nets",
     "pid_loss",
     "pseudo_huber",
+    "save_teacher",
     "solve",
     "steps",
     "system",

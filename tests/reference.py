@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets.edm import EDMPrecond, SongUNet
+from pidlearn.nets import EDMPrecond, SongUNet
 
 DATA = Path(__file__).parent / "data"
 

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 Resample = Literal["up", "down", "fused_down"]
 
@@ -202,14 +203,21 @@ def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
     Channels are laid out as (head, feature, query|key|value), the last varying fastest.
     """
     batch, channels, height, width = qkv.shape
-    features = channels // (3 * num_heads)
-    q, k, v = qkv.reshape(batch * num_heads, features, 3, height * width).unbind(2)
+    features, pixels = channels // (3 * num_heads), height * width
+    split = qkv.reshape(batch, num_heads, features, 3, pixels)
+    # (query|key|value, B, head, pixel, feature): the fused kernels want the features dense.
+    q, k, v = split.permute(3, 0, 1, 4, 2).contiguous()
+    fused = unpack_dual(q).tangent is None
+    out = F.scaled_dot_product_attention(q, k, v) if fused else _plain_attention(q, k, v)
+    return out.transpose(2, 3).reshape(batch, num_heads * features, height, width)
+
+
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`F.scaled_dot_product_attention` in operations that have forward-mode derivatives, as its kernels have not."""
     # Exponentials need float32 at least. Scaling k before the cast keeps float16 in range.
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
-    logits = torch.einsum("nfi,nfj->nij", q.to(dtype), (k / math.sqrt(features)).to(dtype))
-    weights = logits.softmax(dim=2).to(qkv.dtype)
-    out = torch.einsum("nij,nfj->nfi", weights, v)
-    return out.reshape(batch, num_heads * features, height, width)
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    logits = q.to(dtype) @ (k / math.sqrt(k.shape[-1])).to(dtype).transpose(2, 3)
+    return logits.softmax(dim=3).to(v.dtype) @ v
 
 
 class UNetBlock(nn.Module):

@@ -38,17 +38,18 @@ class Preconditioned(nn.Module):
         """D(x; sigma), in the shape of x."""
         return self._denoise(x, sigma, lambda x_in, c: self.model(x_in, c, class_labels))
 
+    def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c_skip, c_out, c_in, c_noise of noise levels s, each of its shape and dtype."""
+        scale = (s**2 + self.sigma_data**2).sqrt()
+        return (self.sigma_data / scale) ** 2, s * self.sigma_data / scale, 1 / scale, s.log() / 4
+
     def _denoise(self, x: Tensor, sigma: Tensor | float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         x = x.to(dtype)
         s = torch.as_tensor(sigma, dtype=dtype, device=x.device)
         s = s.reshape(-1, *[1] * (x.ndim - 1))
 
-        scale = (s**2 + self.sigma_data**2).sqrt()
-        c_skip = (self.sigma_data / scale) ** 2
-        c_out = s * self.sigma_data / scale
-        c_in = 1 / scale
-        c_noise = s.log() / 4
+        c_skip, c_out, c_in, c_noise = self.coefficients(s)
         out = network(c_in * x, c_noise.reshape(-1)).to(dtype)
         if out.shape != x.shape:
             raise ValueError(f"the network must keep the shape of x, {tuple(x.shape)}; it returned {tuple(out.shape)}")

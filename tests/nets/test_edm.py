@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -9,13 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets.blocks import Conv2d, Init
-from pidlearn.nets.edm import EDMPrecond, SongUNet
-from pidlearn.nets.precond import Preconditioned
+from pidlearn.nets import (
+    DhariwalUNet,
+    EDMPrecond,
+    Preconditioned,
+    SongUNet,
+    VEPrecond,
+    VPPrecond,
+    iDDPMPrecond,
+)
+from pidlearn.nets.blocks import Conv2d, Init, self_attention
 from tests.reference import load_student_network, load_teacher, tensor
 
 DENOISER = "denoiser_songunet_ddpmpp"
-VP: dict[str, Any] = {"augment_dim": 9}
+VP: dict[str, Any] = {"model_type": "SongUNet", "augment_dim": 9}
 VE: dict[str, Any] = VP | {
     "embedding_type": "fourier",
     "encoder_type": "residual",
@@ -31,12 +39,16 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny(**options: Any) -> SongUNet:
-    """A small float64 network in eval mode whose "zero" layers are not nearly zero."""
+ADM: dict[str, Any] = {"model_type": "DhariwalUNet", "augment_dim": 9, "model_channels": 32, "channel_mult": [1, 4]}
+
+
+def tiny(model_type: str = "SongUNet", **options: Any) -> Any:
+    """A small float64 network in eval mode whose "zero" layers are not zero."""
     torch.manual_seed(0)
-    network = SongUNet(**TINY | {"in_channels": 3, "out_channels": 3} | options).double().eval()
+    network_type = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}[model_type]
+    network = network_type(**TINY | {"in_channels": 3, "out_channels": 3} | options).double().eval()
     for name, parameter in network.named_parameters():
-        if re.search(r"(conv1|proj|aux_conv)\.weight", name):
+        if re.search(r"(conv1|proj|aux_conv)\.weight", name) or (name.endswith("weight") and not parameter.any()):
             nn.init.normal_(parameter, std=0.1)
     return network
 
@@ -117,6 +129,25 @@ dec.16x16_block1: norm 32, k3 32>16, lin 64>16, norm 16, k3 16>16, k1 32>16
 dec.16x16_aux_norm: norm 16
 dec.16x16_aux_conv: k3 16>3
 """
+TINY_ADM = """
+map_augment: matrix 9>32
+map_layer0: lin 32>128
+map_layer1: lin 128>128
+map_label: matrix 10>128
+enc.16x16_conv: k3 3>32
+enc.16x16_block0: norm 32, k3 32>32, lin 128>64, norm 32, k3 32>32, -
+enc.8x8_down: norm 32, k3 32>32 +f, lin 128>64, norm 32, k3 32>32, f
+enc.8x8_block0: norm 32, k3 32>128, lin 128>256, norm 128, k3 128>128, k1 32>128, norm 128, k1 128>384, k1 128>128
+dec.8x8_in0: norm 128, k3 128>128, lin 128>256, norm 128, k3 128>128, -, norm 128, k1 128>384, k1 128>128
+dec.8x8_in1: norm 128, k3 128>128, lin 128>256, norm 128, k3 128>128, -
+dec.8x8_block0: norm 256, k3 256>128, lin 128>256, norm 128, k3 128>128, k1 256>128, norm 128, k1 128>384, k1 128>128
+dec.8x8_block1: norm 160, k3 160>128, lin 128>256, norm 128, k3 128>128, k1 160>128, norm 128, k1 128>384, k1 128>128
+dec.16x16_up: norm 128, k3 128>128 +f, lin 128>256, norm 128, k3 128>128, f
+dec.16x16_block0: norm 160, k3 160>32, lin 128>64, norm 32, k3 32>32, k1 160>32
+dec.16x16_block1: norm 64, k3 64>32, lin 128>64, norm 32, k3 32>32, k1 64>32
+out_norm: norm 32
+out_conv: k3 32>3
+"""
 TINY_NCSNPP = "map_noise: freqs 16" + TINY_DDPMPP.replace("lin 10>16", "lin 10>32").replace(
     "matrix 9>16", "matrix 9>32"
 ).replace("map_layer0: lin 16>64", "map_layer0: lin 32>64").replace(
@@ -135,6 +166,9 @@ def entries(table: str, taps: int) -> list[tuple[str, tuple[int, ...]]]:
         for name, layer in zip(names, layers, strict=False):
             if layer == "-":
                 continue
+            if layer == "f":
+                found.append((f"{name}.resample_filter", (1, 1, taps, taps)))
+                continue
             kind, sizes = layer.split()[:2]
             *inputs, out = map(int, sizes.split(">"))
             kernel = (int(kind[1]),) * 2 if kind in ("k1", "k3") else ()
@@ -151,8 +185,13 @@ def entries(table: str, taps: int) -> list[tuple[str, tuple[int, ...]]]:
 
 @pytest.mark.parametrize(
     ("options", "table", "taps", "n_entries", "n_parameters"),
-    [(VP, TINY_DDPMPP, 2, 149, 189_667), (VE, TINY_NCSNPP, 4, 153, 191_459)],
-    ids=["ddpm++", "ncsn++"],
+    [
+        (VP, TINY_DDPMPP, 2, 149, 189_667),
+        (VE, TINY_NCSNPP, 4, 153, 191_459),
+        (ADM, TINY_ADM, 2, 150, 2_554_307),
+        (ADM | {"augment_dim": 0}, TINY_ADM.replace("map_augment: matrix 9>32\n", ""), 2, 149, 2_554_019),
+    ],
+    ids=["ddpm++", "ncsn++", "adm", "adm-unaugmented"],
 )
 def test_state_dict_names(options: dict[str, Any], table: str, taps: int, n_entries: int, n_parameters: int) -> None:
     with torch.device("meta"):
@@ -176,7 +215,8 @@ FFHQ: dict[str, Any] = {"img_resolution": 64, "channel_mult": [1, 2, 2, 2]}
         pytest.param(CIFAR | VE | {"label_dim": 10}, 56_400_643, 288, 434, 10, id="cifar10-cond-ve"),
         pytest.param(FFHQ | VP, 61_805_571, 48, 553, 12, id="ffhq-vp"),
         pytest.param(FFHQ | VE, 62_761_091, 368, 563, 15, id="ffhq-ve"),
-        pytest.param(CIFAR, 55_732_739, 32, 424, 8, id="cifar10-pid-student"),
+        pytest.param(CIFAR | VP | {"augment_dim": 0}, 55_732_739, 32, 424, 8, id="cifar10-pid-student"),
+        pytest.param({"img_resolution": 64, "label_dim": 1000}, 295_899_267, 48, 553, 12, id="imagenet64-adm"),
     ],
 )
 def test_sizes_of_the_released_models(
@@ -232,7 +272,7 @@ def test_fused_downsampling_convolves_before_it_filters() -> None:
 # Class labels
 
 
-@pytest.mark.parametrize("options", [VP, VE], ids=["ddpm++", "ncsn++"])
+@pytest.mark.parametrize("options", [VP, VE, ADM], ids=["ddpm++", "ncsn++", "adm"])
 @torch.no_grad()
 def test_integer_labels_equal_one_hot_labels(options: dict[str, Any]) -> None:
     denoiser = Preconditioned(tiny(label_dim=10, **options))
@@ -277,15 +317,105 @@ def test_label_dropout_acts_in_training_only() -> None:
 
 @torch.no_grad()
 def test_augment_labels_of_zero_mean_an_unaugmented_image() -> None:
-    denoiser = EDMPrecond(img_channels=3, augment_dim=9, **TINY).double()
-    denoiser.model = tiny(augment_dim=9)
+    denoiser = EDMPrecond(img_channels=3, **TINY | VP).double()
+    denoiser.model = tiny(**VP)
     x, sigma = images(), torch.tensor([0.5, 20.0])
     plain = denoiser(x, sigma)
     torch.testing.assert_close(denoiser(x, sigma, augment_labels=torch.zeros(2, 9)), plain)
     assert (denoiser(x, sigma, augment_labels=torch.ones(2, 9)) - plain).abs().max() > 1e-3
 
 
+# Attention
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_is_the_softmax_over_pixels(heads: int) -> None:
+    """Written out, with q, k and v in turn along the channels of each head; so are its gradients."""
+    qkv = torch.randn(2, 24, 3, 4, dtype=torch.float64, generator=torch.manual_seed(0)).requires_grad_()
+    features = 24 // (3 * heads)
+    rows = []
+    for image in qkv.flatten(2):
+        for head in image.chunk(heads):
+            q, k, v = head[0::3], head[1::3], head[2::3]
+            rows.append(v @ (q.T @ k / features**0.5).softmax(1).T)
+    expected = torch.cat(rows).reshape(2, 8, 3, 4)
+    out = self_attention(qkv, heads)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-14)
+    direction = torch.randn(out.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+    ours, written_out = (torch.autograd.grad((y * direction).sum(), qkv)[0] for y in (out, expected))
+    torch.testing.assert_close(ours, written_out, rtol=0, atol=1e-14)
+
+
+def test_attention_keeps_no_map_of_all_pairs_of_pixels() -> None:
+    """What a backward pass holds grows with the pixels, not with their square."""
+    held: list[int] = []
+    qkv = torch.randn(1, 3 * 8, 32, 32, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: held.append(x.numel()) or x, lambda x: x):
+        self_attention(qkv, 1)
+    assert max(held) < 1024 * 1024 / 4
+
+
 # Preconditioning and derivatives
+
+
+def denoiser_of(kind: Any, **options: Any) -> Any:
+    """A small one over a network whose last layers are not zero."""
+    torch.manual_seed(0)
+    denoiser = kind(img_channels=3, **TINY | {"model_type": "SongUNet"} | options).double().eval()
+    for name, parameter in denoiser.named_parameters():
+        if re.search(r"(conv1|proj|aux_conv)\.weight", name):
+            nn.init.normal_(parameter, std=0.1)
+    return denoiser
+
+
+@torch.no_grad()
+def test_score_sde_teachers_predict_the_noise() -> None:
+    x, sigma = images(), torch.tensor([0.05, 20.0]).double()
+    s = sigma[:, None, None, None]
+    ve = denoiser_of(VEPrecond)
+    torch.testing.assert_close(ve(x, sigma), x + s * ve.model(x, (sigma / 2).log()))
+    assert (ve.sigma_min, ve.sigma_max) == (0.02, 100)
+
+    vp = denoiser_of(VPPrecond)
+    # 1 + sigma(t)^2 = exp(19.9 t^2 / 2 + 0.1 t): at t = 0.3 by hand.
+    t = 0.3
+    sigma = torch.full((2,), math.expm1(19.9 * t * t / 2 + 0.1 * t) ** 0.5, dtype=torch.float64)
+    s = sigma[:, None, None, None]
+    noise = vp.model(x / (s**2 + 1).sqrt(), torch.full_like(sigma, 999 * t))
+    torch.testing.assert_close(vp(x, sigma), x - s * noise)
+    assert vp.sigma_min == pytest.approx(0.00100050, abs=1e-8)
+    assert vp.sigma_max == pytest.approx(152.2, abs=0.1)
+
+
+@torch.no_grad()
+def test_iddpm_teachers_know_a_table_of_noise_levels() -> None:
+    denoiser = denoiser_of(iDDPMPrecond)
+    u = denoiser.u
+    assert u.dtype == torch.float64  # as the weights
+    assert u.shape == (1001,)
+    assert u[1000] == 0
+    assert (u.diff() < 0).all()
+    assert (denoiser.sigma_min, denoiser.sigma_max) == pytest.approx((u[999].item(), u[0].item()))
+
+    # The cosine schedule: 1 + u[j]^2 = 1 / alpha_bar while its steps are below the bound.
+    def alpha_bar(j: float) -> float:
+        return math.sin(math.pi / 2 * j / (1000 * 1.008)) ** 2
+
+    assert (1 + u[500] ** 2).item() == pytest.approx(alpha_bar(1000) / alpha_bar(500), rel=1e-5)
+    sigma = denoiser.u[[300, 800]] * 1.0001
+    torch.testing.assert_close(denoiser.round_sigma(sigma), u[[300, 800]])
+    x, s = images(), sigma[:, None, None, None]
+    both = denoiser.model(x / (s**2 + 1).sqrt(), torch.tensor([699.0, 199.0]).double())
+    assert both.shape == (2, 6, 16, 16)
+    torch.testing.assert_close(denoiser(x, sigma), x - s * both[:, :3])
+    assert "u" in denoiser.state_dict()
+
+
+def test_denoisers_remember_all_their_options() -> None:
+    denoiser = EDMPrecond(img_channels=3, **TINY | VP)
+    again = EDMPrecond(**denoiser.options)  # type: ignore[arg-type]  # of each its own type
+    assert again.options == denoiser.options
+    assert {"sigma_data": 0.5, "augment_dim": 9, "label_dim": 0}.items() <= denoiser.options.items()
 
 
 def test_preconditioning_works_for_any_event_shape() -> None:
@@ -303,12 +433,16 @@ VARIANTS = [
     pytest.param(VP | {"encoder_type": enc, "decoder_type": dec}, id=f"{enc}-{dec}")
     for enc in ("standard", "skip")
     for dec in ("standard", "skip")
-] + [pytest.param(VE, id="ncsn++"), pytest.param(VE | {"decoder_type": "skip"}, id="ncsn++-skip")]
+] + [
+    pytest.param(VE, id="ncsn++"),
+    pytest.param(VE | {"decoder_type": "skip"}, id="ncsn++-skip"),
+    pytest.param(ADM | {"attn_resolutions": [4, 8]}, id="adm"),
+]
 
 
 @pytest.mark.parametrize("options", VARIANTS)
 def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
-    network = tiny(label_dim=10, channel_mult=[1, 2, 2], **options)
+    network = tiny(**{"label_dim": 10, "channel_mult": [1, 2, 2]} | options)
     labels = torch.tensor([3, 7])
     out = network(images(), torch.tensor([0.3, -0.7]).double(), labels, torch.ones(2, 9))
     assert out.shape == (2, 3, 16, 16)
@@ -324,7 +458,7 @@ def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("options", VARIANTS)
 @torch.no_grad()
 def test_forward_mode_derivative_matches_differences(options: dict[str, Any]) -> None:
-    denoiser = Preconditioned(tiny(label_dim=10, **options))
+    denoiser = Preconditioned(tiny(**{"label_dim": 10} | options))
     labels = torch.tensor([3, 7])
     at = (images(), torch.tensor([0.4, 3.0]).double())
     along = (images().flip(0), torch.tensor([0.2, -1.0]).double())
@@ -339,6 +473,7 @@ def test_forward_mode_derivative_matches_differences(options: dict[str, Any]) ->
     torch.testing.assert_close(derivative, difference, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # fused attention, batched by torch
 def test_labels_are_checked_inside_transforms() -> None:
     network, c_noise = tiny(label_dim=10), torch.zeros(1, dtype=torch.float64)
     x, labels = images(), torch.tensor([3, 7])

@@ -1,0 +1,7 @@
+"""Teachers from files and by name, read without executing anything that a file holds."""
+
+from pidlearn.teachers.loading import import_teacher, load_teacher, published_teachers
+from pidlearn.teachers.official import load_official_student
+from pidlearn.teachers.ours import save_teacher
+
+__all__ = ["import_teacher", "load_official_student", "load_teacher", "published_teachers", "save_teacher"]

@@ -1,0 +1,244 @@
+"""Our own files, what a file is told by, names, and the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import pidlearn as pid
+from pidlearn import cli
+from pidlearn.teachers import named
+from tests.strategies import random_network
+from tests.teachers import edm_files
+
+# Our own files
+
+
+@pytest.mark.parametrize("kind", edm_files.KINDS)
+@torch.no_grad()
+def test_round_trip(kind: str, tmp_path: Path) -> None:
+    written = edm_files.denoiser(kind).double()
+    path = pid.save_teacher(written, tmp_path / "new" / "teacher.safetensors")
+    teacher: Any = pid.load_teacher(path)
+    assert type(teacher) is type(written)
+    assert teacher.options == teacher.options | json.loads(json.dumps(written.options))
+    x, sigma = torch.randn(2, 3, 16, 16, dtype=torch.float64), torch.tensor([0.5, 20.0], dtype=torch.float64)
+    assert torch.equal(teacher(x, sigma), written(x, sigma))
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+@torch.no_grad()
+def test_teachers_trained_here(tmp_path: Path) -> None:
+    written = pid.nets.Preconditioned(random_network(2, label_dim=3), sigma_data=0.7)
+    teacher: Any = pid.load_teacher(pid.save_teacher(written, tmp_path / "teacher.safetensors"))
+    x, sigma, labels = torch.randn(4, 2), torch.ones(4), torch.tensor([0, 1, 2, 2])
+    assert torch.equal(teacher(x, sigma, labels), written(x, sigma, labels))
+    assert (teacher.sigma_data, teacher.event_shape, teacher.label_dim) == (0.7, (2,), 3)
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_parts_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:
+    for denoiser in (nn.Linear(2, 2), pid.nets.Preconditioned(nn.Linear(2, 2))):
+        with pytest.raises(ValueError, match=f"got {type(denoiser).__name__} over"):
+            pid.save_teacher(denoiser, tmp_path / "teacher.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    return pid.save_teacher(edm_files.denoiser(), tmp_path / "teacher.safetensors")
+
+
+def test_damage_to_our_files(ours: Path) -> None:
+    contents = ours.read_bytes()
+    header = int.from_bytes(contents[:8], "little")
+    for length in (0, 5, 8, 9, 20, header, header + 8, len(contents) // 2, len(contents) - 1):
+        ours.write_bytes(contents[:length])
+        with pytest.raises(ValueError, match=r"teacher.safetensors"):
+            pid.load_teacher(ours)
+    for position in (8, 9, 20, header // 2, header + 8, len(contents) // 2, len(contents) - 1):
+        changed = bytearray(contents)
+        changed[position] ^= 1
+        ours.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"teacher.safetensors"):
+            pid.load_teacher(ours)
+
+
+def test_headers_that_are_not_ours(ours: Path) -> None:
+    tensors = {"weight": torch.ones(2)}
+    safetensors.torch.save_file(tensors, ours, {"format": "pidlearn student 1"})
+    with pytest.raises(ValueError, match=r"pidlearn.load reads students"):
+        pid.load_teacher(ours)
+    safetensors.torch.save_file(tensors, ours)
+    with pytest.raises(ValueError, match="is not a 'pidlearn teacher 1' file"):
+        pid.load_teacher(ours)
+    for teacher in ("{", "[]", "{}", '{"class": "os.system", "options": {}}', "[" * 100_000):
+        digest = hashlib.sha256(b"weight" + tensors["weight"].numpy().tobytes()).hexdigest()
+        safetensors.torch.save_file(
+            tensors, ours, {"format": "pidlearn teacher 1", "teacher": teacher, "digest": digest}
+        )
+        with pytest.raises(ValueError, match=r"teacher.safetensors is damaged"):
+            pid.load_teacher(ours)
+
+
+# What a file is
+
+
+def test_contents_decide_not_suffixes(tmp_path: Path, ours: Path) -> None:
+    edm_files.write(tmp_path / "a.pt")
+    torch.save(edm_files.denoiser().state_dict(), tmp_path / "b.safetensors")
+    ours.rename(tmp_path / "c.pkl")
+    for name in ("a.pt", "b.safetensors", "c.pkl"):
+        assert pid.load_teacher(tmp_path / name).state_dict().keys() == edm_files.denoiser().state_dict().keys()
+
+
+def test_what_is_no_teacher(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none.pkl.*edm-cifar10-uncond-vp"):
+        pid.load_teacher(tmp_path / "none.pkl")
+    with pytest.raises(ValueError, match=r"is not a file: load_teacher reads an EDM .pkl"):
+        pid.load_teacher(tmp_path)
+    for content in (b"", b"<html>no such page</html>", b"cos\nsystem\n(S'exit'\ntR."):
+        path = tmp_path / "page.html"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"is not a file that load_teacher reads, which is an EDM .pkl"):
+            pid.load_teacher(path)
+        path = path.rename(tmp_path / "page.pkl")
+        with pytest.raises(ValueError, match=r"is empty|cannot|not an EDM network"):
+            pid.load_teacher(path)
+
+
+# Names
+
+
+def test_names() -> None:
+    for one in named.NAMED:
+        assert named.find(one.name) is named.find(one.short) is one
+    assert named.find("edm-cifar10-uncond-vp") is named.NAMED[0]
+    assert named.find("edm-cifar10") is None
+    assert len({one.short for one in named.NAMED}) == len(named.NAMED) == 9
+    assert all(one.sha256 is None or len(bytes.fromhex(one.sha256)) == 32 for one in named.NAMED)
+
+
+def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PIDLEARN_CACHE", raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert named.NAMED[0].path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "mine"))
+    assert named.NAMED[0].path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
+
+
+class Server:
+    """Stands in for the network: what it sends, and what it was asked for."""
+
+    def __init__(self, contents: bytes | Exception) -> None:
+        self.contents = contents
+        self.asked: list[str] = []
+
+    def __call__(self, url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
+        self.asked.append(url)
+        if isinstance(self.contents, Exception):
+            raise self.contents
+        if hash_prefix and hashlib.sha256(self.contents).hexdigest() != hash_prefix:
+            raise RuntimeError(f"invalid hash value (expected {hash_prefix!r})")
+        Path(dst).write_bytes(self.contents)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Server]:
+    """The last of the published networks, made tiny, on a server of its own."""
+    network = edm_files.denoiser("adm")
+    published = replace(named.NAMED[-1], parameters=sum(p.numel() for p in network.parameters()))
+    server = Server(edm_files.edm_pickle(network, *edm_files.KINDS["adm"]))
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", server)
+    monkeypatch.setattr(named, "NAMED", (published,))
+    return published, server
+
+
+def test_a_name_downloads_once(tiny: tuple[Any, Server]) -> None:
+    published, server = tiny
+    for _ in range(2):
+        teacher = pid.load_teacher("edm-imagenet-cond-adm")
+    assert server.asked == ["https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-imagenet-64x64-cond-adm.pkl"]
+    assert teacher.state_dict().keys() == edm_files.denoiser("adm").state_dict().keys()
+    assert published.remembered.read_text().startswith(hashlib.sha256(server.contents).hexdigest())
+
+
+def test_damage_since_the_download_is_seen(tiny: tuple[Any, Server]) -> None:
+    published, _ = tiny
+    pid.load_teacher(published.name)
+    contents = bytearray(published.path.read_bytes())
+    contents[-1000] ^= 1
+    published.path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"damaged or not the published file.*Delete it"):
+        pid.load_teacher(published.name)
+
+
+def test_another_network_under_the_name(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    published, server = tiny
+    server.contents = edm_files.edm_pickle(edm_files.denoiser("vp"), *edm_files.KINDS["vp"])
+    with pytest.raises(ValueError, match=r"is not edm-imagenet.*over SongUNet with 189,667"):
+        pid.load_teacher(published.name)
+    assert not published.remembered.exists()
+    published.path.unlink()
+    server.contents = b"<html>try again later</html>"
+    with pytest.raises(ValueError, match=r"not an EDM network.*Delete it"):
+        pid.load_teacher(published.name)
+
+
+def test_known_checksums(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    published, server = tiny
+    monkeypatch.setattr(named, "NAMED", (replace(published, sha256="0" * 64),))
+    with pytest.raises(ValueError, match="not the file that others know by that name"):
+        pid.load_teacher(published.name)
+    assert not published.path.exists()
+    published.path.write_bytes(server.contents)
+    with pytest.raises(ValueError, match=f"not {'0' * 64}"):
+        pid.load_teacher(published.name)
+    known = hashlib.sha256(server.contents).hexdigest()
+    monkeypatch.setattr(named, "NAMED", (replace(published, sha256=known),))
+    pid.load_teacher(published.name)
+    assert not published.remembered.exists()
+
+
+def test_without_a_network(tiny: tuple[Any, Server]) -> None:
+    published, server = tiny
+    server.contents = URLError("no route to host")
+    with pytest.raises(FileNotFoundError, match=r"no route to host.*Fetch https://.*PIDLEARN_CACHE") as error:
+        pid.load_teacher(published.name)
+    assert str(published.path) in str(error.value)
+
+
+# The command line
+
+
+def test_import_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = edm_files.write(tmp_path / "network.pkl")
+    out = tmp_path / "teacher.safetensors"
+    assert cli.main(["import-teacher", str(tmp_path / "network.pkl"), "-o", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    imported = pid.load_teacher(out).state_dict()
+    assert all(torch.equal(imported[name], tensor) for name, tensor in written.state_dict().items())
+    assert cli.main(["import-teacher", str(tmp_path / "none.pkl"), "-o", str(out)]) == 1
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_list_of_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path))
+    (tmp_path / "edm-ffhq-64x64-uncond-ve.pkl").touch()
+    assert cli.main(["import-teacher", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["edm-cifar10-uncond-vp", "55.7", "M", "parameters", "to", "download"]
+    assert str(tmp_path / "edm-ffhq-64x64-uncond-ve.pkl") in lines[5]
+    with pytest.raises(SystemExit):
+        cli.main(["import-teacher", "network.pkl"])

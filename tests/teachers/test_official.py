@@ -1,0 +1,184 @@
+"""Files of the official PID repository: options from names and shapes, teachers and students."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.teachers import official
+from tests.teachers import edm_files
+
+CIFAR = {"img_resolution": 32, "channel_mult": [2, 2, 2]}
+NETWORKS: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "cifar": (pid.nets.SongUNet, CIFAR),
+    "cifar conditional": (pid.nets.SongUNet, CIFAR | {"label_dim": 10, "augment_dim": 9}),
+    "ffhq ve": (
+        pid.nets.SongUNet,
+        {"img_resolution": 64, "augment_dim": 9, "embedding_type": "fourier", "encoder_type": "residual"}
+        | {"channel_mult_noise": 2, "resample_filter": [1, 3, 3, 1]},
+    ),
+    "skip": (
+        pid.nets.SongUNet,
+        {"img_resolution": 16, "encoder_type": "skip", "decoder_type": "skip", "num_blocks": 2, "channel_mult_emb": 2},
+    ),
+    "one level": (pid.nets.SongUNet, {"img_resolution": 8, "channel_mult": [2], "attn_resolutions": []}),
+    "imagenet": (pid.nets.DhariwalUNet, {"img_resolution": 64, "label_dim": 1000}),
+    "adm": (
+        pid.nets.DhariwalUNet,
+        {"img_resolution": 32, "model_channels": 64, "channel_mult": [2, 3], "augment_dim": 9, "num_blocks": 1}
+        | {"attn_resolutions": [16], "channel_mult_emb": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize(("cls", "options"), NETWORKS.values(), ids=NETWORKS)
+def test_options_follow_from_names_and_shapes(cls: type[Any], options: dict[str, Any]) -> None:
+    given = {"in_channels": 3, "out_channels": 3, "dropout": 0.0} | options
+    with torch.device("meta"):
+        network = cls(**given)
+    tensors = {
+        name: network_filter(options) if name.endswith("resample_filter") else value
+        for name, value in network.state_dict().items()
+    }
+    kind, found = official.infer(tensors)
+    assert kind == cls.__name__
+    expected = {key: list(v) if isinstance(v, tuple) else v for key, v in network.options.items()}
+    expected.pop("label_dropout")
+    expected["attn_resolutions"] = [r for r in network.resolutions if r in expected["attn_resolutions"]]
+    assert found == expected
+
+
+def network_filter(options: dict[str, Any]) -> Tensor:
+    taps = torch.tensor(options.get("resample_filter", [1, 1]), dtype=torch.float32)
+    return torch.outer(taps, taps)[None, None] / taps.sum() ** 2
+
+
+def state(kind: str) -> dict[str, Tensor]:
+    return edm_files.denoiser(kind).state_dict()
+
+
+def bare(kind: str, augment: bool = True) -> dict[str, Tensor]:
+    tensors = {name.removeprefix("model."): value for name, value in state(kind).items()}
+    return {name: value for name, value in tensors.items() if augment or "map_augment" not in name}
+
+
+@pytest.mark.parametrize("kind", ["vp", "ve", "skip", "adm"])
+@torch.no_grad()
+def test_teachers(kind: str, tmp_path: Path) -> None:
+    written = edm_files.denoiser(kind)
+    torch.save(written.state_dict(), tmp_path / "teacher.ckpt")
+    teacher: Any = pid.load_teacher(tmp_path / "teacher.ckpt")
+    x, sigma = torch.randn(2, 3, 16, 16), torch.tensor([0.5, 20.0])
+    labels = torch.tensor([3, 9]) if written.label_dim else None
+    assert torch.equal(teacher(x, sigma, labels), written(x, sigma, labels))
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+@torch.no_grad()
+def test_teachers_without_the_prefix(tmp_path: Path) -> None:
+    path, x, sigma = tmp_path / "teacher.ckpt", torch.randn(2, 3, 16, 16), torch.tensor([0.5, 20.0])
+    expected = edm_files.denoiser("ve")(x, sigma)
+    torch.save(bare("ve"), path)
+    assert torch.equal(pid.load_teacher(path)(x, sigma), expected)
+    torch.save(bare("ve", augment=False), path)
+    with pytest.warns(UserWarning, match="whether it is a teacher or a student"):
+        teacher = pid.load_teacher(path)
+    assert torch.equal(teacher(x, sigma), expected)
+
+
+@pytest.mark.parametrize("kind", ["vp", "adm"])
+@torch.no_grad()
+def test_students(kind: str, tmp_path: Path) -> None:
+    torch.save(bare(kind, augment=False), tmp_path / "model001.pt")
+    student = pid.load_official_student(tmp_path / "model001.pt")
+    assert (student.t_max, student.t_min, student.sigma_data, student.label_dim) == (80.0, 0.002, 0.5, 10)
+    assert not any(p.requires_grad for p in student.parameters())
+    z, t, labels = 80 * torch.randn(2, 3, 16, 16), torch.tensor([0.002, 3.0], dtype=torch.float64), torch.tensor([1, 8])
+    raw = edm_files.denoiser(kind).model(z / math.hypot(0.5, 80), t.float().log() / 4, labels)
+    weight = (t.float() / 80)[:, None, None, None]
+    torch.testing.assert_close(student(z, t, labels), weight * z + (1 - weight) * raw, rtol=1e-5, atol=1e-5)
+    assert torch.equal(student(z, 80.0, labels), z)
+    assert student.sample(2, generator=torch.Generator().manual_seed(0)).shape == (2, 3, 16, 16)
+
+
+def test_a_teacher_is_no_student(tmp_path: Path) -> None:
+    for tensors in (state("vp"), bare("vp")):
+        torch.save(tensors, tmp_path / "teacher.pt")
+        with pytest.raises(ValueError, match="teacher, not a student"):
+            pid.load_official_student(tmp_path / "teacher.pt")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        pid.load_official_student(tmp_path / "none.pt")
+
+
+def changed(kind: str, **shapes: Tensor | None) -> dict[str, Tensor]:
+    tensors = {**state(kind), **{name.replace("__", "."): value for name, value in shapes.items()}}
+    return {name: value for name, value in tensors.items() if value is not None}
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "not tensors": ({"step": 3}, "does not hold tensors by name"),
+    "no dict": ([torch.ones(2)], "does not hold tensors by name"),
+    "another network": ({"weight": torch.ones(2)}, "not those of a SongUNet"),
+    "mixed": (state("vp") | {"bias": torch.ones(2)}, "mixes names"),
+    "a missing tensor": (changed("vp", model__map_layer1__bias=None), r"Missing key.*map_layer1\.bias"),
+    "a foreign tensor": (changed("vp", model__more=torch.ones(2)), r"Unexpected key.*more"),
+    "another shape": (changed("vp", model__map_layer1__bias=torch.ones(3)), "size mismatch"),
+    "a width that does not divide": (changed("vp", model__map_layer0__weight=torch.ones(63, 16)), "no multiple of"),
+    "whole numbers": (changed("vp", model__map_layer1__bias=torch.ones(64, dtype=torch.int64)), "weights are floating"),
+    "a filter of zeros": (
+        changed("vp", **{"model.enc.8x8_down.conv0.resample_filter": torch.zeros(1, 1, 2, 2)}),
+        "do not|not those|resample_filter|cannot convert",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+def test_other_contents(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "teacher.ckpt")
+    with pytest.raises(ValueError, match=message):
+        pid.load_teacher(tmp_path / "teacher.ckpt")
+
+
+def test_archives_that_call(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    path = tmp_path / "teacher.pt"
+    torch.save({"weight": Hostile()}, path)
+    with pytest.raises(ValueError, match=r"not a torch.save archive of tensors"):
+        pid.load_teacher(path)
+    torch.save({"weight": Hostile()}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match="Nothing in it was executed"):
+        pid.load_teacher(path)
+    with pytest.raises(ValueError, match=r"not a torch.save archive"):
+        pid.load_official_student(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_archives_that_claim_more_than_they_hold(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    torch.save({"weight": torch.ones(1).expand(10**9)}, path)
+    with pytest.raises(ValueError, match="more numbers than it has room for"):
+        pid.load_teacher(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+    with pytest.raises(ValueError, match="compressed"):
+        pid.load_teacher(path)
+
+
+def test_truncated_archives(tmp_path: Path) -> None:
+    torch.save(state("vp"), tmp_path / "whole.ckpt")
+    contents = (tmp_path / "whole.ckpt").read_bytes()
+    for length in range(0, len(contents), len(contents) // 15):
+        (tmp_path / "teacher.ckpt").write_bytes(contents[:length])
+        with pytest.raises(ValueError, match=r"teacher.ckpt"):
+            pid.load_teacher(tmp_path / "teacher.ckpt")
