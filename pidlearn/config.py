@@ -38,7 +38,7 @@ class Config(Optimisation):
         spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid.
         rho: of the karras spacing.
         derivative: * as in `pid_loss`, like the next four.
-        distance: l2 | l1 | pseudo_huber or a function.
+        distance: l2 | l1 | pseudo_huber, of images also those of `pidlearn.distance.lpips`, or a function.
         weight: uniform | snr | karras | truncated_snr or a function.
         stop_gradient: * hold the teacher's side constant.
         last: drop | backward.

@@ -7,10 +7,13 @@ distance's place, a perceptual network (`torch.nn.Module`) included.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 
 from torch import Tensor
 
-__all__ = ["DISTANCES", "Distance", "l1", "l2", "pseudo_huber"]
+from pidlearn import perceptual
+
+__all__ = ["DISTANCES", "Distance", "l1", "l2", "lpips", "pseudo_huber"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(a, b), both (B, *event), to (B,): zero exactly where a = b."""
@@ -37,4 +40,27 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
     return squared / ((squared + c * c).sqrt() + c)
 
 
-DISTANCES: dict[str, Distance] = {"l1": l1, "l2": l2, "pseudo_huber": pseudo_huber}
+def lpips(a: Tensor, b: Tensor, net: str = "vgg", pooling: str = "max") -> Tensor:
+    """`pidlearn.perceptual.LPIPS` of images (B, C, H, W) in [-1, 1], resized to 224 pixels; a pseudo-metric.
+
+    The network is built at the first call, once for the process. Make an `LPIPS` of your own for other choices.
+    """
+    perceptual.check_images(a, b)  # before anything is fetched for them
+    return _built(net, pooling)(a, b)
+
+
+@cache
+def _built(net: str, pooling: str) -> Distance:
+    return perceptual.LPIPS(net, pooling=pooling)
+
+
+DISTANCES: dict[str, Distance] = {
+    "l1": l1,
+    "l2": l2,
+    "pseudo_huber": pseudo_huber,
+    "lpips": lpips,
+    "lpips-vgg": lpips,
+    "lpips-vgg-average": partial(lpips, pooling="average"),
+    "lpips-alex": partial(lpips, net="alex"),
+    "lpips-squeeze": partial(lpips, net="squeeze"),
+}

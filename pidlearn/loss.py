@@ -62,7 +62,7 @@ def pid_loss(
         grid: (N,) times running from the prior end ``t_max`` to the sample end.
         index: (B,) int64, the grid point at which each sample is asked.
         derivative: forward | central | exact | can | trapezoid, or a scheme as in `pidlearn.derivative`.
-        distance: l2 | l1 | pseudo_huber, or any (a, b) -> (B,).
+        distance: l2 | l1 | pseudo_huber | lpips (of images; also -alex, -squeeze, -vgg-average), or any (a, b) -> (B,).
         weight: uniform | snr | karras | truncated_snr, or any t -> (B,).
         stop_gradient: hold the teacher's side constant (the official choice, and no pass through the teacher).
         last: the last grid point has no next one. "drop" leaves it out: 0 <= index <= N - 2. "backward" differences

@@ -8,6 +8,7 @@ from pidlearn.distillation import distill, steps
 from pidlearn.grid import karras_grid, linear_grid, log_grid
 from pidlearn.loss import boundary_loss, pid_loss
 from pidlearn.ode import DenoiserODE, VelocityODE
+from pidlearn.perceptual import LPIPS
 from pidlearn.result import Result, load
 from pidlearn.scenes import watch
 from pidlearn.solvers import solve
@@ -16,6 +17,7 @@ from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, S
 from pidlearn.trajectory import Trajectory
 
 __all__ = [
+    "LPIPS",
     "Config",
     "DenoiserODE",
     "EmpiricalDenoiser",

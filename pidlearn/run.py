@@ -89,6 +89,7 @@ class Run(Iterator[Step]):
         self.errors: list[tuple[int, float]] = []
         self._current: RunStage | None = None
         self._loop = iter(self.trainer)
+        self._try_distance()
 
     def __next__(self) -> Step:
         try:
@@ -132,6 +133,13 @@ class Run(Iterator[Step]):
         if problem.sigma_data is not None and isinstance(student, Trajectory):
             student.event_shape = problem.event_shape  # now that it is known, the student can draw its own noise
         return student
+
+    def _try_distance(self) -> None:
+        """Ask the distance once, of zeros: a perceptual one finds its weights here, or says why it cannot work."""
+        distance: Distance = choose("distance", self.config.distance, DISTANCES)
+        zeros = torch.zeros_like(self.problem.draw(2, torch.Generator().manual_seed(0)))
+        with torch.no_grad():
+            checks.one_each(distance(zeros, zeros), torch.arange(2))
 
     def _stage(self, number: int) -> RunStage:
         """The stage of step ``number``, made from the frozen windows alone: the same again when a run is resumed."""

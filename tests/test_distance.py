@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pidlearn.distance import DISTANCES, pseudo_huber
 
 
-@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize("name", ["l1", "l2", "pseudo_huber"])
 @given(seed=st.integers(0, 2**31), scale=st.floats(1e-6, 1e3))
 def test_zero_exactly_where_equal(name: str, seed: int, scale: float) -> None:
     a, b = scale * torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

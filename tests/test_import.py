@@ -9,7 +9,19 @@ import pytest
 
 import pidlearn as pid
 
-LATER = ("torch", "streamlit", "matplotlib", "accelerate", "scipy", "sklearn", "diffusers", "pandas")
+LATER = (
+    "torch",
+    "streamlit",
+    "matplotlib",
+    "accelerate",
+    "scipy",
+    "sklearn",
+    "diffusers",
+    "pandas",
+    "torchvision",
+    "lpips",
+    "PIL",
+)
 
 
 def python(code: str) -> str:

@@ -120,6 +120,116 @@ def test_floor_tells_equal_from_different(distance) -> None:
         assert floor == metrics.floor(distance, samples)
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 4), st.floats(0, 1e6), st.integers(0, 100))
+def test_statistics_gathered_in_batches_are_those_of_two_passes(
+    sizes: list[int], k: int, far: float, seed: int
+) -> None:
+    samples = far + draw(sum(sizes), k, seed=seed)
+    gathered = metrics.statistics(samples.split(sizes))
+    assert gathered.n == len(samples)
+    np.testing.assert_allclose(gathered.mean, samples.numpy().mean(0), rtol=1e-13, atol=1e-13)
+    if len(samples) > 1:  # the naive sum of squares is off by 1e-4 at a mean of 1e6
+        np.testing.assert_allclose(gathered.cov, np.cov(samples.numpy().T).reshape(k, k), rtol=0, atol=1e-9)
+
+
+def test_statistics_are_gathered_in_float64_and_add_in_any_order() -> None:
+    samples = 1000 + draw(4000, 3).float()
+    parts = [metrics.Statistics.of(part) for part in samples.split(1000)]
+    one, two = (
+        (parts[0] + parts[1]) + (parts[2] + parts[3]),
+        metrics.statistics(samples[[*range(3999, -1, -1)]].split(7)),
+    )
+    assert one.cov.dtype == torch.float64
+    torch.testing.assert_close(one.cov, two.cov, rtol=1e-10, atol=1e-10)
+
+
+def test_frechet_distance_between_statistics_is_that_between_samples(tmp_path) -> None:
+    a, b = draw(60, 5), 1 + 2 * draw(50, 5, seed=1)
+    expected = metrics.frechet_distance(a, b)
+    np.savez(tmp_path / "reference.npz", mu=b.mean(0).numpy(), sigma=np.cov(b.numpy().T))
+    reference = metrics.read_statistics(tmp_path / "reference.npz")
+    assert metrics.frechet_distance(metrics.statistics(a.split(7)), reference) == pytest.approx(expected)
+    assert metrics.frechet_distance(a, reference) == pytest.approx(expected)
+    # The closed form of one-dimensional Gaussians.
+    one = [metrics.Statistics(torch.tensor([m]).double(), torch.tensor([[s**2]]).double()) for m, s in ((0, 1), (3, 5))]
+    assert metrics.frechet_distance(*one) == pytest.approx(3**2 + (5 - 1) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"mean": np.zeros(2)}, "mu and sigma"),
+        ({"mu": np.zeros(2), "sigma": np.zeros((3, 3))}, r"\(2,\), \(3, 3\)"),
+        ({"mu": np.zeros((2, 2)), "sigma": np.eye(2)}, r"\(2, 2\), \(2, 2\)"),
+        ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, "NaN"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.0, 1.0]])}, "symmetric"),
+        ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "NaN"),
+        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "variances"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "k >= 1"),
+        ({"mu": np.array([None, None]), "sigma": np.eye(2)}, "mu and sigma"),
+    ],
+)
+def test_a_reference_that_is_none(tmp_path, arrays: dict, says: str) -> None:
+    np.savez(tmp_path / "reference.npz", **arrays)
+    with pytest.raises(ValueError, match=says):
+        metrics.read_statistics(tmp_path / "reference.npz")
+
+
+@pytest.mark.parametrize("contents", [b"", b"not a zip", b"PK\x03\x04 cut", b"\x80\x04K\x01."])
+def test_a_reference_that_is_no_archive(tmp_path, contents: bytes) -> None:
+    (tmp_path / "reference.npz").write_bytes(contents)
+    with pytest.raises(ValueError, match=r"not an \.npz"):
+        metrics.read_statistics(tmp_path / "reference.npz")
+
+
+def support_share(points: np.ndarray, sample: np.ndarray, k: int) -> float:
+    """The definition, word by word."""
+    inside = 0
+    for point in points:
+        for i, member in enumerate(sample):
+            others = sorted(np.linalg.norm(member - other) for j, other in enumerate(sample) if j != i)
+            if np.linalg.norm(point - member) <= others[k - 1]:
+                inside += 1
+                break
+    return inside / len(points)
+
+
+@given(st.integers(4, 20), st.integers(4, 30), st.integers(1, 3), st.integers(0, 100))
+def test_precision_and_recall_are_their_definition(n: int, m: int, k: int, seed: int) -> None:
+    a, b = 0.5 + 0.7 * draw(n, 2, seed=seed), draw(m, 2, seed=seed + 1)
+    expected = support_share(a.numpy(), b.numpy(), k), support_share(b.numpy(), a.numpy(), k)
+    assert metrics.precision_recall(a, b, k=k) == expected
+    assert metrics.precision_recall(b, a, k=k) == expected[::-1]
+
+
+def test_precision_and_recall_tell_what_is_missing() -> None:
+    modes = torch.tensor([[-5.0, 0.0], [5.0, 0.0]]).double()
+    real = modes[torch.arange(400) % 2] + 0.3 * draw(400, 2)
+    collapsed, spilled = real[::2] + 0.01, torch.cat([real + 0.01, 20 * draw(400, 2, seed=1)])
+    precision, recall = metrics.precision_recall(collapsed, real)
+    assert precision > 0.95
+    assert recall == pytest.approx(0.5, abs=0.05)
+    precision, recall = metrics.precision_recall(spilled, real)
+    assert precision < 0.6
+    assert recall > 0.95
+
+
+def test_precision_and_recall_of_features_in_chunks(monkeypatch) -> None:
+    a, b = draw(300, 1, 2, 2), 0.3 + draw(200, 1, 2, 2, seed=1)
+    seen = []
+
+    def features(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return x.mean((1, 2))
+
+    whole = metrics.precision_recall(a.mean((1, 2)), b.mean((1, 2)))
+    assert metrics.precision_recall(a, b, features) == whole
+    assert max(seen) <= 128
+    assert sum(seen) == 500
+    monkeypatch.setattr(metrics, "PAIRS", 700)
+    assert metrics.precision_recall(a, b, features) == whole
+
+
 def test_bad_input() -> None:
     a = draw(8, 2)
     for paired in (metrics.rmse, metrics.relative_rmse, metrics.sliced_wasserstein):
@@ -131,3 +241,18 @@ def test_bad_input() -> None:
         metrics.relative_rmse(a, torch.ones_like(a))
     with pytest.raises(ValueError, match="two samples"):
         metrics.energy_distance(a[:1], a)
+    for bad, says in ((a[:3], "k = 3"), (draw(8, 3), "2 and 3 features")):
+        with pytest.raises(ValueError, match=says):
+            metrics.precision_recall(a, bad)
+    with pytest.raises(ValueError, match="k = 0"):
+        metrics.precision_recall(a, a, k=0)
+    with pytest.raises(ValueError, match="at least one batch"):
+        metrics.statistics([])
+    with pytest.raises(ValueError, match=r"\(0, 2\)"):
+        metrics.statistics([a[:0]])
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.statistics([a / 0])
+    with pytest.raises(ValueError, match="2 and 3 features"):
+        metrics.frechet_distance(a, draw(8, 3))
+    with pytest.raises(ValueError, match="unknown number"):
+        metrics.Statistics(torch.zeros(2), torch.eye(2)) + metrics.Statistics.of(a)

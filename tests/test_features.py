@@ -1,0 +1,81 @@
+"""FID's Inception features, with untrained weights of the right names."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pidlearn import metrics
+from pidlearn._torchvision import package
+from pidlearn.features import WEIGHTS, Inception
+from pidlearn.images import to_uint8
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    """A file of random weights that torch-fidelity's network takes."""
+    theirs = package("torch_fidelity", "FID").feature_extractor_inceptionv3
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        torch.manual_seed(0)
+        torch.save(theirs.FeatureExtractorInceptionV3("x", ["2048"]).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def inception(untrained: Path) -> Inception:
+    return Inception(untrained)
+
+
+def images(n: int, channels: int = 3) -> Tensor:
+    return 2 * torch.rand(n, channels, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+
+
+def test_features_are_those_of_the_bytes(inception: Inception) -> None:
+    x = images(2).requires_grad_()
+    features = inception(x)
+    assert features.shape == (2, 2048)
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+    assert not torch.equal(features[0], features[1])
+    assert torch.equal(features, inception.network(to_uint8(x))[0])
+    assert torch.equal(features, inception(to_uint8(x) / 127.5 - 1))
+    assert torch.equal(inception(x + 100), inception(torch.ones_like(x)))
+
+
+def test_grey_is_three_equal_channels(inception: Inception) -> None:
+    x = images(1, channels=1)
+    assert torch.equal(inception(x), inception(x.expand(-1, 3, -1, -1)))
+
+
+def test_statistics_of_batches(inception: Inception) -> None:
+    x = images(4)
+    found = metrics.statistics(x.split(2), inception)
+    torch.testing.assert_close(found.cov, inception(x).double().T.cov(), rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match="4 samples cannot fill a covariance of 2048"):
+        metrics.frechet_distance(found, found)
+
+
+def test_weights_that_are_missing_or_others(tmp_path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(ValueError, match=f"the Inception weights of FID are not in {tmp_path}.*{WEIGHTS.file}"):
+        Inception()
+    torch.save({"w": torch.ones(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="does not hold the Inception weights of FID"):
+        Inception(tmp_path / "other.pth")
+
+
+def test_what_are_not_images(inception: Inception) -> None:
+    with pytest.raises(ValueError, match="C = 1 or 3"):
+        inception(images(1)[:, :2])

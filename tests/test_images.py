@@ -1,0 +1,74 @@
+"""Bytes and pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pidlearn.images import comparison, image_grid, save_png, to_uint8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bytes_come_back(dtype: torch.dtype) -> None:
+    u = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(u.to(dtype) / 127.5 - 1), u)
+
+
+@given(st.floats(-2, 2))
+def test_bytes_round_and_clip(x: float) -> None:
+    nearest = min(max(127.5 * (x + 1), 0), 255)
+    u = to_uint8(torch.tensor([x], dtype=torch.float64)).item()
+    assert abs(u - nearest) <= 0.5 + 1e-9
+
+
+def test_bytes_of_the_ends_and_of_halves() -> None:
+    assert to_uint8(torch.tensor([-9.0, -1.0, 0.0, 1.0, 9.0])).tolist() == [0, 0, 128, 255, 255]
+    assert to_uint8(torch.tensor([1 / 3], dtype=torch.bfloat16)).item() == 170  # computed in float32
+
+
+def test_grid_places_images_row_by_row() -> None:
+    values = torch.linspace(-1, 1, 5)
+    grid = image_grid(values[:, None, None, None].expand(5, 1, 4, 6), columns=3, zoom=2)
+    assert grid.shape == (2 * 8 + 2, 3 * 12 + 4, 3)
+    assert grid.dtype == np.uint8
+    for i, value in enumerate(to_uint8(values).tolist()):
+        top, left = 10 * (i // 3), 14 * (i % 3)
+        assert (grid[top : top + 8, left : left + 12] == value).all()
+    assert (grid[8:10] == 255).all()  # between the rows
+    assert (grid[10:, 28:] == 255).all()  # where the sixth would be
+
+
+def test_grid_keeps_colours_and_places_of_pixels() -> None:
+    image = torch.rand(1, 3, 2, 3) * 2 - 1
+    assert (image_grid(image) == to_uint8(image)[0].permute(1, 2, 0).numpy()).all()
+
+
+def test_comparison_puts_the_same_z_in_one_column(tmp_path) -> None:
+    teacher = torch.linspace(-1, 0.9, 5)[:, None, None, None].expand(5, 3, 8, 8)
+    picture = comparison({"teacher": teacher, "student": teacher + 0.05}, columns=3)
+    left = picture.shape[1] - 3 * 48 - 2 * 2 - 2  # 8 pixels become 48; gaps between, and at the right
+    for block, row, delta in ((0, 0, 0.0), (0, 1, 0.05), (1, 0, 0.0), (1, 1, 0.05)):
+        for column in range(3 if block == 0 else 2):
+            top = 2 + (2 * block + row) * 50 + 8 * block
+            shown = picture[top : top + 48, left + 50 * column : left + 50 * column + 48]
+            assert (shown == to_uint8(teacher[3 * block + column, 0, 0, 0] + delta).item()).all()
+    for top in (2, 52):  # the label of each row is black in the margin
+        assert (picture[top : top + 48, : left - 4] < 128).any()
+    assert (np.asarray(Image.open(save_png(picture, tmp_path / "a" / "grid.png"))) == picture).all()
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 8, 8\)"):
+        image_grid(torch.zeros(4, 8, 8))
+    with pytest.raises(ValueError, match="C = 1 or 3"):
+        image_grid(torch.zeros(4, 2, 8, 8))
+    with pytest.raises(ValueError, match="uint8"):
+        to_uint8(torch.zeros(1, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"\[2, 3\]"):
+        comparison({"teacher": torch.zeros(2, 1, 8, 8), "student": torch.zeros(3, 1, 8, 8)})
+    with pytest.raises(ValueError, match="and a name"):
+        comparison({})
