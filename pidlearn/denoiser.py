@@ -15,7 +15,7 @@ from pidlearn.nets import MLP, Preconditioned
 from pidlearn.progress import bar
 from pidlearn.sampling import seeded
 from pidlearn.times import expand
-from pidlearn.train import DivergedError, Optimisation, Trainer
+from pidlearn.train import Batch, DivergedError, Objective, Optimisation, Trainer
 
 __all__ = ["train_denoiser"]
 
@@ -61,8 +61,10 @@ def train_denoiser(
     weight = next((p for p in network.parameters() if p.requires_grad), None)
     if weight is None:
         raise ValueError("the network has no weights to train: none of its parameters requires a gradient")
-    batch_loss = partial(_batch_loss, denoiser, data.to(weight.dtype), class_labels, how.batch_size)
-    trainer = Trainer(denoiser.train(), batch_loss, how)
+    objective = Objective(
+        partial(_draw, data.to(weight.dtype), class_labels, how.batch_size), partial(_losses, denoiser)
+    )
+    trainer = Trainer(denoiser.train(), objective, how)
     with seeded(how.seed), bar(how.steps, "teacher", progress) as show:  # dropout too
         try:
             for step in trainer:
@@ -88,21 +90,19 @@ def _scale(data: Tensor, class_labels: Tensor | None) -> float:
     return sigma_data
 
 
-def _batch_loss(
-    denoiser: Preconditioned,
-    data: Tensor,
-    class_labels: Tensor | None,
-    batch_size: int,
-    number: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """lambda(sigma) |D(y + n) - y|^2 of a random batch, (B,): EDM's Eq. 2 with the weights of its table 1."""
-    device = next(denoiser.parameters()).device
+def _draw(data: Tensor, class_labels: Tensor | None, batch_size: int, number: int, generator: torch.Generator) -> Batch:
+    """Clean data, their noise levels, noise and labels."""
     index = torch.randint(len(data), (batch_size,), generator=generator)
-    y = data[index].to(device)
+    y = data[index]
     sigma = (P_MEAN + P_STD * torch.randn(batch_size, generator=generator)).exp().to(y)
     noise = torch.randn(y.shape, generator=generator).to(y)
-    labels = () if class_labels is None else (class_labels[index].to(device),)
+    return y, sigma, noise, None if class_labels is None else class_labels[index]
+
+
+def _losses(denoiser: Preconditioned, number: int, batch: Batch) -> Tensor:
+    """lambda(sigma) |D(y + n) - y|^2, (B,): EDM's Eq. 2 with the weights of its table 1."""
+    device = next(denoiser.parameters()).device
+    y, sigma, noise, *labels = (x.to(device) for x in batch if x is not None)
     error = denoiser(y + expand(sigma, y) * noise, sigma, *labels) - y
     weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
     return weight * error.square().flatten(1).mean(1)

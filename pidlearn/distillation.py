@@ -86,12 +86,14 @@ def distill(
     follow = run.follow(reference) if reference > 0 else None
     stopped = None
 
+    first = run.team.rank == 0
+
     def stop_asked(step: Step) -> bool:
         # Every callback hears of every step, also when an earlier one has asked to stop.
-        answers = [callback(step) for callback in callbacks]
-        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+        answers = [callback(step) for callback in callbacks] if first else []
+        return run.team.any(any(isinstance(answer, bool | np.bool_) and answer for answer in answers))
 
-    with bar(run.config.steps, "student", progress, run.trainer.number) as show:
+    with bar(run.config.steps, "student", progress and first, run.trainer.number) as show:
         try:
             for step in run:
                 error = follow(step) if follow else {}

@@ -23,6 +23,7 @@ __all__ = ["describe", "packed", "read", "save"]
 FORMAT = "pidlearn student 1"
 NETWORKS: dict[str, type[nn.Module]] = {
     "ChebyshevMLP": nets.ChebyshevMLP,
+    "DhariwalUNet": nets.DhariwalUNet,
     "MLP": nets.MLP,
     "SongUNet": nets.SongUNet,
 }

@@ -21,8 +21,9 @@ from pidlearn.solvers import solve, walk
 from pidlearn.toys import System
 from pidlearn.trajectory import ask
 
-__all__ = ["Prior", "Problem", "problem_of"]
+__all__ = ["Prior", "Problem", "modules_of", "problem_of"]
 
+CPU = torch.device("cpu")
 Prior = Callable[..., Tensor]
 """``prior(n, generator=None) -> (n, *event)``: values at the start of the paths."""
 
@@ -40,6 +41,7 @@ class Problem:
         sigma_data: standard deviation of the data of a diffusion teacher; None for any other ODE.
         label_dim: number of classes of the teacher, 0 for none.
         device: where the teacher lives.
+        random: where random numbers are drawn: beside the teacher, or on the CPU for a prior of the user's own.
         integrator: SciPy's method for the reference of an ODE.
         teacher: as the user gave it.
     """
@@ -53,6 +55,7 @@ class Problem:
     label_dim: int
     device: torch.device
     teacher: Any
+    random: torch.device = CPU
     integrator: str = "DOP853"
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -154,7 +157,8 @@ class Problem:
         """n class labels (n,) int64, uniform, or None for a teacher without classes."""
         if not self.label_dim:
             return None
-        return torch.randint(self.label_dim, (n,), generator=generator).to(self.device)
+        device = generator.device if generator is not None else CPU
+        return torch.randint(self.label_dim, (n,), generator=generator, device=device).to(self.device)
 
 
 @torch.no_grad()
@@ -179,9 +183,8 @@ def problem_of(
         TypeError: a teacher that cannot be called.
         ValueError: see `diffusion` and `initial_value`.
     """
-    for module in (teacher, getattr(teacher, "denoiser", None), getattr(teacher, "f", None)):
-        if isinstance(module, nn.Module):
-            module.eval()
+    for module in modules_of(teacher):
+        module.eval()
     if isinstance(teacher, System):
         t_max = teacher.t_start if t_max is None else t_max
         t_min = teacher.t_end if t_min is None else t_min
@@ -192,6 +195,12 @@ def problem_of(
     if prior is not None:
         raise ValueError("a diffusion starts from N(0, t_max^2): leave prior out, or wrap the teacher in VelocityODE")
     return diffusion(teacher, 80.0 if t_max is None else t_max, 0.002 if t_min is None else t_min, event_shape)
+
+
+def modules_of(teacher: Any) -> list[nn.Module]:
+    """The networks in a teacher."""
+    parts = (teacher, getattr(teacher, "denoiser", None), getattr(teacher, "f", None))
+    return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[int] | None = None) -> Problem:
@@ -238,10 +247,11 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
         )
 
     def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
-        return t_max * torch.randn(n, *shape, generator=generator)
+        device = generator.device if generator is not None else CPU
+        return t_max * torch.randn(n, *shape, generator=generator, device=device)
 
-    label_dim = int(getattr(denoiser, "label_dim", None) or 0)
-    return Problem(ode, prior, t_max, t_min, shape, sigma_data, label_dim, _device(denoiser), teacher)
+    label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), _device(denoiser)
+    return Problem(ode, prior, t_max, t_min, shape, sigma_data, label_dim, device, teacher, random=device)
 
 
 def initial_value(ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None) -> Problem:

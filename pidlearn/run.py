@@ -23,11 +23,12 @@ from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose, explained, what
 from pidlearn.loss import Weight, boundary_loss, pid_loss, weights
 from pidlearn.metrics import rmse
-from pidlearn.problem import Prior, problem_of
+from pidlearn.problem import Prior, modules_of, problem_of
 from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index, seeded
+from pidlearn.team import assembled
 from pidlearn.times import exact_time
-from pidlearn.train import Stage, Step, Trainer
+from pidlearn.train import Batch, Objective, Stage, Step, Trainer
 from pidlearn.trajectory import Trajectory, Windows, ask
 
 __all__ = ["Run"]
@@ -73,6 +74,10 @@ class Run(Iterator[Step]):
             if wanted.windows not in (RECIPE, windows):
                 raise ValueError(f"windows = {wanted.windows}, but the student has {windows}: leave windows out")
             wanted = replace(wanted, windows=windows)
+        self.team = assembled()
+        if self.team.device is not None:
+            for module in modules_of(teacher):
+                module.to(self.team.device)
         self.problem = problem_of(teacher, wanted.t_max, wanted.t_min, prior, event_shape)
         self.config = recipes.config_for(self.problem, wanted)
         # Our own windows start from the one before; those of a student that was passed keep their weights.
@@ -81,11 +86,13 @@ class Run(Iterator[Step]):
             with seeded(self.config.seed):
                 student = recipes.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
         self.student = self._accepted(student)
+        self.team.align(self.student)
         self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
         self.lengths = _split(self.config.steps, len(self.windows), self.FIRST if self.warm else 1)
         rates = [1.0] + [self.LATER_RATE if self.warm else 1.0] * (len(self.windows) - 1)
         stages = [Stage(*part) for part in zip(self.windows, self.lengths, rates, strict=True)]
-        self.trainer = Trainer(self.student, self._batch_loss, self.config, stages)
+        objective = Objective(self._draw, self._losses)
+        self.trainer = Trainer(self.student, objective, self.config, stages, self.team, self.problem.random)
         self.errors: list[tuple[int, float]] = []
         self._current: RunStage | None = None
         self._loop = iter(self.trainer)
@@ -179,26 +186,33 @@ class Run(Iterator[Step]):
             pool = ask(window, pool, window.t_min)
         return pool
 
-    def _batch_loss(self, number: int, generator: torch.Generator) -> Tensor:
-        stage, config, problem = self._stage(number), self.config, self.problem
+    def _draw(self, number: int, generator: torch.Generator) -> Batch:
+        """Starts, grid points and labels of a batch; no grid points where every start is asked at all of them."""
+        stage, problem, size = self._stage(number), self.problem, self.config.batch_size
         if stage.pool is None:
-            z = problem.draw(config.batch_size, generator)
+            z = problem.draw(size, generator)
         else:
-            z = stage.pool[torch.randint(len(stage.pool), (config.batch_size,), generator=generator)]
-        labels = problem.draw_labels(config.batch_size, generator)
-        window, points = stage.window, len(stage.density)
-        if hasattr(getattr(window, "network", None), "read"):
-            # The network reads a start once for all times, so each start is asked at every one.
-            window, index = window.started(z), torch.arange(points).repeat_interleave(len(z))
+            z = stage.pool[torch.randint(len(stage.pool), (size,), generator=generator)]
+        labels = problem.draw_labels(size, generator)
+        index = None if _reads(stage.window) else draw_index(stage.density, size, generator).to(z.device)
+        return z, index, labels
+
+    def _losses(self, number: int, batch: Batch) -> Tensor:
+        stage, config = self._stage(number), self.config
+        z, index, labels = batch
+        assert z is not None
+        window, start = stage.window, z
+        if index is None:
+            # The network reads a start once for all times.
+            points = len(stage.density)
+            window, index = window.started(z), torch.arange(points, device=z.device).repeat_interleave(len(z))
             z = z.repeat(points, *[1] * (z.ndim - 1))
-        else:
-            index = draw_index(stage.density, config.batch_size, generator)
         loss = pid_loss(
             window,
-            problem.ode,
+            self.problem.ode,
             z,
             stage.grid,
-            index.to(z.device),
+            index,
             derivative=config.derivative,
             distance=self._distance(stage),
             weight=config.weight,
@@ -207,7 +221,7 @@ class Run(Iterator[Step]):
             class_labels=labels,
         )
         if config.boundary_weight:
-            loss = loss + config.boundary_weight * boundary_loss(stage.window, z, labels)
+            loss = loss + config.boundary_weight * boundary_loss(stage.window, start, labels)
         return loss
 
     def _distance(self, stage: RunStage) -> Distance:
@@ -221,6 +235,8 @@ class Run(Iterator[Step]):
     def follow(self, n: int) -> Callable[[Step], dict[str, float]]:
         """A function of the step that tells the latest error of n samples to the teacher's own solver."""
         problem, generator = self.problem, torch.Generator().manual_seed(self.config.seed + 1)
+        if self.team.rank:  # the first process tells
+            return lambda step: {}
         z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
         target = problem.reference_ends(z, self._grid(problem.t_start, problem.t_end), labels)
         every = max(1, self.config.steps // self.FOLLOW_TIMES)
@@ -233,14 +249,18 @@ class Run(Iterator[Step]):
         return latest
 
     def save(self, folder: str | Path) -> None:
-        """Everything that the rest of the run depends on."""
-        state = {
+        """Everything that the rest of the run depends on, written by the first process."""
+        if self.team.rank == 0:
+            checkpoint.save(folder, self.trainer.number, self._state())
+        self.team.wait()
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "choices": self._choices(),
             "teacher": self.problem.fingerprint,
             "trainer": self.trainer.state_dict(),
             "errors": self.errors,
         }
-        checkpoint.save(folder, self.trainer.number, state)
 
     def resume(self, folder: str | Path) -> None:
         """Continue the run of that folder, if there is one and it is this one."""
@@ -279,6 +299,11 @@ class Run(Iterator[Step]):
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
         averages = {rate: average.module for rate, average in zip(self.config.ema, self.trainer.averages, strict=True)}
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
+
+
+def _reads(window: Any) -> bool:
+    """Whether the network reads a start once for all times, so that each start is asked at every one."""
+    return hasattr(getattr(window, "network", None), "read")
 
 
 def _split(steps: int, windows: int, first: int) -> list[int]:

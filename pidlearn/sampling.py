@@ -33,8 +33,8 @@ DENSITIES: dict[str, Density] = {"uniform": uniform, "lognormal": lognormal}
 
 def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """n indices (n,) int64 with frequencies ``density`` (N,), stratified: one from each n-th of the distribution."""
-    cumulative = density.cumsum(0)
-    u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
+    cumulative, device = density.to(generator.device).cumsum(0), generator.device
+    u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
     return torch.searchsorted(cumulative / cumulative[-1], u.double()).clamp(max=len(density) - 1)
 
 

@@ -20,11 +20,25 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pidlearn.errors import NotFiniteError
+from pidlearn.team import Team
 
-__all__ = ["DivergedError", "Optimisation", "Stage", "Step", "Trainer"]
+__all__ = ["Batch", "DivergedError", "Objective", "Optimisation", "Stage", "Step", "Trainer"]
 
-BatchLoss = Callable[[int, torch.Generator], Tensor]
-"""(number of steps done, random numbers) to the losses of one batch, (B,)."""
+Batch = tuple[Tensor | None, ...]
+"""Tensors with a row for each sample of a batch."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: the mean of ``losses`` over batches.
+
+    Attributes:
+        draw: (steps done, random numbers) to the whole next batch.
+        losses: (steps done, some rows of it) to their losses. No random numbers of the generator are left for it.
+    """
+
+    draw: Callable[[int, torch.Generator], Batch]
+    losses: Callable[[int, Batch], Tensor]
 
 
 class DivergedError(ValueError):
@@ -46,6 +60,7 @@ class Optimisation:
         ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned. Of a
             chain of windows the last one alone is averaged: it was trained from where the others' own weights lead.
         seed: of everything random.
+        micro_batch: samples in memory at a time, of each process; their gradients are summed up. None for all at once.
     """
 
     steps: int = 6000
@@ -57,6 +72,7 @@ class Optimisation:
     optimizer: str | Callable[[Any, Optimisation], torch.optim.Optimizer] = "adam"
     ema: tuple[float, ...] = ()
     seed: int = 0
+    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -83,6 +99,7 @@ class Optimisation:
                 "a tuple of decay rates in [0, 1), such as (0.999,)",
             ),
             "seed": (lambda v: _whole(v) and 0 <= v < 2**63, "a whole number from 0 to 2^63 - 1"),
+            "micro_batch": (lambda v: v is None or COUNT[0](v), "a whole number of at least 1, or None"),
         }
 
 
@@ -148,13 +165,15 @@ class Stage:
 
 
 class Trainer:
-    """Minimise the mean of ``batch_loss`` over the parameters of ``module``; iterate to train.
+    """Minimise an objective over the parameters of ``module``; iterate to train.
 
     Args:
         module: what is trained, in place.
-        batch_loss: see `BatchLoss`. It draws all its random numbers from the generator it is handed.
+        objective: what is minimised.
         optimisation: how.
         stages: the run's stages, one after another; a single one over all of ``module`` if not given.
+        team: the processes that share each batch.
+        device: where batches are drawn.
     """
 
     SNAPSHOT_EVERY = 20
@@ -162,12 +181,15 @@ class Trainer:
     def __init__(
         self,
         module: nn.Module,
-        batch_loss: BatchLoss,
+        objective: Objective,
         optimisation: Optimisation,
         stages: Sequence[Stage] | None = None,
+        team: Team | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.module, self.batch_loss, self.optimisation = module, batch_loss, optimisation
-        self.generator = torch.Generator().manual_seed(optimisation.seed)
+        self.module, self.objective, self.optimisation = module, objective, optimisation
+        self.team = team or Team()
+        self.generator = torch.Generator(device).manual_seed(optimisation.seed)
         self.stages = list(stages or [Stage(module, optimisation.steps)])
         self.optimizer = self._new_optimizer(self.stages[0].part)
         self.averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in optimisation.ema]
@@ -224,38 +246,65 @@ class Trainer:
     def _step(self) -> float:
         """One update; the loss before it."""
         snapshot = _copy(self._kept) if self.number % self.SNAPSHOT_EVERY == 0 else None
+        self.optimizer.zero_grad()
         loss = self._loss(updated=self.number > 0)
         if snapshot is not None:
             self._good = snapshot
-        if not loss.requires_grad:
+        gradients = [p.grad for p in self._weights() if p.grad is not None]
+        if not gradients:
             raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
-        self.optimizer.zero_grad()
-        # Into these weights alone: a teacher that the loss is differentiated through keeps its own .grad.
-        loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
+        self.team.add(gradients)
         self.optimizer.step()
         if self.number + 1 == self.optimisation.steps:
             with torch.no_grad():
                 self._loss(updated=True)  # no later step will tell whether the last one was good
         for average in self.averages:
             average.update_parameters(self.module)
-        return loss.item()
+        return loss
 
-    def _loss(self, *, updated: bool) -> Tensor:
-        """The mean loss of a batch, finite; else, once weights have changed, the last good ones are put back."""
+    def _weights(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _loss(self, *, updated: bool) -> float:
+        """The mean loss of the next batch, finite, its gradient where one is wanted added to the weights'.
+
+        Else, once weights have changed, the last good ones are put back.
+        """
+        total, trouble = 0.0, None
         try:
-            loss = self.batch_loss(self.number, self.generator).mean()
-            if not math.isfinite(loss.item()):
+            total = self._sum_of_parts()
+            if not math.isfinite(total):
                 raise NotFiniteError("the loss became NaN or infinite")
         except ValueError as error:
-            if not updated:
-                raise
-            self._kept.load_state_dict(self._good)
-            hint = "; a smaller lr usually mends it" if isinstance(error, NotFiniteError) else ""
-            raise DivergedError(
-                f"training stopped at step {self.number + 1}: {error}. The weights are those of at most "
-                f"{self.SNAPSHOT_EVERY} steps before{hint}"
-            ) from error
-        return loss
+            trouble = error
+        troubled, loss = self.team.sums(float(trouble is not None), total)
+        if not troubled:
+            return loss
+        trouble = trouble or NotFiniteError("another process met an error, which it tells")
+        if not updated:
+            raise trouble
+        self._kept.load_state_dict(self._good)
+        hint = "; a smaller lr usually mends it" if isinstance(trouble, NotFiniteError) else ""
+        raise DivergedError(
+            f"training stopped at step {self.number + 1}: {trouble}. The weights are those of at most "
+            f"{self.SNAPSHOT_EVERY} steps before{hint}"
+        ) from trouble
+
+    def _sum_of_parts(self) -> float:
+        """This process's share of the mean loss, part by part of its rows."""
+        size = self.optimisation.batch_size
+        batch, mine = self.objective.draw(self.number, self.generator), self.team.rows(size)
+        at_once = self.optimisation.micro_batch or size
+        total = 0.0
+        for first in range(mine.start, mine.stop, at_once):
+            rows = slice(first, min(first + at_once, mine.stop))
+            losses = self.objective.losses(self.number, tuple(None if x is None else x[rows] for x in batch))
+            loss = losses.mean() * ((rows.stop - rows.start) / size)
+            total += loss.item()
+            if loss.requires_grad and math.isfinite(total):
+                # Into these weights alone: a teacher that the loss is differentiated through keeps its own .grad.
+                loss.backward(inputs=self._weights())
+        return total
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on: tensors, numbers and strings only."""

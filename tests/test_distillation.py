@@ -416,11 +416,13 @@ class TestFiles:
         z = torch.rand(5, 2).double()
         assert torch.equal(loaded.student(z, 0.7), result.student(z, 0.7))
 
-    def test_of_a_unet_copied_from_its_teacher(self, tmp_path: Path) -> None:
-        teacher = pid.nets.EDMPrecond(4, 1, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[2])
+    @pytest.mark.parametrize("kind", ["SongUNet", "DhariwalUNet"])
+    def test_of_a_unet_copied_from_its_teacher(self, tmp_path: Path, kind: str) -> None:
+        options = {"model_channels": 8, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": [2]}
+        teacher = pid.nets.EDMPrecond(4, 1, model_type=kind, **options)
         result = pid.distill(teacher, event_shape=(1, 4, 4), **{**TINY, "steps": 2})
         loaded = pid.load(result.save(tmp_path / "a"), teacher)
-        assert isinstance(loaded.student.network, pid.nets.SongUNet)
+        assert type(loaded.student.network) is getattr(pid.nets, kind)
         z = torch.randn(2, 1, 4, 4)
         assert torch.equal(loaded.student(z, 1.0), result.student(z, 1.0))
         assert loaded.sample(2).shape == (2, 1, 4, 4)

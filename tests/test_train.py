@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pidlearn.train import DivergedError, Optimisation, Stage, Trainer
+from pidlearn.train import Batch, DivergedError, Objective, Optimisation, Stage, Trainer
 
 
 class Line(nn.Module):
@@ -26,11 +27,15 @@ class Line(nn.Module):
 def fit(module: Line):
     """Least squares against x_1 + 2 x_2, from random numbers of the run and of the process."""
 
-    def batch_loss(number: int, generator: torch.Generator) -> Tensor:
-        x = torch.randn(8, 2, generator=generator) + 0.01 * torch.randn(8, 2)
+    def draw(number: int, generator: torch.Generator) -> tuple[Tensor, None]:
+        return torch.randn(8, 2, generator=generator) + 0.01 * torch.randn(8, 2), None
+
+    def losses(number: int, batch: tuple[Tensor, None]) -> Tensor:
+        x, nothing = batch
+        assert nothing is None
         return (module.two(module.one(x)) - x @ torch.tensor([[1.0], [2.0]])).square().flatten()
 
-    return batch_loss
+    return Objective(draw, losses)
 
 
 def trainer_of(stages: list[tuple[int, float]] | None = None, **options: Any) -> Trainer:
@@ -54,6 +59,17 @@ def test_it_learns_and_says_what_it_did() -> None:
     assert [s.loss for s in steps] == trainer.history["loss"].tolist()
     assert (np.diff(trainer.history["seconds"]) >= 0).all()
     assert all(column.dtype == np.float64 for column in trainer.history.values())
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 5, 8, 100])
+def test_parts_of_a_batch_are_the_batch(micro_batch: int) -> None:
+    losses, weights = [], []
+    for size in (None, micro_batch):
+        trainer = trainer_of(micro_batch=size)
+        losses.append([step.loss for step in trainer])
+        weights.append(flat(trainer.module))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
 def test_schedule_warms_up_and_falls_to_nothing() -> None:
@@ -121,15 +137,17 @@ def test_state_carries_all_that_the_rest_depends_on(optimizer: Any, stages: Any,
 def test_gradients_stay_out_of_what_is_not_trained() -> None:
     other = nn.Linear(2, 2)
     trainer = trainer_of(steps=3)
-    whole = trainer.batch_loss
-    trainer.batch_loss = lambda number, generator: whole(number, generator) + other(torch.ones(8, 2)).square().sum(1)
+    whole = trainer.objective.losses
+    trainer.objective = replace(
+        trainer.objective, losses=lambda number, batch: whole(number, batch) + other(torch.ones(8, 2)).square().sum(1)
+    )
     list(trainer)
     assert all(p.grad is None for p in other.parameters())
 
 
 def test_a_loss_without_the_weights_is_refused() -> None:
     trainer = trainer_of(steps=3)
-    trainer.batch_loss = lambda number, generator: torch.ones(8)
+    trainer.objective = replace(trainer.objective, losses=lambda number, batch: torch.ones(8))
     with pytest.raises(ValueError, match="does not depend on the weights"):
         next(iter(trainer))
 
@@ -155,10 +173,10 @@ class TestDivergence:
     def broken(self, at: int, how: str, **options: Any) -> Trainer:
         """A trainer whose loss goes wrong in step ``at``."""
         trainer = trainer_of(ema=(0.5,), **options)
-        whole = trainer.batch_loss
+        whole = trainer.objective.losses
 
-        def batch_loss(number: int, generator: torch.Generator) -> Tensor:
-            loss = whole(number, generator)
+        def losses(number: int, batch: Batch) -> Tensor:
+            loss = whole(number, batch)
             if number + 1 < at:
                 return loss
             if how == "raises":
@@ -168,7 +186,7 @@ class TestDivergence:
                 return loss + zero.sum().sqrt()
             return loss / 0 if how == "infinite" else loss * math.nan
 
-        trainer.batch_loss = batch_loss
+        trainer.objective = replace(trainer.objective, losses=losses)
         return trainer
 
     def test_only_numbers_get_the_hint_about_the_rate(self) -> None:

@@ -1,0 +1,48 @@
+"""Several processes train as one does: the same numbers, the same update, the same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.team_run import run
+
+ROOT = Path(__file__).parents[1]
+
+
+def by_two_processes(folder: Path, *cases: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """What each of two processes ends each case with."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "tests.team_run", str(folder), json.dumps(cases)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def assert_alike(one: dict[str, Any], two: dict[str, Any], tolerance: float) -> None:
+    np.testing.assert_allclose(one["loss"], two["loss"], rtol=tolerance, atol=0)
+    for name, value in one["student"].items():
+        torch.testing.assert_close(value, two["student"][name], rtol=0, atol=tolerance, msg=name)
+
+
+def test_two_processes_train_as_one_stop_together_and_go_on(tmp_path: Path) -> None:
+    usual = {"steps": 6, "batch_size": 5, "ema": [0.9], "optimizer": "radam"}
+    by_parts = {**usual, "derivative": "exact", "batch_size": 4, "micro_batch": 1}
+    resumable = {**usual, "resumable": True}
+    cases = [usual, by_parts, {**resumable, "stop": 3}, resumable]
+    one, two = by_two_processes(tmp_path, *cases)
+    for case, mine, theirs in zip(cases, one, two, strict=True):
+        assert_alike(mine, theirs, 0)
+        if "stop" not in case:
+            assert_alike(run(tmp_path / "alone", **{**case, "resumable": False}), mine, 1e-6)
+    whole, _, half, resumed = one
+    assert len(half["loss"]) == 3
+    assert_alike(whole, resumed, 0)
