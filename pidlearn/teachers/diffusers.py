@@ -32,8 +32,9 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
     """A diffusers network as a denoiser D(x, sigma, class_labels=None), the teacher that `distill` takes.
 
     ``sigma_min``, ``sigma_max``, ``event_shape`` and ``label_dim`` are read off the two: 0.01 to 157 for DDPM's linear
-    schedule. What a scheduler does to samples besides (``clip_sample``, ``thresholding``) is no part of the ODE and is
-    left out; so a student's samples are to be clamped in the end, as those of any denoiser are.
+    schedule. Where one of the classes stands for none of them, set ``label_dim`` to the number of the others. What a
+    scheduler does to samples besides (``clip_sample``, ``thresholding``) is no part of the ODE and is left out; so a
+    student's samples are to be clamped in the end, as those of any denoiser are.
 
     Args:
         unet: a `UNet2DModel`, or a module that is called as it is and has its ``config``; or a whole pipeline, such as

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import pidlearn as pid
 from pidlearn.problem import problem_of
-from pidlearn.teachers import from_diffusers
 from pidlearn.teachers.adapted import AdaptedStudent
 from tests.teachers.tiny import ExactUNet, unet
 
+from_diffusers = pid.teachers.from_diffusers
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 8, "progress": False}
 

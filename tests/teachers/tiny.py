@@ -78,7 +78,6 @@ class Velocity(nn.Module):
         self.labels = nn.Embedding(label_dim, 8) if label_dim else None
 
     def forward(self, x: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        assert t.dtype == x.dtype == self.last.weight.dtype
         h = self.first(torch.cat([x, t.reshape(-1, 1, 1, 1).expand_as(x[:, :1])], 1))
         if self.labels is not None and class_labels is not None:
             h = h + self.labels(class_labels)[..., None, None]
