@@ -177,7 +177,8 @@ def problem_of(
 ) -> Problem:
     """The problem that a teacher poses: a denoiser's probability flow, or an ODE from given initial values.
 
-    A `System` brings its own prior and span; those that are given take their place.
+    A `System` brings its own prior and span; those that are given take their place. A diffusion runs from 80 to 0.002,
+    EDM's span, or as much of it as the teacher knows.
 
     Raises:
         TypeError: a teacher that cannot be called.
@@ -194,7 +195,10 @@ def problem_of(
         return initial_value(teacher, prior, t_max, t_min)
     if prior is not None:
         raise ValueError("a diffusion starts from N(0, t_max^2): leave prior out, or wrap the teacher in VelocityODE")
-    return diffusion(teacher, 80.0 if t_max is None else t_max, 0.002 if t_min is None else t_min, event_shape)
+    lowest, highest = _noise_levels(teacher)
+    t_max = min(80.0, highest) if t_max is None else t_max
+    t_min = max(0.002, lowest) if t_min is None else t_min
+    return diffusion(teacher, t_max, t_min, event_shape)
 
 
 def modules_of(teacher: Any) -> list[nn.Module]:
@@ -240,7 +244,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
             f"from: expect biased samples below {5 * sigma_data:.3g}",
             stacklevel=3,
         )
-    lowest, highest = getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
+    lowest, highest = _noise_levels(teacher)
     if t_min < lowest or t_max > highest:
         raise ValueError(
             f"the teacher knows noise levels {lowest:g} to {highest:g}; the span {t_min:g} to {t_max:g} leaves them"
@@ -252,6 +256,12 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
 
     label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), _device(denoiser)
     return Problem(ode, prior, t_max, t_min, shape, sigma_data, label_dim, device, teacher, random=device)
+
+
+def _noise_levels(teacher: Any) -> tuple[float, float]:
+    """The least and the largest sigma that a denoiser says it knows."""
+    denoiser = getattr(teacher, "denoiser", teacher)
+    return getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
 
 
 def initial_value(ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None) -> Problem:

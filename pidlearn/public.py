@@ -1,6 +1,6 @@
 """The public names, gathered. `import pidlearn` gives them, and comes here when the first of them is asked for."""
 
-from pidlearn import nets
+from pidlearn import nets, teachers
 from pidlearn.config import Config
 from pidlearn.denoiser import train_denoiser
 from pidlearn.distance import l1, l2, pseudo_huber
@@ -44,6 +44,7 @@ __all__ = [
     "solve",
     "steps",
     "system",
+    "teachers",
     "toy",
     "train_denoiser",
     "watch",

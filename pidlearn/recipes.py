@@ -17,6 +17,7 @@ from pidlearn.errors import NotFiniteError
 from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
 from pidlearn.ode import DenoiserODE
 from pidlearn.problem import Problem
+from pidlearn.teachers.adapted import AdaptedDenoiser
 from pidlearn.trajectory import Student, Trajectory, Windows
 
 __all__ = ["config_for", "student_for"]
@@ -108,9 +109,15 @@ def _mesh(problem: Problem, config: Config) -> dict[str, Any]:
 
 
 def _network_of(problem: Problem) -> nn.Module | None:
-    """The network within a teacher, where it is one of ours."""
+    """The network within a teacher, as a student's: where it is one of ours, or an adapted one that sees images."""
     teacher = problem.ode.denoiser if isinstance(problem.ode, DenoiserODE) else None
+    if isinstance(teacher, AdaptedDenoiser):
+        return teacher.as_student(problem.t_start) if len(problem.event_shape) > 1 and _has_weights(teacher) else None
     return teacher.model if isinstance(teacher, Preconditioned) else None
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def _mlp(problem: Problem, teacher: MLP | None) -> MLP:
@@ -154,7 +161,8 @@ def _windows(problem: Problem, config: Config) -> Windows:
     if (size := sum(p.numel() for p in student.parameters())) > 20e6:
         warnings.warn(
             f"the default student of an ODE of shape {problem.event_shape} has {size / 1e6:.0f} million weights: it is "
-            f"made for few dimensions; pass a network of your own as student",
+            f"made for few dimensions; pass a network of your own as student, or, if it is a flow-matching model's "
+            f"velocity, distil pidlearn.teachers.from_flow(velocity) in its place",
             stacklevel=2,
         )
     return student

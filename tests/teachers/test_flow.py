@@ -1,0 +1,152 @@
+"""Flow-matching networks: the same paths in other coordinates, and a student that starts from the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.problem import problem_of
+from pidlearn.teachers.adapted import AdaptedStudent
+from tests.teachers.tiny import Velocity, exact_velocity
+
+SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 8, "progress": False}
+
+
+def denoiser(**options: Any) -> Any:
+    torch.manual_seed(3)
+    return pid.teachers.from_flow(Velocity(label_dim=options.get("label_dim", 0)), event_shape=(1, 6, 6), **options)
+
+
+@pytest.mark.parametrize("data_at", [0, 1])
+class TestExactly:
+    """The velocity of a mixture, in closed form."""
+
+    mixture = pid.toy("anisotropic")
+
+    def teacher(self, data_at: int) -> Any:
+        return pid.teachers.from_flow(exact_velocity(self.mixture, data_at), data_at=data_at, event_shape=2)
+
+    def test_is_the_mixtures_denoiser(self, data_at: int) -> None:
+        x0 = self.mixture.sample(64).double()
+        for sigma in (0.002, 0.1, 1.0, 9.0, 80.0):
+            x = x0 + sigma * torch.randn_like(x0)
+            ours = self.teacher(data_at)(x, sigma)
+            assert ours.dtype == torch.float64
+            torch.testing.assert_close(ours, self.mixture.denoise(x, sigma), rtol=0, atol=1e-11)
+
+    def test_has_the_flows_own_paths(self, data_at: int) -> None:
+        """SciPy's solution of the flow in its own time is that of our probability flow, from the same noise."""
+        z = 80 * torch.randn(16, 2, dtype=torch.float64)
+        sigmas = torch.tensor([80.0, 5.0, 0.7, 0.002], dtype=torch.float64)
+        ours = pid.solve(pid.DenoiserODE(self.teacher(data_at)), z, sigmas, "scipy", rtol=1e-8, atol=1e-8)
+        times = sigmas / (1 + sigmas) if data_at == 0 else 1 / (1 + sigmas)
+        flow = pid.solve(
+            pid.VelocityODE(exact_velocity(self.mixture, data_at)), z / 81, times, "scipy", rtol=1e-8, atol=1e-8
+        )
+        torch.testing.assert_close(ours, flow * (1 + sigmas[:, None, None]), rtol=1e-6, atol=1e-6)
+
+    def test_asks_at_the_flows_time(self, data_at: int) -> None:
+        seen: list[float] = []
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            seen.append(t[0].item())
+            return 0 * x
+
+        problem = problem_of(pid.teachers.from_flow(velocity, data_at=data_at, event_shape=2))
+        for t in (problem.t_start, problem.t_end):
+            problem.ode.rhs(torch.zeros(1, 2, dtype=torch.float64), t)
+        noise = [80 / 81, 0.002 / 1.002]
+        assert seen == pytest.approx(noise if data_at == 0 else [1 - t for t in noise])
+
+
+class TestDistilled:
+    def test_points_get_the_recipe_of_points(self) -> None:
+        mixture = pid.toy("ring")
+        teacher = pid.teachers.from_flow(exact_velocity(mixture, 0), event_shape=2, sigma_data=mixture.std)
+        run = pid.steps(teacher)
+        assert isinstance(run.student.network, pid.nets.MLP)
+        assert run.config == pid.steps(mixture).config
+
+    def test_a_network_end_to_end(self) -> None:
+        teacher = denoiser()
+        weights = {name: value.clone() for name, value in teacher.state_dict().items()}
+        result = pid.distill(teacher, **SHORT)
+        assert isinstance(result.student.network, AdaptedStudent)
+        assert result.sample(3).shape == (3, 1, 6, 6)
+        moved = result.student.network.network.state_dict()
+        for name, value in teacher.network.state_dict().items():
+            assert torch.equal(value, weights[f"network.{name}"])
+            assert not torch.equal(value, moved[name])
+
+    @pytest.mark.parametrize("data_at", [0, 1])
+    def test_starts_from_the_teachers_knowledge(self, data_at: int) -> None:
+        teacher = denoiser(data_at=data_at).double()
+        student = pid.steps(teacher).student.double()
+        z = 80 * torch.randn(3, 1, 6, 6, dtype=torch.float64)
+        t = torch.full((3,), 80.0, dtype=torch.float64)
+        ours = student.network(student.c_in * z, t.log() / 4)
+        torch.testing.assert_close(ours, teacher(z, 80.0))
+
+    def test_labels(self) -> None:
+        teacher = denoiser(label_dim=3)
+        result = pid.distill(teacher, **SHORT)
+        z, one = 80 * torch.randn(2, 1, 6, 6), torch.tensor([1, 1])
+        with torch.no_grad():
+            assert not torch.equal(result.student(z, 0.002, one), result.student(z, 0.002, one + 1))
+        assert result.sample(2, one).shape == (2, 1, 6, 6)
+
+    def test_saved_and_loaded(self, tmp_path: Path) -> None:
+        teacher = denoiser()
+        result = pid.distill(teacher, **SHORT)
+        path = result.save(tmp_path / "student.safetensors")
+        loaded = pid.load(path, teacher, student=pid.steps(teacher).student)
+        z = 80 * torch.randn(2, 1, 6, 6)
+        with torch.no_grad():
+            assert torch.equal(loaded.student(z, 0.002), result.student(z, 0.002))
+        with pytest.raises(ValueError, match="pass student="):
+            pid.load(path, teacher)
+
+
+def test_as_a_plain_ode() -> None:
+    """The other way, in the flow's own time: the student is a network of one's own, for all of the span at once."""
+
+    def noise(n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(n, 1, 6, 6, generator=generator)
+
+    torch.manual_seed(3)
+    result = pid.distill(pid.VelocityODE(Velocity()), Velocity(), prior=noise, t_start=1.0, t_end=0.0, **SHORT)
+    assert (result.config.windows, result.student.t_max, result.student.t_min) == (1, 1.0, 0.0)
+    assert result.sample(2).shape == (2, 1, 6, 6)
+
+
+def test_half_precision_weights() -> None:
+    teacher = denoiser().to(torch.bfloat16)  # its convolutions take nothing else
+    out = teacher(torch.randn(2, 1, 6, 6, dtype=torch.float64), 1.0)
+    assert out.dtype == torch.float64
+    assert pid.steps(teacher).student.network.network.module.last.weight.dtype == torch.float32
+
+
+def test_the_networks_own_shape() -> None:
+    network = Velocity()
+    network.event_shape = (1, 6, 6)
+    assert problem_of(pid.teachers.from_flow(network)).event_shape == (1, 6, 6)
+    with pytest.raises(ValueError, match="event_shape"):
+        problem_of(pid.teachers.from_flow(Velocity()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"velocity": 3}, TypeError, "got int"),
+        ({"velocity": Velocity(), "data_at": 2}, ValueError, "0 or 1, got 2"),
+        ({"velocity": Velocity(), "sigma_data": 0.0}, ValueError, "sigma_data"),
+    ],
+)
+def test_bad_input(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        pid.teachers.from_flow(**arguments)
