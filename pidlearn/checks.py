@@ -49,15 +49,16 @@ def weight(values: Tensor, t: Tensor) -> Tensor:
     return values
 
 
-def student_output(values: tuple[Tensor, ...], z: Tensor, grid: Tensor) -> None:
-    """Raise if the student changes the shape; warn if it computes differences in half precision."""
+def student_output(values: tuple[Tensor, ...], z: Tensor, grid: Tensor, body: torch.dtype | None = None) -> None:
+    """Raise if the student changes the shape; warn if what it computes differences of is in half precision."""
     for y in values:
         if not isinstance(y, Tensor):
             raise ValueError(f"the student must return a tensor of the shape of z, but returned {what(y)}")
         if y.shape != z.shape:
             raise ValueError(f"the student must return the shape of z, {tuple(z.shape)}, but returned {tuple(y.shape)}")
-    if len(values) > 1 and torch.finfo(values[0].dtype).bits < 32:
-        _warn_of_rounding(values[0].dtype, grid)
+    dtype = body or values[0].dtype
+    if len(values) > 1 and torch.finfo(dtype).bits < 32:
+        _warn_of_rounding(dtype, grid)
 
 
 def usable(

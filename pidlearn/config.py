@@ -21,6 +21,8 @@ __all__ = ["GRIDS", "Config"]
 RECIPE: Any = None
 """The value of a field that is left to the recipe for the problem."""
 
+INITS = ("teacher", "official", "random")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 GRIDS = {"karras": grid.karras_grid, "linear": grid.linear_grid, "log": grid.log_grid}
 
 
@@ -46,6 +48,12 @@ class Config(Optimisation):
             A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
         boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
         windows: * sub-intervals that the span of an ODE is cut into; a diffusion has one.
+        init: how a copy of a teacher's U-Net starts: "teacher", as the image D(z, t_max); "official", as the network's
+            raw output, which is about twice that; "random", from new weights.
+        precision: float32 | tf32 | bfloat16: of the networks, student's and teacher's; all around them is float32.
+            tf32 is a GPU's fast float32. bfloat16 goes with derivative="exact": differences multiply its rounding.
+        recompute: compute a U-Net's activations again for the backward pass rather than keep them.
+        compile: a backend of `torch.compile` for both networks, such as "inductor"; None runs them as they are.
     """
 
     steps: int = RECIPE
@@ -65,6 +73,13 @@ class Config(Optimisation):
     index: str | Density = RECIPE
     boundary_weight: float = 0.0
     windows: int = RECIPE
+    init: str = "teacher"
+    precision: str = "float32"
+    recompute: bool = False
+    compile: str | None = None
+
+    MACHINE = ("micro_batch", "recompute", "compile")
+    """Fields that change how a run is computed and not what: a run may be resumed with others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,6 +104,10 @@ class Config(Optimisation):
             "last": (lambda v: v in ("drop", "backward"), '"drop" or "backward"'),
             "boundary_weight": (lambda v: is_number(v) and v >= 0, "a number of at least 0"),
             "windows": COUNT,
+            "init": (lambda v: v in INITS, f"one of {', '.join(INITS)}"),
+            "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "recompute": (lambda v: isinstance(v, bool), "True or False"),
+            "compile": (lambda v: v is None or isinstance(v, str), "the name of a backend of torch.compile, or None"),
         }
         return {name: rules[name] for name in rules.keys() - self._left()}
 

@@ -6,8 +6,12 @@ returns what it has, whatever stops it.
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from pidlearn.result import Result
 from pidlearn.run import Run
 from pidlearn.train import DivergedError, Step
 
-__all__ = ["distill", "steps"]
+__all__ = ["distill", "drive", "steps"]
 
 Callback = Callable[[Step], Any]
 """Called after every step; returning True stops the run."""
@@ -43,6 +47,8 @@ def distill(
     reference: int = 0,
     checkpoints: str | Path | None = None,
     save_every: int = 500,
+    max_time: float | None = None,
+    max_images: int | None = None,
     callbacks: Sequence[Callback] = (),
     **overrides: Any,
 ) -> Result:
@@ -66,51 +72,102 @@ def distill(
         reference: if positive, follow the error of so many samples to the teacher's own solver.
         checkpoints: a folder. The run is saved there, and continued from there bit for bit if it was stopped.
         save_every: steps between two checkpoints.
+        max_time: seconds after which the run is stopped.
+        max_images: samples after which it is stopped.
         callbacks: functions of a `Step`, called after each; one that returns True stops the run.
         **overrides: further fields of `Config`.
 
     Returns:
-        A `Result`; its ``stopped`` says why if not all steps were done: a callback, an interrupt, or a loss that
-        became NaN, in which case the student holds the last good weights.
+        A `Result`; its ``stopped`` says why if not all steps were done: a limit, a callback, an interrupt, SIGTERM, or
+        a loss that became NaN, in which case the student holds the last good weights. Started by ``torchrun`` or
+        ``accelerate launch``, all processes return the same.
 
     Raises:
         ValueError: a teacher, student, prior or choice that cannot work, before anything is trained.
     """
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "t_max": t_start, "t_min": t_end}
     chosen = {**{name: value for name, value in short.items() if value is not None}, **overrides}
-    if save_every < 1:
-        raise ValueError(f"save_every counts steps and must be at least 1, got {save_every}")
     run = Run(teacher, student, config, chosen, prior, event_shape)
+    return drive(
+        run,
+        progress=progress,
+        reference=reference,
+        checkpoints=checkpoints,
+        save_every=save_every,
+        max_time=max_time,
+        max_images=max_images,
+        callbacks=callbacks,
+    )
+
+
+def drive(
+    run: Run,
+    *,
+    progress: bool = True,
+    reference: int = 0,
+    checkpoints: str | Path | None = None,
+    save_every: int = 500,
+    max_time: float | None = None,
+    max_images: int | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
+    """The loop of `distill`, of a run that `steps` returned; arguments as there."""
+    for name, value in (("save_every", save_every), ("max_time", max_time), ("max_images", max_images)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
     if checkpoints is not None:
         run.resume(checkpoints)
     follow = run.follow(reference) if reference > 0 else None
-    stopped = None
+    first, started, stopped = run.team.rank == 0, time.monotonic(), None
 
-    first = run.team.rank == 0
-
-    def stop_asked(step: Step) -> bool:
+    def why_stop(step: Step) -> str | None:
         # Every callback hears of every step, also when an earlier one has asked to stop.
         answers = [callback(step) for callback in callbacks] if first else []
-        return run.team.any(any(isinstance(answer, bool | np.bool_) and answer for answer in answers))
+        reasons = {
+            "a callback stopped the run": any(isinstance(a, bool | np.bool_) and a for a in answers),
+            f"max_time, {max_time} s, was over": max_time is not None and time.monotonic() - started >= max_time,
+            f"max_images, {max_images}, were done": max_images is not None and step.samples >= max_images,
+            "the process was asked to terminate": bool(asked),
+        }
+        mine = next((reason for reason, holds in reasons.items() if holds), None)
+        if not run.team.any(mine is not None):
+            return None
+        return f"{mine or 'another process stopped the run'} at step {step.number}"
 
-    with bar(run.config.steps, "student", progress and first, run.trainer.number) as show:
+    with terminating() as asked, bar(run.config.steps, "student", progress and first, run.trainer.number) as show:
         try:
             for step in run:
                 error = follow(step) if follow else {}
                 show(step, **error)
-                if checkpoints is not None and (step.number % save_every == 0 or step.number == step.steps):
+                stopped = why_stop(step)
+                last = step.number == step.steps
+                if checkpoints is not None and (step.number % save_every == 0 or last or stopped):
                     run.save(checkpoints)
-                if stop_asked(step):
-                    stopped = f"a callback stopped the run at step {step.number}"
-                    if checkpoints is not None:
-                        run.save(checkpoints)
+                if stopped:
                     break
         except KeyboardInterrupt:
             stopped = f"interrupted at step {run.trainer.number}"
         except DivergedError as error:
             stopped = str(error)
-            warnings.warn(stopped, RuntimeWarning, stacklevel=2)
-    return run.result(stopped)
+            warnings.warn(stopped, RuntimeWarning, stacklevel=3)
+    return run.result(None if run.trainer.number == run.config.steps else stopped)
+
+
+@contextmanager
+def terminating() -> Iterator[list[int]]:
+    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away: time to save and end.
+
+    Only the main thread may listen to signals; in others the list stays empty.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def steps(

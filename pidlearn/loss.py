@@ -115,7 +115,7 @@ def _parts(
                 values = trajectory.bend(z, *times, class_labels=class_labels)
             else:
                 values = tuple(ask(trajectory, z, t, class_labels) for t in times)
-        checks.student_output(values, z, grid)
+        checks.student_output(values, z, grid, getattr(trajectory, "body", None))
         return tuple(y.to(work) for y in values)
 
     def nowhere(t: Tensor) -> tuple[Tensor, Tensor]:

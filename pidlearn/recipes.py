@@ -15,9 +15,10 @@ from torch import nn
 from pidlearn.config import RECIPE, Config
 from pidlearn.errors import NotFiniteError
 from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
+from pidlearn.nets.unets import UNet
 from pidlearn.ode import DenoiserODE
 from pidlearn.problem import Problem
-from pidlearn.teachers.adapted import AdaptedDenoiser
+from pidlearn.teachers.adapted import AdaptedDenoiser, AdaptedStudent
 from pidlearn.trajectory import Student, Trajectory, Windows
 
 __all__ = ["config_for", "student_for"]
@@ -69,7 +70,7 @@ def student_for(problem: Problem, config: Config) -> Student:
         return _windows(problem, config)
     teacher = _network_of(problem)
     if teacher is not None and not isinstance(teacher, MLP):
-        network = copy.deepcopy(teacher).requires_grad_(True)
+        network = _copy(teacher, problem, config.init)
     else:
         network = _mlp(problem, teacher)
     return as_trajectory(network, problem)
@@ -114,6 +115,30 @@ def _network_of(problem: Problem) -> nn.Module | None:
     if isinstance(teacher, AdaptedDenoiser):
         return teacher.as_student(problem.t_start) if len(problem.event_shape) > 1 and _has_weights(teacher) else None
     return teacher.model if isinstance(teacher, Preconditioned) else None
+
+
+def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
+    """A teacher's network as a student's, which starts as ``init`` says.
+
+    The student's network puts out an image, the teacher's F what D(z, T) = c_skip z + c_out F is made of. c_skip z is
+    a three-hundredth of the data's scale there, so that F times c_out is D.
+    """
+    network = copy.deepcopy(teacher).requires_grad_(True)
+    if isinstance(network, AdaptedStudent):  # which has its own coefficients, and no options to be drawn anew by
+        if init != "teacher":
+            raise ValueError(f'a network of another make starts as init="teacher" says, not {init!r}')
+        return network
+    if not isinstance(network, UNet):  # of one's own: nothing is known of its last layer
+        return network
+    network.keep_outputs(network.event_shape[0])  # and leave iDDPM's variance out
+    if init == "random":
+        return type(network)(**network.options).to(next(network.parameters()))
+    if init == "teacher":
+        at = torch.tensor([problem.t_start], dtype=torch.float64)
+        c_out = problem.ode.denoiser.coefficients(at)[1].item()  # type: ignore[attr-defined]  # of a Preconditioned
+        # Where it predicts noise, that image is T times a small difference of two noises, no scale to learn in.
+        network.scale_output(c_out / max(1.0, abs(c_out)))
+    return network
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
@@ -97,8 +98,13 @@ class Run(Iterator[Step]):
         self._current: RunStage | None = None
         self._loop = iter(self.trainer)
         self._try_distance()
+        self._set_up_networks()
 
     def __next__(self) -> Step:
+        with self._arithmetic():
+            return self._next()
+
+    def _next(self) -> Step:
         try:
             return next(self._loop)
         except BaseException:
@@ -140,6 +146,45 @@ class Run(Iterator[Step]):
         if problem.sigma_data is not None and isinstance(student, Trajectory):
             student.event_shape = problem.event_shape  # now that it is known, the student can draw its own noise
         return student
+
+    def _set_up_networks(self) -> None:
+        """Recomputation and compilation, which leave the networks' numbers as they are."""
+        config, students = self.config, [getattr(window, "network", None) for window in self.windows]
+        if config.recompute:
+            if not all(hasattr(network, "recompute") for network in students):
+                raise ValueError("recompute needs a student with a SongUNet or DhariwalUNet: leave it out")
+            if config.derivative in ("exact", "can"):
+                raise ValueError(
+                    f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
+                    f"recomputed: leave it out and set micro_batch, which saves as much"
+                )
+            for network in students:
+                setattr(network, "recompute", True)  # noqa: B010 - of one that has it
+        if config.compile:
+            for module in [*students, *modules_of(self.problem.teacher)]:
+                if isinstance(module, nn.Module):
+                    module.compile(backend=config.compile)
+
+    def trial(self, steps: int) -> float:
+        """Seconds of a step, the median of so many, which are taken back; one more before them warms up."""
+        with self._arithmetic():
+            return self.trainer.trial(steps)
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """The configured precision, for as long as a step lasts."""
+        precision = self.config.precision
+        parts = [m for m in (*self.windows, *modules_of(self.problem.teacher)) if hasattr(m, "body")]
+        fast = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
+        for part in parts:
+            part.body = torch.bfloat16 if precision == "bfloat16" else None
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = fast
+            for part in parts:
+                part.body = None
 
     def _try_distance(self) -> None:
         """Ask the distance once, of zeros: a perceptual one finds its weights here, or says why it cannot work."""
@@ -283,7 +328,8 @@ class Run(Iterator[Step]):
 
     def _choices(self) -> dict[str, str]:
         """The configuration as text, functions by what they do, and what tells one problem from another."""
-        choices = {name: checkpoint.identity(value) for name, value in vars(self.config).items()}
+        chosen = {name: value for name, value in vars(self.config).items() if name not in self.config.MACHINE}
+        choices = {name: checkpoint.identity(value) for name, value in chosen.items()}
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
         description = str(io.describe(self.student)).encode()
         choices["student"] = f"{type(self.student).__qualname__} {checkpoint.digest(description)}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from itertools import accumulate
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -222,18 +223,34 @@ class Trainer:
         spent = self.times[-1] if self.times else 0.0
         started = time.perf_counter()
         while self.number < o.steps:
-            if self.number in self.starts:
-                self.optimizer = self._new_optimizer(self.starts[self.number].part)
-                for average in self.averages:  # average anew: what was before belongs to other parts
-                    average.n_averaged.zero_()
-            factor = self.factors[self.number]
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
-            loss = self._step()
-            self.losses.append(loss)
-            self.rates.append(o.lr * factor)
-            self.times.append(spent + time.perf_counter() - started)
-            yield Step(self.number, o.steps, loss, self.rates[-1], self.number * o.batch_size, self.times[-1])
+            self._advance()
+            self.times[-1] = spent + time.perf_counter() - started
+            yield Step(
+                self.number, o.steps, self.losses[-1], self.rates[-1], self.number * o.batch_size, self.times[-1]
+            )
+
+    def trial(self, steps: int) -> float:
+        """Seconds of a step, the median of so many, which are taken back; one more before them warms up."""
+        before, seconds = _kept_aside(self.state_dict()), []
+        for _ in range(min(steps + 1, self.optimisation.steps - self.number)):
+            started = time.perf_counter()
+            self._advance()
+            seconds.append(time.perf_counter() - started)
+        self.load_state_dict(before)
+        return median(seconds[1:] or seconds or [0.0])
+
+    def _advance(self) -> None:
+        if self.number in self.starts:
+            self.optimizer = self._new_optimizer(self.starts[self.number].part)
+            for average in self.averages:  # average anew: what was before belongs to other parts
+                average.n_averaged.zero_()
+        factor = self.factors[self.number]
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        loss = self._step()
+        self.losses.append(loss)
+        self.rates.append(self.optimisation.lr * factor)
+        self.times.append(self.times[-1] if self.times else 0.0)
 
     def _new_optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
         parameters = [p for p in part.parameters() if p.requires_grad]
@@ -341,6 +358,15 @@ def _factors(o: Optimisation, stages: Sequence[Stage]) -> list[float]:
         return 1.0 if o.constant else 0.5 * (1 + math.cos(math.pi * (share - o.warmup) / (1 - o.warmup)))
 
     return [s.rate * schedule((i + 1) / (s.steps + 1)) for s in stages for i in range(s.steps)]
+
+
+def _kept_aside(state: Any) -> Any:
+    """A copy of nested containers with their tensors on the CPU, where they take no room from training."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _kept_aside(value) for key, value in state.items()}
+    return type(state)(map(_kept_aside, state)) if isinstance(state, (list, tuple)) else state
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -133,6 +133,9 @@ class Trajectory(Student):
         TypeError: a network that cannot be called.
     """
 
+    body: torch.dtype | None = None
+    """What the network computes in, if not in z's dtype. What is made of its output stays in that."""
+
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -180,7 +183,8 @@ class Trajectory(Student):
         t = torch.cat(times)
         labels = () if class_labels is None else (torch.cat([class_labels] * k),)
         scaled = (self.c_in * z).repeat(k, *[1] * (z.ndim - 1))
-        out = self.network(scaled, self.time(t, self.t_max, self.t_min).to(z.dtype), *labels)
+        time = self.time(t, self.t_max, self.t_min).to(z.dtype)
+        out = self.network(scaled.to(self.body or z.dtype), time, *labels).to(z.dtype)
         if out.shape != scaled.shape:
             raise ValueError(
                 f"the student's network must keep the shape of its input, {tuple(scaled.shape)}, "

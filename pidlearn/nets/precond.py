@@ -26,6 +26,9 @@ class Preconditioned(nn.Module):
     itself, if it does.
     """
 
+    body: torch.dtype | None = None
+    """What the network computes in, if not in the dtype of the result. Everything around it stays in that."""
+
     def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
         super().__init__()
         self.model = network
@@ -50,7 +53,7 @@ class Preconditioned(nn.Module):
         s = s.reshape(-1, *[1] * (x.ndim - 1))
 
         c_skip, c_out, c_in, c_noise = self.coefficients(s)
-        out = network(c_in * x, c_noise.reshape(-1)).to(dtype)
+        out = network((c_in * x).to(self.body or dtype), c_noise.reshape(-1)).to(dtype)
         if out.shape != x.shape:
             raise ValueError(f"the network must keep the shape of x, {tuple(x.shape)}; it returned {tuple(out.shape)}")
         return c_skip * x + c_out * out

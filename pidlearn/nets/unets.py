@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pidlearn.nets.blocks import (
     Conv2d,
@@ -39,6 +40,9 @@ class UNet(nn.Module):
     (B, augment_dim). Returns (B, out_channels, R, R) in the dtype of x; the noise and label mapping works in that of
     c_noise.
     """
+
+    recompute = False
+    """Whether activations within a block are computed again for the backward pass rather than kept."""
 
     map_label: Linear | None
     map_augment: Linear | None
@@ -93,7 +97,7 @@ class UNet(nn.Module):
         enc, aux, skips = self.enc, x, []
         for level, res in enumerate(self.resolutions):
             key = f"{res}x{res}"
-            x = enc[f"{key}_conv"](x) if level == 0 else enc[f"{key}_down"](x, emb)
+            x = enc[f"{key}_conv"](x) if level == 0 else self._block(enc[f"{key}_down"], x, emb)
             if f"{key}_aux_skip" in enc:
                 aux = enc[f"{key}_aux_down"](aux)
                 x = x + enc[f"{key}_aux_skip"](aux)
@@ -101,7 +105,7 @@ class UNet(nn.Module):
                 x = aux = (x + enc[f"{key}_aux_residual"](aux)) * math.sqrt(0.5)
             skips.append(x)
             for i in range(self.num_blocks):
-                x = enc[f"{key}_block{i}"](x, emb)
+                x = self._block(enc[f"{key}_block{i}"], x, emb)
                 skips.append(x)
         return skips
 
@@ -113,13 +117,37 @@ class UNet(nn.Module):
             key = f"{res}x{res}"
             for name in ("in0", "in1", "up"):
                 if f"{key}_{name}" in dec:
-                    x = dec[f"{key}_{name}"](x, emb)
+                    x = self._block(dec[f"{key}_{name}"], x, emb)
             for i in range(self.num_blocks + 1):
-                x = dec[f"{key}_block{i}"](torch.cat([x, skips.pop()], dim=1), emb)
+                x = self._block(dec[f"{key}_block{i}"], torch.cat([x, skips.pop()], dim=1), emb)
             if f"{key}_aux_conv" in dec:
                 y = dec[f"{key}_aux_conv"](F.silu(dec[f"{key}_aux_norm"](x)))
                 out = y + dec[f"{key}_aux_up"](out) if f"{key}_aux_up" in dec else y
         return self._output(x, out)
+
+    def _block(self, block: nn.Module, x: Tensor, emb: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, x, emb, use_reentrant=False)
+        out: Tensor = block(x, emb)
+        return out
+
+    def scale_output(self, factor: float) -> None:
+        """Multiply the weights and biases of the last layers, and with them the image that comes out."""
+        with torch.no_grad():
+            for layer in self._last_layers():
+                layer.weight.mul_(factor)
+                layer.bias.mul_(factor)
+
+    def keep_outputs(self, channels: int) -> None:
+        """Drop all output channels but the first ones."""
+        for layer in self._last_layers():
+            layer.weight, layer.bias = (nn.Parameter(p.detach()[:channels].clone()) for p in (layer.weight, layer.bias))
+        self.options: dict[str, Any]
+        self.options = {**self.options, "out_channels": channels}
+
+    def _last_layers(self) -> list[Any]:
+        """The convolutions whose outputs are added up to the image."""
+        return [layer for name, layer in self.dec.items() if name.endswith("_aux_conv")]
 
     def _output(self, x: Tensor, image: Tensor) -> Tensor:
         """The image, from the last activation and what the decoder's own image layers made."""
@@ -276,6 +304,9 @@ class DhariwalUNet(UNet):
         if self.map_label is not None and labels is not None:
             emb = emb + self.map_label(labels)
         return F.silu(emb)
+
+    def _last_layers(self) -> list[Any]:
+        return [self.out_conv]
 
     def _output(self, x: Tensor, image: Tensor) -> Tensor:
         out: Tensor = self.out_conv(F.silu(self.out_norm(x)))
