@@ -17,9 +17,9 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
+from pidlearn.defaults import config_for
 from pidlearn.metrics import relative_rmse, rmse, wrong_mode_share
 from pidlearn.problem import problem_of
-from pidlearn.recipes import config_for
 from pidlearn.toys import SYSTEMS
 
 SAMPLES, EULER = 8192, 250

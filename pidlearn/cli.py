@@ -1,4 +1,4 @@
-"""`pidlearn app` and `pidlearn import-teacher`: the command line."""
+"""The command line: `pidlearn app | distill | sample | evaluate | import-teacher`."""
 
 from __future__ import annotations
 
@@ -7,49 +7,160 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    given = _parser().parse_args(arguments)
+    command = {
+        "app": lambda: start_app(given.port, browser=not given.no_browser),
+        "distill": lambda: distill(given),
+        "sample": lambda: sample(given),
+        "evaluate": lambda: evaluate(given),
+        "import-teacher": lambda: import_teacher(given),
+    }[given.command]
+    try:
+        return command()
+    except (OSError, ValueError, ImportError) as error:
+        print(f"pidlearn {given.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pidlearn", description="Physics-informed distillation.")
     commands = parser.add_subparsers(dest="command", required=True)
+
     app = commands.add_parser("app", help="see a diffusion model become one step, in the browser")
     app.add_argument("--port", type=int, default=8501)
     app.add_argument("--no-browser", action="store_true", help="do not open one")
+
+    distilling = commands.add_parser("distill", help="distil a teacher of images as a recipe says")
+    distilling.add_argument("recipe", nargs="?", help="a recipe's name, or a TOML file")
+    distilling.add_argument("--list", action="store_true", help="list the recipes")
+    distilling.add_argument("--teacher", help="a file or a published name, in place of the recipe's")
+    distilling.add_argument("--out", help="folder of the run: runs/RECIPE; an earlier run in it is continued")
+    distilling.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="fields of Config, as in TOML")
+    distilling.add_argument("--dry-run", action="store_true", help="measure a few steps, tell the plan, and stop")
+    distilling.add_argument("--max-time", type=duration, help="stop after so long: 90, 30m, 12h or 2d")
+    distilling.add_argument("--max-images", type=int, help="stop after so many samples")
+    distilling.add_argument("--save-every", type=int, default=500, help="steps between two checkpoints")
+    distilling.add_argument("--reference", type=int, default=0, help="follow the error of so many samples")
+    distilling.add_argument("--track", nargs="+", default=[], choices=["tensorboard", "wandb"])
+    distilling.add_argument("--device", help="cpu, cuda, ...; a GPU if there is one")
+
+    sampling = commands.add_parser("sample", help="images of a student, one call each, as a PNG")
+    sampling.add_argument("student", help="a student's file, ours or the official PID code's")
+    sampling.add_argument("-o", "--out", default="samples.png")
+    sampling.add_argument("-n", type=int, default=64)
+    sampling.add_argument("--seed", type=int, default=0)
+    sampling.add_argument("--label", type=int, help="one class for all")
+    sampling.add_argument("--teacher", help="show its images from the same noise too")
+    sampling.add_argument("--device")
+
+    judging = commands.add_parser("evaluate", help="figures of a student: error to its teacher, FID, precision, recall")
+    judging.add_argument("student")
+    judging.add_argument("--teacher", required=True)
+    judging.add_argument("-n", type=int, default=1000, help="samples; published FIDs take 50000")
+    judging.add_argument("--seed", type=int, default=0)
+    judging.add_argument("--fid", help="an .npz of mu and sigma, such as EDM's references")
+    judging.add_argument("--inception", help="weights of the Inception network, if not in torch's cache")
+    judging.add_argument("--real", choices=["digits", "fashion-mnist"], help="real images to compare with")
+    judging.add_argument("--device")
+
     importing = commands.add_parser("import-teacher", help="turn a teacher's file into a safetensors file of ours")
     importing.add_argument("source", nargs="?", help="a .pkl, .pt or .safetensors file, or a published teacher's name")
     importing.add_argument("-o", "--output", help="the .safetensors file to write")
     importing.add_argument("--list", action="store_true", help="list the published teachers")
-    given = parser.parse_args(arguments)
-    if given.command == "import-teacher":
-        if not given.list and not (given.source and given.output):
-            importing.error("expected a source and -o OUTPUT, or --list")
-        return import_teacher(given.source, given.output, given.list)
-    return start_app(given.port, browser=not given.no_browser)
+    return parser
 
 
-def import_teacher(source: str, output: str, only_list: bool) -> int:
+def duration(text: str) -> float:
+    """Seconds of "90", "30m", "12h" or "2d"."""
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}.get(text[-1:])
+    seconds = float(text[:-1] if unit else text) * (unit or 1.0)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def choices(settings: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs, the values as TOML; a word without quotation marks is a word."""
+    from pidlearn.recipes import tomllib
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes NAME=VALUE, as in lr=1e-4; got {setting!r}")
+        try:
+            found |= tomllib.loads(f"{name} = {value}")
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
+
+
+def distill(given: argparse.Namespace) -> int:
+    """Distil by a recipe, or list those there are. 143, as is usual, if it was told to terminate."""
+    from pidlearn import commands, recipes  # torch takes seconds, which the app need not wait for
+
+    if given.list or given.recipe is None:
+        for name, title in recipes.names().items():
+            print(f"{name:24} {title}")
+        return 0 if given.list else 2
+    result = commands.distill(
+        given.recipe,
+        teacher=given.teacher,
+        out=given.out,
+        choices=choices(given.set),
+        device=given.device,
+        dry_run=given.dry_run,
+        max_time=given.max_time,
+        max_images=given.max_images,
+        save_every=given.save_every,
+        reference=given.reference,
+        trackers=given.track,
+    )
+    return 143 if result is not None and "asked to terminate" in (result.stopped or "") else 0
+
+
+def sample(given: argparse.Namespace) -> int:
+    """Draw images of a student."""
+    from pidlearn import commands
+
+    options = {"n": given.n, "seed": given.seed, "label": given.label, "teacher": given.teacher}
+    print(commands.sample(given.student, given.out, device=given.device, **options))
+    return 0
+
+
+def evaluate(given: argparse.Namespace) -> int:
+    """Print figures of a student as JSON."""
+    from pidlearn import commands
+
+    options = {"n": given.n, "seed": given.seed, "fid": given.fid, "inception": given.inception, "real": given.real}
+    print(commands.told(commands.evaluate(given.student, given.teacher, device=given.device, **options)))
+    return 0
+
+
+def import_teacher(given: argparse.Namespace) -> int:
     """Write a teacher as a safetensors file of ours, or list those that have names."""
-    from pidlearn import teachers  # torch takes seconds, which the app need not wait for
+    from pidlearn import teachers
 
-    if only_list:
+    if given.list:
         print(teachers.published_teachers())
         return 0
-    try:
-        print(teachers.import_teacher(source, output))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    if not (given.source and given.output):
+        raise ValueError("expected a source and -o OUTPUT, or --list")
+    print(teachers.import_teacher(given.source, given.output))
     return 0
 
 
 def start_app(port: int, browser: bool) -> int:
     """Serve the app until it is interrupted."""
     if find_spec("streamlit") is None:
-        print("the app needs Streamlit: pip install 'pidlearn[app]'", file=sys.stderr)
-        return 1
+        raise ImportError("the app needs Streamlit: pip install 'pidlearn[app]'")
     options = ["--server.port", str(port), "--server.headless", str(not browser).lower()]
     command = [sys.executable, "-m", "streamlit", "run", str(app_main()), *options]
     try:

@@ -31,7 +31,7 @@ class Config(Optimisation):
     """What `distill` minimises, and how; the fields of `Optimisation` come first.
 
     What fits depends on the problem, so the fields marked * are `RECIPE` (None) until the run fills them in from
-    `pidlearn.recipes`; ``result.config`` holds them all. Of `Optimisation` these are steps, batch_size, lr and warmup.
+    `pidlearn.defaults`; ``result.config`` holds them all. Of `Optimisation` these are steps, batch_size, lr and warmup.
 
     Attributes:
         n: * grid points, of each window where there are several.

@@ -139,11 +139,13 @@ def drive(
             for step in run:
                 error = follow(step) if follow else {}
                 show(step, **error)
-                stopped = why_stop(step)
-                last = step.number == step.steps
-                if checkpoints is not None and (step.number % save_every == 0 or last or stopped):
+                due = step.number % save_every == 0 or step.number == step.steps
+                if checkpoints is not None and due:
                     run.save(checkpoints)
+                stopped = why_stop(step)
                 if stopped:
+                    if checkpoints is not None and not due:
+                        run.save(checkpoints)
                     break
         except KeyboardInterrupt:
             stopped = f"interrupted at step {run.trainer.number}"

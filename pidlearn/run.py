@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import checkpoint, checks, io, recipes
+from pidlearn import checkpoint, checks, defaults, io
 from pidlearn.config import RECIPE, Config
 from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose, explained, what
 from pidlearn.loss import Weight, boundary_loss, pid_loss, weights
 from pidlearn.metrics import rmse
+from pidlearn.nets.unets import UNet
 from pidlearn.problem import Prior, modules_of, problem_of
 from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index, seeded
@@ -80,13 +81,16 @@ class Run(Iterator[Step]):
             for module in modules_of(teacher):
                 module.to(self.team.device)
         self.problem = problem_of(teacher, wanted.t_max, wanted.t_min, prior, event_shape)
-        self.config = recipes.config_for(self.problem, wanted)
+        self.config = defaults.config_for(self.problem, wanted)
         # Our own windows start from the one before; those of a student that was passed keep their weights.
         self.warm = student is None
         if student is None:
             with seeded(self.config.seed):
-                student = recipes.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
+                student = defaults.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
         self.student = self._accepted(student)
+        for module in (self.student, *modules_of(self.problem.teacher)):
+            if any(isinstance(part, UNet) for part in module.modules()):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # what convolutions like
         self.team.align(self.student)
         self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
         self.lengths = _split(self.config.steps, len(self.windows), self.FIRST if self.warm else 1)
@@ -118,7 +122,7 @@ class Run(Iterator[Step]):
         if not isinstance(student, nn.Module):
             raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
         if not hasattr(student, "t_max"):
-            student = recipes.as_trajectory(student, problem)
+            student = defaults.as_trajectory(student, problem)
         if not any(p.requires_grad for p in student.parameters()):
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
         if any(p.is_meta for p in student.parameters()):

@@ -125,7 +125,7 @@ COUNT: tuple[Callable[[Any], bool], str] = (lambda v: _whole(v) and v >= 1, "a w
 
 OPTIMIZERS: dict[str, Callable[[Any, Optimisation], torch.optim.Optimizer]] = {
     "adam": lambda parameters, o: torch.optim.Adam(parameters, o.lr, (0.9, o.beta2), fused=True),
-    "radam": lambda parameters, o: torch.optim.RAdam(parameters, o.lr, (0.9, o.beta2)),
+    "radam": lambda parameters, o: torch.optim.RAdam(parameters, o.lr, (0.9, o.beta2), foreach=True),
 }
 
 

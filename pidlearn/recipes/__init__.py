@@ -1,0 +1,150 @@
+"""Recipes: which teacher, and what of `Config` it is distilled with, as TOML files by name.
+
+    teacher = "edm-cifar10-uncond-vp"       a published teacher's name or a file, as `load_teacher` takes it; or a table
+    base = "cifar10"                        another recipe, whose entries hold where this one has none
+    [config]                                fields of `pidlearn.Config`
+
+A teacher that is a table is trained first, on data that are at hand:
+
+    [teacher]
+    data = "digits"                         or "fashion-mnist"
+    resolution = 8                          pixels a side that the images are resized to, if not theirs
+    labels = true                           whether it is told the classes
+    [teacher.network]                       options of `SongUNet`
+    [teacher.training]                      fields of `Optimisation`
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pidlearn import data
+from pidlearn.config import Config
+from pidlearn.denoiser import train_denoiser
+from pidlearn.nets import SongUNet
+from pidlearn.sampling import seeded
+from pidlearn.teachers import load_teacher
+from pidlearn.train import Optimisation
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Recipe", "images_of", "names", "read", "teacher_of"]
+
+FOLDER = Path(__file__).parent
+TEACHER = {"data", "resolution", "labels", "network", "training"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A teacher and how it is distilled.
+
+    Attributes:
+        name: of the file.
+        teacher: a name or file for `load_teacher`, or the table of one that is trained.
+        config: the choices.
+    """
+
+    name: str
+    teacher: str | Mapping[str, Any]
+    config: Config
+
+
+def names() -> dict[str, str]:
+    """The recipes that come with the library, each with the first sentence of its file."""
+    return {path.stem: path.read_text().splitlines()[0].strip("# ") for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def read(source: str | Path) -> Recipe:
+    """The recipe of that name, or in that TOML file.
+
+    Raises:
+        ValueError: for a name that is none, and a file that is no recipe, saying what in it is wrong.
+    """
+    path = Path(source) if str(source).endswith(".toml") else FOLDER / f"{source}.toml"
+    if not path.is_file():
+        raise ValueError(f"there is no recipe {str(source)!r}: take a .toml file or one of {', '.join(names())}")
+    content = _merged(path, ())
+    if "teacher" not in content:
+        raise ValueError(f"{path} does not say which teacher")
+    try:
+        config = Config(**content["config"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[config] of {path}: {error}") from error
+    _check_teacher(path, content["teacher"])
+    return Recipe(path.stem, content["teacher"], config)
+
+
+def _merged(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's entries over those of its bases."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no recipe: {error}") from error
+    unknown = sorted(content.keys() - {"base", "teacher", "config"})
+    if unknown:
+        raise ValueError(f"{path} has {', '.join(unknown)}, which no recipe has: there are base, teacher and config")
+    known = {field.name for field in fields(Config)}
+    wrong = sorted(content.setdefault("config", {}).keys() - known)
+    if wrong:
+        raise ValueError(f"[config] of {path} has {', '.join(wrong)}: there are {', '.join(sorted(known))}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    other = path.parent / f"{base}.toml"
+    other = other if other.is_file() else FOLDER / f"{base}.toml"
+    if other in (path, *below):
+        raise ValueError(f"{path} is its own base")
+    under = _merged(other, (path, *below))
+    return {**under, **content, "config": {**under["config"], **content["config"]}}
+
+
+def _check_teacher(path: Path, teacher: Any) -> None:
+    if isinstance(teacher, str):
+        return
+    if not isinstance(teacher, dict) or teacher.get("data") not in DATA or teacher.keys() - TEACHER:
+        raise ValueError(
+            f"teacher in {path} must be a name, a file, or a table with data = {' | '.join(DATA)} and of "
+            f"{', '.join(sorted(TEACHER))}; got {teacher!r:.200}"
+        )
+
+
+DATA = {"digits": data.digits, "fashion-mnist": data.fashion_mnist}
+
+
+def images_of(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """The images (n, 1, R, R) float32 in [-1, 1] that a teacher's table names, and their labels (n,) int64."""
+    images, labels = DATA[teacher["data"]]()
+    size = teacher.get("resolution", images.shape[-1])
+    if size != images.shape[-1]:
+        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(-1, 1)
+    return images, labels
+
+
+def teacher_of(recipe: Recipe, progress: bool = True) -> nn.Module:
+    """The recipe's teacher, loaded or trained.
+
+    Raises:
+        FileNotFoundError: for one that is not at hand, saying where it should be.
+        ValueError: for options that make no network or training.
+    """
+    if isinstance(recipe.teacher, str):
+        return load_teacher(recipe.teacher)
+    images, labels = images_of(recipe.teacher)
+    given = labels if recipe.teacher.get("labels") else None
+    how = Optimisation(**recipe.teacher["training"])
+    channels, size = images.shape[1:3]
+    with seeded(how.seed):
+        network = SongUNet(
+            size, channels, channels, 0 if given is None else int(labels.max()) + 1, **recipe.teacher["network"]
+        )
+    return train_denoiser(images, given, network, optimisation=how, progress=progress)
