@@ -1190,6 +1190,7 @@ class Viewer {
   }
 
   key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
     const { view, model } = this;
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const direction = arrows[event.key];
@@ -1209,7 +1210,8 @@ class Viewer {
       this.u = Math.min(model.last, Math.max(0, Math.round(this.u) + direction[0]));
     } else if (direction && heat) {
       const rows = heat.values.shape[0];
-      this.row(heat, Math.min(rows - 1, Math.max(0, (view.row ?? 0) - direction[1])));
+      const from = view.row ?? (direction[1] < 0 ? -1 : rows);
+      this.row(heat, Math.min(rows - 1, Math.max(0, from - direction[1])));
     } else if (direction && model.mixture) {
       const i = STEPS.indexOf(nearestStep(view.n)) + direction[1];
       view.n = STEPS[Math.min(STEPS.length - 1, Math.max(0, i))];
@@ -1362,6 +1364,7 @@ const nearestStep = (n) => STEPS.reduce((best, step) => (Math.abs(step - n) < Ma
 
 function error(v) {
   if (v >= 100 || !Number.isFinite(v)) return v.toPrecision(3);
+  if (v === 0) return "below 0.0001"; // recorded paths are rounded
   return v < 0.001 && v > 0 ? v.toPrecision(2) : v.toFixed(v < 0.1 ? 4 : 3);
 }
 
