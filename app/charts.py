@@ -33,7 +33,7 @@ def lines(
     names = list(dict.fromkeys(row[by] for row in rows))
     colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
     dash = alt.Scale(domain=names, range=DASHES[: len(names)])
-    wide = len(names) > 3 or max(map(len, names)) > 24
+    wide = len(names) > 3 or sum(map(len, names)) > 30
     look: Any = {"orient": "bottom", "title": None, "labelLimit": 320, "symbolType": "stroke", "symbolSize": 600}
     key = alt.Legend(columns=1 if wide else 3, **look) if legend else None
     chart = (
@@ -57,8 +57,9 @@ def bars(rows: Sequence[dict[str, Any]], x: str, y: str, by: str, description: s
     colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
     legend = alt.Legend(orient="bottom", title=None)
     order = list(dict.fromkeys(row[x] for row in rows))
+    axis = alt.Axis(labelAngle=-30 if len(order) > 5 else 0, labelLimit=130, labelOverlap=False)
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X(f"{x}:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, labelLimit=130)),
+        x=alt.X(f"{x}:N", sort=order, title=None, axis=axis),
         xOffset=f"{by}:N",
         color=alt.Color(f"{by}:N", scale=colour, legend=legend),
     )

@@ -64,6 +64,7 @@ class Sketch {
   }
 
   key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (way) this.cursor = this.cursor.map((v, i) => Math.min(1, Math.max(-1, v + 0.08 * way[i])));
     else if (event.key === "Enter" || event.key === " ") {

@@ -78,7 +78,8 @@ def snippet(job: Job, view: View) -> str:
         equal = max(weights) - min(weights) < 1e-12
         rows = ", ".join(f"({x:.4g}, {y:.4g})" for x, y in means)
         shares = "" if equal else f", [{', '.join(f'{w:.4g}' for w in weights)}]"
-        teacher = f"teacher = pid.GaussianMixture([{rows}], {std**2:.4g}{shares})"
+        teacher = "# The points, brought to mean 0 and standard deviation 0.7, as a mixture.\n"
+        teacher += f"teacher = pid.GaussianMixture([{rows}], {std**2:.4g}{shares})"
     else:
         imports, teacher = "import torch\n\n", _equations(job.teacher)
     return f'''"""{job.title}: a student trained."""

@@ -93,15 +93,15 @@ def view_from(told: Mapping[str, Any] | None, default: View) -> View:
 
 
 def within(scene: Scene, view: View) -> View:
-    """The view with a frame, a handover and a row that this scene has."""
+    """The view with a frame, a handover and a row that this scene has; a row that is lit is the start followed."""
     last = len(scene.times) - 1
-    rows = next((len(panel.values) for panel in scene.panels if isinstance(panel, Heat)), 0)
-    return replace(
-        view,
-        frame=min(view.frame, last),
-        handover=min(view.handover, last - 1),
-        row=None if view.row is None or not rows else min(view.row, rows - 1),
-    )
+    heat = next((panel for panel in scene.panels if isinstance(panel, Heat)), None)
+    row = None if view.row is None or heat is None else min(view.row, len(heat.values) - 1)
+    probe = view.probe
+    if row is not None and probe is None and heat is not None and scene.starts is not None:
+        x, y = scene.starts[heat.order[row]].tolist()
+        probe = x, y
+    return replace(view, frame=min(view.frame, last), handover=min(view.handover, last - 1), row=row, probe=probe)
 
 
 def _text(value: Any) -> str:

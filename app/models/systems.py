@@ -101,7 +101,7 @@ def series(name: str, coordinate: str, start: int = 0) -> list[dict[str, Any]]:
 def growth(name: str) -> list[dict[str, Any]]:
     """The student's relative error over time, and the distance of SciPy's own paths that start 1e-3 apart."""
     r = recorded(name)
-    lines = {"the student's error": r.error, "two exact paths, at most 0.001 apart at first": r.twin}
+    lines = {"the student's error": r.error, "exact paths, at first ≤ 0.001 apart": r.twin}
     return [
         {"t": float(t), "line": line, "relative distance": float(max(value, 1e-7))}
         for line, values in lines.items()

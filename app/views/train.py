@@ -119,11 +119,16 @@ def own_points() -> tuple[Any, str, str]:
             drawn = points.read_csv(file.getvalue())
             name = re.sub(r"[^\w. -]", "", file.name)[:40]
             title = f"{len(drawn):,} points of {name}"
-        means, weights, std = points.clustered(points.centred(drawn))
+        scaled = points.centred(drawn)
+        means, weights, std = points.clustered(scaled)
     except ValueError as error:
         return None, title, ended(error) if len(drawn) or file is not None else "Draw some points, or upload a file."
     if file is not None:
-        st.caption(f"{len(drawn):,} points, as a mixture of {len(means)} Gaussians of standard deviation {std:.2f}.")
+        unit = float(drawn.std(0).max() / scaled.std(0).max())
+        st.caption(
+            f"{len(drawn):,} points, less their mean and over {unit:.3g}, as a mixture of {len(means)} Gaussians of "
+            f"standard deviation {std:.2f}: figures and files are in that unit."
+        )
     return (means.tolist(), weights.tolist(), std), title, ""
 
 

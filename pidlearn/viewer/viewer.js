@@ -1049,13 +1049,13 @@ class Viewer {
       <div class="row">
         <button type="button" data-act="play"></button>
         <label class="wide">time <input type="range" data-act="time" min="0" max="${model.last}" step="any"
-          aria-label="time along the path"><output data-tell="time"></output></label>
+          aria-label="time along the path"><output aria-live="off" data-tell="time"></output></label>
         ${handing ? `<label class="wide">student until <input type="range" data-act="handover" min="1" max="${model.last - 1}"
-          step="1" value="${view.handover}" aria-label="time at which the teacher takes over"><output data-tell="handover"></output></label>
+          step="1" value="${view.handover}" aria-label="time at which the teacher takes over"><output aria-live="off" data-tell="handover"></output></label>
         <label class="wide">then Heun steps <input type="range" data-act="steps" min="0" max="${HANDOVER_STEPS}" step="1"
-          value="${view.steps}" aria-label="teacher steps after the student"><output data-tell="steps"></output></label>` : ""}
+          value="${view.steps}" aria-label="teacher steps after the student"><output aria-live="off" data-tell="steps"></output></label>` : ""}
         ${live ? `<label class="wide">N <input type="range" data-act="n" min="0" max="${STEPS.length - 1}" step="1"
-          aria-label="N, grid points of the teacher"><output data-tell="n"></output></label>
+          aria-label="N, grid points of the teacher"><output aria-live="off" data-tell="n"></output></label>
         <label>teacher <select data-act="solver">${options.join("")}</select></label>` : ""}
         ${live ? check("density", "density") + check("flow", "flow") : ""}
         ${planes ? check("trails", "paths") : ""}
@@ -1190,6 +1190,7 @@ class Viewer {
   }
 
   key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
     const { view, model } = this;
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const direction = arrows[event.key];
@@ -1209,7 +1210,8 @@ class Viewer {
       this.u = Math.min(model.last, Math.max(0, Math.round(this.u) + direction[0]));
     } else if (direction && heat) {
       const rows = heat.values.shape[0];
-      this.row(heat, Math.min(rows - 1, Math.max(0, (view.row ?? 0) - direction[1])));
+      const from = view.row ?? (direction[1] < 0 ? -1 : rows);
+      this.row(heat, Math.min(rows - 1, Math.max(0, from - direction[1])));
     } else if (direction && model.mixture) {
       const i = STEPS.indexOf(nearestStep(view.n)) + direction[1];
       view.n = STEPS[Math.min(STEPS.length - 1, Math.max(0, i))];
@@ -1269,6 +1271,7 @@ class Viewer {
     const t = this.model.time(this.u);
     const slider = this.box.querySelector('[data-act="time"]');
     slider.value = this.u;
+    slider.setAttribute("aria-valuetext", `t = ${number(t)}`);
     this.box.querySelector('[data-tell="time"]').textContent = `t = ${number(t)}`;
   }
 
@@ -1283,7 +1286,9 @@ class Viewer {
       if (!element) return;
       element.value = value;
       const output = box.querySelector(`[data-tell="${act}"]`);
-      if (output) output.textContent = text;
+      if (!output) return;
+      output.textContent = text;
+      element.setAttribute("aria-valuetext", text); // the slider's own value is an index
     };
     set("n", STEPS.indexOf(nearestStep(view.n)), view.solver === "exact" ? "–" : `${view.n} points`);
     set("solver", view.solver);
@@ -1297,6 +1302,11 @@ class Viewer {
     const sentences = model.planes.map((panel) => this.sentence(panel)).filter(Boolean);
     const heat = model.panels.find((panel) => panel.type === "heat");
     if (heat && view.row !== null) sentences.push(`Row ${view.row + 1} of ${heat.values.shape[0]} is lit.`);
+    const images = model.panels.find((panel) => panel.type === "images");
+    if (images) {
+      const rows = images.rows.map((row) => escape(row.title)).join("; ");
+      sentences.push(`From top to bottom: ${rows}. At t = ${number(model.time(this.u))}.`);
+    }
     const text = [scene.caption && escape(scene.caption), ...sentences].filter(Boolean).join(" ");
     const summary = box.querySelector(".summary");
     if (summary.innerHTML !== text) summary.innerHTML = text;
@@ -1354,6 +1364,7 @@ const nearestStep = (n) => STEPS.reduce((best, step) => (Math.abs(step - n) < Ma
 
 function error(v) {
   if (v >= 100 || !Number.isFinite(v)) return v.toPrecision(3);
+  if (v === 0) return "below 0.0001"; // recorded paths are rounded
   return v < 0.001 && v > 0 ? v.toPrecision(2) : v.toFixed(v < 0.1 ? 4 : 3);
 }
 

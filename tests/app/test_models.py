@@ -239,7 +239,7 @@ def test_recorded_systems(name: str) -> None:
     assert systems.scene(name).exact.shape == (121, 48, 2)
     assert {row["line"] for row in systems.growth(name)} == {
         "the student's error",
-        "two exact paths, at most 0.001 apart at first",
+        "exact paths, at first ≤ 0.001 apart",
     }
 
 

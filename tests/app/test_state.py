@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,5 +75,10 @@ def test_a_view_is_held_within_its_scene() -> None:
     planes = shipped.watch("ring")
     far = View(frame=1000, handover=1000, row=9999)
     assert within(planes, far) == View(frame=60, handover=59, row=None)
-    assert within(residual.scene("ring"), far).row == 149
+    scene = residual.scene("ring")
+    held = within(scene, far)
+    assert held.row == 149
+    last = scene.panels[1].order[149]
+    assert held.probe == tuple(scene.starts[last].tolist())
+    assert within(scene, replace(far, probe=(1.0, 2.0))).probe == (1.0, 2.0)
     assert within(planes, View()) == View()
