@@ -36,12 +36,13 @@ def lines(
     wide = len(names) > 3 or sum(map(len, names)) > 30
     look: Any = {"orient": "bottom", "title": None, "labelLimit": 320, "symbolType": "stroke", "symbolSize": 600}
     key = alt.Legend(columns=1 if wide else 3, **look) if legend else None
+    ticks = alt.Axis(tickCount=4) if height < 200 else alt.Axis()
     chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_line(point=points, strokeWidth=2)
         .encode(
             x=alt.X(f"{x}:Q", scale=alt.Scale(type="log" if log_x else "linear", reverse=falling, nice=not log_x)),
-            y=alt.Y(f"{y}:Q", scale=alt.Scale(type="log" if log_y else "linear")),
+            y=alt.Y(f"{y}:Q", scale=alt.Scale(type="log" if log_y else "linear"), axis=ticks),
             color=alt.Color(f"{by}:N", scale=colour, legend=key),
             strokeDash=alt.StrokeDash(f"{by}:N", scale=dash, legend=key),
             tooltip=[f"{by}:N", alt.Tooltip(f"{x}:Q", format=".3g"), alt.Tooltip(f"{y}:Q", format=".3g")],

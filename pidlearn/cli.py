@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -163,11 +164,15 @@ def start_app(port: int, browser: bool) -> int:
         raise ImportError("the app needs Streamlit: pip install 'pidlearn[app]'")
     options = ["--server.port", str(port), "--server.headless", str(not browser).lower()]
     command = [sys.executable, "-m", "streamlit", "run", str(app_main()), *options]
-    try:
-        # Streamlit reads its configuration, the theme among it, from the folder that it is started in.
-        return subprocess.call(command, cwd=app_main().parent)
-    except KeyboardInterrupt:
-        return 0
+    # Streamlit reads its configuration, the theme among it, from the folder that it is started in.
+    with subprocess.Popen(command, cwd=app_main().parent) as server:
+        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # or it would stay, and keep the port
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def app_main() -> Path:

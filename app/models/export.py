@@ -311,7 +311,7 @@ def gif(scene: Scene, view: View) -> bytes:
     for frame in range(0, len(scene.times), 2):
         move(frame)
         canvas.draw()
-        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64))
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(255))
     buffer = io.BytesIO()
     durations = [90] * (len(images) - 1) + [1500]
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
@@ -324,10 +324,11 @@ def points(scene: Scene, view: View) -> bytes:
     frame = min(view.frame, len(scene.times) - 1)
     titles = [panel.title or "student" for panel in scene.panels if isinstance(panel, Plane)]
     named = {"teacher": teacher, **dict(zip(titles, students, strict=True))}
+    axes = (1, 2) if scene.sigma_data is not None else scene.axes
     columns = {"z": scene.starts, **{name: path[frame] for name, path in named.items() if path is not None}}
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([f"{name} {axis}" for name in columns for axis in (1, 2)] + ["t"])
+    writer.writerow([f"{name} {axis}" for name in columns for axis in axes] + ["t"])
     t = float(scene.times[frame])
     for row in np.concatenate([np.asarray(column, float) for column in columns.values()], 1):
         writer.writerow([f"{v:.7g}" for v in row] + [f"{t:.7g}"])
