@@ -53,7 +53,8 @@ class Config(Optimisation):
         precision: float32 | tf32 | bfloat16: of the networks, student's and teacher's; all around them is float32.
             tf32 is a GPU's fast float32. bfloat16 goes with derivative="exact": differences multiply its rounding.
         recompute: compute a U-Net's activations again for the backward pass rather than keep them.
-        compile: a backend of `torch.compile` for both networks, such as "inductor"; None runs them as they are.
+        compile: a backend of `torch.compile` for both networks, such as "inductor"; None runs them as they are. Of the
+            exact and coupled derivatives the student is not compiled, for torch cannot.
     """
 
     steps: int = RECIPE

@@ -88,9 +88,10 @@ class Run(Iterator[Step]):
             with seeded(self.config.seed):
                 student = defaults.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
         self.student = self._accepted(student)
-        for module in (self.student, *modules_of(self.problem.teacher)):
-            if any(isinstance(part, UNet) for part in module.modules()):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # what convolutions like
+        if self.problem.device.type == "cuda":
+            for module in (self.student, *modules_of(self.problem.teacher)):
+                if any(isinstance(part, UNet) for part in module.modules()):
+                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as tensor cores like
         self.team.align(self.student)
         self.windows: list[Any] = self.student.windows if isinstance(self.student, Windows) else [self.student]
         self.lengths = _split(self.config.steps, len(self.windows), self.FIRST if self.warm else 1)
@@ -165,7 +166,9 @@ class Run(Iterator[Step]):
             for network in students:
                 setattr(network, "recompute", True)  # noqa: B010 - of one that has it
         if config.compile:
-            for module in [*students, *modules_of(self.problem.teacher)]:
+            # What is compiled has no forward-mode derivative: a student that needs one stays as it is.
+            trained = [] if config.derivative in ("exact", "can") else students
+            for module in [*trained, *modules_of(self.problem.teacher)]:
                 if isinstance(module, nn.Module):
                     module.compile(backend=config.compile)
 

@@ -139,6 +139,8 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each sample's groups of channels, then scale and shift every channel."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if unpack_dual(x).tangent is not None:
+            x = x.contiguous()  # its derivative takes a view of it, whatever lies between channels
         return F.group_norm(x, self.groups, weight, bias, self.eps)
 
 

@@ -473,6 +473,19 @@ def test_forward_mode_derivative_matches_differences(options: dict[str, Any]) ->
     torch.testing.assert_close(derivative, difference, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("options", [VP, ADM], ids=["ddpm++", "adm"])
+@torch.no_grad()
+def test_derivatives_do_not_depend_on_how_channels_lie_in_memory(options: dict[str, Any]) -> None:
+    network, x, c = tiny(**options), images(), torch.tensor([0.4, -0.3]).double()
+    outs = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network.to(memory_format=layout)
+        outs.append(torch.func.jvp(lambda c: network(x, c), (c,), (torch.ones_like(c),)))
+    for one, two in zip(*outs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # fused attention, batched by torch
 def test_labels_are_checked_inside_transforms() -> None:
     network, c_noise = tiny(label_dim=10), torch.zeros(1, dtype=torch.float64)
