@@ -1,6 +1,6 @@
 """One training step of the paper's CIFAR-10 network, made narrower, beside a step as the official code takes it.
 
-    python -m benchmarks.training_step [--channels 16 64] [--repeats 9] [--out FOLDER]
+    python -m benchmarks.training_step [--repeats 9] [--out FOLDER]
 
 Both get the same weights and draws. The official-style step is written out below: two calls of the student, one of the
 teacher, attention that keeps the whole matrix, RAdam and three averages tensor by tensor, float32. Steps are timed in
@@ -28,7 +28,8 @@ import pidlearn as pid
 from benchmarks.table import RESULTS, Store
 from pidlearn.nets import EDMPrecond, blocks
 
-BATCH = {16: 8, 32: 8, 64: 4}
+SIZES = ((16, 2), (16, 8), (64, 4))
+"""Channels and batch."""
 RATES = (0.999, 0.9999, 0.99995)
 PAPER: dict[str, Any] = {
     "steps": 1000,
@@ -106,18 +107,18 @@ class OfficialStyle:
         return (now - wide(t) * slope - target).square().flatten(1).mean(1)
 
 
-def step_of(name: str, channels: int) -> Callable[[], float]:
+def step_of(name: str, channels: int, batch: int) -> Callable[[], float]:
     """A function that takes one step and returns its loss."""
-    choices = {**PAPER, **OURS.get(name, {}), "batch_size": BATCH[channels]}
+    choices = {**PAPER, **OURS.get(name, {}), "batch_size": batch}
     if choices.get("micro_batch"):
-        choices["micro_batch"] = BATCH[channels] // 2
+        choices["micro_batch"] = batch // 2
     run = pid.steps(teacher_of(channels), **choices)
     return OfficialStyle(run) if name == OFFICIAL else lambda: next(run).loss
 
 
-def timed(channels: int, repeats: int) -> dict[str, dict[str, float]]:
+def timed(channels: int, batch: int, repeats: int) -> dict[str, dict[str, float]]:
     """CPU seconds and losses of all the steps, in turn."""
-    steps = {name: step_of(name, channels) for name in (OFFICIAL, *OURS)}
+    steps = {name: step_of(name, channels, batch) for name in (OFFICIAL, *OURS)}
     losses = {name: step() for name, step in steps.items()}  # warms up too
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
@@ -135,10 +136,10 @@ def timed(channels: int, repeats: int) -> dict[str, dict[str, float]]:
     }
 
 
-def memory(name: str, channels: int) -> float:
+def memory(name: str, channels: int, batch: int) -> float:
     """MiB that two steps add to the peak of this process."""
     torch.set_num_threads(1)
-    step = step_of(name, channels)
+    step = step_of(name, channels, batch)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
     before = resident("VmRSS")
     step()
@@ -155,18 +156,23 @@ def resident(which: str) -> float:
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--channels", type=int, nargs="+", default=[16, 64], choices=sorted(BATCH))
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     store = Store(args.out, "training-step", "python -m benchmarks.training_step", repeats=args.repeats)
-    for channels in args.channels:
-        rows = timed(channels, args.repeats)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-            for name, mib in zip(rows, pool.map(memory, rows, [channels] * len(rows)), strict=True):
-                store.add(f"{channels} channels / {name}", {**rows[name], "MiB": mib})
-    store.publish("A training step", TEXT, {f"{c} channels, batch {BATCH[c]}": lines(store, c) for c in args.channels})
+    for size in SIZES:
+        rows = timed(*size, args.repeats)
+        for name, row in rows.items():
+            # A process of its own each: what one has freed would not count for the next.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                store.add(f"{heading(*size)} / {name}", {**row, "MiB": pool.submit(memory, name, *size).result()})
+    store.publish("A training step", TEXT, {heading(*size): lines(store, heading(*size)) for size in SIZES})
+
+
+def heading(channels: int, batch: int) -> str:
+    """Of a size."""
+    return f"{channels} channels, batch {batch}"
 
 
 TEXT = (
@@ -176,9 +182,9 @@ TEXT = (
 )
 
 
-def lines(store: Store, channels: int) -> list[dict[str, str]]:
+def lines(store: Store, size: str) -> list[dict[str, str]]:
     """The rows of one size, as text."""
-    prefix = f"{channels} channels / "
+    prefix = f"{size} / "
     rows = {key.removeprefix(prefix): row for key, row in store.rows.items() if key.startswith(prefix)}
     official = rows[OFFICIAL]
     return [
