@@ -59,7 +59,6 @@ DISTANCES: dict[str, Distance] = {
     "l2": l2,
     "pseudo_huber": pseudo_huber,
     "lpips": lpips,
-    "lpips-vgg": lpips,
     "lpips-vgg-average": partial(lpips, pooling="average"),
     "lpips-alex": partial(lpips, net="alex"),
     "lpips-squeeze": partial(lpips, net="squeeze"),

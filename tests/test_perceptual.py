@@ -211,7 +211,6 @@ class TestWeights:
         ("name", "file"),
         [
             ("lpips", "vgg16-397923af.pth"),
-            ("lpips-vgg", "vgg16-397923af.pth"),
             ("lpips-vgg-average", "vgg16-397923af.pth"),
             ("lpips-alex", "alexnet-owt-7be5be79.pth"),
             ("lpips-squeeze", "squeezenet1_1-b8a52dc0.pth"),
