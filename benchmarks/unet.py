@@ -21,7 +21,7 @@ from pidlearn import images, metrics, recipes
 from pidlearn.problem import Problem, problem_of
 from pidlearn.teachers import load_teacher, save_teacher
 
-SHORT = {"steps": 600, "batch_size": 64}
+SHORT = {"steps": 400, "batch_size": 64}
 STARTS = ("random", "official", "teacher")
 
 
