@@ -272,7 +272,7 @@ def evaluate(
     features = Inception(inception) if fid or inception else None
     images = None if real is None else _real(real, problem, n).to(where)
     samples = n if images is None else min(n, len(images))
-    kinds = 2048 if features else math.prod(problem.event_shape)
+    kinds = len(reference.mean) if reference else 2048 if features else math.prod(problem.event_shape)
     if (fid or real) and samples <= kinds:
         raise ValueError(f"{samples} samples are too few for a Fréchet distance of {kinds} features: take more with -n")
     generator = torch.Generator().manual_seed(seed)
