@@ -12,6 +12,9 @@ from typing import Any
 
 __all__ = ["main"]
 
+INTERRUPTED, TERMINATED = 130, 143
+"""What shells call a command that SIGINT or SIGTERM ended."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
@@ -28,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, ImportError) as error:
         print(f"pidlearn {given.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,24 +43,25 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--port", type=int, default=8501)
     app.add_argument("--no-browser", action="store_true", help="do not open one")
 
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     distilling = commands.add_parser("distill", help="distil a teacher of images as a recipe says")
     distilling.add_argument("recipe", nargs="?", help="a recipe's name, or a TOML file")
     distilling.add_argument("--list", action="store_true", help="list the recipes")
     distilling.add_argument("--teacher", help="a file or a published name, in place of the recipe's")
     distilling.add_argument("--out", help="folder of the run: runs/RECIPE; an earlier run in it is continued")
-    distilling.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="fields of Config, as in TOML")
-    distilling.add_argument("--dry-run", action="store_true", help="measure a few steps, tell the plan, and stop")
+    distilling.add_argument("--set", metavar="NAME=VALUE", help="fields of Config, as in TOML", **several)
+    distilling.add_argument("--dry-run", action="store_true", help="measure a few steps, tell the plan, keep nothing")
     distilling.add_argument("--max-time", type=duration, help="stop after so long: 90, 30m, 12h or 2d")
-    distilling.add_argument("--max-images", type=int, help="stop after so many samples")
-    distilling.add_argument("--save-every", type=int, default=500, help="steps between two checkpoints")
+    distilling.add_argument("--max-images", type=count, help="stop after so many samples")
+    distilling.add_argument("--save-every", type=count, default=500, help="steps between two checkpoints")
     distilling.add_argument("--reference", type=int, default=0, help="follow the error of so many samples")
-    distilling.add_argument("--track", nargs="+", default=[], choices=["tensorboard", "wandb"])
+    distilling.add_argument("--track", choices=["tensorboard", "wandb"], **several)
     distilling.add_argument("--device", help="cpu, cuda, ...; a GPU if there is one")
 
     sampling = commands.add_parser("sample", help="images of a student, one call each, as a PNG")
     sampling.add_argument("student", help="a student's file, ours or the official PID code's")
     sampling.add_argument("-o", "--out", default="samples.png")
-    sampling.add_argument("-n", type=int, default=64)
+    sampling.add_argument("-n", type=count, default=64)
     sampling.add_argument("--seed", type=int, default=0)
     sampling.add_argument("--label", type=int, help="one class for all")
     sampling.add_argument("--teacher", help="show its images from the same noise too")
@@ -64,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     judging = commands.add_parser("evaluate", help="figures of a student: error to its teacher, FID, precision, recall")
     judging.add_argument("student")
     judging.add_argument("--teacher", required=True)
-    judging.add_argument("-n", type=int, default=1000, help="samples; published FIDs take 50000")
+    judging.add_argument("-n", type=count, default=1000, help="samples; published FIDs take 50000")
     judging.add_argument("--seed", type=int, default=0)
     judging.add_argument("--fid", help="an .npz of mu and sigma, such as EDM's references")
     judging.add_argument("--inception", help="weights of the Inception network, if not in torch's cache")
@@ -87,6 +93,13 @@ def duration(text: str) -> float:
     return seconds
 
 
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def choices(settings: list[str]) -> dict[str, Any]:
     """NAME=VALUE pairs, the values as TOML; a word without quotation marks is a word."""
     from pidlearn.recipes import tomllib
@@ -104,7 +117,7 @@ def choices(settings: list[str]) -> dict[str, Any]:
 
 
 def distill(given: argparse.Namespace) -> int:
-    """Distil by a recipe, or list those there are. 143, as is usual, if it was told to terminate."""
+    """Distil by a recipe, or list those there are; what a signal or NaN ended does not end with 0."""
     from pidlearn import commands, recipes  # torch takes seconds, which the app need not wait for
 
     if given.list or given.recipe is None:
@@ -124,7 +137,9 @@ def distill(given: argparse.Namespace) -> int:
         reference=given.reference,
         trackers=given.track,
     )
-    return 143 if result is not None and "asked to terminate" in (result.stopped or "") else 0
+    ends = {"the process was asked to terminate": TERMINATED, "interrupted": INTERRUPTED, "training stopped": 1}
+    stopped = (result and result.stopped) or ""
+    return next((status for reason, status in ends.items() if stopped.startswith(reason)), 0)
 
 
 def sample(given: argparse.Namespace) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pidlearn import logs, metrics, recipes
+from pidlearn.checkpoint import write_atomically
 from pidlearn.distillation import drive
 from pidlearn.errors import check_labels
 from pidlearn.features import Inception
@@ -23,6 +26,8 @@ from pidlearn.problem import Problem, problem_of
 from pidlearn.result import Result, load
 from pidlearn.run import Run
 from pidlearn.teachers import load_official_student, load_teacher, save_teacher
+from pidlearn.team import Team, assembled
+from pidlearn.trajectory import Student
 
 __all__ = ["distill", "evaluate", "read_student", "sample"]
 
@@ -47,7 +52,8 @@ def distill(
     """Distil as a recipe says, into a folder; what is there of an earlier run is continued.
 
     The folder gets ``teacher.safetensors`` where the recipe trains one, ``checkpoints/``, ``log.jsonl``,
-    ``student.safetensors`` and ``samples.png``: teacher's and student's images from the same noise.
+    ``student.safetensors`` and ``samples.png``: teacher's and student's images from the same noise. Bars are shown
+    where stderr is a terminal.
 
     Args:
         recipe: a name, or a TOML file.
@@ -55,7 +61,7 @@ def distill(
         out: the folder, ``runs/`` and the recipe's name if not given.
         choices: fields of `Config` in place of the recipe's.
         device: where to train; a GPU if there is one.
-        dry_run: tell the plan and stop.
+        dry_run: tell the plan and stop; nothing is trained or written.
         max_time: seconds, as in `pidlearn.distill`, like the next three.
         max_images: samples.
         save_every: steps between two checkpoints.
@@ -64,24 +70,33 @@ def distill(
 
     Returns:
         The result; None after a dry run.
+
+    Raises:
+        ValueError: a recipe or choices that cannot work, and a folder that holds another run.
+        FileNotFoundError: a teacher that is not at hand.
+        ImportError: a tracker that is not installed.
     """
+    for kind in trackers:
+        logs.check(kind)
     chosen = recipes.read(recipe)
     if teacher is not None:
         chosen = replace(chosen, teacher=teacher)
-    folder = Path(out or Path("runs", chosen.name))
-    found = _teacher(chosen, folder).to(device or best_device())
+    folder, team = Path(out or Path("runs", chosen.name)), assembled()
+    if not dry_run:
+        folder.mkdir(parents=True, exist_ok=True)  # or the first to say that it cannot be is a trained teacher
+    found = _teacher(chosen, folder, team, team.device or device_of(device), dry_run)
     run = Run(found, None, chosen.config, choices or {}, None, None)
-    first = run.team.rank == 0
-    told = plan(run)
-    if first:
-        print(told, file=sys.stderr)
+    run.resume(folder / "checkpoints")
+    _tell(run, folder)
     if dry_run:
         return None
-    callbacks: list[Callable[..., None]] = [logs.jsonl(folder / "log.jsonl")] if first else []
-    if first:
+    callbacks: list[Callable[..., None]] = []
+    if team.rank == 0:
+        callbacks += [logs.jsonl(folder / "log.jsonl")]
         callbacks += [logs.tracker(kind, chosen.name, folder, vars(run.config)) for kind in trackers]
     result = drive(
         run,
+        progress=sys.stderr.isatty(),
         checkpoints=folder / "checkpoints",
         save_every=save_every,
         max_time=max_time,
@@ -89,33 +104,66 @@ def distill(
         reference=reference,
         callbacks=callbacks,
     )
-    if first:
+    if team.rank == 0:
         result.save(folder / "student.safetensors")
         save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
         print(f"{result.stopped or 'done'}: {folder / 'student.safetensors'}", file=sys.stderr)
     return result
 
 
-def best_device() -> str:
-    """A GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def device_of(name: str | None) -> torch.device:
+    """The device of that name, or a GPU if there is one.
+
+    Raises:
+        ValueError: for one that is not here.
+    """
+    try:
+        return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
+    except (RuntimeError, AssertionError) as error:  # of torch without CUDA
+        raise ValueError(f"there is no device {name!r} here: {error}") from error
 
 
-def _teacher(recipe: recipes.Recipe, folder: Path) -> nn.Module:
-    """The recipe's teacher; one that is trained is kept in the folder, and taken from there the next time."""
-    file = folder / "teacher.safetensors"
-    if isinstance(recipe.teacher, str):
-        return recipes.teacher_of(recipe)
-    if not file.exists():
-        save_teacher(recipes.teacher_of(recipe), file)
-    return load_teacher(file)
+def _teacher(recipe: recipes.Recipe, folder: Path, team: Team, device: torch.device, dry_run: bool) -> nn.Module:
+    """The recipe's teacher; one that is trained is kept in the folder, and taken from there the next time.
+
+    The first process trains it, and the others wait. What a dry run measures does not depend on its weights.
+    """
+    table = recipe.teacher
+    if isinstance(table, str):
+        return recipes.teacher_of(recipe, device=device)
+    file, kept = folder / "teacher.safetensors", folder / "teacher.json"
+    if file.exists() and kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != table:
+        raise ValueError(f"{file} was trained as {kept} says, and the recipe says otherwise: take another folder")
+    if dry_run and not file.exists():
+        brief = {**table, "training": {**table.get("training", {}), "steps": 1}}
+        return recipes.teacher_of(replace(recipe, teacher=brief), progress=False, device=device)
+    if team.rank == 0 and not file.exists():
+        found = recipes.teacher_of(recipe, sys.stderr.isatty(), device)
+        write_atomically(kept, json.dumps(table, indent=1).encode())
+        save_teacher(found, file)
+    team.wait()
+    return load_teacher(file).to(device)
 
 
-def read_student(path: str | Path) -> nn.Module:
+def _tell(run: Run, folder: Path) -> None:
+    """The plan of what is left to do, to stderr."""
+    left = run.config.steps - run.trainer.number
+    try:
+        told = f"{plan(run)}\nfigures of every step: {folder / 'log.jsonl'}" if left else "nothing is left to do"
+    except torch.cuda.OutOfMemoryError as error:
+        raise ValueError(f"a step does not fit into memory: take a smaller micro_batch ({error})") from error
+    if run.team.rank == 0:
+        print(told, file=sys.stderr)
+
+
+def read_student(path: str | Path) -> Student:
     """A student of ours, or of the official PID repository."""
     with Path(path).open("rb") as file:
         archive = file.read(2) == b"PK"
-    return load_official_student(path) if archive else load(path).student
+    found = load_official_student(path) if archive else load(path).student
+    if not isinstance(found, Student):
+        raise ValueError(f"{path} holds a {type(found).__name__}, which cannot be sampled from")
+    return found
 
 
 @torch.no_grad()
@@ -141,20 +189,27 @@ def sample(
         device: a GPU if there is one.
 
     Raises:
-        ValueError: files that are none, or a label that the student does not know.
+        ValueError: files that are none, a label that the student does not know, or a teacher of other images.
     """
-    found = read_student(student).to(device or best_device())
-    generator = torch.Generator().manual_seed(seed)
-    if teacher is not None:
-        problem = problem_of(load_teacher(teacher).to(device or best_device()))
-        return save_png(side_by_side(found, problem, None, n, seed, label), Path(out))
-    label_dim: int = found.label_dim  # type: ignore[assignment]  # of a Student
-    labels = None if label is None else torch.full((n,), label)
-    if label is not None and not label_dim:
+    found = read_student(student).to(device_of(device))
+    if label is not None and not found.label_dim:
         raise ValueError("the student knows no classes: leave label out")
-    check_labels(labels, n, label_dim)
-    images: Tensor = found.sample(n, labels, generator)  # type: ignore[operator]  # of a Student
-    return save_png(image_grid(images), Path(out))
+    labels = None if label is None else torch.full((n,), label)
+    check_labels(labels, n, found.label_dim)
+    if teacher is not None:
+        problem = _problem(found, teacher, device_of(device))
+        return save_png(side_by_side(found, problem, None, n, seed, labels), Path(out))
+    return save_png(image_grid(found.sample(n, labels, torch.Generator().manual_seed(seed))), Path(out))
+
+
+def _problem(student: Student, teacher: str, device: torch.device) -> Problem:
+    """What the student was trained to solve, as far as it tells: over its own span, with that teacher."""
+    problem = problem_of(load_teacher(teacher).to(device), student.t_max, student.t_min)
+    one, two = [(x.event_shape, x.label_dim) for x in (student, problem)]
+    if one != two:
+        told = [f"images {shape} of {classes} classes" for shape, classes in (one, two)]
+        raise ValueError(f"the student makes {told[0]}, the teacher {told[1]}: it is not the student's")
+    return problem
 
 
 @torch.no_grad()
@@ -164,14 +219,12 @@ def side_by_side(
     grid: Tensor | None,
     n: int = SHOWN,
     seed: int = 0,
-    label: int | None = None,
-) -> Any:
+    labels: Tensor | None = None,
+) -> np.ndarray:
     """Teacher's and student's images from the same noise, under one another, as `comparison` draws them."""
     generator = torch.Generator().manual_seed(seed)
-    z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
-    if label is not None:
-        labels = torch.full((n,), label, device=problem.device)
-        check_labels(labels, n, problem.label_dim)
+    z = problem.draw(n, generator)
+    labels = problem.draw_labels(n, generator) if labels is None else labels.to(problem.device)
     grid = karras_grid(250, problem.t_end, problem.t_start) if grid is None else grid
     rows = {
         f"teacher, {len(grid) - 1} calls": problem.reference_ends(z, grid, labels),
@@ -209,12 +262,19 @@ def evaluate(
         device: a GPU if there is one.
 
     Raises:
-        ValueError: files that are missing or others, before anything is computed.
+        FileNotFoundError: files that are missing, before anything is computed.
+        ValueError: files that are others, or samples too few for a figure, as early.
     """
-    where = device or best_device()
-    found, problem = read_student(student).to(where), problem_of(load_teacher(teacher).to(where))
-    features = Inception(inception) if fid or inception else None
+    where = device_of(device)
+    found = read_student(student).to(where)
+    problem = _problem(found, teacher, where)
     reference = metrics.read_statistics(fid) if fid else None
+    features = Inception(inception) if fid or inception else None
+    images = None if real is None else _real(real, problem, n).to(where)
+    samples = n if images is None else min(n, len(images))
+    kinds = len(reference.mean) if reference else 2048 if features else math.prod(problem.event_shape)
+    if (fid or real) and samples <= kinds:
+        raise ValueError(f"{samples} samples are too few for a Fréchet distance of {kinds} features: take more with -n")
     generator = torch.Generator().manual_seed(seed)
     z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
     ours = problem.student_ends(found, z, labels)
@@ -228,14 +288,21 @@ def evaluate(
     }
     if reference is not None:
         figures[f"fid (n = {n})"] = metrics.frechet_distance(metrics.statistics(_parts(ours), features), reference)
-    if real is not None:
-        images = recipes.images_of({"data": real, "resolution": problem.event_shape[-1]})[0][:n]
+    if images is not None:
         kind = "Inception" if features else "pixels"
         told = f"({kind}, n = {len(ours)}, {len(images)} real)"
-        figures[f"frechet {told}"] = metrics.frechet_distance(ours.cpu(), images, features)
-        precision, recall = metrics.precision_recall(ours.cpu(), images, features)
+        figures[f"frechet {told}"] = metrics.frechet_distance(ours, images, features)
+        precision, recall = metrics.precision_recall(ours, images, features)
         figures |= {f"precision {told}": precision, f"recall {told}": recall}
     return figures
+
+
+def _real(name: str, problem: Problem, n: int) -> Tensor:
+    """Up to n real images in the shape of the teacher's."""
+    images = recipes.images_of({"data": name, "resolution": problem.event_shape[-1]})[0][:n]
+    if images.shape[1:] != problem.event_shape:
+        raise ValueError(f"{name} are images {tuple(images.shape[1:])}, the teacher's {problem.event_shape}")
+    return images
 
 
 def _parts(images: Tensor) -> Iterator[Tensor]:

@@ -174,8 +174,12 @@ class Run(Iterator[Step]):
 
     def trial(self, steps: int) -> float:
         """Seconds of a step, the median of so many, which are taken back; one more before them warms up."""
-        with self._arithmetic():
-            return self.trainer.trial(steps)
+        current = self._current
+        try:
+            with self._arithmetic():
+                return self.trainer.trial(steps)
+        finally:
+            self._current = current  # or a window whose first step was taken back would not start from the one before
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

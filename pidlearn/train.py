@@ -232,11 +232,13 @@ class Trainer:
     def trial(self, steps: int) -> float:
         """Seconds of a step, the median of so many, which are taken back; one more before them warms up."""
         before, seconds = _kept_aside(self.state_dict()), []
-        for _ in range(min(steps + 1, self.optimisation.steps - self.number)):
-            started = time.perf_counter()
-            self._advance()
-            seconds.append(time.perf_counter() - started)
-        self.load_state_dict(before)
+        try:
+            for _ in range(min(steps + 1, self.optimisation.steps - self.number)):
+                started = time.perf_counter()
+                self._advance()
+                seconds.append(time.perf_counter() - started)
+        finally:
+            self.load_state_dict(before)
         return median(seconds[1:] or seconds or [0.0])
 
     def _advance(self) -> None:

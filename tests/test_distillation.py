@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,6 +302,81 @@ class TestWhatStopsIt:
         assert heard == [list(range(1, 8))] * 2
         assert result.stopped == "a callback stopped the run at step 7"
         assert len(result.history["loss"]) == 7
+
+    def test_a_limit_of_samples(self) -> None:
+        result = tiny_ring(max_images=50)  # of 8 a step
+        assert result.stopped == "max_images, 50, were done at step 7"
+        assert len(result.history["loss"]) == 7
+        stopped = tiny_ring(callbacks=[lambda step: step.number == 7])
+        assert torch.equal(flat(result.student), flat(stopped.student))
+        for more in (160, 1000):  # all that there is to do
+            assert tiny_ring(max_images=more).stopped is None
+
+    def test_a_limit_of_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = 100.0
+        monkeypatch.setattr("pidlearn.distillation.time.monotonic", lambda: now)
+
+        def later(step: Step) -> None:
+            nonlocal now
+            now += 2.0
+
+        result = tiny_ring(max_time=5.0, callbacks=[later])
+        assert result.stopped == "max_time, 5.0 s, was over at step 3"
+        assert result.sample(3).isfinite().all()
+        assert tiny_ring(max_time=1e6, callbacks=[later]).stopped is None
+
+    def test_limits_that_are_none(self) -> None:
+        for name in ("max_time", "max_images", "save_every"):
+            for value in (0, -1, math.nan):
+                with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
+                    tiny_ring(**{name: value})
+
+    def test_sigterm(self) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+
+        def tell(step: Step) -> None:
+            if step.number == 7:
+                signal.raise_signal(signal.SIGTERM)
+
+        result = tiny_ring(callbacks=[tell])
+        assert result.stopped == "the process was asked to terminate at step 7"
+        stopped = tiny_ring(callbacks=[lambda step: step.number == 7])
+        assert torch.equal(flat(result.student), flat(stopped.student))
+        assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_sigterm_is_for_others_again_whatever_ended_the_run(self) -> None:
+        heard: list[int] = []
+
+        def mine(number: int, frame: Any) -> None:
+            heard.append(number)
+
+        before = signal.signal(signal.SIGTERM, mine)
+        try:
+            with pytest.raises(ZeroDivisionError):
+                tiny_ring(callbacks=[lambda step: 1 / 0])
+            tiny_ring()
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert heard == [signal.SIGTERM]
+
+    def test_in_a_thread_nobody_listens_to_signals(self) -> None:
+        found: list[Any] = []
+        heard: list[Any] = []
+        before = signal.getsignal(signal.SIGTERM)
+
+        def work() -> None:
+            try:
+                listen = [lambda step: heard.append(signal.getsignal(signal.SIGTERM))]
+                found.append(tiny_ring(max_images=50, callbacks=listen))
+            except BaseException as error:
+                found.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert found[0].stopped == "max_images, 50, were done at step 7"
+        assert heard == [before] * 7
 
     def test_before_the_first_step(self) -> None:
         assert len(pid.steps(pid.toy("ring"), net(), steps=5).result().plot().get_axes()) == 2

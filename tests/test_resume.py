@@ -106,6 +106,27 @@ def test_stopped_and_continued(tmp_path: Path, name: str, how: str) -> None:
     assert_same(continued, case.run())
 
 
+@pytest.mark.parametrize("limit", [{"max_images": 8 * 55}, {"max_time": 1e-9}])
+@pytest.mark.parametrize("name", ["averages", "second window", "random numbers of the process"])
+def test_limits_save_where_they_stop(tmp_path: Path, name: str, limit: dict[str, float]) -> None:
+    case, numbers = CASES[name], []
+    case.run(tmp_path, **limit)
+    assert_same(case.run(tmp_path, [lambda step: numbers.append(step.number)]), case.run())
+    assert numbers[0] == (56 if "max_images" in limit else 2)
+
+
+def test_sigterm_saves_and_a_later_call_goes_on(tmp_path: Path) -> None:
+    case, numbers = CASES["averages"], []
+
+    def tell(step: Step) -> None:
+        if step.number == 21:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert case.run(tmp_path, [tell]).stopped == "the process was asked to terminate at step 21"
+    assert_same(case.run(tmp_path, [lambda step: numbers.append(step.number)]), case.run())
+    assert numbers[0] == 22
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -10,18 +10,21 @@ A teacher that is a table is trained first, on data that are at hand:
     data = "digits"                         or "fashion-mnist"
     resolution = 8                          pixels a side that the images are resized to, if not theirs
     labels = true                           whether it is told the classes
-    [teacher.network]                       options of `SongUNet`
+    [teacher.network]                       options of `SongUNet` that the data do not settle
     [teacher.training]                      fields of `Optimisation`
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,6 +45,7 @@ __all__ = ["Recipe", "images_of", "names", "read", "teacher_of"]
 
 FOLDER = Path(__file__).parent
 TEACHER = {"data", "resolution", "labels", "network", "training"}
+GIVEN_BY_THE_DATA = {"img_resolution", "in_channels", "out_channels", "label_dim"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ class Recipe:
 
 
 def names() -> dict[str, str]:
-    """The recipes that come with the library, each with the first sentence of its file."""
-    return {path.stem: path.read_text().splitlines()[0].strip("# ") for path in sorted(FOLDER.glob("*.toml"))}
+    """The recipes that come with the library, each with the first line of its file."""
+    return {
+        path.stem: path.read_text(encoding="utf-8").splitlines()[0].strip("# ")
+        for path in sorted(FOLDER.glob("*.toml"))
+    }
 
 
 def read(source: str | Path) -> Recipe:
@@ -87,35 +94,53 @@ def read(source: str | Path) -> Recipe:
 def _merged(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     """A file's entries over those of its bases."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no recipe: {error}") from error
     unknown = sorted(content.keys() - {"base", "teacher", "config"})
     if unknown:
         raise ValueError(f"{path} has {', '.join(unknown)}, which no recipe has: there are base, teacher and config")
-    known = {field.name for field in fields(Config)}
-    wrong = sorted(content.setdefault("config", {}).keys() - known)
-    if wrong:
-        raise ValueError(f"[config] of {path} has {', '.join(wrong)}: there are {', '.join(sorted(known))}")
+    _check_table(path, "config", content.setdefault("config", {}), {field.name for field in fields(Config)})
     base = content.pop("base", None)
     if base is None:
         return content
-    other = path.parent / f"{base}.toml"
-    other = other if other.is_file() else FOLDER / f"{base}.toml"
-    if other in (path, *below):
+    other = next((file for at in (path.parent, FOLDER) if (file := (at / f"{base}.toml").resolve()).is_file()), None)
+    if other is None:
+        raise ValueError(f"base = {base!r} in {path} is no recipe beside it, and none of {', '.join(names())}")
+    if other in (path.resolve(), *below):
         raise ValueError(f"{path} is its own base")
-    under = _merged(other, (path, *below))
+    under = _merged(other, (path.resolve(), *below))
     return {**under, **content, "config": {**under["config"], **content["config"]}}
+
+
+def _check_table(path: Path, name: str, table: Any, known: set[str]) -> None:
+    if not isinstance(table, dict):
+        raise ValueError(f"{name} in {path} must be a table, got {table!r:.200}")
+    wrong = sorted(table.keys() - known)
+    if wrong:
+        raise ValueError(f"[{name}] of {path} has {', '.join(wrong)}: there are {', '.join(sorted(known))}")
 
 
 def _check_teacher(path: Path, teacher: Any) -> None:
     if isinstance(teacher, str):
         return
-    if not isinstance(teacher, dict) or teacher.get("data") not in DATA or teacher.keys() - TEACHER:
+    if not isinstance(teacher, dict) or str(teacher.get("data")) not in DATA or teacher.keys() - TEACHER:
         raise ValueError(
             f"teacher in {path} must be a name, a file, or a table with data = {' | '.join(DATA)} and of "
             f"{', '.join(sorted(TEACHER))}; got {teacher!r:.200}"
         )
+    size, labels, training = teacher.get("resolution", 1), teacher.get("labels", False), teacher.get("training", {})
+    if type(size) is not int or size < 1:
+        raise ValueError(f"[teacher] of {path}: resolution must be a whole number of pixels, got {size!r}")
+    if not isinstance(labels, bool):
+        raise ValueError(f"[teacher] of {path}: labels must be true or false, got {labels!r}")
+    options = set(inspect.signature(SongUNet).parameters) - GIVEN_BY_THE_DATA
+    _check_table(path, "teacher.network", teacher.get("network", {}), options)
+    _check_table(path, "teacher.training", training, {field.name for field in fields(Optimisation)})
+    try:
+        Optimisation(**training)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[teacher.training] of {path}: {error}") from error
 
 
 DATA = {"digits": data.digits, "fashion-mnist": data.fashion_mnist}
@@ -130,21 +155,29 @@ def images_of(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def teacher_of(recipe: Recipe, progress: bool = True) -> nn.Module:
-    """The recipe's teacher, loaded or trained.
+def teacher_of(recipe: Recipe, progress: bool = True, device: str | torch.device = "cpu") -> nn.Module:
+    """The recipe's teacher on that device, loaded or trained there.
 
     Raises:
         FileNotFoundError: for one that is not at hand, saying where it should be.
-        ValueError: for options that make no network or training.
+        ValueError: for options that make no network, and a training that was interrupted or diverged.
     """
     if isinstance(recipe.teacher, str):
-        return load_teacher(recipe.teacher)
+        return load_teacher(recipe.teacher).to(device)
     images, labels = images_of(recipe.teacher)
     given = labels if recipe.teacher.get("labels") else None
-    how = Optimisation(**recipe.teacher["training"])
+    how = Optimisation(**recipe.teacher.get("training", {}))
     channels, size = images.shape[1:3]
-    with seeded(how.seed):
-        network = SongUNet(
-            size, channels, channels, 0 if given is None else int(labels.max()) + 1, **recipe.teacher["network"]
-        )
-    return train_denoiser(images, given, network, optimisation=how, progress=progress)
+    try:
+        with seeded(how.seed):
+            label_dim = 0 if given is None else int(labels.max()) + 1
+            network = SongUNet(size, channels, channels, label_dim, **recipe.teacher.get("network", {})).to(device)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f"[teacher.network] of {recipe.name} makes no network: {error}") from error
+    with warnings.catch_warnings():
+        # One that is less trained than asked for is no teacher to keep, nor to spend a run on.
+        warnings.filterwarnings("error", "the teacher is less trained", RuntimeWarning)
+        try:
+            return train_denoiser(images, given, network, optimisation=how, progress=progress)
+        except RuntimeWarning as warning:
+            raise ValueError(str(warning)) from warning

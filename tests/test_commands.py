@@ -1,0 +1,457 @@
+"""The commands of images from end to end, on a recipe that is done in the blink of an eye."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pidlearn as pid
+from pidlearn import commands, recipes
+from pidlearn.cli import duration, main
+from pidlearn.images import image_grid
+from pidlearn.teachers import save_teacher
+from pidlearn.team import Team
+from pidlearn.train import Optimisation, Trainer
+from tests.tiny import RECIPE, recipe, teacher
+
+ROOT = Path(__file__).parents[1]
+
+
+def distill(source: Path, out: Path, *options: str) -> int:
+    return main(["distill", str(source), "--out", str(out), *options])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipe, and the run of it that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("made")
+    assert distill(recipe(folder), folder / "run") == 0
+    return folder
+
+
+@pytest.fixture
+def begun(made: Path, tmp_path: Path) -> Path:
+    """A folder with the same teacher, where nothing was distilled yet."""
+    for name in ("teacher.safetensors", "teacher.json"):
+        shutil.copy(made / "run" / name, tmp_path)
+    return tmp_path
+
+
+def numbers(run: Path) -> list[int]:
+    return [json.loads(line)["number"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def state(run: Path) -> dict[str, Any]:
+    return pid.load(run / "student.safetensors").student.state_dict()
+
+
+def same(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    return all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.array(Image.open(path))
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command that ends with status 1; what it says, which is one line."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith(f"pidlearn {arguments[0]}: ")
+        assert err.count("\n") == 1
+        return err
+
+    return run
+
+
+class TestDistill:
+    def test_what_a_run_leaves(self, made: Path) -> None:
+        run = made / "run"
+        found = {path.name for path in run.iterdir()}
+        assert found == {
+            "teacher.safetensors", "teacher.json", "checkpoints", "log.jsonl", "student.safetensors", "samples.png"
+        }  # fmt: skip
+        assert numbers(run) == list(range(1, 7))
+        result = pid.load(run / "student.safetensors")
+        assert (result.stopped, result.config.steps, result.config.ema) == (None, 6, (0.9,))
+        assert result.student.sample(2).shape == (2, 1, 8, 8)
+        assert len(result.history["loss"]) == 6
+        lines = (run / "log.jsonl").read_text().splitlines()
+        assert [json.loads(line)["loss"] for line in lines] == result.history["loss"].tolist()
+        assert pixels(run / "samples.png").shape[2] == 3
+        assert pid.load_teacher(run / "teacher.safetensors").label_dim == 10
+
+    def test_images_are_of_the_same_noise(self, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        rows: dict[str, torch.Tensor] = {}
+        monkeypatch.setattr(commands, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+        shutil.copytree(made / "run", tmp_path / "run")
+        assert distill(made / "tiny.toml", tmp_path / "run") == 0
+        assert list(rows) == ["teacher, 9 calls", "student, 1 call"]  # n = 10 grid points
+        generator = torch.Generator().manual_seed(0)
+        z, labels = 80 * torch.randn(16, 1, 8, 8, generator=generator), torch.randint(10, (16,), generator=generator)
+        student = pid.load(made / "run" / "student.safetensors").student
+        denoiser = pid.load_teacher(made / "run" / "teacher.safetensors")
+        with torch.no_grad():
+            torch.testing.assert_close(rows["student, 1 call"], student(z, 0.002, labels))
+        path = pid.solve(pid.DenoiserODE(denoiser), z, pid.karras_grid(10), "euler", labels)
+        torch.testing.assert_close(rows["teacher, 9 calls"], path[-1])
+
+    def test_a_second_call_goes_on(
+        self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = tmp_path / "run"
+        assert distill(made / "tiny.toml", run, "--max-images", "20") == 0
+        assert numbers(run) == [1, 2, 3]
+        assert "max_images, 20, were done at step 3" in (pid.load(run / "student.safetensors").stopped or "")
+        half = state(run)
+        monkeypatch.setattr(recipes, "train_denoiser", None)  # it has its teacher
+        capsys.readouterr()
+        assert distill(made / "tiny.toml", run, "--dry-run") == 0
+        assert "\n3 steps of 8 samples by 1 process" in capsys.readouterr().err
+        assert distill(made / "tiny.toml", run) == 0
+        assert numbers(run) == list(range(1, 7))
+        assert not same(half, state(run))
+        assert same(state(made / "run"), state(run))
+        before = (run / "log.jsonl").read_bytes()
+        capsys.readouterr()
+        assert distill(made / "tiny.toml", run) == 0
+        assert "nothing is left to do\ndone: " in capsys.readouterr().err
+        assert (run / "log.jsonl").read_bytes() == before
+
+    def test_steps_that_are_done_again_are_told_once(self, made: Path, begun: Path) -> None:
+        assert distill(made / "tiny.toml", begun, "--save-every", "2", "--max-images", "40") == 0
+        max((begun / "checkpoints").iterdir()).unlink()  # as if it was killed at step 5, saved at 4
+        assert numbers(begun) == list(range(1, 6))
+        assert distill(made / "tiny.toml", begun) == 0
+        assert numbers(begun) == list(range(1, 7))
+        assert same(state(made / "run"), state(begun))
+
+    def test_a_dry_run_trains_nothing_and_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked: list[int] = []
+        train = recipes.train_denoiser
+
+        def spied(*given: Any, optimisation: Optimisation, **options: Any) -> Any:
+            asked.append(optimisation.steps)
+            return train(*given, optimisation=optimisation, **options)
+
+        monkeypatch.setattr(recipes, "train_denoiser", spied)
+        monkeypatch.chdir(tmp_path)
+        source = recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 3000").replace("steps = 6", "steps = 6000"))
+        assert main(["distill", str(source), "--dry-run"]) == 0
+        told = capsys.readouterr().err
+        assert "teacher 10,681 weights, student 10,681; on CPU" in told
+        assert "\n6,000 steps of 8 samples by 1 process, 8 in memory at a time\n" in told
+        assert asked == [1]
+        assert list(tmp_path.iterdir()) == [source]
+
+    def test_a_limit_of_time(self, made: Path, begun: Path) -> None:
+        assert distill(made / "tiny.toml", begun, "--max-time", "0.001") == 0
+        result = pid.load(begun / "student.safetensors")
+        assert result.stopped == "max_time, 0.001 s, was over at step 1"
+        assert result.student.sample(2).isfinite().all()
+        assert (begun / "samples.png").exists()
+        assert distill(made / "tiny.toml", begun) == 0
+        assert same(state(made / "run"), state(begun))
+
+    def test_choices_of_the_command(self, made: Path, begun: Path) -> None:
+        settings = ["--set", "steps=2", "batch_size=4", "--set", "ema=[0.5, 0.25]", "distance=l1", "constant=true"]
+        assert distill(made / "tiny.toml", begun, *settings) == 0
+        config = pid.load(begun / "student.safetensors").config
+        found = (config.steps, config.batch_size, config.ema, config.distance, config.constant, config.n)
+        assert found == (2, 4, (0.5, 0.25), "l1", True, 10)
+
+    def test_a_teacher_in_place_of_the_recipes(self, made: Path, tmp_path: Path) -> None:
+        given = save_teacher(teacher(), tmp_path / "mine.safetensors")
+        assert distill(made / "tiny.toml", tmp_path / "run", "--teacher", str(given), "--set", "steps=1") == 0
+        assert not (tmp_path / "run" / "teacher.safetensors").exists()
+        student = pid.load(tmp_path / "run" / "student.safetensors").student
+        assert student.network.options["model_channels"] == 16  # type: ignore[union-attr]
+        assert student.label_dim == 0
+
+    def test_one_process_trains_the_teacher_and_the_others_wait(
+        self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Second(Team):
+            rank, size = 1, 2
+
+            def wait(self) -> None:
+                shutil.copy(made / "run" / "teacher.safetensors", tmp_path)
+
+        monkeypatch.setattr(recipes, "train_denoiser", None)
+        chosen, device = recipes.read(made / "tiny.toml"), torch.device("cpu")
+        assert commands._teacher(chosen, tmp_path, Second(), device, dry_run=False).label_dim == 10
+
+    def test_a_run_that_diverges_does_not_end_well(self, made: Path, begun: Path, monkeypatch: Any) -> None:
+        inner = Trainer._sum_of_parts
+        monkeypatch.setattr(commands, "_tell", lambda *_: None)  # it would notice, too
+        monkeypatch.setattr(Trainer, "_sum_of_parts", lambda self: inner(self) * (1 if self.number < 3 else np.nan))
+        with pytest.warns(RuntimeWarning, match="training stopped at step 4"):
+            assert distill(made / "tiny.toml", begun, "--set", "steps=9") == 1
+        assert pid.load(begun / "student.safetensors").student.sample(2).isfinite().all()
+
+    def test_an_interrupt(self, made: Path, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_sum_of_parts", interrupt)
+            assert distill(made / "tiny.toml", begun) == 130  # while it measures
+        monkeypatch.setattr("pidlearn.logs._cut", interrupt)
+        assert distill(made / "tiny.toml", begun) == 130
+        assert pid.load(begun / "student.safetensors").stopped == "interrupted at step 1"
+
+    def test_lists(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["distill", "--list"]) == 0
+        out = capsys.readouterr().out
+        assert [line.split()[0] for line in out.splitlines()] == list(recipes.names())
+        assert main(["distill"]) == 2
+        assert capsys.readouterr().out == out
+
+
+class TestWhatDistillRefuses:
+    def test_what_is_not_there(self, tmp_path: Path, fails: Any) -> None:
+        assert "no recipe 'cifar11': take a .toml file or one of cifar10" in fails("distill", "cifar11")
+        told = fails("distill", "cifar10", "--teacher", "no.pkl", "--out", tmp_path)
+        assert "there is no file no.pkl, and the published teachers are edm-" in told
+        assert "there is no device 'abacus' here" in fails("distill", "digits", "--out", tmp_path, "--device", "abacus")
+
+    @pytest.mark.parametrize(
+        ("setting", "says"),
+        [
+            ("lr", "--set takes NAME=VALUE, as in lr=1e-4; got 'lr'"),
+            ("rate=1", "unknown choice rate"),
+            ("lr=fast", "lr must be a positive number, got 'fast'"),
+            ("steps=2.5", "steps must be a whole number of at least 1, got 2.5"),
+            ("distance=lpipz", "distance must be one of"),
+        ],
+    )
+    def test_settings(self, made: Path, begun: Path, fails: Any, setting: str, says: str) -> None:
+        assert says in fails("distill", made / "tiny.toml", "--out", begun, "--set", setting)
+        assert not (begun / "checkpoints").exists()
+
+    @pytest.mark.parametrize("option", ["--max-time=0", "--max-time=soon", "--max-images=0", "--save-every=-1"])
+    def test_limits_that_are_none(self, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["distill", "digits", option])
+        assert f"argument {option.split('=')[0]}: invalid" in capsys.readouterr().err
+
+    def test_a_folder_that_is_a_file(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr(recipes, "train_denoiser", None)  # it is told before a teacher is trained
+        (tmp_path / "run").write_text("")
+        assert "run'" in fails("distill", made / "tiny.toml", "--out", tmp_path / "run")
+
+    def test_a_folder_of_another_run(self, made: Path, tmp_path: Path, fails: Any) -> None:
+        shutil.copytree(made / "run", tmp_path / "run")
+        told = fails("distill", made / "tiny.toml", "--out", tmp_path / "run", "--set", "lr=0.5")
+        assert "holds a run with other choices (lr = 0.001, here 0.5): take another folder" in told
+        other = recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 4"))
+        told = fails("distill", other, "--out", tmp_path / "run")
+        assert "teacher.safetensors was trained as" in told
+        assert "the recipe says otherwise: take another folder" in told
+
+    def test_a_tracker_that_is_not_installed(self, made: Path, begun: Path, fails: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr("pidlearn.logs.find_spec", lambda name: None)
+        told = fails("distill", made / "tiny.toml", "--out", begun, "--track", "wandb")
+        assert "pip install 'pidlearn[images]' wandb" in told
+
+
+class TestSample:
+    def test_ours(self, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file, out = made / "run" / "student.safetensors", tmp_path / "a.png"
+        assert main(["sample", str(file), "-o", str(out), "-n", "6", "--seed", "3"]) == 0
+        assert capsys.readouterr().out == f"{out}\n"
+        images = pid.load(file).student.sample(6, generator=torch.Generator().manual_seed(3))
+        assert np.array_equal(pixels(out), image_grid(images))
+        assert main(["sample", str(file), "-o", str(out), "-n", "6", "--seed", "3", "--label", "7"]) == 0
+        images = pid.load(file).student.sample(6, torch.full((6,), 7), torch.Generator().manual_seed(3))
+        assert np.array_equal(pixels(out), image_grid(images))
+
+    def test_beside_its_teacher_from_the_same_noise(self, made: Path, tmp_path: Path, monkeypatch: Any) -> None:
+        rows: dict[str, torch.Tensor] = {}
+        monkeypatch.setattr(commands, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+        files = [str(made / "run" / name) for name in ("student.safetensors", "teacher.safetensors")]
+        options = ["-o", str(tmp_path / "a.png"), "-n", "3", "--seed", "3"]
+        student = pid.load(files[0]).student
+        for label, labels in (([], None), (["--label", "7"], torch.full((3,), 7))):
+            assert main(["sample", files[0], "--teacher", files[1], *options, *label]) == 0
+            assert list(rows) == ["teacher, 249 calls", "student, 1 call"]
+            expected = student.sample(3, labels, torch.Generator().manual_seed(3))
+            torch.testing.assert_close(rows["student, 1 call"], expected)
+        assert rows["teacher, 249 calls"].shape == (3, 1, 8, 8)
+
+    def test_over_the_students_own_span(self, made: Path, begun: Path, tmp_path: Path, monkeypatch: Any) -> None:
+        assert distill(made / "tiny.toml", begun, "--set", "steps=1", "t_max=40.0", "t_min=0.01") == 0
+        rows: dict[str, torch.Tensor] = {}
+        monkeypatch.setattr(commands, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+        files = [str(begun / name) for name in ("student.safetensors", "teacher.safetensors")]
+        assert main(["sample", files[0], "--teacher", files[1], "-o", str(tmp_path / "a.png"), "-n", "2"]) == 0
+        expected = pid.load(files[0]).student.sample(2, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(rows["student, 1 call"], expected)
+
+    def test_of_the_official_code(self, tmp_path: Path) -> None:
+        network = teacher().model
+        torch.save(network.state_dict(), tmp_path / "ema_1.pt")
+        assert main(["sample", str(tmp_path / "ema_1.pt"), "-o", str(tmp_path / "a.png"), "-n", "4"]) == 0
+        student = pid.Trajectory(network, sigma_data=0.5, event_shape=(1, 8, 8))
+        images = student.sample(4, generator=torch.Generator().manual_seed(0))
+        assert np.array_equal(pixels(tmp_path / "a.png"), image_grid(images))
+
+    def test_what_it_refuses(self, made: Path, tmp_path: Path, fails: Any) -> None:
+        file, out = made / "run" / "student.safetensors", tmp_path / "a.png"
+        assert "class labels must lie in 0..9" in fails("sample", file, "-o", out, "--label", 10)
+        assert "No such file" in fails("sample", tmp_path / "no.safetensors", "-o", out)
+        assert "is not a pidlearn student" in fails("sample", made / "run" / "teacher.safetensors", "-o", out)
+        assert "there is no file no.pkl" in fails("sample", file, "-o", out, "--teacher", "no.pkl")
+        other = save_teacher(teacher(), tmp_path / "other.safetensors")
+        told = fails("sample", file, "-o", out, "--teacher", other)
+        assert "images (1, 8, 8) of 10 classes, the teacher images (1, 8, 8) of 0 classes" in told
+        torch.save(teacher().model.state_dict(), tmp_path / "unconditional.pt")
+        assert "knows no classes" in fails("sample", tmp_path / "unconditional.pt", "-o", out, "--label", 3)
+        points = pid.distill(pid.toy("ring"), steps=1, batch_size=4, progress=False).save(tmp_path / "points")
+        assert "images (n, C, H, W)" in fails("sample", points, "-o", out)
+        assert not out.exists()
+
+
+class TestEvaluate:
+    def test_figures(self, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        files = [made / "run" / name for name in ("student.safetensors", "teacher.safetensors")]
+        options = ["--teacher", str(files[1]), "-n", "70", "--seed", "3", "--real", "digits"]
+        assert main(["evaluate", str(files[0]), *options]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        told = "(pixels, n = 70, 70 real)"
+        names = ["n", "seed", "relative_rmse (n = 70)", f"frechet {told}", f"precision {told}", f"recall {told}"]
+        assert list(figures) == names
+        assert (figures["n"], figures["seed"]) == (70, 3)
+        result = pid.load(files[0], pid.load_teacher(files[1]))
+        result = replace(result, config=pid.Config(n=250, t_max=80.0, t_min=0.002))
+        expected = result.evaluate(70, seed=3)["relative_rmse"]
+        assert figures["relative_rmse (n = 70)"] == pytest.approx(expected, rel=1e-4)
+        ours = result.student.sample(70, generator=torch.Generator().manual_seed(3))
+        frechet = pid.metrics.frechet_distance(ours, recipes.images_of({"data": "digits"})[0][:70])
+        assert figures[f"frechet {told}"] == pytest.approx(frechet, rel=1e-3)
+
+    def test_fid(self, made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(commands, "Inception", lambda weights: lambda images: images.flatten(1)[:, :3])
+        np.savez(tmp_path / "reference.npz", mu=np.zeros(3), sigma=np.eye(3))
+        files = [made / "run" / name for name in ("student.safetensors", "teacher.safetensors")]
+        options = ["--teacher", str(files[1]), "-n", "5", "--fid", str(tmp_path / "reference.npz")]
+        assert main(["evaluate", str(files[0]), *options]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        assert list(figures) == ["n", "seed", "relative_rmse (n = 5)", "fid (n = 5)"]
+        ours = pid.load(files[0]).student.sample(5, generator=torch.Generator().manual_seed(0)).flatten(1)[:, :3]
+        reference = pid.metrics.Statistics(torch.zeros(3).double(), torch.eye(3).double())
+        assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)
+
+    def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr("pidlearn.problem.Problem.student_ends", None)
+        monkeypatch.setattr("pidlearn.problem.Problem.reference_ends", None)
+        monkeypatch.setattr(urllib.request, "urlopen", refuse)
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        both = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors"]
+        np.savez(tmp_path / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+        before = time.monotonic()
+        told = fails("evaluate", *both, "--fid", tmp_path / "reference.npz")
+        assert time.monotonic() - before < 5
+        assert f"the Inception weights of FID are not in {tmp_path}" in told
+        assert "could not be fetched" in told
+        assert "No such file" in fails("evaluate", *both, "--fid", tmp_path / "no.npz")
+        assert "there is no such file" in fails("evaluate", *both, "--inception", tmp_path / "no.pth")
+        told = fails("evaluate", *both, "--real", "digits", "-n", 64)
+        assert "64 samples are too few for a Fréchet distance of 64 features: take more with -n" in told
+        other = save_teacher(teacher(img_resolution=16), tmp_path / "other.safetensors")
+        assert "the teacher images (1, 16, 16) of 0" in fails("evaluate", both[0], "--teacher", other)
+        monkeypatch.setitem(recipes.DATA, "fashion-mnist", lambda: pid.data.fashion_mnist(tmp_path))
+        assert "dataset-fashion-mnist" in fails("evaluate", *both, "--real", "fashion-mnist")
+
+    def test_fid_of_too_few(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr(commands, "Inception", lambda weights: torch.nn.Identity())
+        np.savez(tmp_path / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+        both = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors"]
+        told = fails("evaluate", *both, "--fid", tmp_path / "reference.npz")
+        assert "1000 samples are too few for a Fréchet distance of 2048 features" in told
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise urllib.error.URLError("no network")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("30m", 1800), ("12h", 43200), ("2d", 172800)]
+)
+def test_duration(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "0", "-1h", "inf", "nan", "1w", "1h30m"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - argparse says the rest
+        duration(text)
+
+
+def started(*command: object, **environment: str) -> subprocess.Popen[str]:
+    """A process of this library, on one thread as the tests are."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_sigterm_saves_and_ends_with_143(made: Path, tmp_path: Path) -> None:
+    source = recipe(tmp_path, text=RECIPE.replace("steps = 6", "steps = 40"))
+    for name in ("whole", "told"):
+        shutil.copytree(made / "run", tmp_path / name, ignore=shutil.ignore_patterns("checkpoints", "log.jsonl"))
+    with started("pidlearn", "distill", source, "--out", tmp_path / "told") as process:
+        log, patience = tmp_path / "told" / "log.jsonl", time.monotonic() + 60
+        while not (log.exists() and log.read_bytes().count(b"\n") > 4) and time.monotonic() < patience:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    done = numbers(tmp_path / "told")[-1]
+    assert 4 < done < 40
+    assert f"the process was asked to terminate at step {done}: " in err
+    assert "\r" not in err  # no bar where nobody looks
+    assert [path.name[:14] for path in (tmp_path / "told" / "checkpoints").iterdir()] == [f"step-{done:09d}"]
+    assert pid.load(tmp_path / "told" / "student.safetensors").student.sample(1).isfinite().all()
+    assert distill(source, tmp_path / "told") == distill(source, tmp_path / "whole") == 0
+    assert numbers(tmp_path / "told") == list(range(1, 41))
+    assert same(state(tmp_path / "whole"), state(tmp_path / "told"))
+
+
+def test_by_two_processes(made: Path, tmp_path: Path) -> None:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    arguments = ["pidlearn", "distill", made / "tiny.toml", "--out", tmp_path / "run"]
+    with started(*launcher, *arguments) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err[-3000:]
+    assert err.count("6 steps of 8 samples by 2 processes, 4 in memory at a time") == 1
+    assert numbers(tmp_path / "run") == list(range(1, 7))
+    one, two = (pid.load_teacher(folder / "run" / "teacher.safetensors") for folder in (made, tmp_path))
+    assert same(one.state_dict(), two.state_dict())
+    for name, value in state(made / "run").items():
+        torch.testing.assert_close(value, state(tmp_path / "run")[name], rtol=0, atol=1e-6, msg=name)

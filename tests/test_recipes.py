@@ -1,0 +1,202 @@
+"""Recipes: what ships is the paper's, what is wrong is named by file and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pidlearn import data, recipes
+from pidlearn.denoiser import train_denoiser
+from pidlearn.recipes import images_of, names, read, teacher_of
+from pidlearn.teachers import named
+from tests.tiny import RECIPE, recipe
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_that_ships(name: str) -> None:
+    found = read(name)
+    assert found.name == name
+    if isinstance(found.teacher, str):
+        assert named.find(found.teacher) is not None
+    else:
+        assert found.teacher["data"] in recipes.DATA
+    assert names()[name].endswith(".")  # a whole sentence
+
+
+def test_names_are_those_promised() -> None:
+    paper = ["cifar10", "cifar10-cond", "imagenet64"]
+    assert sorted(names()) == sorted([*paper, *(f"{name}-single-gpu" for name in paper), "digits", "fashion-mnist"])
+
+
+PAPER = {
+    "optimizer": "radam",
+    "beta2": 0.999,
+    "ema": (0.999, 0.9999, 0.99995),
+    "constant": True,
+    "warmup": 0.0,
+    "n": 250,
+    "distance": "lpips-vgg-average",
+    "weight": "uniform",
+    "index": "uniform",
+    "derivative": "forward",
+    "init": "official",
+}
+CIFAR = {**PAPER, "batch_size": 512, "lr": 2e-4, "steps": 800_000}
+IMAGENET = {**PAPER, "batch_size": 2048, "lr": 1e-4, "steps": 400_000}
+
+
+@pytest.mark.parametrize(
+    ("name", "teacher", "choices"),
+    [
+        ("cifar10", "edm-cifar10-uncond-vp", {**CIFAR, "precision": "float32"}),
+        ("cifar10-cond", "edm-cifar10-cond-vp", {**CIFAR, "precision": "float32"}),
+        ("imagenet64", "edm-imagenet-64x64-cond-adm", {**IMAGENET, "micro_batch": 32}),
+        ("cifar10-single-gpu", "edm-cifar10-uncond-vp", {**CIFAR, "precision": "tf32", "micro_batch": 128}),
+        ("cifar10-cond-single-gpu", "edm-cifar10-cond-vp", {**CIFAR, "precision": "tf32", "micro_batch": 128}),
+        ("imagenet64-single-gpu", "edm-imagenet-64x64-cond-adm", {**IMAGENET, "precision": "tf32", "micro_batch": 32}),
+    ],
+)
+def test_hyper_parameters_of_the_paper(name: str, teacher: str, choices: dict[str, Any]) -> None:
+    found = read(name)
+    assert found.teacher == teacher
+    assert {key: getattr(found.config, key) for key in choices} == choices
+
+
+def test_bases_lie_beneath(tmp_path: Path) -> None:
+    recipe(tmp_path, "lower", 'base = "cifar10"\nteacher = "a.pkl"\n[config]\nsteps = 7\nlr = 0.5\n')
+    found = read(recipe(tmp_path, "upper", 'base = "lower"\n[config]\nlr = 0.25\n'))
+    assert (found.name, found.teacher) == ("upper", "a.pkl")
+    assert (found.config.steps, found.config.lr, found.config.batch_size) == (7, 0.25, 512)
+    # A teacher that is a table takes the whole place of the base's.
+    found = read(recipe(tmp_path, "upper", 'base = "digits"\n[teacher]\ndata = "fashion-mnist"\n'))
+    assert found.teacher == {"data": "fashion-mnist"}
+
+
+def test_a_neighbour_goes_before_one_that_ships(tmp_path: Path) -> None:
+    recipe(tmp_path, "digits", 'teacher = "mine.pkl"\n')
+    assert read(recipe(tmp_path, "upper", 'base = "digits"\n')).teacher == "mine.pkl"
+
+
+TRAINED = '[teacher]\ndata = "digits"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "does not say which teacher"),
+        ("teacher = ", "is no recipe: "),
+        ('teacher = "a"\nteachr = "b"\n', "has teachr, which no recipe has: there are base, teacher and config"),
+        ('teacher = "a"\nconfig = 3\n', "config in .* must be a table, got 3"),
+        ('teacher = "a"\n[config]\nstep = 3\nlr = 1.0\n', r"\[config\] of .* has step: there are .*steps"),
+        ('teacher = "a"\n[config]\nsteps = "many"\n', r"\[config\] of .*: steps must be a whole number"),
+        ('teacher = "a"\n[config]\nlr = -1\n', r"\[config\] of .*: lr must be a positive number, got -1"),
+        ('teacher = "a"\n[config]\nema = 0.9\n', r"\[config\] of .*: ema must be a tuple"),
+        ('teacher = "a"\n[config]\ndistance = "lpipz"\n', r"\[config\] of .*: distance must be one of"),
+        ('teacher = "a"\n[config]\nindex = [1]\n', r"\[config\] of .*: index must be one of"),
+        ("teacher = 3\n", "teacher in .* must be a name, a file, or a table.*got 3"),
+        ('[teacher]\ndata = "cats"\n', "table with data = digits | fashion-mnist"),
+        ('[teacher]\ndata = ["digits"]\n', "table with data = digits | fashion-mnist"),
+        ("[teacher]\nlabels = true\n", "table with data = digits | fashion-mnist"),
+        (TRAINED + "size = 8\n", "data, labels, network, resolution, training"),
+        (TRAINED + "resolution = 8.0\n", r"\[teacher\] of .*: resolution must be a whole number of pixels, got 8.0"),
+        (TRAINED + "resolution = 0\n", "resolution must be a whole number"),
+        (TRAINED + 'labels = "yes"\n', "labels must be true or false, got 'yes'"),
+        (TRAINED + "network = 3\n", "teacher.network in .* must be a table, got 3"),
+        (
+            TRAINED + "[teacher.network]\nwidth = 8\n",
+            r"\[teacher.network\] of .* has width: there are .*model_channels",
+        ),
+        (TRAINED + "[teacher.network]\nlabel_dim = 8\n", "has label_dim"),
+        (TRAINED + "[teacher.training]\nn = 8\n", r"\[teacher.training\] of .* has n: there are .*steps"),
+        (TRAINED + "[teacher.training]\nsteps = 0\n", r"\[teacher.training\] of .*: steps must be"),
+        ('base = "nowhere"\n', "base = 'nowhere' in .* is no recipe beside it, and none of cifar10"),
+        ("base = 3\n", "base = 3 in .* is no recipe"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = recipe(tmp_path, "mine", text)
+    with pytest.raises(ValueError, match=says) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_fault_in_a_base_is_told_of_the_base(tmp_path: Path) -> None:
+    recipe(tmp_path, "lower", 'teacher = "a"\n[config]\nstep = 3\n')
+    with pytest.raises(ValueError, match=r"lower\.toml has step"):
+        read(recipe(tmp_path, "upper", 'base = "lower"\n'))
+
+
+@pytest.mark.parametrize(
+    "bases", [{"a": "a"}, {"a": "b", "b": "a"}, {"a": "b", "b": "c", "c": "b"}, {"a": "../{folder}/a"}]
+)
+def test_bases_that_go_round(tmp_path: Path, bases: dict[str, str]) -> None:
+    for name, base in bases.items():
+        recipe(tmp_path, name, f'base = "{base.format(folder=tmp_path.name)}"\n')
+    with pytest.raises(ValueError, match=r"\.toml is its own base"):
+        read(tmp_path / "a.toml")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    for source in ("cifar11", tmp_path / "nowhere.toml"):
+        with pytest.raises(ValueError, match=f"no recipe '{source}': take a .toml file or one of cifar10"):
+            read(source)
+    (tmp_path / "latin.toml").write_bytes('teacher = "é"'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin\.toml is no recipe: "):
+        read(tmp_path / "latin.toml")
+
+
+def test_images_are_resized() -> None:
+    images, labels = images_of({"data": "digits"})
+    assert torch.equal(images, data.digits()[0])
+    smaller, same = images_of({"data": "digits", "resolution": 4})
+    assert smaller.shape == (1797, 1, 4, 4)
+    assert torch.equal(same, labels)
+    # Averages, not single pixels: each image keeps its mean, which a subsampling would not.
+    assert (smaller.mean((1, 2, 3)) - images.mean((1, 2, 3))).abs().max() < 0.1
+    assert (images[..., ::2, ::2].mean((1, 2, 3)) - images.mean((1, 2, 3))).abs().max() > 0.2
+    larger, _ = images_of({"data": "digits", "resolution": 12})
+    assert larger.shape == (1797, 1, 12, 12)
+    assert larger.abs().max() <= 1
+
+
+class TestTeacher:
+    def test_is_trained_as_the_recipe_says(self, tmp_path: Path) -> None:
+        one = teacher_of(read(recipe(tmp_path)), progress=False)
+        assert (one.event_shape, one.label_dim, one.training) == ((1, 8, 8), 10, False)
+        assert one.model.options["model_channels"] == 8
+        assert not any(p.requires_grad for p in one.parameters())
+        torch.manual_seed(1)  # it has a seed of its own
+        two = teacher_of(read(recipe(tmp_path)), progress=False)
+        longer = teacher_of(read(recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 4"))), progress=False)
+        states = [x.state_dict() for x in (one, two, longer)]
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+        assert not all(torch.equal(value, states[2][name]) for name, value in states[0].items())
+
+    def test_without_labels_and_at_another_size(self, tmp_path: Path) -> None:
+        text = RECIPE.replace("labels = true", "labels = false\nresolution = 4")
+        found = teacher_of(read(recipe(tmp_path, text=text)), progress=False)
+        assert (found.event_shape, found.label_dim) == ((1, 4, 4), 0)
+
+    @pytest.mark.parametrize(
+        ("old", "new"), [("channels = 8", 'channels = "8"'), ("mult = [1]", "mult = [1, 1, 1, 1, 1]")]
+    )
+    def test_options_that_make_no_network(self, tmp_path: Path, old: str, new: str) -> None:
+        chosen = read(recipe(tmp_path, text=RECIPE.replace(old, new)))
+        with pytest.raises(ValueError, match=r"\[teacher.network\] of tiny makes no network: "):
+            teacher_of(chosen)
+
+    def test_that_is_not_at_hand(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.pkl"):
+            teacher_of(read(recipe(tmp_path, text='teacher = "nowhere.pkl"\n')))
+
+    def test_that_was_interrupted_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(*given: Any, **options: Any) -> Any:
+            monkeypatch.setattr("pidlearn.train.Trainer._step", lambda self: exec("raise KeyboardInterrupt"))
+            return train_denoiser(*given, **options)
+
+        monkeypatch.setattr(recipes, "train_denoiser", interrupted)
+        with pytest.raises(ValueError, match="less trained than asked for: interrupted at step 0"):
+            teacher_of(read(recipe(tmp_path)), progress=False)
