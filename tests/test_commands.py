@@ -443,6 +443,7 @@ def test_sigterm_saves_and_ends_with_143(made: Path, tmp_path: Path) -> None:
     assert same(state(tmp_path / "whole"), state(tmp_path / "told"))
 
 
+@pytest.mark.slow  # test_team.py holds what is underneath
 def test_by_two_processes(made: Path, tmp_path: Path) -> None:
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     arguments = ["pidlearn", "distill", made / "tiny.toml", "--out", tmp_path / "run"]

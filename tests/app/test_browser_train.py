@@ -85,7 +85,7 @@ def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[
         other.get_by_role("button", name="Remove").click()
         settle(other)
     upload.set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"x,y\n0,0\n1e6,1e6\n0,1e6\n"})
-    other.get_by_text("3 points, as a mixture").wait_for()
+    other.get_by_text("3 points, less their mean").wait_for()
     begun(other)
     assert ask(other, "v.scene.mixture.means.length") == 3
     other.get_by_role("button", name="Cancel").click()

@@ -240,5 +240,6 @@ def test_list_of_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["edm-cifar10-uncond-vp", "55.7", "M", "parameters", "to", "download"]
     assert str(tmp_path / "edm-ffhq-64x64-uncond-ve.pkl") in lines[5]
-    with pytest.raises(SystemExit):
-        cli.main(["import-teacher", "network.pkl"])
+    assert cli.main(["import-teacher"]) == 1
+    assert cli.main(["import-teacher", "network.pkl"]) == 1
+    assert "expected a source and -o OUTPUT" in capsys.readouterr().err
