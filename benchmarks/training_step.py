@@ -1,6 +1,6 @@
 """One training step of the paper's CIFAR-10 network, made narrower, beside a step as the official code takes it.
 
-    python -m benchmarks.training_step [--repeats 9] [--out FOLDER]
+    python -m benchmarks.training_step [--repeats 5] [--out FOLDER]
 
 Both get the same weights and draws. The official-style step is written out below: two calls of the student, one of the
 teacher, attention that keeps the whole matrix, RAdam and three averages tensor by tensor, float32. Steps are timed in
@@ -157,7 +157,7 @@ def resident(which: str) -> float:
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
