@@ -37,6 +37,10 @@ VIEWER = """() => {
 """The viewer of a page, within Streamlit's shadow root or outside of one."""
 
 
+PATIENCE = 120_000
+"""Milliseconds to wait for what comes soon, unless the machine has much else to do."""
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
     """A browser; the test is skipped where there is none, but never in CI."""
@@ -58,6 +62,6 @@ def ask(page: Any, question: str) -> Any:
     return page.evaluate(f"() => {{ const v = ({VIEWER})(); return {question}; }}")
 
 
-def wait(page: Any, condition: str = "v.drawn > 0", timeout: float = 30_000) -> None:
+def wait(page: Any, condition: str = "v.drawn > 0", timeout: float = PATIENCE) -> None:
     """Until a JavaScript condition of ``v``, the page's viewer, holds."""
     page.wait_for_function(f"() => {{ const v = ({VIEWER})(); return v && ({condition}); }}", timeout=timeout)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import ask, chromium, wait
+from tests.browser import PATIENCE, ask, chromium, wait
 
 PAGES = ["", "residual", "break-it", "more-steps", "any-ode", "images"]
 ROOT = Path(__file__).parents[2]
@@ -61,6 +61,7 @@ def browser() -> Iterator[Any]:
 
 def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> Any:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.errors, page.sent = [], []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -72,7 +73,7 @@ def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> An
     if drawn:
         wait(page)
     else:
-        page.get_by_role("button", name="Train", exact=True).wait_for(timeout=30_000)
+        page.get_by_role("button", name="Train", exact=True).wait_for()
     settle(page)
     return page
 
@@ -90,7 +91,7 @@ def note_error(page: Any, message: Any) -> None:
 
 
 def settle(page: Any) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
 
 
 def picture(page: Any) -> np.ndarray:
@@ -268,7 +269,7 @@ def test_every_view_can_be_taken_along(server: tuple[str, int], browser: Any, tm
 
     def saved(kind: str) -> Path:
         page.get_by_role("button", name="Save").click()
-        with page.expect_download(timeout=60_000) as waiting:
+        with page.expect_download() as waiting:
             page.get_by_role("button", name=kind, exact=True).click()
         file = tmp_path / waiting.value.suggested_filename
         waiting.value.save_as(file)

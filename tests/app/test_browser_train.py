@@ -52,7 +52,7 @@ def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
     assert time.monotonic() - asked < 2  # a second for the worker, and the page's own way
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.get_by_role("button", name="Save").click()
-    with page.expect_download(timeout=60_000) as waiting:
+    with page.expect_download() as waiting:
         page.get_by_role("button", name="student.safetensors").click()
     path = tmp_path / "student.safetensors"
     waiting.value.save_as(path)
@@ -117,7 +117,7 @@ def closed(before: int, pages: list[Any]) -> None:
     """Close the pages, and wait until their trainings have stopped."""
     for page in pages:
         page.context.close()
-    end = time.monotonic() + 25
+    end = time.monotonic() + 60
     while workers() > before:
         assert time.monotonic() < end, "a closed tab's training goes on"
         time.sleep(0.5)
