@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from pidlearn.nets.options import check_option, remembers_options
 __all__ = ["DhariwalUNet", "SongUNet"]
 
 
-class UNet(nn.Module):
+class UNet(nn.Module, ABC):
     """What both have in common: an encoder whose activations a decoder takes up again, the last first.
 
     F(x, c_noise, class_labels=None, augment_labels=None): x (B, in_channels, R, R), R = ``img_resolution``; c_noise
@@ -81,9 +82,9 @@ class UNet(nn.Module):
         skips = self._encode(x, emb)
         return self._decode(skips, emb)
 
+    @abstractmethod
     def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
         """Turn noise levels (B or 1,) and labels (B or 1, label_dim) into one embedding (B or 1, emb)."""
-        raise NotImplementedError
 
     def _augmented(self, emb: Tensor, augment_labels: Tensor | None) -> Tensor:
         """The embedding with what the image was augmented by, where the network knows of that."""
