@@ -354,7 +354,7 @@ class Run(Iterator[Step]):
         if self.errors:
             numbers, errors = zip(*self.errors, strict=True)
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
-        averages = {rate: average.module for rate, average in zip(self.config.ema, self.trainer.averages, strict=True)}
+        averages = dict(zip(self.config.ema, self.trainer.averages, strict=True))
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
 
 

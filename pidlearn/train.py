@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pidlearn.errors import NotFiniteError
 from pidlearn.team import Team
@@ -193,7 +192,11 @@ class Trainer:
         self.generator = torch.Generator(device).manual_seed(optimisation.seed)
         self.stages = list(stages or [Stage(module, optimisation.steps)])
         self.optimizer = self._new_optimizer(self.stages[0].part)
-        self.averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in optimisation.ema]
+        self.averages = [deepcopy(module) for _ in optimisation.ema]
+        # Listed once: to walk through the modules of a U-Net costs more than to average its weights.
+        self._numbers: list[tuple[list[Tensor], list[Tensor]]] = [
+            (list(m.parameters()), list(m.buffers())) for m in (module, *self.averages)
+        ]
         self._kept = nn.ModuleList([module, *self.averages])
         self.factors = _factors(optimisation, self.stages)
         self.starts = dict(zip(accumulate([0] + [s.steps for s in self.stages]), self.stages, strict=False))
@@ -210,7 +213,7 @@ class Trainer:
     @property
     def best(self) -> nn.Module:
         """The first averaged copy, or the module itself where none is kept."""
-        return self.averages[0].module if self.averages else self.module
+        return self.averages[0] if self.averages else self.module
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -244,8 +247,6 @@ class Trainer:
     def _advance(self) -> None:
         if self.number in self.starts:
             self.optimizer = self._new_optimizer(self.starts[self.number].part)
-            for average in self.averages:  # average anew: what was before belongs to other parts
-                average.n_averaged.zero_()
         factor = self.factors[self.number]
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -264,11 +265,10 @@ class Trainer:
 
     def _step(self) -> float:
         """One update; the loss before it."""
-        snapshot = _copy(self._kept) if self.number % self.SNAPSHOT_EVERY == 0 else None
         self.optimizer.zero_grad()
         loss = self._loss(updated=self.number > 0)
-        if snapshot is not None:
-            self._good = snapshot
+        if self.number % self.SNAPSHOT_EVERY == 0:
+            _write(self._kept.state_dict(), self._good)
         gradients = [p.grad for p in self._weights() if p.grad is not None]
         if not gradients:
             raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
@@ -277,9 +277,17 @@ class Trainer:
         if self.number + 1 == self.optimisation.steps:
             with torch.no_grad():
                 self._loss(updated=True)  # no later step will tell whether the last one was good
-        for average in self.averages:
-            average.update_parameters(self.module)
+        self._average()
         return loss
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averages towards the weights; a stage's first step moves them all the way, to average anew."""
+        (weights, buffers), *averages = self._numbers
+        for rate, (slow, slow_buffers) in zip(self.optimisation.ema, averages, strict=True):
+            torch._foreach_lerp_(slow, weights, 1.0 if self.number in self.starts else 1 - rate)
+            for old, new in zip(slow_buffers, buffers, strict=True):
+                old.copy_(new)
 
     def _weights(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -347,7 +355,7 @@ class Trainer:
             average.load_state_dict(saved)
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_generator"])
-        self._good = state["good"]
+        _write(state["good"], self._good)
         self.losses, self.rates, self.times = (list(column) for column in state["history"])
 
 
@@ -369,6 +377,15 @@ def _kept_aside(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _kept_aside(value) for key, value in state.items()}
     return type(state)(map(_kept_aside, state)) if isinstance(state, (list, tuple)) else state
+
+
+def _write(source: dict[str, Any], target: dict[str, Any]) -> None:
+    """Numbers of one state into the tensors of another, which take no more room for it."""
+    for name, value in source.items():
+        if isinstance(value, Tensor):
+            target[name].copy_(value)
+        else:
+            target[name] = deepcopy(value)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ def test_averages_are_exponential_and_side_by_side() -> None:
         expected = {r: r * expected[r] + (1 - r) * now if expected else now for r in (0.5, 0.9)}
     for rate, average in zip((0.5, 0.9), trainer.averages, strict=True):
         torch.testing.assert_close(flat(average), expected[rate])
-    assert trainer.best is trainer.averages[0].module
+    assert trainer.best is trainer.averages[0]
 
 
 def momentum(parameters: Any, optimisation: Optimisation) -> torch.optim.Optimizer:
