@@ -73,7 +73,7 @@ def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], ev
 
     PartialState()
     cls = LOGGER_TYPE_TO_CLASS[kind]
-    where = {"logging_dir": str(folder)} if cls.requires_logging_directory else {}
+    where = {"logging_dir" if cls.requires_logging_directory else "dir": str(folder)}
     found = cls(name, **where)
     if hasattr(found, "start"):  # older ones start by themselves
         found.start()

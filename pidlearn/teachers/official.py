@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from pidlearn.teachers import archives
 from pidlearn.teachers.build import GIVEN_BY_THE_DENOISER, NETWORKS, build, fill
 from pidlearn.trajectory import Trajectory
 
@@ -42,7 +41,7 @@ def load_official_student(path: str | Path) -> Trajectory:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    tensors = read_tensors(path)
+    tensors = archives.read(path)
     if any(name.startswith(PREFIX) or "map_augment" in name for name in tensors):
         raise ValueError(f"{path} is a teacher, not a student: pidlearn.load_teacher reads it")
     with _explained(path):
@@ -58,7 +57,7 @@ def read_teacher(path: Path) -> nn.Module:
     Raises:
         ValueError: for a file that is no network of the official code.
     """
-    tensors = read_tensors(path)
+    tensors = archives.read(path)
     named = [name for name in tensors if name.startswith(PREFIX)]
     if named and len(named) < len(tensors):
         raise ValueError(f"{path} mixes names with and without {PREFIX!r}, so it is not a file of the official code")
@@ -75,38 +74,6 @@ def read_teacher(path: Path) -> nn.Module:
             stacklevel=3,
         )
     return teacher
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `torch.save` archive by name.
-
-    Raises:
-        ValueError: for anything else. Nothing in it is executed, and nothing unpacked beyond its size.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:  # not the path: torch.load would go by its suffix
-            content = _unpack(file, size)
-    except Exception as error:  # what a damaged archive can lead to is not to be listed
-        raise ValueError(f"{path} is not a torch.save archive of tensors: {error!s:.300}") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
-    ):
-        raise ValueError(f"{path} does not hold tensors by name, as the official PID code writes them")
-    if sum(tensor.numel() * tensor.element_size() for tensor in content.values()) > size:
-        raise ValueError(f"{path} claims more numbers than it has room for")
-    return dict(content)
-
-
-def _unpack(file: BinaryIO, size: int) -> Any:
-    # Archives only: torch.load would take older formats too, whose reading has not always been safe.
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or sum(member.file_size for member in members) > size:
-        raise ValueError("its contents are compressed, which torch.save does not do")
-    file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 @contextmanager

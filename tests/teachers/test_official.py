@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.teachers import official
+from pidlearn.teachers import archives, official
 from tests.teachers import edm_files
 
 CIFAR = {"img_resolution": 32, "channel_mult": [2, 2, 2]}
@@ -150,12 +153,13 @@ def test_other_contents(content: Any, message: str, tmp_path: Path) -> None:
 def test_archives_that_call(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[Any, ...]:
-            return (Path.touch, (tmp_path / "executed",))
+            return (os.mkdir, (str(tmp_path / "executed"),))
 
     path = tmp_path / "teacher.pt"
     torch.save({"weight": Hostile()}, path)
-    with pytest.raises(ValueError, match=r"not a torch.save archive of tensors"):
-        pid.load_teacher(path)
+    for load in (pid.load_teacher, pid.load_official_student):
+        with pytest.raises(ValueError, match=r"asks for 'posix.mkdir'.*Nothing in it was executed"):
+            load(path)
     torch.save({"weight": Hostile()}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match="Nothing in it was executed"):
         pid.load_teacher(path)
@@ -164,9 +168,74 @@ def test_archives_that_call(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+def archive_of(program: bytes, path: Path, numbers: bytes = bytes(4)) -> Path:
+    """An archive with that pickle and one storage."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/data/0", numbers)
+    return path
+
+
+def tensor(storage: bytes = b"FloatStorage", key: bytes = b"0", count: int = 1) -> bytes:
+    """The opcodes of a tensor of no dimensions."""
+    name, where = b"X" + struct.pack("<I", len(key)) + key, b"X\x03\x00\x00\x00cpu"
+    kind = b"X\x07\x00\x00\x00storage" + b"ctorch\n" + storage + b"\n"
+    persistent = b"(" + kind + name + where + b"J" + struct.pack("<i", count) + b"tQ"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + persistent + b"K\x00))tR"
+
+
+def named(value: bytes) -> bytes:
+    return b"\x80\x02}X\x01\x00\x00\x00w" + value + b"s."
+
+
+ODD: dict[str, tuple[bytes, str]] = {
+    "what torch's own reader would allocate": (
+        named(b"cbuiltins\nbytearray\n\x8a\x05\xff\xff\xff\xff\x7f\x85R"),
+        "bytearray",
+    ),
+    "a tensor called": (named(tensor() + b")R"), "Tensor where a Global"),
+    "a storage called": (named(b"ctorch\nFloatStorage\n)R"), "makes no sense"),
+    "a storage that is not there": (named(tensor(key=b"1")), "data/1"),
+    "a storage outside": (named(tensor(key=b"../data.pkl")), r"data/\.\./data\.pkl"),
+    "more numbers than there are": (named(tensor(count=2)), "announces 2 numbers"),
+    "numbers of another size": (named(tensor(storage=b"DoubleStorage")), "announces 1 numbers"),
+    "a kind that is no storage": (named(tensor(storage=b"load")), "asks for 'torch.load'"),
+    "a class made": (named(b"ccollections\nOrderedDict\n)\x81"), "opcode NEWOBJ"),
+    "a global from the stack": (named(b"X\x05\x00\x00\x00posixX\x06\x00\x00\x00system\x93"), "opcode STACK_GLOBAL"),
+}
+
+
+def test_the_archives_that_odd_ones_are_made_of(tmp_path: Path) -> None:
+    found = archives.read(archive_of(named(tensor()), tmp_path / "one.pt", struct.pack("<f", 2.5)))
+    assert found.keys() == {"w"}
+    assert found["w"].item() == 2.5
+
+
+@pytest.mark.parametrize(("program", "message"), ODD.values(), ids=ODD)
+def test_odd_archives(program: bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        archives.read(archive_of(program, tmp_path / "odd.pt"))
+
+
+def test_every_kind_of_number(tmp_path: Path) -> None:
+    kinds = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
+    content = OrderedDict((str(kind), torch.arange(6).reshape(2, 3).to(kind).T) for kind in kinds)
+    content["weight"] = torch.nn.Parameter(torch.ones(2))
+    torch.save(content, tmp_path / "kinds.pt")
+    found = archives.read(tmp_path / "kinds.pt")
+    assert list(found) == list(content)
+    for name, tensor in content.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor.detach())
+
+
 def test_archives_that_claim_more_than_they_hold(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
     torch.save({"weight": torch.ones(1).expand(10**9)}, path)
+    with pytest.raises(ValueError, match="lead out of its 1 numbers"):
+        pid.load_teacher(path)
+    shared = torch.ones(10_000)
+    torch.save({str(i): shared for i in range(50)}, path)
     with pytest.raises(ValueError, match="more numbers than it has room for"):
         pid.load_teacher(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.teachers import pickles
+from pidlearn.teachers import machine, pickles
 from tests.teachers import edm_files
 
 TOUCHED: list[str] = []
@@ -421,7 +421,7 @@ def test_a_tensor_under_many_names_does_not_multiply() -> None:
 
 
 def test_too_many_opcodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "MAX_OPCODES", 1000)
+    monkeypatch.setattr(machine, "MAX_OPCODES", 1000)
     with pytest.raises(ValueError, match="more than 1000 opcodes"):
         load(proto4(b"\x8f" * 2000))
 
