@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["digest", "identity", "load_newest", "save", "write_atomically"]
+__all__ = ["digest", "identity", "load_newest", "load_run", "restore", "save", "write_atomically"]
 
 OURS = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
 """Other files in the folder are the user's."""
@@ -57,6 +57,32 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
             return torch.load(io.BytesIO(contents), weights_only=True)
         warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
     return None
+
+
+def load_run(folder: str | Path, choices: dict[str, str]) -> dict[str, Any] | None:
+    """The newest whole checkpoint of ``folder``, or None.
+
+    Raises:
+        ValueError: if its run was made with other ``choices``.
+    """
+    state = load_newest(folder)
+    if state is not None:
+        other = [f"{k} = {v}, here {choices.get(k)}" for k, v in state["choices"].items() if choices.get(k) != v]
+        if other:
+            raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
+    return state
+
+
+def restore(trainer: Any, state: dict[str, Any], folder: str | Path) -> None:
+    """Put a `Trainer` where a checkpoint of ``folder`` was taken.
+
+    Raises:
+        ValueError: if it trains another network.
+    """
+    try:
+        trainer.load_state_dict(state["trainer"])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{folder} holds a run of another network: take another folder") from error
 
 
 def write_atomically(path: Path, contents: bytes) -> None:

@@ -118,27 +118,31 @@ def choices(settings: list[str]) -> dict[str, Any]:
 
 def distill(given: argparse.Namespace) -> int:
     """Distil by a recipe, or list those there are; what a signal or NaN ended does not end with 0."""
-    from pidlearn import commands, recipes  # torch takes seconds, which the app need not wait for
+    from pidlearn import commands, loop, recipes  # torch takes seconds, which the app need not wait for
 
     if given.list or given.recipe is None:
         for name, title in recipes.names().items():
             print(f"{name:24} {title}")
         return 0 if given.list else 2
-    result = commands.distill(
-        given.recipe,
-        teacher=given.teacher,
-        out=given.out,
-        choices=choices(given.set),
-        device=given.device,
-        dry_run=given.dry_run,
-        max_time=given.max_time,
-        max_images=given.max_images,
-        save_every=given.save_every,
-        reference=given.reference,
-        trackers=given.track,
-    )
-    ends = {"the process was asked to terminate": TERMINATED, "interrupted": INTERRUPTED, "training stopped": 1}
-    stopped = (result and result.stopped) or ""
+    try:
+        result = commands.distill(
+            given.recipe,
+            teacher=given.teacher,
+            out=given.out,
+            choices=choices(given.set),
+            device=given.device,
+            dry_run=given.dry_run,
+            max_time=given.max_time,
+            max_images=given.max_images,
+            save_every=given.save_every,
+            reference=given.reference,
+            trackers=given.track,
+        )
+        stopped = (result and result.stopped) or ""
+    except recipes.UnfinishedError as error:
+        print(f"{error}; the same command goes on with it", file=sys.stderr)
+        stopped = error.reason
+    ends = {loop.TERMINATED: TERMINATED, loop.INTERRUPTED: INTERRUPTED, "training stopped": 1}
     return next((status for reason, status in ends.items() if stopped.startswith(reason)), 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +52,9 @@ def distill(
 ) -> Result | None:
     """Distil as a recipe says, into a folder; what is there of an earlier run is continued.
 
-    The folder gets ``teacher.safetensors`` where the recipe trains one, ``checkpoints/``, ``log.jsonl``,
-    ``student.safetensors`` and ``samples.png``: teacher's and student's images from the same noise. Bars are shown
-    where stderr is a terminal.
+    The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors`` and ``samples.png``, images of teacher and
+    student from the same noise; where the recipe trains a teacher, ``teacher-checkpoints/``, ``teacher.safetensors`` and
+    ``teacher.json``, how it was trained. Bars are shown where stderr is a terminal.
 
     Args:
         recipe: a name, or a TOML file.
@@ -62,7 +63,7 @@ def distill(
         choices: fields of `Config` in place of the recipe's.
         device: where to train; a GPU if there is one.
         dry_run: tell the plan and stop; nothing is trained or written.
-        max_time: seconds, as in `pidlearn.distill`, like the next three.
+        max_time: seconds, as in `pidlearn.distill` like the next three; a teacher's training counts too.
         max_images: samples.
         save_every: steps between two checkpoints.
         reference: samples whose error is followed.
@@ -75,7 +76,9 @@ def distill(
         ValueError: a recipe or choices that cannot work, and a folder that holds another run.
         FileNotFoundError: a teacher that is not at hand.
         ImportError: a tracker that is not installed.
+        UnfinishedError: a teacher's training that was stopped; the same call goes on with it.
     """
+    started = time.monotonic()
     for kind in trackers:
         logs.check(kind)
     chosen = recipes.read(recipe)
@@ -84,7 +87,8 @@ def distill(
     folder, team = Path(out or Path("runs", chosen.name)), assembled()
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)  # or the first to say that it cannot be is a trained teacher
-    found = _teacher(chosen, folder, team, team.device or device_of(device), dry_run)
+    limits: dict[str, Any] = {"save_every": save_every, "max_time": max_time, "since": started}
+    found = _teacher(chosen, folder, team, team.device or device_of(device), dry_run, limits)
     run = Run(found, None, chosen.config, choices or {}, None, None)
     run.resume(folder / "checkpoints")
     _tell(run, folder)
@@ -98,11 +102,10 @@ def distill(
         run,
         progress=sys.stderr.isatty(),
         checkpoints=folder / "checkpoints",
-        save_every=save_every,
-        max_time=max_time,
         max_images=max_images,
         reference=reference,
         callbacks=callbacks,
+        **limits,
     )
     if team.rank == 0:
         result.save(folder / "student.safetensors")
@@ -123,25 +126,31 @@ def device_of(name: str | None) -> torch.device:
         raise ValueError(f"there is no device {name!r} here: {error}") from error
 
 
-def _teacher(recipe: recipes.Recipe, folder: Path, team: Team, device: torch.device, dry_run: bool) -> nn.Module:
+def _teacher(
+    recipe: recipes.Recipe, folder: Path, team: Team, device: torch.device, dry_run: bool, limits: dict[str, Any]
+) -> nn.Module:
     """The recipe's teacher; one that is trained is kept in the folder, and taken from there the next time.
 
-    The first process trains it, and the others wait. What a dry run measures does not depend on its weights.
+    What a dry run measures does not depend on its weights.
     """
     table = recipe.teacher
     if isinstance(table, str):
-        return recipes.teacher_of(recipe, device=device)
+        return recipes.teacher_of(recipe, device)
     file, kept = folder / "teacher.safetensors", folder / "teacher.json"
     if file.exists() and kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != table:
         raise ValueError(f"{file} was trained as {kept} says, and the recipe says otherwise: take another folder")
-    if dry_run and not file.exists():
+    trained = team.any(team.rank == 0 and file.exists())
+    if dry_run and not trained:
         brief = {**table, "training": {**table.get("training", {}), "steps": 1}}
-        return recipes.teacher_of(replace(recipe, teacher=brief), progress=False, device=device)
-    if team.rank == 0 and not file.exists():
-        found = recipes.teacher_of(recipe, sys.stderr.isatty(), device)
-        write_atomically(kept, json.dumps(table, indent=1).encode())
-        save_teacher(found, file)
-    team.wait()
+        return recipes.teacher_of(replace(recipe, teacher=brief), device, progress=False)
+    if not trained:
+        found = recipes.teacher_of(
+            recipe, device, progress=sys.stderr.isatty(), checkpoints=folder / "teacher-checkpoints", **limits
+        )
+        if team.rank == 0:
+            write_atomically(kept, json.dumps(table, indent=1).encode())
+            save_teacher(found, file)
+        team.wait()
     return load_teacher(file).to(device)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pidlearn import grid
@@ -14,7 +15,7 @@ from pidlearn.distance import DISTANCES, Distance
 from pidlearn.errors import choose
 from pidlearn.loss import Weight, weights
 from pidlearn.sampling import DENSITIES, Density
-from pidlearn.train import COUNT, Optimisation, is_number
+from pidlearn.train import COUNT, FLAG, Optimisation, is_number
 
 __all__ = ["GRIDS", "Config"]
 
@@ -101,14 +102,17 @@ class Config(Optimisation):
             "t_max": (is_number, "a number"),
             "t_min": (is_number, "a number"),
             "rho": (lambda v: is_number(v) and v > 0, "a positive number"),
-            "stop_gradient": (lambda v: isinstance(v, bool), "True or False"),
+            "stop_gradient": FLAG,
             "last": (lambda v: v in ("drop", "backward"), '"drop" or "backward"'),
             "boundary_weight": (lambda v: is_number(v) and v >= 0, "a number of at least 0"),
             "windows": COUNT,
             "init": (lambda v: v in INITS, f"one of {', '.join(INITS)}"),
             "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            "recompute": (lambda v: isinstance(v, bool), "True or False"),
-            "compile": (lambda v: v is None or isinstance(v, str), "the name of a backend of torch.compile, or None"),
+            "recompute": FLAG,
+            "compile": (
+                lambda v: v is None or v in torch.compiler.list_backends(exclude_tags=()),
+                "None or a backend that torch.compiler.list_backends() knows, such as inductor",
+            ),
         }
         return {name: rules[name] for name in rules.keys() - self._left()}
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pidlearn import checkpoint
 from pidlearn.errors import what
+from pidlearn.loop import until_stopped
 from pidlearn.nets import MLP, Preconditioned
-from pidlearn.progress import bar
 from pidlearn.sampling import seeded
+from pidlearn.team import assembled
 from pidlearn.times import expand
-from pidlearn.train import Batch, DivergedError, Objective, Optimisation, Trainer
+from pidlearn.train import Batch, DivergedError, Objective, Optimisation, Step, Trainer
 
 __all__ = ["train_denoiser"]
 
@@ -30,6 +34,9 @@ def train_denoiser(
     *,
     optimisation: Optimisation | None = None,
     progress: bool = True,
+    checkpoints: str | Path | None = None,
+    save_every: int = 500,
+    max_time: float | None = None,
     **overrides: Any,
 ) -> Preconditioned:
     """Train D(x, sigma) on data with EDM's preconditioning and loss (Karras et al. 2022, section 5).
@@ -40,40 +47,95 @@ def train_denoiser(
         network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 192 if not given.
         optimisation: how.
         progress: show a bar.
+        checkpoints: a folder. The training is saved there, and continued from there if it was stopped.
+        save_every: steps between two checkpoints.
+        max_time: seconds after which it is stopped.
         **overrides: single fields of ``optimisation``, such as ``steps=2000``.
 
     Returns:
-        The denoiser, in eval mode, of the averaged weights; what there is of it, with a warning, after Ctrl-C or a
-        loss that became NaN. Its ``event_shape`` is set, so that `distill` takes it as it is.
+        The denoiser, in eval mode, of the averaged weights. Its ``event_shape`` is set, so that `distill` takes it as
+        it is. What was stopped by ``max_time``, Ctrl-C, SIGTERM or a loss that became NaN comes with a warning. Started
+        by ``torchrun`` or ``accelerate launch``, all processes train it together and return the same.
 
     Raises:
         ValueError: data that are not finite floating numbers, or labels that do not fit them.
     """
-    sigma_data = _scale(data, class_labels)
-    how = optimisation or Optimisation(steps=5000, batch_size=256, lr=2e-3, ema=(0.999,))
-    how = replace(how, **overrides)
-    if network is None:
-        classes = 0 if class_labels is None else int(class_labels.max()) + 1
-        with seeded(how.seed):
-            network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
-    denoiser = Preconditioned(network, sigma_data)
-    denoiser.event_shape = tuple(data.shape[1:])
-    weight = next((p for p in network.parameters() if p.requires_grad), None)
-    if weight is None:
-        raise ValueError("the network has no weights to train: none of its parameters requires a gradient")
-    objective = Objective(
-        partial(_draw, data.to(weight.dtype), class_labels, how.batch_size), partial(_losses, denoiser)
-    )
-    trainer = Trainer(denoiser.train(), objective, how)
-    with seeded(how.seed), bar(how.steps, "teacher", progress) as show:  # dropout too
-        try:
-            for step in trainer:
-                show(step)
-        except (KeyboardInterrupt, DivergedError) as error:
-            why = str(error) or f"interrupted at step {trainer.number}"
-            warnings.warn(f"the teacher is less trained than asked for: {why}", RuntimeWarning, stacklevel=2)
-    denoiser.load_state_dict(trainer.best.state_dict())
-    return denoiser.eval().requires_grad_(False)
+    how = replace(optimisation or Optimisation(steps=5000, batch_size=256, lr=2e-3, ema=(0.999,)), **overrides)
+    training = DenoiserTraining(data, class_labels, network, how)
+    try:
+        stopped = training.drive(progress, checkpoints, save_every, max_time)
+    except DivergedError as error:
+        stopped = str(error)
+    if stopped:
+        warnings.warn(f"the teacher is less trained than asked for: {stopped}", RuntimeWarning, stacklevel=2)
+    return training.result()
+
+
+class DenoiserTraining:
+    """What `train_denoiser` does, step by step; arguments as there. Iterate to train."""
+
+    def __init__(
+        self, data: Tensor, class_labels: Tensor | None, network: nn.Module | None, optimisation: Optimisation
+    ) -> None:
+        sigma_data = _scale(data, class_labels)
+        self.data, self.class_labels, self.optimisation = data, class_labels, optimisation
+        if network is None:
+            classes = 0 if class_labels is None else int(class_labels.max()) + 1
+            with seeded(optimisation.seed):
+                network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
+        weight = next((p for p in network.parameters() if p.requires_grad), None)
+        if weight is None:
+            raise ValueError("the network has no weights to train: none of its parameters requires a gradient")
+        team = assembled()
+        self.denoiser = Preconditioned(network, sigma_data).train()
+        self.denoiser.event_shape = tuple(data.shape[1:])
+        if team.device is not None:
+            self.denoiser.to(team.device)
+        team.align(self.denoiser)
+        draw = partial(_draw, data.to("cpu", weight.dtype), class_labels, optimisation.batch_size)
+        objective = Objective(draw, partial(_losses, self.denoiser))
+        self.trainer = Trainer(self.denoiser, objective, optimisation, team=team)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.trainer)
+
+    def drive(
+        self,
+        progress: bool = True,
+        checkpoints: str | Path | None = None,
+        save_every: int = 500,
+        max_time: float | None = None,
+        since: float | None = None,
+    ) -> str | None:
+        """Train, from the newest checkpoint on if there is one; why it was stopped, if it was."""
+        with seeded(self.optimisation.seed):  # dropout too
+            if checkpoints is not None and (state := checkpoint.load_run(checkpoints, self._choices())):
+                checkpoint.restore(self.trainer, state, checkpoints)
+            return until_stopped(
+                self,
+                "teacher",
+                progress=progress,
+                checkpoints=checkpoints,
+                save_every=save_every,
+                max_time=max_time,
+                since=since,
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Everything that the rest of the training depends on, written by the first process."""
+        if self.trainer.team.rank == 0:
+            state = {"choices": self._choices(), "trainer": self.trainer.state_dict()}
+            checkpoint.save(folder, self.trainer.number, state)
+        self.trainer.team.wait()
+
+    def _choices(self) -> dict[str, str]:
+        chosen = {**vars(self.optimisation), "data": self.data, "class_labels": self.class_labels}
+        return {name: checkpoint.identity(value) for name, value in chosen.items() if name != "micro_batch"}
+
+    def result(self) -> Preconditioned:
+        """The denoiser of the averaged weights, in eval mode."""
+        self.denoiser.load_state_dict(self.trainer.best.state_dict())
+        return self.denoiser.eval().requires_grad_(False)
 
 
 def _scale(data: Tensor, class_labels: Tensor | None) -> float:

@@ -6,29 +6,21 @@ returns what it has, whatever stops it.
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from pidlearn.config import Config
+from pidlearn.loop import Callback, until_stopped
 from pidlearn.problem import Prior
-from pidlearn.progress import bar
 from pidlearn.result import Result
 from pidlearn.run import Run
-from pidlearn.train import DivergedError, Step
+from pidlearn.train import DivergedError
 
 __all__ = ["distill", "drive", "steps"]
-
-Callback = Callable[[Step], Any]
-"""Called after every step; returning True stops the run."""
 
 
 def distill(
@@ -108,68 +100,30 @@ def drive(
     checkpoints: str | Path | None = None,
     save_every: int = 500,
     max_time: float | None = None,
+    since: float | None = None,
     max_images: int | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """The loop of `distill`, of a run that `steps` returned; arguments as there."""
-    for name, value in (("save_every", save_every), ("max_time", max_time), ("max_images", max_images)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+    """The loop of `distill`, of a run that `steps` returned; arguments as there and of `until_stopped`."""
     if checkpoints is not None:
         run.resume(checkpoints)
-    follow = run.follow(reference) if reference > 0 else None
-    first, started, stopped = run.team.rank == 0, time.monotonic(), None
-
-    def why_stop(step: Step) -> str | None:
-        # Every callback hears of every step, also when an earlier one has asked to stop.
-        answers = [callback(step) for callback in callbacks] if first else []
-        reasons = {
-            "a callback stopped the run": any(isinstance(a, bool | np.bool_) and a for a in answers),
-            f"max_time, {max_time} s, was over": max_time is not None and time.monotonic() - started >= max_time,
-            f"max_images, {max_images}, were done": max_images is not None and step.samples >= max_images,
-            "the process was asked to terminate": bool(asked),
-        }
-        mine = next((reason for reason, holds in reasons.items() if holds), None)
-        if not run.team.any(mine is not None):
-            return None
-        return f"{mine or 'another process stopped the run'} at step {step.number}"
-
-    with terminating() as asked, bar(run.config.steps, "student", progress and first, run.trainer.number) as show:
-        try:
-            for step in run:
-                error = follow(step) if follow else {}
-                show(step, **error)
-                due = step.number % save_every == 0 or step.number == step.steps
-                if checkpoints is not None and due:
-                    run.save(checkpoints)
-                stopped = why_stop(step)
-                if stopped:
-                    if checkpoints is not None and not due:
-                        run.save(checkpoints)
-                    break
-        except KeyboardInterrupt:
-            stopped = f"interrupted at step {run.trainer.number}"
-        except DivergedError as error:
-            stopped = str(error)
-            warnings.warn(stopped, RuntimeWarning, stacklevel=3)
-    return run.result(None if run.trainer.number == run.config.steps else stopped)
-
-
-@contextmanager
-def terminating() -> Iterator[list[int]]:
-    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away: time to save and end.
-
-    Only the main thread may listen to signals; in others the list stays empty.
-    """
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        stopped = until_stopped(
+            run,
+            "student",
+            progress=progress,
+            checkpoints=checkpoints,
+            save_every=save_every,
+            max_time=max_time,
+            since=since,
+            max_images=max_images,
+            callbacks=callbacks,
+            follow=run.follow(reference) if reference > 0 else None,
+        )
+    except DivergedError as error:
+        stopped = str(error)
+        warnings.warn(stopped, RuntimeWarning, stacklevel=3)
+    return run.result(stopped)
 
 
 def steps(

@@ -320,21 +320,14 @@ class Run(Iterator[Step]):
 
     def resume(self, folder: str | Path) -> None:
         """Continue the run of that folder, if there is one and it is this one."""
-        state = checkpoint.load_newest(folder)
+        state = checkpoint.load_run(folder, self._choices())
         if state is None:
             return
-        mine = self._choices()
-        other = [f"{k} = {v}, here {mine[k]}" for k, v in state["choices"].items() if mine.get(k) != v]
-        if other:
-            raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
         # Not to the last bit: the run may go on on another machine.
         answers = state["teacher"].double(), self.problem.fingerprint.double()
         if not torch.allclose(*answers, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise ValueError(f"{folder} holds a run with another teacher, though one of its kind: take another folder")
-        try:
-            self.trainer.load_state_dict(state["trainer"])
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{folder} holds a run of another student: take another folder") from error
+        checkpoint.restore(self.trainer, state, folder)
         self.errors = [(int(number), float(error)) for number, error in state["errors"]]
 
     def _choices(self) -> dict[str, str]:

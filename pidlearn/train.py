@@ -89,6 +89,7 @@ class Optimisation:
             "batch_size": COUNT,
             "lr": (lambda v: is_number(v) and v > 0, "a positive number"),
             "warmup": (lambda v: is_number(v) and 0 <= v < 1, "a share of the steps, 0 <= warmup < 1"),
+            "constant": FLAG,
             "beta2": (lambda v: is_number(v) and 0 <= v < 1, "a decay rate, 0 <= beta2 < 1"),
             "optimizer": (
                 lambda v: v in OPTIMIZERS if isinstance(v, str) else callable(v) and not isinstance(v, type),
@@ -119,6 +120,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+FLAG: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, bool), "True or False")
 COUNT: tuple[Callable[[Any], bool], str] = (lambda v: _whole(v) and v >= 1, "a whole number of at least 1")
 
 

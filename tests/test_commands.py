@@ -25,8 +25,7 @@ from pidlearn import commands, recipes
 from pidlearn.cli import duration, main
 from pidlearn.images import image_grid
 from pidlearn.teachers import save_teacher
-from pidlearn.team import Team
-from pidlearn.train import Optimisation, Trainer
+from pidlearn.train import Trainer
 from tests.tiny import RECIPE, recipe, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +88,8 @@ class TestDistill:
         run = made / "run"
         found = {path.name for path in run.iterdir()}
         assert found == {
-            "teacher.safetensors", "teacher.json", "checkpoints", "log.jsonl", "student.safetensors", "samples.png"
+            "teacher-checkpoints", "teacher.safetensors", "teacher.json",
+            "checkpoints", "log.jsonl", "student.safetensors", "samples.png",
         }  # fmt: skip
         assert numbers(run) == list(range(1, 7))
         result = pid.load(run / "student.safetensors")
@@ -124,7 +124,7 @@ class TestDistill:
         assert numbers(run) == [1, 2, 3]
         assert "max_images, 20, were done at step 3" in (pid.load(run / "student.safetensors").stopped or "")
         half = state(run)
-        monkeypatch.setattr(recipes, "train_denoiser", None)  # it has its teacher
+        monkeypatch.setattr(recipes, "DenoiserTraining", None)  # it has its teacher
         capsys.readouterr()
         assert distill(made / "tiny.toml", run, "--dry-run") == 0
         assert "\n3 steps of 8 samples by 1 process" in capsys.readouterr().err
@@ -150,13 +150,13 @@ class TestDistill:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         asked: list[int] = []
-        train = recipes.train_denoiser
+        train = recipes.DenoiserTraining
 
-        def spied(*given: Any, optimisation: Optimisation, **options: Any) -> Any:
-            asked.append(optimisation.steps)
-            return train(*given, optimisation=optimisation, **options)
+        def spied(*given: Any) -> Any:
+            asked.append(given[-1].steps)
+            return train(*given)
 
-        monkeypatch.setattr(recipes, "train_denoiser", spied)
+        monkeypatch.setattr(recipes, "DenoiserTraining", spied)
         monkeypatch.chdir(tmp_path)
         source = recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 3000").replace("steps = 6", "steps = 6000"))
         assert main(["distill", str(source), "--dry-run"]) == 0
@@ -190,18 +190,26 @@ class TestDistill:
         assert student.network.options["model_channels"] == 16  # type: ignore[union-attr]
         assert student.label_dim == 0
 
-    def test_one_process_trains_the_teacher_and_the_others_wait(
-        self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_a_limit_that_ends_while_the_teacher_trains(
+        self, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        class Second(Team):
-            rank, size = 1, 2
+        run = tmp_path / "run"
+        for step in (1, 2):
+            assert distill(made / "tiny.toml", run, "--max-time", "0.001") == 0
+            told = (
+                f"the teacher is not trained yet: max_time, 0.001 s, was over at step {step}; the same command goes on"
+            )
+            assert told in capsys.readouterr().err
+            assert not (run / "student.safetensors").exists()
+        assert distill(made / "tiny.toml", run) == 0
+        assert same(state(made / "run"), state(run))
 
-            def wait(self) -> None:
-                shutil.copy(made / "run" / "teacher.safetensors", tmp_path)
-
-        monkeypatch.setattr(recipes, "train_denoiser", None)
-        chosen, device = recipes.read(made / "tiny.toml"), torch.device("cpu")
-        assert commands._teacher(chosen, tmp_path, Second(), device, dry_run=False).label_dim == 10
+    def test_a_limit_of_images_that_is_reached_stays_reached(self, made: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        for _ in range(2):
+            assert distill(made / "tiny.toml", run, "--max-images", "16") == 0
+            assert numbers(run) == [1, 2]
+            assert pid.load(run / "student.safetensors").stopped == "max_images, 16, were done at step 2"
 
     def test_a_run_that_diverges_does_not_end_well(self, made: Path, begun: Path, monkeypatch: Any) -> None:
         inner = Trainer._sum_of_parts
@@ -245,6 +253,8 @@ class TestWhatDistillRefuses:
             ("lr=fast", "lr must be a positive number, got 'fast'"),
             ("steps=2.5", "steps must be a whole number of at least 1, got 2.5"),
             ("distance=lpipz", "distance must be one of"),
+            ("constant=False", "constant must be True or False, got 'False'"),
+            ("compile=induktor", "compile must be None or a backend"),
         ],
     )
     def test_settings(self, made: Path, begun: Path, fails: Any, setting: str, says: str) -> None:
@@ -258,7 +268,7 @@ class TestWhatDistillRefuses:
         assert f"argument {option.split('=')[0]}: invalid" in capsys.readouterr().err
 
     def test_a_folder_that_is_a_file(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr(recipes, "train_denoiser", None)  # it is told before a teacher is trained
+        monkeypatch.setattr(recipes, "DenoiserTraining", None)  # it is told before a teacher is trained
         (tmp_path / "run").write_text("")
         assert "run'" in fails("distill", made / "tiny.toml", "--out", tmp_path / "run")
 

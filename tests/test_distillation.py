@@ -314,7 +314,7 @@ class TestWhatStopsIt:
 
     def test_a_limit_of_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 100.0
-        monkeypatch.setattr("pidlearn.distillation.time.monotonic", lambda: now)
+        monkeypatch.setattr("pidlearn.loop.time.monotonic", lambda: now)
 
         def later(step: Step) -> None:
             nonlocal now

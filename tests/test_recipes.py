@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from pidlearn import data, recipes
-from pidlearn.denoiser import train_denoiser
-from pidlearn.recipes import images_of, names, read, teacher_of
+from pidlearn.recipes import UnfinishedError, images_of, names, read, teacher_of
 from pidlearn.teachers import named
+from pidlearn.train import Trainer
 from tests.tiny import RECIPE, recipe
 
 
@@ -192,11 +193,31 @@ class TestTeacher:
         with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.pkl"):
             teacher_of(read(recipe(tmp_path, text='teacher = "nowhere.pkl"\n')))
 
-    def test_that_was_interrupted_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(*given: Any, **options: Any) -> Any:
-            monkeypatch.setattr("pidlearn.train.Trainer._step", lambda self: exec("raise KeyboardInterrupt"))
-            return train_denoiser(*given, **options)
+    @pytest.mark.parametrize("how", ["interrupt", "time"])
+    def test_that_was_stopped_is_none_and_goes_on(
+        self, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chosen = read(recipe(tmp_path))
+        whole = teacher_of(chosen, progress=False)
+        options: dict[str, Any] = {"progress": False, "checkpoints": tmp_path / "saved", "save_every": 1}
+        with monkeypatch.context() as patch:
+            if how == "interrupt":
+                step = Trainer._step
+                patch.setattr(Trainer, "_step", lambda t: step(t) if t.number < 2 else exec("raise KeyboardInterrupt"))
+                says = "not trained yet: interrupted at step 2"
+            else:
+                options["max_time"], says = 1e-9, "not trained yet: max_time, 1e-09 s, was over at step 1"
+            with pytest.raises(UnfinishedError, match=says):
+                teacher_of(chosen, **options)
+        resumed = teacher_of(chosen, progress=False, checkpoints=tmp_path / "saved")
+        pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+        assert all(torch.equal(one, two) for one, two in pairs)
+        other = read(recipe(tmp_path, "other", RECIPE.replace("steps = 3", "steps = 4")))
+        with pytest.raises(ValueError, match=r"other choices \(steps = 3, here 4\)"):
+            teacher_of(other, progress=False, checkpoints=tmp_path / "saved")
 
-        monkeypatch.setattr(recipes, "train_denoiser", interrupted)
-        with pytest.raises(ValueError, match="less trained than asked for: interrupted at step 0"):
+    def test_that_diverged_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        part = Trainer._sum_of_parts
+        monkeypatch.setattr(Trainer, "_sum_of_parts", lambda t: part(t) * (1 if t.number < 2 else math.nan))
+        with pytest.raises(ValueError, match="the teacher of tiny: training stopped at step 3"):
             teacher_of(read(recipe(tmp_path)), progress=False)

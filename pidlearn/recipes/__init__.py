@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,18 +29,18 @@ from torch import Tensor, nn
 
 from pidlearn import data
 from pidlearn.config import Config
-from pidlearn.denoiser import train_denoiser
+from pidlearn.denoiser import DenoiserTraining
 from pidlearn.nets import SongUNet
 from pidlearn.sampling import seeded
 from pidlearn.teachers import load_teacher
-from pidlearn.train import Optimisation
+from pidlearn.train import DivergedError, Optimisation
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["Recipe", "images_of", "names", "read", "teacher_of"]
+__all__ = ["Recipe", "UnfinishedError", "images_of", "names", "read", "teacher_of"]
 
 FOLDER = Path(__file__).parent
 TEACHER = {"data", "resolution", "labels", "network", "training"}
@@ -155,12 +154,26 @@ def images_of(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def teacher_of(recipe: Recipe, progress: bool = True, device: str | torch.device = "cpu") -> nn.Module:
+class UnfinishedError(Exception):
+    """The training of a recipe's teacher was stopped; ``reason`` says by what."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the teacher is not trained yet: {reason}")
+        self.reason = reason
+
+
+def teacher_of(recipe: Recipe, device: str | torch.device = "cpu", **options: Any) -> nn.Module:
     """The recipe's teacher on that device, loaded or trained there.
+
+    Args:
+        recipe: which.
+        device: where.
+        **options: of `DenoiserTraining.drive`, for one that is trained.
 
     Raises:
         FileNotFoundError: for one that is not at hand, saying where it should be.
-        ValueError: for options that make no network, and a training that was interrupted or diverged.
+        ValueError: for options that make no network, and a training that diverged.
+        UnfinishedError: for a training that was stopped. The same call goes on with it, if it has ``checkpoints``.
     """
     if isinstance(recipe.teacher, str):
         return load_teacher(recipe.teacher).to(device)
@@ -172,12 +185,13 @@ def teacher_of(recipe: Recipe, progress: bool = True, device: str | torch.device
         with seeded(how.seed):
             label_dim = 0 if given is None else int(labels.max()) + 1
             network = SongUNet(size, channels, channels, label_dim, **recipe.teacher.get("network", {})).to(device)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise ValueError(f"[teacher.network] of {recipe.name} makes no network: {error}") from error
-    with warnings.catch_warnings():
-        # One that is less trained than asked for is no teacher to keep, nor to spend a run on.
-        warnings.filterwarnings("error", "the teacher is less trained", RuntimeWarning)
-        try:
-            return train_denoiser(images, given, network, optimisation=how, progress=progress)
-        except RuntimeWarning as warning:
-            raise ValueError(str(warning)) from warning
+    training = DenoiserTraining(images, given, network, how)
+    try:
+        stopped = training.drive(**options)
+    except DivergedError as error:
+        raise ValueError(f"the teacher of {recipe.name}: {error}") from error
+    if stopped:
+        raise UnfinishedError(stopped)
+    return training.result()

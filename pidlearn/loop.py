@@ -1,0 +1,119 @@
+"""The loop around a training: a bar, checkpoints, limits and signals. Whatever ends it, what there is stays."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pidlearn.progress import bar
+from pidlearn.train import Step, Trainer
+
+__all__ = ["INTERRUPTED", "TERMINATED", "Callback", "terminating", "until_stopped"]
+
+Callback = Callable[[Step], Any]
+"""Called after every step; returning True stops the run."""
+
+INTERRUPTED = "interrupted"
+TERMINATED = "the process was asked to terminate"
+"""How the reasons of a run that a signal ended begin."""
+
+
+class Training(Protocol):
+    """What is trained here: an iterator over its `Trainer`'s steps that can save itself."""
+
+    trainer: Trainer
+
+    def __iter__(self) -> Iterator[Step]: ...
+
+    def save(self, folder: str | Path) -> None:
+        """Everything that the rest of the training depends on, written by the first process."""
+
+
+def until_stopped(
+    training: Training,
+    name: str,
+    *,
+    progress: bool = True,
+    checkpoints: str | Path | None = None,
+    save_every: int = 500,
+    max_time: float | None = None,
+    since: float | None = None,
+    max_images: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    follow: Callable[[Step], dict[str, float]] | None = None,
+) -> str | None:
+    """Train to the end, or until something stops it; what is not told here is as in `distill`.
+
+    ``max_time`` counts from ``since`` of `time.monotonic`, or from now, and one step is always done. ``follow`` finds
+    further figures of a step for the bar of that ``name``.
+
+    Returns:
+        Why not all steps were done, or None.
+
+    Raises:
+        ValueError: for limits that are none; DivergedError, when the loss becomes NaN.
+    """
+    for what, value in (("save_every", save_every), ("max_time", max_time), ("max_images", max_images)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{what} must be positive, got {value}")
+    trainer, started = training.trainer, time.monotonic() if since is None else since
+    team, o = trainer.team, trainer.optimisation
+    first = team.rank == 0
+
+    def enough() -> bool:
+        return max_images is not None and trainer.number * o.batch_size >= max_images
+
+    def why_stop(asked: bool = False) -> str | None:
+        reasons = {
+            "a callback stopped the run": asked,
+            f"max_time, {max_time} s, was over": max_time is not None and time.monotonic() - started >= max_time,
+            f"max_images, {max_images}, were done": enough(),
+            TERMINATED: bool(signals),
+        }
+        mine = next((reason for reason, holds in reasons.items() if holds), None)
+        if not team.any(mine is not None):
+            return None
+        return f"{mine or 'another process stopped the run'} at step {trainer.number}"
+
+    with terminating() as signals, bar(o.steps, name, progress and first, trainer.number) as show:
+        stopped = why_stop() if enough() else None  # one that is continued may have reached its limit before
+        try:
+            for step in () if stopped else training:
+                show(step, **(follow(step) if follow else {}))
+                due = step.number % save_every == 0 or step.number == step.steps
+                if checkpoints is not None and due:
+                    training.save(checkpoints)
+                # Every callback hears of every step, also when an earlier one has asked to stop.
+                answers = [callback(step) for callback in callbacks] if first else []
+                stopped = why_stop(any(isinstance(a, bool | np.bool_) and a for a in answers))
+                if stopped:
+                    if checkpoints is not None and not due:
+                        training.save(checkpoints)
+                    break
+        except KeyboardInterrupt:
+            stopped = f"{INTERRUPTED} at step {trainer.number}"
+    return None if trainer.number == o.steps else stopped
+
+
+@contextmanager
+def terminating() -> Iterator[list[int]]:
+    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away: time to save and end.
+
+    Only the main thread may listen to signals; in others the list stays empty.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
