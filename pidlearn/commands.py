@@ -53,8 +53,8 @@ def distill(
     """Distil as a recipe says, into a folder; what is there of an earlier run is continued.
 
     The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors`` and ``samples.png``, images of teacher and
-    student from the same noise; where the recipe trains a teacher, ``teacher-checkpoints/``, ``teacher.safetensors`` and
-    ``teacher.json``, how it was trained. Bars are shown where stderr is a terminal.
+    student from the same noise; for a teacher that the recipe trains also ``teacher-checkpoints/``,
+    ``teacher.safetensors`` and ``teacher.json``, how it was trained. Bars are shown where stderr is a terminal.
 
     Args:
         recipe: a name, or a TOML file.
