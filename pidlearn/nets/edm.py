@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pidlearn.nets.adapted import AdaptedStudent
+from pidlearn.nets.coordinates import IDDPM, VE, VP, Coordinates
 from pidlearn.nets.options import check_option, remembers_options
 from pidlearn.nets.precond import Preconditioned
 from pidlearn.nets.unets import DhariwalUNet, SongUNet
@@ -103,13 +105,24 @@ class EDMPrecond(ImageDenoiser):
         )
 
 
-@remembers_options
-class VPPrecond(ImageDenoiser):
-    """A variance-preserving teacher of Score-SDE (Song et al. 2021, arXiv 2011.13456).
+class NoisePredictor(ImageDenoiser):
+    """What those of other makes have in common: coordinates of their own."""
 
-    sigma(t)^2 + 1 = exp(beta_d t^2 / 2 + beta_min t) for t from ``epsilon_t`` to 1; the network is told (M - 1) t and
-    predicts the noise: c_out = -sigma, c_in = 1 / sqrt(sigma^2 + 1).
-    """
+    coordinates: Coordinates
+
+    def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """c_skip, c_out, c_in, c_noise of noise levels s."""
+        at = self.coordinates(s)
+        return at.c_skip, at.c_out, at.c_in, at.time
+
+    def as_student(self, t_max: float) -> AdaptedStudent:
+        """Its network as a student's F, on the same weights: copy it to train it."""
+        return AdaptedStudent(self.model, self.coordinates, t_max, self.sigma_data, self.label_dim)
+
+
+@remembers_options
+class VPPrecond(NoisePredictor):
+    """A variance-preserving teacher of Score-SDE, which predicts the noise; see `pidlearn.nets.coordinates.VP`."""
 
     def __init__(
         self,
@@ -124,21 +137,15 @@ class VPPrecond(ImageDenoiser):
         model_type: str = "SongUNet",
         **network_options: Any,
     ) -> None:
-        low, high = (math.sqrt(math.expm1(beta_d * t * t / 2 + beta_min * t)) for t in (epsilon_t, 1.0))
-        super().__init__(
-            img_resolution, img_channels, label_dim, use_fp16, (low, high), 0.5, model_type, network_options
-        )
+        self.coordinates = VP(beta_d, beta_min, M, epsilon_t)
+        span = self.coordinates.span
+        super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
-
-    def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in, c_noise of noise levels s."""
-        t = ((self.beta_min**2 + 2 * self.beta_d * (s**2).log1p()).sqrt() - self.beta_min) / self.beta_d
-        return torch.ones_like(s), -s, (s**2 + 1).rsqrt(), (self.M - 1) * t
 
 
 @remembers_options
-class VEPrecond(ImageDenoiser):
-    """A variance-exploding teacher of Score-SDE: c_out = sigma, c_in = 1, and the network is told ln(sigma / 2)."""
+class VEPrecond(NoisePredictor):
+    """A variance-exploding teacher of Score-SDE, which predicts the noise; see `pidlearn.nets.coordinates.VE`."""
 
     def __init__(
         self,
@@ -151,16 +158,13 @@ class VEPrecond(ImageDenoiser):
         model_type: str = "SongUNet",
         **network_options: Any,
     ) -> None:
+        self.coordinates = VE()
         span = (sigma_min, sigma_max)
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
 
-    def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in, c_noise of noise levels s."""
-        return torch.ones_like(s), s, torch.ones_like(s), (s / 2).log()
-
 
 @remembers_options
-class iDDPMPrecond(ImageDenoiser):  # noqa: N801 - EDM's name, which its files hold
+class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files hold
     """A teacher of iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672), which knows M noise levels and predicts the noise.
 
     The buffer ``u`` (M + 1,) float32 holds them, falling from sigma_max to 0; the network is told how far along sigma
@@ -182,15 +186,10 @@ class iDDPMPrecond(ImageDenoiser):  # noqa: N801 - EDM's name, which its files h
         model_type: str = "DhariwalUNet",
         **network_options: Any,
     ) -> None:
-        def alpha_bar(j: int) -> float:
-            return math.sin(math.pi / 2 * j / (M * (C_2 + 1))) ** 2
-
-        u = [0.0]
-        for j in range(M, 0, -1):
-            u.append(math.sqrt((u[-1] ** 2 + 1) / max(alpha_bar(j - 1) / alpha_bar(j), C_1) - 1))
-        span = (u[1], u[-1])
+        self.coordinates = IDDPM(C_1, C_2, M)
+        span = self.coordinates.levels.span
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
-        self.register_buffer("u", torch.tensor(u[::-1], dtype=torch.float32))
+        self.register_buffer("u", torch.tensor(self.coordinates.sigmas[::-1], dtype=torch.float32))
         self.C_1, self.C_2, self.M = C_1, C_2, M
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
@@ -199,9 +198,8 @@ class iDDPMPrecond(ImageDenoiser):  # noqa: N801 - EDM's name, which its files h
         return self.u.to(sigma)[self._index(sigma)]
 
     def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in, c_noise of noise levels s."""
-        c_noise = self.M - 1 - self._index(s).to(s)
-        return torch.ones_like(s), -s, (s**2 + 1).rsqrt(), c_noise
+        """c_skip, c_out, c_in, c_noise of noise levels s; the last is the nearest level's."""
+        return *super().coefficients(s)[:3], self.M - 1 - self._index(s).to(s)
 
     def _index(self, sigma: Tensor) -> Tensor:
         """Of the nearest entry of u."""

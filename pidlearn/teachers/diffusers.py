@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.teachers.adapted import AdaptedDenoiser, Coefficients, Coordinates, ForeignNetwork
+from pidlearn.nets.coordinates import Coefficients, Coordinates, Levels
+from pidlearn.teachers.adapted import AdaptedDenoiser, ForeignNetwork
 from pidlearn.teachers.flow import FlowCoordinates
 
 __all__ = ["from_diffusers"]
@@ -96,48 +97,27 @@ class VarianceKept:
         ab = alphas_cumprod.detach().cpu().double()
         ab = ab[ab > 0]
         self.prediction = prediction
-        self.table = ((1 - ab) / ab).log() / 2
-        if len(ab) < 2 or not (self.table.isfinite().all() and (self.table.diff() > 0).all()):
+        log_sigma = ((1 - ab) / ab).log() / 2
+        if len(ab) < 2 or not (log_sigma.isfinite().all() and (log_sigma.diff() > 0).all()):
             raise ValueError("alphas_cumprod must fall strictly, within 0 and 1, from timestep to timestep")
-        self._cache: dict[Any, Tensor] = {}
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """The least and the largest sigma of the table."""
-        low, high = self.table[[0, -1]].exp().tolist()
-        return low, high
+        self.levels = Levels(log_sigma)
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Of noise levels (B,)."""
         one, r = torch.ones_like(sigma), (1 + sigma**2).sqrt()
-        k = self.timestep(sigma)
+        k = self.levels.position(sigma)
         if self.prediction == "epsilon":
             return Coefficients(1 / r, one, -sigma, k)
         if self.prediction == "v_prediction":
             return Coefficients(1 / r, 1 / r**2, -sigma / r, k)
         return Coefficients(1 / r, 0 * one, one, k)
 
-    def timestep(self, sigma: Tensor) -> Tensor:
-        """k(sigma), (B,) real; beyond the table its nearest end."""
-        table = self._cached(sigma)
-        s = sigma.log().clamp(table[0], table[-1])
-        above = torch.searchsorted(table, s.detach().contiguous()).clamp(1, len(table) - 1)
-        low, high = table[above - 1], table[above]
-        return above - 1 + (s - low) / (high - low)
-
-    def _cached(self, sigma: Tensor) -> Tensor:
-        """ln sigma of every timestep, converted once for each dtype and device."""
-        key = (sigma.dtype, sigma.device)
-        if key not in self._cache:
-            self._cache[key] = self.table.to(sigma)
-        return self._cache[key]
-
 
 def _coordinates(scheduler: Any) -> tuple[Coordinates, float, float]:
     """How that scheduler's networks see noise, and the least and the largest sigma that they know."""
     if hasattr(scheduler, "alphas_cumprod"):
         table = VarianceKept(scheduler.alphas_cumprod, scheduler.config.prediction_type)
-        return table, *table.span
+        return table, *table.levels.span
     if "FlowMatch" in type(scheduler).__name__:
         return FlowCoordinates(0, scheduler.config.num_train_timesteps), 0.0, math.inf
     raise ValueError(

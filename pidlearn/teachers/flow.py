@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pidlearn.teachers.adapted import AdaptedDenoiser, Coefficients, ForeignNetwork
+from pidlearn.nets.coordinates import Coefficients
+from pidlearn.teachers.adapted import AdaptedDenoiser, ForeignNetwork
 
 __all__ = ["FlowCoordinates", "from_flow"]
 
