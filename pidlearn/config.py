@@ -49,8 +49,8 @@ class Config(Optimisation):
             A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
         boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
         windows: * sub-intervals that the span of an ODE is cut into; a diffusion has one.
-        init: how a copy of a teacher's U-Net starts: "teacher", as the image D(z, t_max); "official", as the network's
-            raw output, which is about twice that; "random", from new weights.
+        init: how a copy of a teacher's U-Net starts: "teacher", as the image D(z, t_max), or that over t_max where the
+            network predicts noise; "official", as the network's raw output; "random", from new weights.
         precision: float32 | tf32 | bfloat16: of the networks, student's and teacher's; all around them is float32.
             tf32 is a GPU's fast float32. bfloat16 goes with derivative="exact": differences multiply its rounding.
         recompute: compute a U-Net's activations again for the backward pass rather than keep them.

@@ -15,10 +15,12 @@ from torch import nn
 from pidlearn.config import RECIPE, Config
 from pidlearn.errors import NotFiniteError
 from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
+from pidlearn.nets.adapted import AdaptedStudent
+from pidlearn.nets.edm import NoisePredictor
 from pidlearn.nets.unets import UNet
 from pidlearn.ode import DenoiserODE
 from pidlearn.problem import Problem
-from pidlearn.teachers.adapted import AdaptedDenoiser, AdaptedStudent
+from pidlearn.teachers.adapted import AdaptedDenoiser
 from pidlearn.trajectory import Student, Trajectory, Windows
 
 __all__ = ["config_for", "student_for"]
@@ -112,7 +114,7 @@ def _mesh(problem: Problem, config: Config) -> dict[str, Any]:
 def _network_of(problem: Problem) -> nn.Module | None:
     """The network within a teacher, as a student's: where it is one of ours, or an adapted one that sees images."""
     teacher = problem.ode.denoiser if isinstance(problem.ode, DenoiserODE) else None
-    if isinstance(teacher, AdaptedDenoiser):
+    if isinstance(teacher, AdaptedDenoiser | NoisePredictor):
         return teacher.as_student(problem.t_start) if len(problem.event_shape) > 1 and _has_weights(teacher) else None
     return teacher.model if isinstance(teacher, Preconditioned) else None
 
@@ -120,25 +122,22 @@ def _network_of(problem: Problem) -> nn.Module | None:
 def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     """A teacher's network as a student's, which starts as ``init`` says.
 
-    The student's network puts out an image, the teacher's F what D(z, T) = c_skip z + c_out F is made of. c_skip z is
-    a three-hundredth of the data's scale there, so that F times c_out is D.
+    The student's network puts out an image, EDM's F what D(z, T) = c_skip z + c_out F is made of. c_skip z is a
+    three-hundredth of the data's scale there, so that F times c_out is D.
     """
     network = copy.deepcopy(teacher).requires_grad_(True)
-    if isinstance(network, AdaptedStudent):  # which has its own coefficients, and no options to be drawn anew by
-        if init != "teacher":
+    body = network.network if isinstance(network, AdaptedStudent) else network
+    if not isinstance(body, UNet):  # of another make, or of one's own: nothing is known of its last layer
+        if init != "teacher" and body is not network:
             raise ValueError(f'a network of another make starts as init="teacher" says, not {init!r}')
         return network
-    if not isinstance(network, UNet):  # of one's own: nothing is known of its last layer
-        return network
-    network.keep_outputs(network.event_shape[0])  # and leave iDDPM's variance out
+    body.keep_outputs(body.event_shape[0])  # and leave iDDPM's variance out
     if init == "random":
-        return type(network)(**network.options).to(next(network.parameters()))
-    if init == "teacher":
+        return type(body)(**body.options).to(next(body.parameters()))
+    if init == "teacher" and body is network:
         at = torch.tensor([problem.t_start], dtype=torch.float64)
-        c_out = problem.ode.denoiser.coefficients(at)[1].item()  # type: ignore[attr-defined]  # of a Preconditioned
-        # Where it predicts noise, that image is T times a small difference of two noises, no scale to learn in.
-        network.scale_output(c_out / max(1.0, abs(c_out)))
-    return network
+        body.scale_output(problem.ode.denoiser.coefficients(at)[1].item())  # type: ignore[attr-defined]  # of a Preconditioned
+    return body if init == "official" else network
 
 
 def _has_weights(module: nn.Module) -> bool:

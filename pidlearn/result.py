@@ -142,7 +142,8 @@ def load(
 
     Args:
         path: the file.
-        teacher: as given to `distill`; needed only for `Result.sample`, `evaluate` and `plot`.
+        teacher: as given to `distill`; needed for `Result.sample`, `evaluate` and `plot`, and by a student that is a
+            copy of a network of diffusers or of your own.
         student: a module to fill, for a student that was not made of this library's parts.
         prior: as given to `distill`, for an ODE.
         event_shape: as given to `distill`, where neither teacher nor student says.
@@ -150,7 +151,7 @@ def load(
     Raises:
         ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
     """
-    found, history, config, stopped = io.read(path, student)
+    found, history, config, stopped = io.read(path, student, teacher)
     problem = None
     if teacher is not None:
         shape = event_shape or getattr(found, "event_shape", None)

@@ -103,10 +103,11 @@ class Run(Iterator[Step]):
         self._current: RunStage | None = None
         self._loop = iter(self.trainer)
         self._try_distance()
-        self._set_up_networks()
+        self._check_networks()
+        self.switches = self._switches()
 
     def __next__(self) -> Step:
-        with self._arithmetic():
+        with switched(self.switches):
             return self._next()
 
     def _next(self) -> Step:
@@ -152,50 +153,47 @@ class Run(Iterator[Step]):
             student.event_shape = problem.event_shape  # now that it is known, the student can draw its own noise
         return student
 
-    def _set_up_networks(self) -> None:
-        """Recomputation and compilation, which leave the networks' numbers as they are."""
-        config, students = self.config, [getattr(window, "network", None) for window in self.windows]
+    def _check_networks(self) -> None:
+        """What the switches of the networks cannot be combined with."""
+        config, automatic = self.config, self.config.derivative in ("exact", "can")
+        ours = all(any(isinstance(part, UNet) for part in window.modules()) for window in self.windows)
+        for name, asked in (("recompute", config.recompute), ("precision='bfloat16'", config.precision == "bfloat16")):
+            if asked and not ours:
+                raise ValueError(f"{name} needs a student with a SongUNet or DhariwalUNet: leave it out")
+        if config.recompute and automatic:
+            raise ValueError(
+                f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
+                f"recomputed: leave it out and set micro_batch"
+            )
+
+    def _switches(self) -> list[tuple[Any, str, Any]]:
+        """Object, attribute and value of all that a step's networks are run by."""
+        config, teachers = self.config, modules_of(self.problem.teacher)
+        fast = config.precision != "float32"
+        found: list[tuple[Any, str, Any]]
+        found = [(kernels, "allow_tf32", fast) for kernels in (torch.backends.cuda.matmul, torch.backends.cudnn)]
+        if config.precision == "bfloat16":
+            parts = [part for part in (*self.windows, *teachers) if hasattr(part, "body")]
+            found += [(part, "body", torch.bfloat16) for part in parts]
         if config.recompute:
-            if not all(hasattr(network, "recompute") for network in students):
-                raise ValueError("recompute needs a student with a SongUNet or DhariwalUNet: leave it out")
-            if config.derivative in ("exact", "can"):
-                raise ValueError(
-                    f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
-                    f"recomputed: leave it out and set micro_batch, which saves as much"
-                )
-            for network in students:
-                setattr(network, "recompute", True)  # noqa: B010 - of one that has it
+            parts = [part for window in self.windows for part in window.modules() if isinstance(part, UNet)]
+            found += [(part, "recompute", True) for part in parts]
         if config.compile:
             # What is compiled has no forward-mode derivative: a student that needs one stays as it is.
-            trained = [] if config.derivative in ("exact", "can") else students
-            for module in [*trained, *modules_of(self.problem.teacher)]:
-                if isinstance(module, nn.Module):
-                    module.compile(backend=config.compile)
+            exempt = config.derivative in ("exact", "can")
+            trained = [] if exempt else [getattr(window, "network", None) for window in self.windows]
+            parts = [part for part in (*trained, *teachers) if isinstance(part, nn.Module)]
+            found += [(part, "forward", torch.compile(part.forward, backend=config.compile)) for part in parts]
+        return found
 
     def trial(self, steps: int) -> float:
         """Seconds of a step, the median of so many, which are taken back; one more before them warms up."""
         current = self._current
         try:
-            with self._arithmetic():
+            with switched(self.switches):
                 return self.trainer.trial(steps)
         finally:
             self._current = current  # or a window whose first step was taken back would not start from the one before
-
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        """The configured precision, for as long as a step lasts."""
-        precision = self.config.precision
-        parts = [m for m in (*self.windows, *modules_of(self.problem.teacher)) if hasattr(m, "body")]
-        fast = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
-        for part in parts:
-            part.body = torch.bfloat16 if precision == "bfloat16" else None
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = fast
-            for part in parts:
-                part.body = None
 
     def _try_distance(self) -> None:
         """Ask the distance once, of zeros: a perceptual one finds its weights here, or says why it cannot work."""
@@ -349,6 +347,29 @@ class Run(Iterator[Step]):
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
         averages = dict(zip(self.config.ema, self.trainer.averages, strict=True))
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
+
+
+@contextmanager
+def switched(switches: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes of objects at other values for as long as a step lasts: nothing of a run stays on what it was lent."""
+    # What a module has of its class, or as a method, shows again once its own attribute is gone.
+    before = [
+        (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
+        for part, name, _ in switches
+    ]
+    try:
+        for part, name, value in switches:
+            setattr(part, name, value)
+        yield
+    finally:
+        for part, name, value in before:
+            if value is ABSENT:
+                delattr(part, name)
+            else:
+                setattr(part, name, value)
+
+
+ABSENT = object()
 
 
 def _reads(window: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -562,13 +564,43 @@ class TestFiles:
             path.write_bytes(contents)
             with pytest.raises(ValueError, match="broken"):
                 pid.load(path)
-        import safetensors.torch
-
         safetensors.torch.save_file({"weight": torch.ones(3)}, path)
         with pytest.raises(ValueError, match="not a pidlearn"):
             pid.load(path)
         with pytest.raises(FileNotFoundError, match="absent"):
             pid.load(tmp_path / "absent")
+
+    @pytest.mark.parametrize(
+        ("entry", "value", "says"),
+        [
+            ("student", None, "damaged, or of another version: 'student'"),
+            ("config", '{"ema": [], "stps": 3}', "stps"),
+            ("student", '{"network": ["X", {}], "t_max": 80}', "damaged"),
+            ("student", "[]", "damaged"),
+            ("student", {"t_max": "far"}, "damaged"),
+            ("student", {"network": ["MLP", {"event_shape": [2], "width": 60000, "depth": 2}]}, "do not make a MLP"),
+            ("weight", None, "numbers have changed"),
+            ("digest", None, ""),
+        ],
+    )
+    def test_changed_files(self, entry: str, value: Any, says: str, tmp_path: Path) -> None:
+        path = tiny_ring().save(tmp_path / "a")
+        with safetensors.safe_open(path, "pt") as file:
+            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if entry == "weight":
+            next(value for key, value in tensors.items() if key.endswith("weight")).view(torch.int32).flatten()[0] ^= 1
+        elif value is None:
+            del metadata[entry]
+        else:
+            changed = {**json.loads(metadata[entry]), **value} if isinstance(value, dict) else json.loads(value)
+            metadata[entry] = json.dumps(changed)
+        safetensors.torch.save_file(tensors, path, metadata)
+        if entry == "digest":  # as of the files that are out
+            pid.load(path)
+            return
+        with pytest.raises(ValueError, match=says) as caught:
+            pid.load(path)
+        assert str(path) in str(caught.value)
 
     def test_a_grid_of_ones_own_is_told(self, tmp_path: Path) -> None:
         path = tiny_ring(spacing=lambda n, t_min, t_max: pid.log_grid(n, t_min, t_max)).save(tmp_path / "a")

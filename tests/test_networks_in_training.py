@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.run import switched
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}
@@ -52,19 +54,37 @@ def test_new_weights_are_of_the_seed_and_not_the_teacher_s() -> None:
     assert not torch.equal(one, nn.utils.parameters_to_vector(teacher().model.parameters()))
 
 
-def test_of_iddpm_the_image_alone_is_kept() -> None:
+def predictor(kind: str) -> Any:
+    """A teacher that predicts noise and sees it in coordinates of its own."""
     options = {key: value for key, value in OPTIONS.items() if key != "model_type"}
-    denoiser = pid.nets.iDDPMPrecond(**options, model_type="SongUNet").eval()
-    result = pid.distill(denoiser, **SHORT)
-    assert result.student.network.options["out_channels"] == 1
-    assert result.sample(2).shape == (2, 1, 8, 8)
-    assert denoiser.model.options["out_channels"] == 2
+    torch.manual_seed(0)
+    return getattr(pid.nets, kind)(**options, model_type="SongUNet").eval()
 
 
-def test_a_network_that_predicts_noise_starts_at_a_scale_to_learn_in() -> None:
-    options = {key: value for key, value in OPTIONS.items() if key != "model_type"}
-    image, _ = image_at_the_start("teacher", pid.nets.VPPrecond(**options).eval())
-    assert image.std() < 5
+@pytest.mark.parametrize("kind", ["VPPrecond", "VEPrecond", "iDDPMPrecond"])
+def test_of_a_network_that_predicts_noise_the_image_starts_at_a_scale_to_learn_in(kind: str) -> None:
+    denoiser = predictor(kind)
+    image, seen = image_at_the_start("teacher", denoiser)
+    nearest = 0.01 if kind == "iDDPMPrecond" else 1e-6  # iDDPM's teacher is asked at the level nearest to 80
+    torch.testing.assert_close(image, seen / 80, rtol=nearest, atol=nearest)
+    raw, _ = image_at_the_start("official", denoiser)
+    assert (raw - image).abs().max() > 0.1
+    with torch.no_grad():
+        told = denoiser.coordinates(torch.tensor([80.0, 1.0, 0.02], dtype=torch.float64)).time
+        known = denoiser.coefficients(torch.tensor([80.0, 1.0, 0.02], dtype=torch.float64))[3]
+    torch.testing.assert_close(told, known, rtol=0, atol=0.51 if kind == "iDDPMPrecond" else 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["VPPrecond", "iDDPMPrecond"])
+@pytest.mark.parametrize("init", ["teacher", "official"])
+def test_students_of_such_networks_are_saved_and_loaded(kind: str, init: str, tmp_path: Path) -> None:
+    denoiser = predictor(kind)
+    result = pid.distill(denoiser, init=init, derivative="exact", recompute=False, **SHORT)
+    loaded = pid.load(result.save(tmp_path / "student.safetensors")).student
+    z, t = 80 * torch.randn(2, 1, 8, 8), torch.tensor([3.0, 0.5])
+    assert torch.equal(loaded(z, t), result.student(z, t))
+    assert loaded.sample(2).shape == (2, 1, 8, 8)
+    assert denoiser.model.options["out_channels"] == (2 if kind == "iDDPMPrecond" else 1)  # the teacher's stay
 
 
 # Precision
@@ -109,10 +129,31 @@ def test_recomputation_keeps_less() -> None:
     for recompute in (False, True):
         run = pid.steps(teacher(), recompute=recompute, **{k: SHORT[k] for k in ("steps", "batch_size", "n")})
         sizes: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.nbytes) or x, lambda x: x):
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.nbytes) or x, lambda x: x)
+        with switched(run.switches), hooks:
             run._losses(0, run._draw(0, torch.Generator().manual_seed(0)))
         held.append(sum(sizes))
     assert held[1] < 0.5 * held[0]
+
+
+def switched_off(*modules: nn.Module) -> bool:
+    parts = [part for module in modules for part in module.modules()]
+    return not any({"body", "recompute", "forward"} & vars(part).keys() for part in parts)
+
+
+def test_recomputation_lasts_for_the_run_alone() -> None:
+    denoiser = teacher()
+    student = pid.distill(denoiser, recompute=True, **SHORT).student
+    assert switched_off(student, denoiser)
+    losses(denoiser, student=student, derivative="exact")  # which would stumble over it
+
+
+@pytest.mark.parametrize("of", ["ring", "pendulum", "flow"])
+def test_bfloat16_is_refused_where_it_cannot_be(of: str) -> None:
+    flow = pid.teachers.from_flow(lambda x, t: x, event_shape=(1, 4, 4))
+    problem = flow if of == "flow" else pid.toy(of) if of == "ring" else pid.system(of)
+    with pytest.raises(ValueError, match=r"precision='bfloat16' needs a student with a SongUNet"):
+        pid.steps(problem, precision="bfloat16", derivative="exact")
 
 
 def test_recomputation_is_refused_where_it_cannot_be() -> None:
@@ -126,11 +167,12 @@ def test_recomputation_is_refused_where_it_cannot_be() -> None:
 def test_compiled_networks_are_the_same(derivative: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own compiler
-        compiled = losses(compile="eager", derivative=derivative)
-    np.testing.assert_allclose(compiled, losses(derivative=derivative), rtol=1e-5)
+        compiled = pid.distill(denoiser := teacher(), compile="eager", derivative=derivative, **SHORT)
+    np.testing.assert_allclose(compiled.history["loss"], losses(derivative=derivative), rtol=1e-5)
+    assert switched_off(compiled.student, denoiser)
 
 
-def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Any) -> None:
+def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:
     choices = {**SHORT, "checkpoints": tmp_path, "save_every": 1}
     pid.distill(teacher(), callbacks=[lambda step: step.number == 2], **choices)
     result = pid.distill(teacher(), recompute=True, micro_batch=2, **choices)

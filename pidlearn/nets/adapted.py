@@ -39,13 +39,14 @@ class AdaptedStudent(nn.Module):
         unit = math.hypot(sigma_data, t_max)
         c_in, c_skip, c_out, _ = (float(c) for c in coordinates(torch.tensor([t_max], dtype=torch.float64)))
         scale = max(1.0, abs(c_out))
-        self.c_in, self.c_skip, self.c_out = c_in * unit, c_skip * unit / scale, c_out / scale
+        self.scales = c_in * unit, c_skip * unit / scale, c_out / scale
 
     def forward(self, u: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """F(u, time), of u's shape."""
         told = self.coordinates((4 * time).exp()).time
+        c_in, c_skip, c_out = self.scales
         with differentiable(told):
-            return self.c_skip * u + self.c_out * self.network(self.c_in * u, told, class_labels)
+            return c_skip * u + c_out * self.network(c_in * u, told, class_labels)
 
 
 @contextmanager

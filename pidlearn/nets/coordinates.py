@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -50,7 +51,7 @@ class Levels:
         return low, high
 
     def position(self, sigma: Tensor) -> Tensor:
-        """Where sigma (B,) lies, linear in its logarithm from level to level; beyond them the nearest end."""
+        """Where sigma, of any shape, lies, linear in its logarithm from level to level; beyond them the nearest end."""
         table = self._cached(sigma)
         s = sigma.log().clamp(table[0], table[-1])
         above = torch.searchsorted(table, s.detach().contiguous()).clamp(1, len(table) - 1)
@@ -100,23 +101,36 @@ class VE:
         return Coefficients(one, one, sigma, (sigma / 2).log())
 
 
+@dataclass(frozen=True)
 class IDDPM:
     """iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672): M noise levels, of which the network is told the number."""
 
-    def __init__(self, C_1: float = 0.001, C_2: float = 0.008, M: int = 1000) -> None:
-        def alpha_bar(j: int) -> float:
-            return math.sin(math.pi / 2 * j / (M * (C_2 + 1))) ** 2
+    C_1: float = 0.001
+    C_2: float = 0.008
+    M: int = 1000
 
-        self.C_1, self.C_2, self.M = C_1, C_2, M
-        self.sigmas = [0.0]
-        for j in range(M, 0, -1):
-            self.sigmas.append(math.sqrt((self.sigmas[-1] ** 2 + 1) / max(alpha_bar(j - 1) / alpha_bar(j), C_1) - 1))
-        self.levels = Levels(torch.tensor(self.sigmas[1:], dtype=torch.float64, device="cpu").log())
+    @cached_property
+    def sigmas(self) -> list[float]:
+        """The levels, rising from 0: M + 1 of them."""
+
+        def alpha_bar(j: int) -> float:
+            return math.sin(math.pi / 2 * j / (self.M * (self.C_2 + 1))) ** 2
+
+        u = [0.0]
+        for j in range(self.M, 0, -1):
+            u.append(math.sqrt((u[-1] ** 2 + 1) / max(alpha_bar(j - 1) / alpha_bar(j), self.C_1) - 1))
+        return u
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Those above 0."""
+        return Levels(torch.tensor(self.sigmas[1:], dtype=torch.float64, device="cpu").log())
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """Of noise levels (B,)."""
-        return Coefficients((sigma**2 + 1).rsqrt(), torch.ones_like(sigma), -sigma, self.levels.position(sigma))
+        """Of noise levels of any shape."""
+        one = torch.ones_like(sigma)
+        return Coefficients((sigma**2 + 1).rsqrt(), one, -sigma, self.levels.position(sigma))
 
 
-COORDINATES: dict[str, Callable[..., Any]] = {"VP": VP, "VE": VE, "IDDPM": IDDPM}
+COORDINATES: dict[str, type[Any]] = {"VP": VP, "VE": VE, "IDDPM": IDDPM}
 """Those that a file can name."""

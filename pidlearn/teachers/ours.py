@@ -17,7 +17,7 @@ from pidlearn.checkpoint import write_atomically
 from pidlearn.nets import MLP, Preconditioned
 from pidlearn.teachers.build import DENOISERS, NETWORKS, build, complete, fill
 
-__all__ = ["read", "save_teacher"]
+__all__ = ["digest_of", "read", "save_teacher"]
 
 FORMAT = "pidlearn teacher 1"
 OWN_NETWORKS: dict[str, type[nn.Module]] = {"MLP": MLP, **NETWORKS}
@@ -40,7 +40,7 @@ def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
     path = Path(path)
     # Clones, because safetensors refuses weights that share memory.
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in denoiser.state_dict().items()}
-    metadata = {"format": FORMAT, "teacher": json.dumps(_describe(denoiser)), "digest": _digest(tensors)}
+    metadata = {"format": FORMAT, "teacher": json.dumps(_describe(denoiser)), "digest": digest_of(tensors)}
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path
 
@@ -62,7 +62,7 @@ def read(path: Path) -> nn.Module:
         hint = "; pidlearn.load reads students" if str(kind).startswith("pidlearn student") else ""
         raise ValueError(f"{path} is not a {FORMAT!r} file, as save_teacher writes them{hint}")
     try:
-        if metadata["digest"] != _digest(tensors):
+        if metadata["digest"] != digest_of(tensors):
             raise ValueError("its numbers have changed since it was written")
         return _built(json.loads(metadata["teacher"]), tensors)
     except Exception as error:
@@ -97,7 +97,7 @@ def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.
     return denoiser.eval()
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the numbers, by name in order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

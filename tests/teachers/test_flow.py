@@ -104,12 +104,15 @@ class TestDistilled:
         teacher = denoiser()
         result = pid.distill(teacher, **SHORT)
         path = result.save(tmp_path / "student.safetensors")
-        loaded = pid.load(path, teacher, student=pid.steps(teacher).student)
+        loaded = pid.load(path, teacher)
         z = 80 * torch.randn(2, 1, 6, 6)
         with torch.no_grad():
             assert torch.equal(loaded.student(z, 0.002), result.student(z, 0.002))
-        with pytest.raises(ValueError, match="pass student="):
-            pid.load(path, teacher)
+        assert any(p.requires_grad for p in loaded.student.parameters())
+        with pytest.raises(ValueError, match=r"copy of its teacher's network.*pass that teacher"):
+            pid.load(path)
+        with pytest.raises(ValueError, match="another teacher's network, which sees noise otherwise"):
+            pid.load(path, denoiser(data_at=1 - teacher.coordinates.data_at))
 
 
 def test_as_a_plain_ode() -> None:
