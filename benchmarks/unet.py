@@ -33,7 +33,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     recipe, judge = recipes.read("digits"), digits()
-    store = Store(args.out, "images-unet", "python -m benchmarks.unet", samples=SAMPLES, recipe=str(recipe))
+    store = Store(
+        args.out, "images-unet", "python -m benchmarks.unet", samples=SAMPLES, short=SHORT, recipe=str(recipe)
+    )
     taken = None
     if not args.teacher.exists():
         made, taken = timed(lambda: recipes.teacher_of(recipe))

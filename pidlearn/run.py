@@ -127,6 +127,11 @@ class Run(Iterator[Step]):
             student = defaults.as_trajectory(student, problem)
         if not any(p.requires_grad for p in student.parameters()):
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
+        if problem.label_dim and getattr(getattr(student, "network", None), "label_dim", None) == 0:
+            raise ValueError(
+                f"the teacher tells {problem.label_dim} classes apart and the student's network knows none: make it "
+                f"with label_dim={problem.label_dim}"
+            )
         if any(p.is_meta for p in student.parameters()):
             raise ValueError("the student is on the meta device and holds no numbers: give it weights first")
         # In eval mode: dropout would make x(z, t) random, and its differences in t noise.

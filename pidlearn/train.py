@@ -189,6 +189,8 @@ class Trainer:
         team: Team | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        if not torch.is_grad_enabled():
+            raise ValueError("gradients are switched off: train outside of torch.no_grad() and torch.inference_mode()")
         self.module, self.objective, self.optimisation = module, objective, optimisation
         self.team = team or Team()
         self.generator = torch.Generator(device).manual_seed(optimisation.seed)

@@ -453,6 +453,16 @@ class TestWhatStopsIt:
         assert flat(student).isfinite().all()
 
 
+def test_what_cannot_be_trained() -> None:
+    teacher = pid.nets.Preconditioned(net(label_dim=3))
+    with pytest.raises(
+        ValueError, match="3 classes apart and the student's network knows none: make it with label_dim=3"
+    ):
+        pid.steps(teacher, net())
+    with torch.no_grad(), pytest.raises(ValueError, match=r"outside of torch\.no_grad"):
+        tiny_ring()
+
+
 class TestFiles:
     def test_of_a_trajectory(self, tmp_path: Path) -> None:
         result = tiny_ring(ema=(0.9,), reference=8, callbacks=[lambda step: step.number == 15])
