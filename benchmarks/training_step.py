@@ -180,8 +180,9 @@ def heading(channels: int, batch: int) -> str:
 
 TEXT = (
     "The CIFAR-10 network of the paper with fewer channels, 32 x 32 pixels, float32 unless said. Times are CPU "
-    "seconds, ratios medians of pairs; memory is what two steps add to that of weights and averages. Central and exact differ from the others in what they compute: an exact step "
-    "costs what it does here wherever there is no fused kernel for its tangents."
+    "seconds, ratios medians of pairs; memory is what two steps add to that of weights and averages. Central and exact "
+    "differ from the others in what they compute: an exact step costs what it does here wherever there is no fused "
+    "kernel for its tangents."
 )
 
 
