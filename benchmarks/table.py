@@ -41,7 +41,8 @@ class Store:
 
     def __init__(self, folder: Path, name: str, command: str, **facts: Any) -> None:
         self.path = folder / f"{name}.json"
-        self.facts = {"command": command, **facts, "torch": torch.__version__, "cpu": _cpu(), "threads": 1}
+        told = {"command": command, **facts, "torch": torch.__version__, "cpu": _cpu(), "threads": 1}
+        self.facts = json.loads(json.dumps(told))  # as the file will tell them
         self.rows: dict[str, Row] = {}
         if self.path.exists():
             found = json.loads(self.path.read_text())
