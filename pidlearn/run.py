@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
@@ -28,6 +27,7 @@ from pidlearn.nets.unets import UNet
 from pidlearn.problem import Prior, modules_of, problem_of
 from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index, seeded
+from pidlearn.switches import switched, switches
 from pidlearn.team import assembled
 from pidlearn.times import exact_time
 from pidlearn.train import Batch, Objective, Stage, Step, Trainer
@@ -103,8 +103,7 @@ class Run(Iterator[Step]):
         self._current: RunStage | None = None
         self._loop = iter(self.trainer)
         self._try_distance()
-        self._check_networks()
-        self.switches = self._switches()
+        self.switches = switches(self.config, self.windows, modules_of(self.problem.teacher))
 
     def __next__(self) -> Step:
         with switched(self.switches):
@@ -157,39 +156,6 @@ class Run(Iterator[Step]):
         if problem.sigma_data is not None and isinstance(student, Trajectory):
             student.event_shape = problem.event_shape  # now that it is known, the student can draw its own noise
         return student
-
-    def _check_networks(self) -> None:
-        """What the switches of the networks cannot be combined with."""
-        config, automatic = self.config, self.config.derivative in ("exact", "can")
-        ours = all(any(isinstance(part, UNet) for part in window.modules()) for window in self.windows)
-        for name, asked in (("recompute", config.recompute), ("precision='bfloat16'", config.precision == "bfloat16")):
-            if asked and not ours:
-                raise ValueError(f"{name} needs a student with a SongUNet or DhariwalUNet: leave it out")
-        if config.recompute and automatic:
-            raise ValueError(
-                f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
-                f"recomputed: leave it out and set micro_batch"
-            )
-
-    def _switches(self) -> list[tuple[Any, str, Any]]:
-        """Object, attribute and value of all that a step's networks are run by."""
-        config, teachers = self.config, modules_of(self.problem.teacher)
-        fast = config.precision != "float32"
-        found: list[tuple[Any, str, Any]]
-        found = [(kernels, "allow_tf32", fast) for kernels in (torch.backends.cuda.matmul, torch.backends.cudnn)]
-        if config.precision == "bfloat16":
-            parts = [part for part in (*self.windows, *teachers) if hasattr(part, "body")]
-            found += [(part, "body", torch.bfloat16) for part in parts]
-        if config.recompute:
-            parts = [part for window in self.windows for part in window.modules() if isinstance(part, UNet)]
-            found += [(part, "recompute", True) for part in parts]
-        if config.compile:
-            # What is compiled has no forward-mode derivative: a student that needs one stays as it is.
-            exempt = config.derivative in ("exact", "can")
-            trained = [] if exempt else [getattr(window, "network", None) for window in self.windows]
-            parts = [part for part in (*trained, *teachers) if isinstance(part, nn.Module)]
-            found += [(part, "forward", torch.compile(part.forward, backend=config.compile)) for part in parts]
-        return found
 
     def trial(self, steps: int) -> float:
         """Seconds of a step, the median of so many, which are taken back; one more before them warms up."""
@@ -352,29 +318,6 @@ class Run(Iterator[Step]):
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
         averages = dict(zip(self.config.ema, self.trainer.averages, strict=True))
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
-
-
-@contextmanager
-def switched(switches: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Attributes of objects at other values for as long as a step lasts: nothing of a run stays on what it was lent."""
-    # What a module has of its class, or as a method, shows again once its own attribute is gone.
-    before = [
-        (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
-        for part, name, _ in switches
-    ]
-    try:
-        for part, name, value in switches:
-            setattr(part, name, value)
-        yield
-    finally:
-        for part, name, value in before:
-            if value is ABSENT:
-                delattr(part, name)
-            else:
-                setattr(part, name, value)
-
-
-ABSENT = object()
 
 
 def _reads(window: Any) -> bool:

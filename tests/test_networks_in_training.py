@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.run import switched
+from pidlearn.switches import switched
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}

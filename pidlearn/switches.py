@@ -1,0 +1,77 @@
+"""How a run's networks are computed: precision, recomputation, compilation. They are switched for each step alone.
+
+None of them changes what is minimised. What a run was lent, its teacher above all, goes back as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from pidlearn.config import Config
+from pidlearn.nets.unets import UNet
+
+__all__ = ["Switch", "switched", "switches"]
+
+Switch = tuple[Any, str, Any]
+"""An object, an attribute of it, and the value that it has while a step lasts."""
+
+AUTOMATIC = ("exact", "can")
+"""Derivatives by forward mode."""
+
+
+def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[nn.Module]) -> list[Switch]:
+    """What the configuration asks of these modules.
+
+    Raises:
+        ValueError: for what does not go with them, or with the derivative.
+    """
+    automatic = config.derivative in AUTOMATIC
+    nets = [[part for part in student.modules() if isinstance(part, UNet)] for student in students]
+    for name, asked in (("recompute", config.recompute), ("precision='bfloat16'", config.precision == "bfloat16")):
+        if asked and not all(nets):
+            raise ValueError(f"{name} needs a student with a SongUNet or DhariwalUNet: leave it out")
+    if config.recompute and automatic:
+        raise ValueError(
+            f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
+            f"recomputed: leave it out and set micro_batch"
+        )
+    fast = config.precision != "float32"
+    found: list[Switch] = [(torch.backends.cuda.matmul, "allow_tf32", fast), (torch.backends.cudnn, "allow_tf32", fast)]
+    if config.precision == "bfloat16":
+        found += [(part, "body", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "body")]
+    if config.recompute:
+        found += [(net, "recompute", True) for of_student in nets for net in of_student]
+    if config.compile:
+        # What is compiled has no forward-mode derivative: a student that needs one stays as it is.
+        trained = [] if automatic else [getattr(student, "network", None) for student in students]
+        parts = [part for part in (*trained, *teachers) if isinstance(part, nn.Module)]
+        found += [(part, "forward", torch.compile(part.forward, backend=config.compile)) for part in parts]
+    return found
+
+
+ABSENT = object()
+
+
+@contextmanager
+def switched(given: Sequence[Switch]) -> Iterator[None]:
+    """Attributes of objects at other values for as long as a step lasts: nothing of a run stays on what it was lent."""
+    # What a module has of its class, or as a method, shows again once its own attribute is gone.
+    before = [
+        (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
+        for part, name, _ in given
+    ]
+    try:
+        for part, name, value in given:
+            setattr(part, name, value)
+        yield
+    finally:
+        for part, name, value in before:
+            if value is ABSENT:
+                delattr(part, name)
+            else:
+                setattr(part, name, value)
