@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.request import Request
 
 import pytest
 import safetensors.torch
@@ -135,6 +139,8 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert named.NAMED[0].path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "mine"))
     assert named.NAMED[0].path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
+    monkeypatch.setenv("PIDLEARN_CACHE", "~/mine")
+    assert named.folder() == Path.home() / "mine"
 
 
 class Server:
@@ -144,13 +150,13 @@ class Server:
         self.contents = contents
         self.asked: list[str] = []
 
-    def __call__(self, url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
-        self.asked.append(url)
+    def __call__(self, request: Request, timeout: float) -> Any:
+        self.asked.append(request.full_url)
         if isinstance(self.contents, Exception):
             raise self.contents
-        if hash_prefix and hashlib.sha256(self.contents).hexdigest() != hash_prefix:
-            raise RuntimeError(f"invalid hash value (expected {hash_prefix!r})")
-        Path(dst).write_bytes(self.contents)
+        answer: Any = io.BytesIO(self.contents)
+        answer.headers = {}
+        return answer
 
 
 @pytest.fixture
@@ -160,7 +166,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Server]:
     published = replace(named.NAMED[-1], parameters=sum(p.numel() for p in network.parameters()))
     server = Server(edm_files.edm_pickle(network, *edm_files.KINDS["adm"]))
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", server)
+    monkeypatch.setattr(urllib.request, "urlopen", server)
     monkeypatch.setattr(named, "NAMED", (published,))
     return published, server
 
@@ -184,6 +190,17 @@ def test_damage_since_the_download_is_seen(tiny: tuple[Any, Server]) -> None:
         pid.load_teacher(published.name)
 
 
+@pytest.mark.parametrize("note", [b"", b"\xff\xfe\x00"])
+def test_damage_to_a_checksum(note: bytes, tiny: tuple[Any, Server]) -> None:
+    published, _ = tiny
+    pid.load_teacher(published.name)
+    published.remembered.write_bytes(note)
+    with pytest.raises(ValueError, match=rf"damaged or not.*not '.*' as {published.remembered.name} says.*Delete it"):
+        pid.load_teacher(published.name)
+    published.path.unlink()
+    pid.load_teacher(published.name)
+
+
 def test_another_network_under_the_name(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
     published, server = tiny
     server.contents = edm_files.edm_pickle(edm_files.denoiser("vp"), *edm_files.KINDS["vp"])
@@ -203,7 +220,7 @@ def test_known_checksums(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPat
         pid.load_teacher(published.name)
     assert not published.path.exists()
     published.path.write_bytes(server.contents)
-    with pytest.raises(ValueError, match=f"not {'0' * 64}"):
+    with pytest.raises(ValueError, match=f"not '{'0' * 64}'\\. Delete"):
         pid.load_teacher(published.name)
     known = hashlib.sha256(server.contents).hexdigest()
     monkeypatch.setattr(named, "NAMED", (replace(published, sha256=known),))
@@ -217,6 +234,21 @@ def test_without_a_network(tiny: tuple[Any, Server]) -> None:
     with pytest.raises(FileNotFoundError, match=r"no route to host.*Fetch https://.*PIDLEARN_CACHE") as error:
         pid.load_teacher(published.name)
     assert str(published.path) in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_to(
+    tiny: tuple[Any, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, server = tiny
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded.*set PIDLEARN_CACHE"):
+        pid.load_teacher(published.name)
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path))
+    published.path.write_bytes(server.contents)
+    published.remembered.with_name(f".{published.remembered.name}.{os.getpid()}.part").mkdir()
+    pid.load_teacher(published.name)
+    assert not published.remembered.exists()
 
 
 # The command line
