@@ -46,8 +46,11 @@ def load_official_student(path: str | Path) -> Trajectory:
         raise ValueError(f"{path} is a teacher, not a student: pidlearn.load_teacher reads it")
     with _explained(path):
         kind, options = infer(tensors)
+        channels, outputs = options["in_channels"], options["out_channels"]
+        if outputs != channels:
+            raise ValueError(f"it makes {outputs} channels of {channels}, which no student does")
         network = fill(NETWORKS[kind], options, tensors)
-    event_shape = (options["in_channels"], *[options["img_resolution"]] * 2)
+    event_shape = (channels, *[options["img_resolution"]] * 2)
     return Trajectory(network, 80.0, t_min=0.002, sigma_data=0.5, event_shape=event_shape).eval()
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 import pidlearn as pid
 from pidlearn import cli
-from pidlearn.teachers import named
+from pidlearn.teachers import named, ours
 from tests.strategies import random_network
 from tests.teachers import edm_files
 
@@ -41,6 +41,21 @@ def test_round_trip(kind: str, tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
+def test_headers_of_a_teacher_trained_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = pid.nets.Preconditioned(random_network(2))
+    as_is = ours._describe(written)
+    for change, says in (
+        ({"sigma_data": -1.0}, "sigma_data"),
+        ({"sigma_data": None}, "NoneType"),
+        ({"options": {**as_is["options"], "depth": 60_000}}, "60000 blocks"),
+        ({"options": {**as_is["options"], "activation": "exec"}}, "options that MLP does not: activation"),
+    ):
+        monkeypatch.setattr(ours, "_describe", lambda _, change=change: {**as_is, **change})
+        path = pid.save_teacher(written, tmp_path / "teacher.safetensors")
+        with pytest.raises(ValueError, match=says):
+            pid.load_teacher(path)
+
+
 @torch.no_grad()
 def test_teachers_trained_here(tmp_path: Path) -> None:
     written = pid.nets.Preconditioned(random_network(2, label_dim=3), sigma_data=0.7)
@@ -59,49 +74,49 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> Path:
+def saved(tmp_path: Path) -> Path:
     return pid.save_teacher(edm_files.denoiser(), tmp_path / "teacher.safetensors")
 
 
-def test_damage_to_our_files(ours: Path) -> None:
-    contents = ours.read_bytes()
+def test_damage_to_our_files(saved: Path) -> None:
+    contents = saved.read_bytes()
     header = int.from_bytes(contents[:8], "little")
     for length in (0, 5, 8, 9, 20, header, header + 8, len(contents) // 2, len(contents) - 1):
-        ours.write_bytes(contents[:length])
+        saved.write_bytes(contents[:length])
         with pytest.raises(ValueError, match=r"teacher.safetensors"):
-            pid.load_teacher(ours)
+            pid.load_teacher(saved)
     for position in (8, 9, 20, header // 2, header + 8, len(contents) // 2, len(contents) - 1):
         changed = bytearray(contents)
         changed[position] ^= 1
-        ours.write_bytes(changed)
+        saved.write_bytes(changed)
         with pytest.raises(ValueError, match=r"teacher.safetensors"):
-            pid.load_teacher(ours)
+            pid.load_teacher(saved)
 
 
-def test_headers_that_are_not_ours(ours: Path) -> None:
+def test_headers_that_are_not_ours(saved: Path) -> None:
     tensors = {"weight": torch.ones(2)}
-    safetensors.torch.save_file(tensors, ours, {"format": "pidlearn student 1"})
+    safetensors.torch.save_file(tensors, saved, {"format": "pidlearn student 1"})
     with pytest.raises(ValueError, match=r"pidlearn.load reads students"):
-        pid.load_teacher(ours)
-    safetensors.torch.save_file(tensors, ours)
+        pid.load_teacher(saved)
+    safetensors.torch.save_file(tensors, saved)
     with pytest.raises(ValueError, match="is not a 'pidlearn teacher 1' file"):
-        pid.load_teacher(ours)
+        pid.load_teacher(saved)
     for teacher in ("{", "[]", "{}", '{"class": "os.system", "options": {}}', "[" * 100_000):
         digest = hashlib.sha256(b"weight" + tensors["weight"].numpy().tobytes()).hexdigest()
         safetensors.torch.save_file(
-            tensors, ours, {"format": "pidlearn teacher 1", "teacher": teacher, "digest": digest}
+            tensors, saved, {"format": "pidlearn teacher 1", "teacher": teacher, "digest": digest}
         )
         with pytest.raises(ValueError, match=r"teacher.safetensors is damaged"):
-            pid.load_teacher(ours)
+            pid.load_teacher(saved)
 
 
 # What a file is
 
 
-def test_contents_decide_not_suffixes(tmp_path: Path, ours: Path) -> None:
+def test_contents_decide_not_suffixes(tmp_path: Path, saved: Path) -> None:
     edm_files.write(tmp_path / "a.pt")
     torch.save(edm_files.denoiser().state_dict(), tmp_path / "b.safetensors")
-    ours.rename(tmp_path / "c.pkl")
+    saved.rename(tmp_path / "c.pkl")
     for name in ("a.pt", "b.safetensors", "c.pkl"):
         assert pid.load_teacher(tmp_path / name).state_dict().keys() == edm_files.denoiser().state_dict().keys()
 

@@ -40,6 +40,8 @@ NETWORKS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     ),
 }
 
+SMALLEST: dict[str, Any] = {"model_channels": 4, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []}
+
 
 @pytest.mark.parametrize(("cls", "options"), NETWORKS.values(), ids=NETWORKS)
 def test_options_follow_from_names_and_shapes(cls: type[Any], options: dict[str, Any]) -> None:
@@ -117,6 +119,9 @@ def test_a_teacher_is_no_student(tmp_path: Path) -> None:
         torch.save(tensors, tmp_path / "teacher.pt")
         with pytest.raises(ValueError, match="teacher, not a student"):
             pid.load_official_student(tmp_path / "teacher.pt")
+    torch.save(pid.nets.SongUNet(4, 1, 2, **SMALLEST).state_dict(), tmp_path / "both.pt")
+    with pytest.raises(ValueError, match="makes 2 channels of 1"):
+        pid.load_official_student(tmp_path / "both.pt")
     with pytest.raises(FileNotFoundError, match="no file"):
         pid.load_official_student(tmp_path / "none.pt")
 
