@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotFiniteError", "check_labels", "check_real", "choose", "explained", "what"]
+__all__ = ["NotFiniteError", "check_labels", "check_real", "check_shape", "choose", "explained", "what"]
 
 
 class NotFiniteError(ValueError):
@@ -51,6 +51,14 @@ def check_real(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.is_meta:
             raise ValueError(f"{name} is on the meta device and holds no numbers: move it to a real one")
+
+
+def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of one sample, or its length, as a tuple, once its sizes are whole numbers from 1 on."""
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"event_shape holds the sizes of one sample, such as (3, 32, 32); got {shape}")
+    return shape
 
 
 def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:

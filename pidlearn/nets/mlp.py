@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from pidlearn.errors import check_shape
 from pidlearn.nets.blocks import check_event, one_hot_labels
 from pidlearn.nets.options import remembers_options
 
@@ -63,7 +64,7 @@ class MLP(nn.Module):
         label_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.event_shape = check_shape(event_shape)
         self.label_dim = label_dim
         d = math.prod(self.event_shape)
         self.frequencies: Tensor
@@ -109,7 +110,7 @@ class ChebyshevMLP(nn.Module):
 
     def __init__(self, event_shape: int | Sequence[int], width: int = 64, depth: int = 4, terms: int = 5) -> None:
         super().__init__()
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.event_shape = check_shape(event_shape)
         d = math.prod(self.event_shape)
         self.mean: Tensor
         self.scale: Tensor
