@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotFiniteError", "check_labels", "check_real", "check_shape", "choose", "explained", "what"]
+__all__ = [
+    "NotFiniteError",
+    "check_labels",
+    "check_real",
+    "check_shape",
+    "choose",
+    "explained",
+    "printable",
+    "what",
+]
 
 
 class NotFiniteError(ValueError):
@@ -68,6 +77,11 @@ def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
     if not isinstance(given, str) or given not in table:
         raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {given!r}")
     return table[given]
+
+
+def printable(text: object) -> str:
+    """What a stranger's file says, as text that cannot drive a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def what(x: Any) -> str:

@@ -7,9 +7,9 @@ the folder and the address.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import urllib.request
+import uuid
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -32,7 +32,7 @@ def fetch(url: str, path: Path, sha256: str = "") -> None:
         ValueError: if another file came.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # several machines may fetch it into one folder
     request = urllib.request.Request(url, headers={"User-Agent": "pidlearn"})
     digest = hashlib.sha256()
     try:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn import nets
+from pidlearn.errors import printable
 
 __all__ = ["DENOISERS", "GIVEN_BY_THE_DENOISER", "NETWORKS", "build", "complete", "fill"]
 
@@ -57,13 +58,15 @@ def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]
     known = _parameters(cls, options)
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ValueError(f"it has options that {cls.__name__} does not: {', '.join(unknown):.200}")
+        raise ValueError(f"it has options that {cls.__name__} does not: {printable(', '.join(unknown)):.200}")
     full = {**{name: parameter.default for name, parameter in known.items()}, **options}
     missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
     if missing:
         raise ValueError(f"it does not say {', '.join(missing)}, which {cls.__name__} cannot do without")
     for name, value in full.items():
         kind = known[name].annotation
+        if isinstance(value, tuple):
+            full[name] = list(value)  # as JSON has it, whatever the file was
         if not KINDS[kind](value):
             raise ValueError(f"its option {name} is {_shown(value)}, where {cls.__name__} takes {kind}")
     return full
@@ -93,15 +96,15 @@ def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str,
         raise ValueError(f"its options ask for {blocks} blocks, which its {len(tensors)} tensors cannot fill")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise ValueError(f"its tensor {name:.120} is {tensor.dtype}, and weights are floating")
+            raise ValueError(f"its tensor {printable(name):.120} is {tensor.dtype}, and weights are floating")
         if not tensor.isfinite().all():
-            raise ValueError(f"its tensor {name:.120} holds NaN or infinity")
+            raise ValueError(f"its tensor {printable(name):.120} holds NaN or infinity")
     try:
         with torch.device("meta"):  # nothing is allocated or drawn before the tensors have been found to fit
             module = cls(**full)
         module.load_state_dict(tensors, assign=True)
     except Exception as error:
-        raise ValueError(f"its tensors and options do not make a {cls.__name__}: {error!s:.600}") from error
+        raise ValueError(f"its tensors and options do not make a {cls.__name__}: {printable(error):.600}") from error
     return module.eval().requires_grad_(False)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pidlearn.teachers import named, official, ours, pickles, pipelines
+from pidlearn.teachers import archives, named, official, ours, pickles, pipelines
 from pidlearn.teachers.build import build
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
@@ -43,7 +43,7 @@ def load_teacher(source: str | Path) -> nn.Module:
     path = Path(source)
     if not path.exists():
         names = ", ".join(one.short for one in named.NAMED)
-        raise FileNotFoundError(f"there is no file {path}, and the published teachers are {names}")
+        raise FileNotFoundError(f"there is no file {source}, and the published teachers are {names}")
     return _reader(path)(path)
 
 
@@ -76,7 +76,7 @@ def _reader(path: Path) -> Callable[[Path], nn.Module]:
         head = file.read(9)
     if head[8:] == b"{":  # the first eight bytes are the header's length
         return ours.read
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", archives.LEGACY)):
         return official.read_teacher
     if head.startswith(b"\x80") or path.suffix == ".pkl":
         return _read_pickle

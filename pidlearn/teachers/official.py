@@ -105,6 +105,10 @@ def _infer(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor])
     """`infer`, for names and shapes that may lack what is asked for."""
     adm = "out_conv.weight" in shapes
     found = {int(match[1]) for name in shapes if (match := re.match(r"enc\.(\d+)x\1_", name))}
+    if not found:
+        raise ValueError(
+            f"its names, such as {next(iter(shapes), '')!r:.80}, are not those of a SongUNet or DhariwalUNet"
+        )
     resolutions = sorted(found, reverse=True)
     top = f"{resolutions[0]}x{resolutions[0]}"
     first = shapes[f"enc.{top}_conv.weight"]

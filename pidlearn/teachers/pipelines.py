@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pidlearn._torchvision import package
+from pidlearn.errors import printable
 from pidlearn.teachers.adapted import AdaptedDenoiser
 from pidlearn.teachers.diffusers import check_parts, from_diffusers
 
@@ -40,7 +41,7 @@ def read(folder: Path) -> AdaptedDenoiser:
         scheduler = kind.from_pretrained(_part(folder, "scheduler"), local_files_only=True)
         return from_diffusers(unet, scheduler).eval().requires_grad_(False)
     except Exception as error:  # what a damaged folder can lead diffusers to is not to be listed
-        raise ValueError(f"{folder} holds no pipeline that can be read: {error!s:.400}") from error
+        raise ValueError(f"{folder} holds no pipeline that can be read: {printable(error):.400}") from error
 
 
 def _class(diffusers: Any, index: Any, part: str, base: type[Any]) -> Any:

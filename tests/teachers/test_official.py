@@ -135,6 +135,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "not tensors": ({"step": 3}, "does not hold tensors by name"),
     "no dict": ([torch.ones(2)], "does not hold tensors by name"),
     "another network": ({"weight": torch.ones(2)}, "not those of a SongUNet"),
+    "another prefix": ({"module.enc.4x4_conv.weight": torch.ones(2)}, "such as 'module.enc"),
     "mixed": (state("vp") | {"bias": torch.ones(2)}, "mixes names"),
     "a missing tensor": (changed("vp", model__map_layer1__bias=None), r"Missing key.*map_layer1\.bias"),
     "a foreign tensor": (changed("vp", model__more=torch.ones(2)), r"Unexpected key.*more"),
@@ -166,10 +167,9 @@ def test_archives_that_call(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"asks for 'posix.mkdir'.*Nothing in it was executed"):
             load(path)
     torch.save({"weight": Hostile()}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(ValueError, match="Nothing in it was executed"):
-        pid.load_teacher(path)
-    with pytest.raises(ValueError, match=r"not a torch.save archive"):
-        pid.load_official_student(path)
+    for load in (pid.load_teacher, pid.load_official_student):
+        with pytest.raises(ValueError, match=r"what torch wrote before 1.6.*Nothing in it was executed"):
+            load(path)
     assert not (tmp_path / "executed").exists()
 
 
