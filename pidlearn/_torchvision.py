@@ -29,7 +29,7 @@ def package(name: str, use: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"{use} needs the packages torchvision and {name} ({error}): pip install 'pidlearn[images]'"
+            f"{use} needs the packages torchvision and {name} ({error}): pip install 'pidlearn[images]' {name}"
         ) from error
 
 

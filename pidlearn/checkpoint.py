@@ -47,14 +47,19 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
     """The newest checkpoint of ``folder`` that is whole, or None. Warns of each damaged one, by name.
 
     Raises:
-        ValueError: if ``folder`` is a file.
+        ValueError: if ``folder`` is a file, or a checkpoint that is whole cannot be read.
     """
     if Path(folder).is_file():
         raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
     for path in _newest_first(Path(folder)):
         contents = path.read_bytes()
         if path.stem.endswith(f"-{digest(contents)}"):
-            return torch.load(io.BytesIO(contents), weights_only=True)
+            try:
+                return torch.load(io.BytesIO(contents), weights_only=True)
+            except Exception as error:  # as of another torch: to pass over it would lose the run
+                raise ValueError(
+                    f"checkpoint {path} is whole but cannot be read ({error!r:.200}): take another folder"
+                ) from error
         warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
     return None
 

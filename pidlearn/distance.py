@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
+import torch
 from torch import Tensor
 
 from pidlearn import perceptual
@@ -43,15 +44,15 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
 def lpips(a: Tensor, b: Tensor, net: str = "vgg", pooling: str = "max") -> Tensor:
     """`pidlearn.perceptual.LPIPS` of images (B, C, H, W) in [-1, 1], resized to 224 pixels; a pseudo-metric.
 
-    The network is built at the first call, once for the process. Make an `LPIPS` of your own for other choices.
+    The network is built at the first call, once for each device. Make an `LPIPS` of your own for other choices.
     """
     perceptual.check_images(a, b)  # before anything is fetched for them
-    return _built(net, pooling)(a, b)
+    return _built(net, pooling, a.device)(a, b)
 
 
 @cache
-def _built(net: str, pooling: str) -> Distance:
-    return perceptual.LPIPS(net, pooling=pooling)
+def _built(net: str, pooling: str, device: torch.device) -> Distance:
+    return perceptual.LPIPS(net, pooling=pooling).to(device)
 
 
 DISTANCES: dict[str, Distance] = {

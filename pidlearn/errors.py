@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotFiniteError", "check_labels", "check_real", "choose", "explained", "what"]
+__all__ = [
+    "NotFiniteError",
+    "check_labels",
+    "check_real",
+    "check_shape",
+    "choose",
+    "explained",
+    "printable",
+    "what",
+]
 
 
 class NotFiniteError(ValueError):
@@ -53,6 +62,14 @@ def check_real(**tensors: Tensor) -> None:
             raise ValueError(f"{name} is on the meta device and holds no numbers: move it to a real one")
 
 
+def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The shape of one sample, or its length, as a tuple, once its sizes are whole numbers from 1 on."""
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"event_shape holds the sizes of one sample, such as (3, 32, 32); got {shape}")
+    return shape
+
+
 def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
     """The part of that name, or the part itself if it is one already."""
     if callable(given):
@@ -60,6 +77,11 @@ def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
     if not isinstance(given, str) or given not in table:
         raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {given!r}")
     return table[given]
+
+
+def printable(text: object) -> str:
+    """What a stranger's file says, as text that cannot drive a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def what(x: Any) -> str:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from pidlearn._torchvision import package
 from pidlearn.errors import what
@@ -40,7 +41,8 @@ class LPIPS(nn.Module):
     """LPIPS as a distance: (a, b), both (B, C, H, W) in [-1, 1] with C = 1 or 3, to (B,).
 
     Computed in float32 at least, under autocast too: a and b are nearly alike, and in bfloat16 the distance would be
-    that of their rounding. The frozen weights follow the input's device and dtype. What is returned has that dtype.
+    that of their rounding. The frozen weights stay as they are, and are cast to the images' device and dtype at each
+    call: for images on a GPU, move the module there before. What is returned has that dtype.
 
     Args:
         net: the trunk, vgg | alex | squeeze.
@@ -76,12 +78,10 @@ class LPIPS(nn.Module):
             raise ValueError(f'pooling must be "max" or "average", got {pooling!r}')
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk counts images and must be None or at least 1, got {chunk}")
-        self.net, self.resize, self.chunk = net, resize, chunk
-        published = _published(net, weights)
-        self.scaling, self.trunk = published.scaling_layer, published.net
-        self.scales = nn.ParameterList([line.model[-1].weight for line in published.lins])
+        self.net, self.resize, self.pooling, self.chunk = net, resize, pooling, chunk
+        self.layers = _Layers(_published(net, weights), resize)
         if pooling == "average":
-            _average(self.trunk)
+            _average(self.layers.trunk)
         self.requires_grad_(False).eval()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -94,16 +94,30 @@ class LPIPS(nn.Module):
             )
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         a, b = a.to(dtype), b.to(dtype)
-        if (self.scales[0].dtype, self.scales[0].device) != (dtype, a.device):
-            self.to(a.device, dtype)  # back and forth without loss: what was published is float32
+        # Never in place: within a transform of torch.func, or in inference mode, that would spoil the weights for good.
+        weights = {name: value.to(a) for name, value in self.layers.state_dict().items()}
+
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return functional_call(self.layers, weights, (a, b))
+
         with torch.autocast(a.device.type, enabled=False):
             if self.chunk is None or len(a) <= self.chunk:
-                return self._distance(a, b)
+                return distance(a, b)
             if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-                return _ByChunks.apply(a, b, self._distance, self.chunk)
-            return torch.cat([self._distance(*pair) for pair in _pairs(a, b, self.chunk)])
+                return _ByChunks.apply(a, b, distance, self.chunk)
+            return torch.cat([distance(*pair) for pair in _pairs(a, b, self.chunk)])
 
-    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+
+class _Layers(nn.Module):
+    """The network itself: (B, C, H, W), (B, C, H, W) -> (B,), of images in the dtype of its weights."""
+
+    def __init__(self, published: Any, resize: int | None) -> None:
+        super().__init__()
+        self.resize = resize
+        self.scaling, self.trunk = published.scaling_layer, published.net
+        self.scales = nn.ParameterList([line.model[-1].weight for line in published.lins])
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
         # One pass each, not one over both: where only a needs a gradient nothing of b is kept, and equal images meet
         # the same sums in the same order, so that their distance is exactly zero.
         layers = zip(self._features(a), self._features(b), self.scales, strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.errors import NotFiniteError, what
+from pidlearn.errors import NotFiniteError, check_shape, what
 from pidlearn.ode import ODE, DenoiserODE
 from pidlearn.sampling import seeded
 from pidlearn.solvers import solve, walk
@@ -227,9 +227,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
         raise ValueError(
             "the teacher does not say what shape it denoises: pass event_shape, such as (3, 32, 32) for images"
         )
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"event_shape holds the sizes of one sample, such as (3, 32, 32); got {shape}")
+    shape = check_shape(shape)
     sigma_data = float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None) or 0.5)
     if not 0 < t_min < t_max < math.inf:
         raise ValueError(f"a diffusion runs from t_max down to t_min > 0; got t_max = {t_max}, t_min = {t_min}")

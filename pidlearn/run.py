@@ -169,6 +169,8 @@ class Run(Iterator[Step]):
     def _try_distance(self) -> None:
         """Ask the distance once, of zeros: a perceptual one finds its weights here, or says why it cannot work."""
         distance: Distance = choose("distance", self.config.distance, DISTANCES)
+        if isinstance(distance, nn.Module):
+            distance.to(self.problem.device)
         zeros = torch.zeros_like(self.problem.draw(2, torch.Generator().manual_seed(0)))
         with torch.no_grad():
             checks.one_each(distance(zeros, zeros), torch.arange(2))

@@ -113,6 +113,14 @@ def test_other_peoples_files_stay(tmp_path: Path) -> None:
     assert all(path.read_text() == "mine" for path in theirs)
 
 
+def test_a_whole_file_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    """As one of another torch might be: to begin anew would throw the run away."""
+    checkpoint.save(tmp_path, 10, state(10))
+    (tmp_path / f"step-{20:09d}-{checkpoint.digest(b'hello')}.pt").write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"step-000000020.*is whole but cannot be read"):
+        checkpoint.load_newest(tmp_path)
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a folder")
     with pytest.raises(ValueError, match="is a file"):

@@ -38,7 +38,7 @@ def packages(net: str) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    theirs.net.load_state_dict(make(net, resize=None).trunk.state_dict())
+    theirs.net.load_state_dict(make(net, resize=None).layers.trunk.state_dict())
     return theirs.double()
 
 
@@ -130,6 +130,23 @@ def test_weights_are_frozen_and_evaluated() -> None:
     assert torch.equal(LPIPS("squeeze", weights="random", resize=None)(images(), images(seed=1)), before)
 
 
+@torch.no_grad()
+def test_weights_are_never_changed_in_place() -> None:
+    """A copy left by a transform or by inference mode would crash or poison all later calls."""
+    d, a, b = make("squeeze", resize=None), images(2, 17), images(2, 17, seed=1)
+    expected = d(a, b)
+    _, slope = torch.func.jvp(lambda a: d(a, b), (a,), (b,))
+    with torch.inference_mode():
+        torch.testing.assert_close(d(a.float(), b.float()).double(), expected, rtol=1e-3, atol=0)
+        assert torch.equal(d(a, b), expected)
+    with torch.enable_grad():
+        x = a.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(d(x, b).sum(), x)
+    torch.testing.assert_close((gradient * b).flatten(1).sum(1), slope)
+    torch.testing.assert_close(torch.func.grad(lambda a: d(a, b).sum())(a), gradient)
+    torch.testing.assert_close(torch.func.vmap(lambda a, b: d(a[None], b[None])[0])(a, b), expected)
+
+
 def test_building_leaves_random_numbers_alone() -> None:
     state = torch.get_rng_state()
     LPIPS("squeeze", weights="random")
@@ -138,11 +155,11 @@ def test_building_leaves_random_numbers_alone() -> None:
 
 def test_average_pools_stand_where_maximum_pools_stood() -> None:
     usual, average = make("squeeze", resize=None), make("squeeze", resize=None, pooling="average")
-    kinds = [[type(m) for m in d.trunk.modules() if "Pool" in type(m).__name__] for d in (usual, average)]
+    kinds = [[type(m) for m in d.layers.trunk.modules() if "Pool" in type(m).__name__] for d in (usual, average)]
     assert kinds == [[torch.nn.MaxPool2d] * 3, [torch.nn.AvgPool2d] * 3]
     x = images(1, 14)
     expected = torch.nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True)  # SqueezeNet's pools, averaging
-    assert torch.equal(average.trunk.slice2[0](x), expected)
+    assert torch.equal(average.layers.trunk.slice2[0](x), expected)
     assert not torch.equal(average(images(), images(seed=1)), usual(images(), images(seed=1)))
 
 
@@ -153,7 +170,7 @@ def test_smallest_images(net: str) -> None:
     with pytest.raises(ValueError, match=f"{net} takes images of at least {size} pixels"):
         d(images(1, size - 1), images(1, size - 1))
     with pytest.raises(RuntimeError):  # so the limit is the trunk's own
-        d.trunk(images(1, size - 1))
+        d.layers.trunk(images(1, size - 1, dtype=torch.float32))
     with pytest.raises(ValueError, match=f"at least {size} pixels"):
         LPIPS(net, weights="random", resize=size - 1)
 
@@ -171,7 +188,7 @@ def test_plain_lpips_is_a_pseudo_metric() -> None:
 
 def state_of(net: str) -> dict[str, Tensor]:
     """A trunk's weights under the names of torchvision's classifier."""
-    trunk = make(net, resize=None).trunk.state_dict()
+    trunk = make(net, resize=None).layers.trunk.state_dict()
     return {f"features.{key.split('.', 1)[1]}": value.float() for key, value in trunk.items()}
 
 
@@ -199,7 +216,7 @@ class TestWeights:
         given, found = LPIPS(net, weights=tmp_path / "mine.pth", resize=None), LPIPS(net, resize=None)
         assert torch.equal(given(a, b), found(a, b))
         assert not torch.equal(given(a, b), make(net, resize=None)(a, b))
-        loaded = found.trunk.float().state_dict()
+        loaded = found.layers.trunk.state_dict()
         assert all(torch.equal(loaded[key], state[f"features.{key.split('.', 1)[1]}"]) for key in loaded)
 
     def test_of_another_network(self, tmp_path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +27,6 @@ def cache(tmp_path, monkeypatch) -> Path:
 
     def refuse(request: urllib.request.Request, timeout: float) -> None:
         assert timeout <= weights.PATIENCE
-        assert request.get_method() == "HEAD"
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
@@ -52,21 +54,55 @@ def test_missing_weights_are_named_at_once(cache: Path, tmp_path) -> None:
         SOME.find(tmp_path / "mine.pth")
 
 
+class Answer(io.BytesIO):
+    """What a server sends, with the length that it announced."""
+
+    def __init__(self, contents: bytes, length: int | None = None) -> None:
+        super().__init__(contents)
+        self.headers = {"Content-Length": str(len(contents) if length is None else length)}
+
+
 def test_weights_are_fetched_once_and_checked(cache: Path, monkeypatch) -> None:
-    asked = []
+    asked: list[str] = []
+    torch.save({"w": torch.ones(1)}, file := io.BytesIO())
+    sent = [Answer(file.getvalue()[:-1], len(file.getvalue())), Answer(b"<html>"), Answer(file.getvalue())]
 
-    def fetch(url: str, path: str, digits: str) -> None:
-        asked.append((url, digits))
-        torch.save({"w": torch.ones(1)}, path)
+    def serve(request: urllib.request.Request, timeout: float) -> Answer:
+        asked.append(request.full_url)
+        return sent[len(asked) - 1]
 
-    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: io.BytesIO())
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
-    assert SOME.load()["w"].item() == 1
-    assert SOME.find() == cache / SOME.file
-    assert asked == [(SOME.url, "0123abcd")]
+    monkeypatch.setattr(urllib.request, "urlopen", serve)
+    some = Published(f"https://example.org/some-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}.pth", "some weights")
+    for said in (r"only \d+ of \d+ bytes came", "its SHA-256 is"):
+        with pytest.raises(ValueError, match=said):
+            some.find()
+        assert not list(cache.iterdir())
+    assert some.load()["w"].item() == 1
+    assert some.find() == cache / some.file
+    assert asked == 3 * [some.url]
 
 
-@pytest.mark.parametrize("contents", [b"", b"no weights", b"PK\x03\x04", b"cos\nsystem\n(S'exit 1'\ntR."])
+@pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"no HTTP\r\n\r\n"])
+def test_a_server_that_falls_silent(begins: bytes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(weights, "PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/some.pth"
+
+        def answer(request: urllib.request.Request, timeout: float, opened=urllib.request.urlopen):
+            connection = threading.Thread(target=lambda: kept.append(server.accept()[0]) or kept[0].sendall(begins))
+            connection.start()
+            return opened(request, timeout=timeout)
+
+        kept: list[socket.socket] = []
+        monkeypatch.setattr(urllib.request, "urlopen", answer)
+        with pytest.raises(OSError, match=r"timed out|makes no sense"):
+            weights.fetch(url, tmp_path / "some.pth")
+        kept[0].close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("contents", [b"", b"hello", b"no weights", b"PK\x03\x04", b"cos\nsystem\n(S'exit 1'\ntR."])
 def test_damaged_files(tmp_path, contents: bytes) -> None:
     (tmp_path / "bad.pth").write_bytes(contents)
     with pytest.raises(ValueError, match=r"bad.pth is damaged, or not some weights"):

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
 Resample = Literal["up", "down", "fused_down"]
@@ -181,10 +182,14 @@ def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.
     """Bring class labels to one float row per sample: (B or 1, label_dim).
 
     Integer labels (B,) become one-hot; floating labels (B, label_dim), one-hot or soft, keep
-    their values; None becomes one row of zeros, which broadcasts over the batch.
+    their values; None becomes one row of zeros, which broadcasts over the batch. An integer out of
+    range is refused where looking at it costs nothing. Elsewhere, on a GPU, in a batch of
+    `torch.vmap` or a compiled graph, its row is NaN.
     """
     if class_labels is None:
         return torch.zeros(1, label_dim, dtype=dtype, device=device)
+    if not isinstance(class_labels, Tensor):
+        raise TypeError(f"class labels are a tensor, got {type(class_labels).__name__}")
     shape = tuple(class_labels.shape)
     if class_labels.is_floating_point():
         if shape[-1:] != (label_dim,):
@@ -192,11 +197,23 @@ def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.
         return class_labels.to(device, dtype).reshape(-1, label_dim)
     if len(shape) != 1:
         raise ValueError(f"integer class labels must be (B,), got shape {shape}")
-    if ((class_labels < 0) | (class_labels >= label_dim)).any().item():
+    if _at_hand(class_labels) and ((class_labels < 0) | (class_labels >= label_dim)).any():
         low, high = class_labels.min().item(), class_labels.max().item()
         raise ValueError(f"class labels must lie in 0..{label_dim - 1}, got {low}..{high}")
     classes = torch.arange(label_dim, device=device)
-    return (class_labels.to(device)[:, None] == classes).to(dtype)
+    rows = (class_labels.to(device)[:, None] == classes).to(dtype)
+    return rows / rows.sum(1, keepdim=True)
+
+
+def _at_hand(x: Tensor) -> bool:
+    """Whether Python can look at the values of x without waiting for a GPU or breaking a graph or a transform."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not is_functorch_wrapped_tensor(x)
+
+
+def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
+    """Raise unless x is a batch of samples of that shape."""
+    if x.shape[1:] != event_shape:
+        raise ValueError(f"the network takes samples of shape {event_shape}, got {tuple(x.shape[1:])}")
 
 
 def self_attention(qkv: Tensor, num_heads: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from pidlearn.nets.blocks import one_hot_labels
+from pidlearn.errors import check_shape
+from pidlearn.nets.blocks import check_event, one_hot_labels
 from pidlearn.nets.options import remembers_options
 
 __all__ = ["MLP", "ChebyshevMLP"]
@@ -63,7 +64,7 @@ class MLP(nn.Module):
         label_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.event_shape = check_shape(event_shape)
         self.label_dim = label_dim
         d = math.prod(self.event_shape)
         self.frequencies: Tensor
@@ -79,7 +80,7 @@ class MLP(nn.Module):
         Raises:
             ValueError: for an x of another event shape, or labels that the network cannot take.
         """
-        _check_shape(x, self.event_shape)
+        check_event(x, self.event_shape)
         flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)
         phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)
         features = [flat, time, phase.cos(), phase.sin()]
@@ -109,7 +110,7 @@ class ChebyshevMLP(nn.Module):
 
     def __init__(self, event_shape: int | Sequence[int], width: int = 64, depth: int = 4, terms: int = 5) -> None:
         super().__init__()
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.event_shape = check_shape(event_shape)
         d = math.prod(self.event_shape)
         self.mean: Tensor
         self.scale: Tensor
@@ -135,7 +136,7 @@ class ChebyshevMLP(nn.Module):
 
     def read(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """F(x, .) for x (B, *event), as a function of time: (k B,) to (k B, *event), k times for each x in turn."""
-        _check_shape(x, self.event_shape)
+        check_event(x, self.event_shape)
         flat = (x.flatten(1) - self.mean) / self.scale
         coefficients = (self.body(self.first(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
         coefficients = coefficients * self.out_scale
@@ -148,8 +149,3 @@ class ChebyshevMLP(nn.Module):
             return torch.einsum("kbn,bnd->kbd", by_time, coefficients).reshape(-1, *x.shape[1:])
 
         return at
-
-
-def _check_shape(x: Tensor, event_shape: tuple[int, ...]) -> None:
-    if x.shape[1:] != event_shape:
-        raise ValueError(f"the network takes samples of shape {event_shape}, got {tuple(x.shape[1:])}")

@@ -11,6 +11,7 @@ have unit variance at every noise level (Karras et al. 2022, arXiv 2206.00364, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -31,6 +32,8 @@ class Preconditioned(nn.Module):
 
     def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
         super().__init__()
+        if not 0 < sigma_data < math.inf:
+            raise ValueError(f"sigma_data, the standard deviation of the data, must be positive; got {sigma_data}")
         self.model = network
         self.sigma_data = sigma_data
         self.label_dim: int = getattr(network, "label_dim", 0)
@@ -50,6 +53,8 @@ class Preconditioned(nn.Module):
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         x = x.to(dtype)
         s = torch.as_tensor(sigma, dtype=dtype, device=x.device)
+        if s.numel() not in (1, len(x)):
+            raise ValueError(f"sigma is a number, or one for each of {len(x)} samples; got {tuple(s.shape)}")
         s = s.reshape(-1, *[1] * (x.ndim - 1))
 
         c_skip, c_out, c_in, c_noise = self.coefficients(s)

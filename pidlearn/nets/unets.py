@@ -26,6 +26,7 @@ from pidlearn.nets.blocks import (
     Linear,
     PositionalEmbedding,
     UNetBlock,
+    check_event,
     one_hot_labels,
 )
 from pidlearn.nets.options import check_option, remembers_options
@@ -54,6 +55,10 @@ class UNet(nn.Module, ABC):
         self, img_resolution: int, in_channels: int, label_dim: int, label_dropout: float, num_blocks: int, levels: int
     ) -> None:
         super().__init__()
+        if levels < 1:
+            raise ValueError("channel_mult must have an entry for each resolution, and has none")
+        if label_dim < 0:
+            raise ValueError(f"label_dim is the number of classes, 0 for none; got {label_dim}")
         if img_resolution % 2 ** (levels - 1):
             raise ValueError(f"img_resolution {img_resolution} cannot be halved {levels - 1} times")
         self.event_shape = (in_channels, img_resolution, img_resolution)
@@ -69,16 +74,22 @@ class UNet(nn.Module, ABC):
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """F(x, c_noise): (B, in_channels, R, R) to (B, out_channels, R, R)."""
+        """F(x, c_noise): (B, in_channels, R, R) to (B, out_channels, R, R).
+
+        Raises:
+            ValueError: for images of another size, or noise levels or labels that are not one for each.
+        """
+        check_event(x, self.event_shape)
         c = c_noise.reshape(-1)
         labels = None
         if self.map_label is not None:
             labels = one_hot_labels(class_labels, self.label_dim, dtype=c.dtype, device=c.device)
             if self.training and self.label_dropout:
                 labels = labels * (torch.rand(len(x), 1, device=c.device) >= self.label_dropout)
+        for what, rows in (("noise levels", c), ("class labels", labels), ("augment labels", augment_labels)):
+            if rows is not None and len(rows) not in (1, len(x)):
+                raise ValueError(f"{len(rows)} {what} do not fit {len(x)} images")
         emb = self._embed(c, labels, augment_labels)
-        if len(emb) not in (1, len(x)):
-            raise ValueError(f"{len(emb)} noise levels or labels do not fit {len(x)} images")
         skips = self._encode(x, emb)
         return self._decode(skips, emb)
 
@@ -190,6 +201,8 @@ class SongUNet(UNet):
         check_option("embedding_type", embedding_type, ("positional", "fourier"))
         check_option("encoder_type", encoder_type, ("standard", "skip", "residual"))
         check_option("decoder_type", decoder_type, ("standard", "skip"))
+        if len(resample_filter) % 2 or not sum(resample_filter):
+            raise ValueError(f"resample_filter must be of even length and not sum to 0, got {list(resample_filter)}")
         xavier = functools.partial(Init, "xavier", "uniform")
         init, init_zero = xavier(), xavier(weight=1e-5)
 

@@ -11,12 +11,13 @@ of variance-exploding noise, x = x0 + sigma n, up to four functions of sigma:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pidlearn.errors import check_shape
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.coordinates import Coordinates
 from pidlearn.times import expand, per_sample
@@ -59,18 +60,20 @@ class AdaptedDenoiser(nn.Module):
         network: ForeignNetwork,
         coordinates: Coordinates,
         *,
-        event_shape: tuple[int, ...] | None,
+        event_shape: int | Sequence[int] | None,
         label_dim: int = 0,
         sigma_data: float = 0.5,
         sigma_min: float = 0.0,
         sigma_max: float = math.inf,
     ) -> None:
         super().__init__()
-        if not sigma_data > 0:
+        if not 0 < sigma_data < math.inf:
             raise ValueError(f"sigma_data, the standard deviation of the data, must be positive; got {sigma_data}")
+        if not isinstance(label_dim, int) or label_dim < 0:
+            raise ValueError(f"label_dim is the number of classes, 0 for none; got {label_dim}")
         self.network = network
         self.coordinates = coordinates
-        self.event_shape = event_shape
+        self.event_shape = None if event_shape is None else check_shape(event_shape)
         self.label_dim = label_dim
         self.sigma_data = sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
@@ -80,6 +83,8 @@ class AdaptedDenoiser(nn.Module):
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         at = self.coordinates(per_sample(sigma, work))
         out = self.network(expand(at.c_in, work) * work, at.time, class_labels)
+        if out.shape != x.shape:
+            raise ValueError(f"the network must keep the shape of x, {tuple(x.shape)}; it returned {tuple(out.shape)}")
         return (expand(at.c_skip, work) * work + expand(at.c_out, work) * out).to(x.dtype)
 
     def as_student(self, t_max: float) -> AdaptedStudent:

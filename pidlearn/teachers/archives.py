@@ -17,7 +17,10 @@ from torch import Tensor
 
 from pidlearn.teachers.machine import Builder, Global, RefusedError, Storage, exactly, of_type
 
-__all__ = ["read"]
+__all__ = ["LEGACY", "read"]
+
+LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9"
+"""How files of torch before 1.6 begin, which are no archives."""
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -84,6 +87,12 @@ def read(path: Path) -> dict[str, Tensor]:
         ValueError: for anything else, saying what it tried. Nothing in it is executed, and nothing unpacked beyond its
             size.
     """
+    with path.open("rb") as file:
+        if file.read(len(LEGACY)) == LEGACY:
+            raise ValueError(
+                f"{path} is not a torch.save archive, but what torch wrote before 1.6: torch.load it with "
+                f"weights_only=True and torch.save it again. Nothing in it was executed"
+            )
     try:
         with zipfile.ZipFile(path) as archive:
             content = _content(archive, path.stat().st_size)

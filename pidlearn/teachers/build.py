@@ -7,13 +7,14 @@ fill them up are those of the constructors here, which are EDM's.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pidlearn import nets
+from pidlearn.errors import printable
 
 __all__ = ["DENOISERS", "GIVEN_BY_THE_DENOISER", "NETWORKS", "build", "complete", "fill"]
 
@@ -28,27 +29,46 @@ MAX_NUMBER, MAX_ITEMS = 2**16, 16
 """An option beyond these describes no network, but one that would take forever to build."""
 
 
-def complete(class_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a denoiser: those recorded, and EDM's defaults of the others.
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_NUMBER
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= MAX_ITEMS and all(map(_count, value))
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "float": lambda value: isinstance(value, (int, float)) and type(value) is not bool and value >= 0,
+    "int": _count,
+    "Sequence[int]": _counts,
+    "int | Sequence[int]": lambda value: _count(value) or _counts(value),
+}
+"""What a file may give for an option, by how the constructor declares it."""
+
+
+def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a denoiser or a network: those recorded, and the defaults of the others, which are EDM's.
 
     Raises:
-        ValueError: for a class or option that is not EDM's, or a required one that is missing.
+        ValueError: for an option that the class does not have or that is not of its kind, or a required one that is
+            missing.
     """
-    if class_name not in DENOISERS:
-        raise ValueError(f"its network is of class {class_name!r:.80}; known are {', '.join(DENOISERS)}")
-    of_denoiser = _defaults(DENOISERS[class_name])
-    model_type = options.get("model_type", of_denoiser["model_type"])
-    if not isinstance(model_type, str) or model_type not in NETWORKS:
-        raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(NETWORKS)}")
-    of_network = {k: v for k, v in _defaults(NETWORKS[model_type]).items() if k not in GIVEN_BY_THE_DENOISER}
-    known = of_network | of_denoiser
+    known = _parameters(cls, options)
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ValueError(f"it has options that {class_name} with {model_type} does not: {', '.join(unknown):.200}")
-    full = {**known, **options}
+        raise ValueError(f"it has options that {cls.__name__} does not: {printable(', '.join(unknown)):.200}")
+    full = {**{name: parameter.default for name, parameter in known.items()}, **options}
     missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
     if missing:
-        raise ValueError(f"it does not say {', '.join(missing)}, which {class_name} cannot do without")
+        raise ValueError(f"it does not say {', '.join(missing)}, which {cls.__name__} cannot do without")
+    for name, value in full.items():
+        kind = known[name].annotation
+        if isinstance(value, tuple):
+            full[name] = list(value)  # as JSON has it, whatever the file was
+        if not KINDS[kind](value):
+            raise ValueError(f"its option {name} is {_shown(value)}, where {cls.__name__} takes {kind}")
     return full
 
 
@@ -56,47 +76,48 @@ def build(class_name: str, options: Mapping[str, Any], tensors: Mapping[str, Ten
     """A denoiser with exactly these tensors, in eval mode and frozen. It shares their memory.
 
     Raises:
-        ValueError: options that are not EDM's or make no network, tensors that are not those of this network.
+        ValueError: for a class or options that are not EDM's or make no network, tensors that are not those of this
+            network.
     """
-    full = complete(class_name, options)
-    return fill(DENOISERS[class_name], full, tensors)
+    if class_name not in DENOISERS:
+        raise ValueError(f"its network is of class {class_name!r:.80}; known are {', '.join(DENOISERS)}")
+    return fill(DENOISERS[class_name], options, tensors)
 
 
 def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
     """A module with exactly these tensors, in eval mode and frozen. It shares their memory.
 
     Raises:
-        ValueError: options that do not make one, tensors that are not those of this one.
+        ValueError: options that do not make one, tensors that are not those of this one or not finite.
     """
-    _check_sizes(options, tensors)
+    full = complete(cls, options)
+    blocks = full["depth"] if "depth" in full else len(full["channel_mult"]) * full["num_blocks"]
+    if blocks > len(tensors):
+        raise ValueError(f"its options ask for {blocks} blocks, which its {len(tensors)} tensors cannot fill")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise ValueError(f"its tensor {name:.120} is {tensor.dtype}, and weights are floating")
+            raise ValueError(f"its tensor {printable(name):.120} is {tensor.dtype}, and weights are floating")
+        if not tensor.isfinite().all():
+            raise ValueError(f"its tensor {printable(name):.120} holds NaN or infinity")
     try:
         with torch.device("meta"):  # nothing is allocated or drawn before the tensors have been found to fit
-            module = cls(**options)
+            module = cls(**full)
         module.load_state_dict(tensors, assign=True)
     except Exception as error:
-        raise ValueError(f"its tensors and options do not make a {cls.__name__}: {error!s:.600}") from error
+        raise ValueError(f"its tensors and options do not make a {cls.__name__}: {printable(error):.600}") from error
     return module.eval().requires_grad_(False)
 
 
-def _defaults(cls: type[nn.Module]) -> dict[str, Any]:
-    """The constructor's named arguments with their defaults."""
-    parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
-
-
-def _check_sizes(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Raise unless the options are numbers, words and short lists of numbers, and ask for no more than is there."""
-    for name, value in options.items():
-        items = value if isinstance(value, (list, tuple)) else [value]
-        plain = len(items) <= MAX_ITEMS and all(isinstance(item, (int, float, str)) for item in items)
-        if not plain or any(isinstance(item, int) and not 0 <= item <= MAX_NUMBER for item in items):
-            raise ValueError(f"its option {name:.80} is {_shown(value)}, which is not EDM's")
-    levels, blocks = options.get("channel_mult", ()), options.get("num_blocks", 0)
-    if not isinstance(levels, (list, tuple)) or not isinstance(blocks, int) or len(levels) * blocks > len(tensors):
-        raise ValueError(f"its channel_mult and num_blocks ask for more than its {len(tensors)} tensors")
+def _parameters(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
+    """What the constructor takes by name; of a denoiser also what it hands on to its network."""
+    own = {p.name: p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD}
+    if "model_type" not in own:
+        return own
+    model_type = options.get("model_type", own["model_type"].default)
+    if not isinstance(model_type, str) or model_type not in NETWORKS:
+        raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(NETWORKS)}")
+    handed_on = _parameters(NETWORKS[model_type], options)
+    return {name: p for name, p in handed_on.items() if name not in GIVEN_BY_THE_DENOISER} | own
 
 
 def _shown(value: Any) -> str:

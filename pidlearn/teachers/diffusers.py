@@ -17,6 +17,7 @@ that is counted in thousandths.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from pidlearn.nets.coordinates import Coefficients, Coordinates, Levels
 from pidlearn.teachers.adapted import AdaptedDenoiser, ForeignNetwork
 from pidlearn.teachers.flow import FlowCoordinates
 
-__all__ = ["from_diffusers"]
+__all__ = ["check_parts", "from_diffusers"]
 
 
 def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5) -> AdaptedDenoiser:
@@ -39,23 +40,27 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
 
     Args:
         unet: a `UNet2DModel`, or a module that is called as it is and has its ``config``; or a whole pipeline, such as
-            a `DDPMPipeline`, which has ``unet`` and ``scheduler``. It is used as it is, in its own dtype, not copied.
-            If it has twice as many output as input channels (a learned variance), the first half is the prediction.
+            a `DDPMPipeline`, which has a ``unet`` and a ``scheduler`` alone. The network is used as it is, in its own
+            dtype, not copied. If it has twice as many output as input channels (a learned variance), the first half is
+            the prediction.
         scheduler: any that has ``alphas_cumprod`` (DDPM, DDIM, PNDM, DPMSolverMultistep, ...) and predicts
             epsilon, v_prediction or sample; or a `FlowMatchEulerDiscreteScheduler`.
         sigma_data: standard deviation of the data.
 
     Raises:
         TypeError: what is no module, or has no scheduler.
-        ValueError: a scheduler, a prediction or a conditioning that no denoiser can be made of.
+        ValueError: a network, a scheduler, a prediction or a conditioning that no denoiser can be made of.
     """
     if scheduler is None:
+        check_parts(name for name, part in getattr(unet, "components", {}).items() if part is not None)
         unet, scheduler = getattr(unet, "unet", unet), getattr(unet, "scheduler", None)
     config: Any = getattr(unet, "config", None)
     if not isinstance(unet, nn.Module) or config is None:
         raise TypeError(f"expected a UNet2DModel or a pipeline that has one as its unet, got {type(unet).__name__}")
     if not hasattr(scheduler, "config"):
         raise TypeError(f"expected the network's scheduler beside it, or a pipeline; got {type(scheduler).__name__}")
+    label_dim = _label_dim(config)
+    _check_network(unet, config)
     size = getattr(config, "sample_size", None)
     height, width = size if isinstance(size, tuple | list) else (size, size)
     coordinates, sigma_min, sigma_max = _coordinates(scheduler)
@@ -63,11 +68,34 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
         DiffusersNetwork(unet),
         coordinates,
         event_shape=None if size is None else (config.in_channels, height, width),
-        label_dim=_label_dim(config),
+        label_dim=label_dim,
         sigma_data=sigma_data,
         sigma_min=sigma_min,
         sigma_max=sigma_max,
     )
+
+
+def check_parts(names: Iterable[str]) -> None:
+    """Raise unless a pipeline is a network and its scheduler alone."""
+    others = sorted(set(names) - {"unet", "scheduler"})
+    if others:
+        raise ValueError(
+            f"this pipeline has {', '.join(others):.200} beside its unet and scheduler, so the network alone does not "
+            f"turn noise into images: to distil what it does, as in a latent space, pass the unet and the scheduler"
+        )
+
+
+def _check_network(unet: nn.Module, config: Any) -> None:
+    """Raise unless a network is called as a `UNet2DModel` is and puts out one image, or two, for each that it gets."""
+    name, channels = type(unet).__name__, config.in_channels
+    if type(unet).__module__.startswith("diffusers.") and name != "UNet2DModel":
+        raise ValueError(f"a {name} is not called as a UNet2DModel is: wrap it in a module D(x, sigma, class_labels)")
+    outputs = getattr(config, "out_channels", channels)
+    if outputs not in (channels, 2 * channels):
+        raise ValueError(
+            f"this network makes {outputs} channels of {channels}: a prediction has as many as it is of, or twice as "
+            f"many with a variance"
+        )
 
 
 class DiffusersNetwork(ForeignNetwork):
@@ -91,7 +119,7 @@ class VarianceKept:
         ValueError: another prediction, or a table that does not fall.
     """
 
-    def __init__(self, alphas_cumprod: Tensor, prediction: str) -> None:
+    def __init__(self, alphas_cumprod: Tensor, prediction: str | None) -> None:
         if prediction not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"prediction_type must be epsilon, v_prediction or sample, got {prediction!r}")
         ab = alphas_cumprod.detach().cpu().double()
@@ -116,7 +144,7 @@ class VarianceKept:
 def _coordinates(scheduler: Any) -> tuple[Coordinates, float, float]:
     """How that scheduler's networks see noise, and the least and the largest sigma that they know."""
     if hasattr(scheduler, "alphas_cumprod"):
-        table = VarianceKept(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+        table = VarianceKept(scheduler.alphas_cumprod, getattr(scheduler.config, "prediction_type", None))
         return table, *table.levels.span
     if "FlowMatch" in type(scheduler).__name__:
         return FlowCoordinates(0, scheduler.config.num_train_timesteps), 0.0, math.inf

@@ -31,7 +31,7 @@ def from_flow(
     *,
     event_shape: int | Sequence[int] | None = None,
     data_at: int = 0,
-    label_dim: int = 0,
+    label_dim: int | None = None,
     sigma_data: float = 0.5,
 ) -> AdaptedDenoiser:
     """A flow-matching (rectified-flow) velocity as a denoiser D(x, sigma, class_labels=None), for `distill`.
@@ -44,25 +44,22 @@ def from_flow(
             the weights, to dx_t/dt (B, *event). A network that counts t in thousandths needs a module around it.
         event_shape: shape of one sample; by default what the network says of itself, if it does.
         data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, 1 for x_t = t x0 + (1 - t) n.
-        label_dim: number of classes, 0 for none.
+        label_dim: number of classes, 0 for none; by default what the network says of itself, if it does.
         sigma_data: standard deviation of the data.
 
     Raises:
         TypeError: a velocity that cannot be called.
-        ValueError: another data_at.
+        ValueError: another data_at, a shape or a number of classes that is none.
     """
     if not callable(velocity):
         raise TypeError(f"velocity is a network or function v(x, t), got {type(velocity).__name__}")
     if data_at not in (0, 1):
         raise ValueError(f"data_at is the time of the data, 0 or 1, got {data_at!r}; noise is at the other end")
-    shape = getattr(velocity, "event_shape", None) if event_shape is None else event_shape
-    if shape is not None:
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
     return AdaptedDenoiser(
         ForeignNetwork(velocity),
         FlowCoordinates(data_at),
-        event_shape=shape,
-        label_dim=label_dim,
+        event_shape=getattr(velocity, "event_shape", None) if event_shape is None else event_shape,
+        label_dim=getattr(velocity, "label_dim", 0) if label_dim is None else label_dim,
         sigma_data=sigma_data,
     )
 

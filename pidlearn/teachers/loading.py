@@ -7,14 +7,14 @@ from pathlib import Path
 
 from torch import nn
 
-from pidlearn.teachers import named, official, ours, pickles
+from pidlearn.teachers import archives, named, official, ours, pickles, pipelines
 from pidlearn.teachers.build import build
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
 
 READABLE = (
     "an EDM .pkl, a .pt or .ckpt of the official PID repository (a torch.save archive of tensors by name), "
-    "or a .safetensors file of save_teacher"
+    "a .safetensors file of save_teacher, or the folder of a diffusers pipeline"
 )
 
 
@@ -23,9 +23,10 @@ def load_teacher(source: str | Path) -> nn.Module:
 
     Args:
         source: a file: an EDM ``.pkl``, a teacher of the official PID repository, or what `save_teacher` wrote; or
-            the name of one of EDM's published networks, such as "edm-cifar10-uncond-vp". Those come from NVIDIA
-            under CC BY-NC-SA 4.0, are downloaded once, and are kept in ``pidlearn`` under `torch.hub.get_dir` or in
-            the folder that the environment variable PIDLEARN_CACHE names.
+            the folder that a diffusers pipeline's ``save_pretrained`` wrote, which `from_diffusers` could take; or the
+            name of one of EDM's published networks, such as "edm-cifar10-uncond-vp". Those come from NVIDIA under
+            CC BY-NC-SA 4.0, are downloaded once, and are kept in ``pidlearn`` under `torch.hub.get_dir` or in the
+            folder that the environment variable PIDLEARN_CACHE names.
 
     Returns:
         The denoiser, in eval mode and frozen, on the CPU in the dtype of the file: x (B, channels, R, R), sigma (B,),
@@ -33,6 +34,7 @@ def load_teacher(source: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: if there is no such file, or the published one is not at hand and cannot be downloaded.
+        ImportError: for a pipeline, without the package diffusers.
         ValueError: for a file that is anything else or damaged, saying what is wrong with it.
     """
     published = named.find(source) if isinstance(source, str) else None
@@ -41,7 +43,7 @@ def load_teacher(source: str | Path) -> nn.Module:
     path = Path(source)
     if not path.exists():
         names = ", ".join(one.short for one in named.NAMED)
-        raise FileNotFoundError(f"there is no file {path}, and the published teachers are {names}")
+        raise FileNotFoundError(f"there is no file {source}, and the published teachers are {names}")
     return _reader(path)(path)
 
 
@@ -66,13 +68,15 @@ def published_teachers() -> str:
 
 def _reader(path: Path) -> Callable[[Path], nn.Module]:
     """What reads a file that begins like this one."""
+    if (path / pipelines.INDEX).is_file():
+        return pipelines.read
     if not path.is_file():
         raise ValueError(f"{path} is not a file: load_teacher reads {READABLE}")
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # the first eight bytes are the header's length
         return ours.read
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", archives.LEGACY)):
         return official.read_teacher
     if head.startswith(b"\x80") or path.suffix == ".pkl":
         return _read_pickle

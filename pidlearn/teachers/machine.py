@@ -23,7 +23,7 @@ from torch import Tensor
 
 __all__ = ["Builder", "Global", "Machine", "RefusedError", "Storage", "exactly", "of_type"]
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 300_000
 """EDM's largest network takes some 60 thousand; an opcode of one byte can ask for 200 bytes of memory."""
 
 MAX_ARGUMENTS = 8

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch import nn
 from pidlearn.checkpoint import write_atomically
 from pidlearn.teachers import pickles
 from pidlearn.teachers.build import build
+from pidlearn.weights import fetch
 
 __all__ = ["NAMED", "Published", "find", "folder", "load"]
 
@@ -86,7 +88,7 @@ def find(name: str) -> Published | None:
 def folder() -> Path:
     """Where published networks are kept: the environment's PIDLEARN_CACHE, or ``pidlearn`` in torch.hub's folder."""
     given = os.environ.get("PIDLEARN_CACHE")
-    return Path(given) if given else Path(torch.hub.get_dir()) / "pidlearn"
+    return Path(given).expanduser() if given else Path(torch.hub.get_dir()) / "pidlearn"
 
 
 def load(published: Published) -> nn.Module:
@@ -101,10 +103,11 @@ def load(published: Published) -> nn.Module:
         _download(published)
     sha256 = _sha256(path)
     known = published.sha256 or _remembered(published)
-    if known and sha256 != known:
+    if known is not None and sha256 != known:
+        says = "" if published.sha256 else f" as {published.remembered.name} says"
         raise ValueError(
-            f"{path} is damaged or not the published file: its SHA-256 is {sha256}, not {known}. Delete it to have it "
-            f"downloaded again; load_teacher({str(path)!r}) reads it unchecked, and executes nothing in it"
+            f"{path} is damaged or not the published file: its SHA-256 is {sha256}, not {known!r:.80}{says}. Delete it "
+            f"to have it downloaded again; load_teacher({str(path)!r}) reads it unchecked, and executes nothing in it"
         )
     try:
         pickled = pickles.read(path)
@@ -117,30 +120,32 @@ def load(published: Published) -> nn.Module:
             f"{path} is not {published.name}, an EDMPrecond over a {published.network} with {published.parameters:,} "
             f"parameters: it holds {found[0]} over {found[1]} with {found[2]:,}. Delete it to have it downloaded again"
         )
-    if not known:
-        write_atomically(published.remembered, f"{sha256}  {path.name}\n".encode())
+    if known is None:
+        with suppress(OSError):  # a folder that is shared may not be ours to write to
+            write_atomically(published.remembered, f"{sha256}  {path.name}\n".encode())
     return denoiser
 
 
 def _download(published: Published) -> None:
-    """Fetch a published file into the folder, whole or not at all."""
+    """Fetch a published file into the folder, and forget what is remembered of one before it."""
     path, address = published.path, f"{ADDRESS}{published.name}.pkl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(address, str(path), hash_prefix=published.sha256)
+        published.remembered.unlink(missing_ok=True)
+        fetch(address, path, published.sha256 or "")
     except OSError as error:  # of the network, or of the disk
         raise FileNotFoundError(
             f"{published.name} is not in {path.parent} and could not be downloaded ({error}). Fetch {address} where "
             f"there is a network and put it at {path}, or set PIDLEARN_CACHE to a folder that holds it"
         ) from error
-    except RuntimeError as error:  # torch.hub's word for another hash
+    except ValueError as error:
         raise ValueError(f"what {address} sent is not the file that others know by that name: {error}") from error
 
 
 def _remembered(published: Published) -> str | None:
+    """The SHA-256 of a file as it was first read; of a damaged note whatever it says."""
     if not published.remembered.is_file():
         return None
-    return published.remembered.read_text().split(maxsplit=1)[0]
+    return published.remembered.read_text(errors="replace").strip().split(" ")[0]
 
 
 def _sha256(path: Path) -> str:

@@ -46,8 +46,11 @@ def load_official_student(path: str | Path) -> Trajectory:
         raise ValueError(f"{path} is a teacher, not a student: pidlearn.load_teacher reads it")
     with _explained(path):
         kind, options = infer(tensors)
+        channels, outputs = options["in_channels"], options["out_channels"]
+        if outputs != channels:
+            raise ValueError(f"it makes {outputs} channels of {channels}, which no student does")
         network = fill(NETWORKS[kind], options, tensors)
-    event_shape = (options["in_channels"], *[options["img_resolution"]] * 2)
+    event_shape = (channels, *[options["img_resolution"]] * 2)
     return Trajectory(network, 80.0, t_min=0.002, sigma_data=0.5, event_shape=event_shape).eval()
 
 
@@ -102,6 +105,10 @@ def _infer(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor])
     """`infer`, for names and shapes that may lack what is asked for."""
     adm = "out_conv.weight" in shapes
     found = {int(match[1]) for name in shapes if (match := re.match(r"enc\.(\d+)x\1_", name))}
+    if not found:
+        raise ValueError(
+            f"its names, such as {next(iter(shapes), '')!r:.80}, are not those of a SongUNet or DhariwalUNet"
+        )
     resolutions = sorted(found, reverse=True)
     top = f"{resolutions[0]}x{resolutions[0]}"
     first = shapes[f"enc.{top}_conv.weight"]

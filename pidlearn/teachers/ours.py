@@ -73,12 +73,11 @@ def _describe(denoiser: nn.Module) -> dict[str, Any]:
     """How to build a denoiser again: its class, its options, and those of a network of ours."""
     network: Any = getattr(denoiser, "model", None)
     if type(denoiser) in DENOISERS.values() and type(network) in NETWORKS.values():
-        name = type(denoiser).__name__
-        return {"class": name, "options": complete(name, denoiser.options)}  # type: ignore[arg-type]  # a dict
+        options: Any = denoiser.options
+        return {"class": type(denoiser).__name__, "options": complete(type(denoiser), options)}
     if type(denoiser) is Preconditioned and type(network) in OWN_NETWORKS.values():
-        shape = list(denoiser.event_shape)
-        own = {"network": type(network).__name__, "sigma_data": denoiser.sigma_data, "event_shape": shape}
-        return {"class": "Preconditioned", **own, "options": network.options}
+        own = {"network": type(network).__name__, "sigma_data": denoiser.sigma_data}
+        return {"class": "Preconditioned", **own, "options": complete(type(network), network.options)}
     raise ValueError(
         f"save_teacher writes {', '.join(DENOISERS)} and Preconditioned over {', '.join(OWN_NETWORKS)}; got "
         f"{type(denoiser).__name__} over {type(network).__name__}: torch.save its state_dict instead"
@@ -91,10 +90,7 @@ def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.
         return build(description["class"], options, tensors)
     cls = OWN_NETWORKS[description["network"]]
     bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    network = fill(cls, options, bare)
-    denoiser = Preconditioned(network, description["sigma_data"])
-    denoiser.event_shape = tuple(description["event_shape"])
-    return denoiser.eval()
+    return Preconditioned(fill(cls, options, bare), description["sigma_data"]).eval()
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

@@ -40,6 +40,12 @@ def ddim(prediction: str, steps: int, **options: Any) -> Any:
     return scheduler
 
 
+def signals() -> Any:
+    from diffusers import UNet1DModel
+
+    return UNet1DModel(block_out_channels=(4,), down_block_types=("DownBlock1D",), up_block_types=("UpBlock1D",))
+
+
 def sigmas(scheduler: Any) -> Tensor:
     ab = scheduler.alphas_cumprod.double()
     return ((1 - ab) / ab).sqrt()
@@ -240,6 +246,11 @@ class TestDistilled:
         (lambda: [unet(class_embed_type="identity"), ddpm()], ValueError, "'identity'"),
         (lambda: [unet(class_embed_type="timestep"), ddpm()], ValueError, "num_class_embeds = None"),
         (lambda: [ExactUNet(pid.toy("ring"), ddpm(), cross_attention_dim=8), ddpm()], ValueError, "text"),
+        (lambda: [unet(out_channels=3), ddpm()], ValueError, "makes 3 channels of 1"),
+        (lambda: [unet(in_channels=2), ddpm()], ValueError, "makes 1 channels of 2"),
+        (lambda: [signals(), ddpm()], ValueError, "a UNet1DModel is not called as a UNet2DModel is"),
+        (lambda: [SimpleNamespace(components={"vqvae": 1, "unet": 2})], ValueError, "this pipeline has vqvae beside"),
+        (lambda: [unet(), SimpleNamespace(config=None, alphas_cumprod=ddpm().alphas_cumprod)], ValueError, "got None"),
         (
             lambda: [unet(), SimpleNamespace(config=ddpm().config, alphas_cumprod=torch.tensor([0.5, 0.9]))],
             ValueError,

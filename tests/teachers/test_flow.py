@@ -134,10 +134,13 @@ def test_half_precision_weights() -> None:
     assert pid.steps(teacher).student.network.network.module.last.weight.dtype == torch.float32
 
 
-def test_the_networks_own_shape() -> None:
+def test_the_networks_own_shape_and_classes() -> None:
     network = Velocity()
     network.event_shape = (1, 6, 6)
-    assert problem_of(pid.teachers.from_flow(network)).event_shape == (1, 6, 6)
+    network.label_dim = 4
+    problem = problem_of(pid.teachers.from_flow(network))
+    assert (problem.event_shape, problem.label_dim) == ((1, 6, 6), 4)
+    assert problem_of(pid.teachers.from_flow(network, label_dim=0)).label_dim == 0
     with pytest.raises(ValueError, match="event_shape"):
         problem_of(pid.teachers.from_flow(Velocity()))
 
@@ -148,8 +151,17 @@ def test_the_networks_own_shape() -> None:
         ({"velocity": 3}, TypeError, "got int"),
         ({"velocity": Velocity(), "data_at": 2}, ValueError, "0 or 1, got 2"),
         ({"velocity": Velocity(), "sigma_data": 0.0}, ValueError, "sigma_data"),
+        ({"velocity": Velocity(), "event_shape": 0}, ValueError, r"sizes of one sample.*got \(0,\)"),
+        ({"velocity": Velocity(), "event_shape": (1, -6)}, ValueError, "event_shape"),
+        ({"velocity": Velocity(), "label_dim": -1}, ValueError, "label_dim"),
     ],
 )
 def test_bad_input(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         pid.teachers.from_flow(**arguments)
+
+
+def test_an_output_of_another_shape() -> None:
+    teacher = pid.teachers.from_flow(lambda x, t: x[:, :1], event_shape=(3, 4, 4))
+    with pytest.raises(ValueError, match=r"keep the shape of x, \(2, 3, 4, 4\); it returned \(2, 1, 4, 4\)"):
+        teacher(torch.ones(2, 3, 4, 4), 1.0)

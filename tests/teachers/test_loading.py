@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.request import Request
 
 import pytest
 import safetensors.torch
@@ -16,7 +20,7 @@ from torch import nn
 
 import pidlearn as pid
 from pidlearn import cli
-from pidlearn.teachers import named
+from pidlearn.teachers import named, ours
 from tests.strategies import random_network
 from tests.teachers import edm_files
 
@@ -37,6 +41,21 @@ def test_round_trip(kind: str, tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in teacher.parameters())
 
 
+def test_headers_of_a_teacher_trained_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = pid.nets.Preconditioned(random_network(2))
+    as_is = ours._describe(written)
+    for change, says in (
+        ({"sigma_data": -1.0}, "sigma_data"),
+        ({"sigma_data": None}, "NoneType"),
+        ({"options": {**as_is["options"], "depth": 60_000}}, "60000 blocks"),
+        ({"options": {**as_is["options"], "activation": "exec"}}, "options that MLP does not: activation"),
+    ):
+        monkeypatch.setattr(ours, "_describe", lambda _, change=change: {**as_is, **change})
+        path = pid.save_teacher(written, tmp_path / "teacher.safetensors")
+        with pytest.raises(ValueError, match=says):
+            pid.load_teacher(path)
+
+
 @torch.no_grad()
 def test_teachers_trained_here(tmp_path: Path) -> None:
     written = pid.nets.Preconditioned(random_network(2, label_dim=3), sigma_data=0.7)
@@ -55,49 +74,49 @@ def test_parts_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> Path:
+def saved(tmp_path: Path) -> Path:
     return pid.save_teacher(edm_files.denoiser(), tmp_path / "teacher.safetensors")
 
 
-def test_damage_to_our_files(ours: Path) -> None:
-    contents = ours.read_bytes()
+def test_damage_to_our_files(saved: Path) -> None:
+    contents = saved.read_bytes()
     header = int.from_bytes(contents[:8], "little")
     for length in (0, 5, 8, 9, 20, header, header + 8, len(contents) // 2, len(contents) - 1):
-        ours.write_bytes(contents[:length])
+        saved.write_bytes(contents[:length])
         with pytest.raises(ValueError, match=r"teacher.safetensors"):
-            pid.load_teacher(ours)
+            pid.load_teacher(saved)
     for position in (8, 9, 20, header // 2, header + 8, len(contents) // 2, len(contents) - 1):
         changed = bytearray(contents)
         changed[position] ^= 1
-        ours.write_bytes(changed)
+        saved.write_bytes(changed)
         with pytest.raises(ValueError, match=r"teacher.safetensors"):
-            pid.load_teacher(ours)
+            pid.load_teacher(saved)
 
 
-def test_headers_that_are_not_ours(ours: Path) -> None:
+def test_headers_that_are_not_ours(saved: Path) -> None:
     tensors = {"weight": torch.ones(2)}
-    safetensors.torch.save_file(tensors, ours, {"format": "pidlearn student 1"})
+    safetensors.torch.save_file(tensors, saved, {"format": "pidlearn student 1"})
     with pytest.raises(ValueError, match=r"pidlearn.load reads students"):
-        pid.load_teacher(ours)
-    safetensors.torch.save_file(tensors, ours)
+        pid.load_teacher(saved)
+    safetensors.torch.save_file(tensors, saved)
     with pytest.raises(ValueError, match="is not a 'pidlearn teacher 1' file"):
-        pid.load_teacher(ours)
+        pid.load_teacher(saved)
     for teacher in ("{", "[]", "{}", '{"class": "os.system", "options": {}}', "[" * 100_000):
         digest = hashlib.sha256(b"weight" + tensors["weight"].numpy().tobytes()).hexdigest()
         safetensors.torch.save_file(
-            tensors, ours, {"format": "pidlearn teacher 1", "teacher": teacher, "digest": digest}
+            tensors, saved, {"format": "pidlearn teacher 1", "teacher": teacher, "digest": digest}
         )
         with pytest.raises(ValueError, match=r"teacher.safetensors is damaged"):
-            pid.load_teacher(ours)
+            pid.load_teacher(saved)
 
 
 # What a file is
 
 
-def test_contents_decide_not_suffixes(tmp_path: Path, ours: Path) -> None:
+def test_contents_decide_not_suffixes(tmp_path: Path, saved: Path) -> None:
     edm_files.write(tmp_path / "a.pt")
     torch.save(edm_files.denoiser().state_dict(), tmp_path / "b.safetensors")
-    ours.rename(tmp_path / "c.pkl")
+    saved.rename(tmp_path / "c.pkl")
     for name in ("a.pt", "b.safetensors", "c.pkl"):
         assert pid.load_teacher(tmp_path / name).state_dict().keys() == edm_files.denoiser().state_dict().keys()
 
@@ -135,6 +154,8 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert named.NAMED[0].path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "mine"))
     assert named.NAMED[0].path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
+    monkeypatch.setenv("PIDLEARN_CACHE", "~/mine")
+    assert named.folder() == Path.home() / "mine"
 
 
 class Server:
@@ -144,13 +165,13 @@ class Server:
         self.contents = contents
         self.asked: list[str] = []
 
-    def __call__(self, url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
-        self.asked.append(url)
+    def __call__(self, request: Request, timeout: float) -> Any:
+        self.asked.append(request.full_url)
         if isinstance(self.contents, Exception):
             raise self.contents
-        if hash_prefix and hashlib.sha256(self.contents).hexdigest() != hash_prefix:
-            raise RuntimeError(f"invalid hash value (expected {hash_prefix!r})")
-        Path(dst).write_bytes(self.contents)
+        answer: Any = io.BytesIO(self.contents)
+        answer.headers = {}
+        return answer
 
 
 @pytest.fixture
@@ -160,7 +181,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Server]:
     published = replace(named.NAMED[-1], parameters=sum(p.numel() for p in network.parameters()))
     server = Server(edm_files.edm_pickle(network, *edm_files.KINDS["adm"]))
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", server)
+    monkeypatch.setattr(urllib.request, "urlopen", server)
     monkeypatch.setattr(named, "NAMED", (published,))
     return published, server
 
@@ -184,6 +205,17 @@ def test_damage_since_the_download_is_seen(tiny: tuple[Any, Server]) -> None:
         pid.load_teacher(published.name)
 
 
+@pytest.mark.parametrize("note", [b"", b"\xff\xfe\x00"])
+def test_damage_to_a_checksum(note: bytes, tiny: tuple[Any, Server]) -> None:
+    published, _ = tiny
+    pid.load_teacher(published.name)
+    published.remembered.write_bytes(note)
+    with pytest.raises(ValueError, match=rf"damaged or not.*not '.*' as {published.remembered.name} says.*Delete it"):
+        pid.load_teacher(published.name)
+    published.path.unlink()
+    pid.load_teacher(published.name)
+
+
 def test_another_network_under_the_name(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
     published, server = tiny
     server.contents = edm_files.edm_pickle(edm_files.denoiser("vp"), *edm_files.KINDS["vp"])
@@ -203,7 +235,7 @@ def test_known_checksums(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPat
         pid.load_teacher(published.name)
     assert not published.path.exists()
     published.path.write_bytes(server.contents)
-    with pytest.raises(ValueError, match=f"not {'0' * 64}"):
+    with pytest.raises(ValueError, match=f"not '{'0' * 64}'\\. Delete"):
         pid.load_teacher(published.name)
     known = hashlib.sha256(server.contents).hexdigest()
     monkeypatch.setattr(named, "NAMED", (replace(published, sha256=known),))
@@ -217,6 +249,21 @@ def test_without_a_network(tiny: tuple[Any, Server]) -> None:
     with pytest.raises(FileNotFoundError, match=r"no route to host.*Fetch https://.*PIDLEARN_CACHE") as error:
         pid.load_teacher(published.name)
     assert str(published.path) in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_to(
+    tiny: tuple[Any, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, server = tiny
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded.*set PIDLEARN_CACHE"):
+        pid.load_teacher(published.name)
+    monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path))
+    published.path.write_bytes(server.contents)
+    published.remembered.with_name(f".{published.remembered.name}.{os.getpid()}.part").mkdir()
+    pid.load_teacher(published.name)
+    assert not published.remembered.exists()
 
 
 # The command line
