@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn import checkpoint
 from pidlearn.train import DivergedError, Step, Trainer
 from pidlearn.trajectory import Windows
 
@@ -326,6 +328,32 @@ class TestWhatStopsIt:
         assert result.stopped == "max_time, 5.0 s, was over at step 3"
         assert result.sample(3).isfinite().all()
         assert tiny_ring(max_time=1e6, callbacks=[later]).stopped is None
+
+    def test_a_checkpoint_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            if saved.count(True) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            saved.append(True)
+
+        saved: list[bool] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "write_atomically", full)
+            result = tiny_ring(checkpoints=tmp_path, save_every=4)
+            assert str(result.stopped).startswith("a checkpoint could not be written ([Errno 28] No space left on")
+            assert str(result.stopped).endswith("at step 12")
+            stopped = tiny_ring(callbacks=[lambda step: step.number == 12])
+            assert torch.equal(flat(result.student), flat(stopped.student))
+            # One that is due to a limit, too.
+            limited = tiny_ring(checkpoints=tmp_path, max_images=24)
+            assert "could not be written" in str(limited.stopped)
+            assert len(limited.history["loss"]) == 3
+
+    def test_a_folder_in_use(self, tmp_path: Path) -> None:
+        def another(step: Step) -> None:
+            with pytest.raises(ValueError, match="another run uses"):
+                tiny_ring(checkpoints=tmp_path)
+
+        tiny_ring(steps=1, checkpoints=tmp_path, callbacks=[another])
 
     def test_limits_that_are_none(self) -> None:
         for name in ("max_time", "max_images", "save_every"):
