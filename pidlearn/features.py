@@ -46,7 +46,7 @@ class Inception(nn.Module):
                 warnings.simplefilter("ignore")
                 self.network = extractor("inception-v3-compat", ["2048"], str(path))
         except RuntimeError as error:
-            raise ValueError(f"{path} does not hold {WEIGHTS.what}: {error}") from error
+            raise ValueError(f"{path} does not hold {WEIGHTS.what}: {error!s:.300}") from error
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
