@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import signal
 import subprocess
 import sys
@@ -49,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     distilling.add_argument("--list", action="store_true", help="list the recipes")
     distilling.add_argument("--teacher", help="a file or a published name, in place of the recipe's")
     distilling.add_argument("--out", help="folder of the run: runs/RECIPE; an earlier run in it is continued")
-    distilling.add_argument("--set", metavar="NAME=VALUE", help="fields of Config, as in TOML", **several)
+    distilling.add_argument(
+        "--set", metavar="NAME=VALUE", help="fields of Config, as in TOML; None unsets one", **several
+    )
     distilling.add_argument("--dry-run", action="store_true", help="measure a few steps, tell the plan, keep nothing")
     distilling.add_argument("--max-time", type=duration, help="stop after so long: 90, 30m, 12h or 2d")
     distilling.add_argument("--max-images", type=count, help="stop after so many samples")
@@ -62,16 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument("student", help="a student's file, ours or the official PID code's")
     sampling.add_argument("-o", "--out", default="samples.png")
     sampling.add_argument("-n", type=count, default=64)
-    sampling.add_argument("--seed", type=int, default=0)
+    sampling.add_argument("--seed", type=seed, default=0)
     sampling.add_argument("--label", type=int, help="one class for all")
     sampling.add_argument("--teacher", help="show its images from the same noise too")
     sampling.add_argument("--device")
 
     judging = commands.add_parser("evaluate", help="figures of a student: error to its teacher, FID, precision, recall")
     judging.add_argument("student")
-    judging.add_argument("--teacher", required=True)
+    judging.add_argument("--teacher", help="measure the error to its own samples from the same noise")
     judging.add_argument("-n", type=count, default=1000, help="samples; published FIDs take 50000")
-    judging.add_argument("--seed", type=int, default=0)
+    judging.add_argument("--seed", type=seed, default=0)
     judging.add_argument("--fid", help="an .npz of mu and sigma, such as EDM's references")
     judging.add_argument("--inception", help="weights of the Inception network, if not in torch's cache")
     judging.add_argument("--real", choices=["digits", "fashion-mnist"], help="real images to compare with")
@@ -100,20 +103,36 @@ def count(text: str) -> int:
     return int(text)
 
 
-def choices(settings: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs, the values as TOML; a word without quotation marks is a word."""
-    from pidlearn.recipes import tomllib
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^63 - 1."""
+    if not 0 <= int(text) < 2**63:
+        raise ValueError(text)
+    return int(text)
 
+
+def choices(settings: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs, the values as TOML or Python has them; a word without quotation marks is a word."""
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"--set takes NAME=VALUE, as in lr=1e-4; got {setting!r}")
-        try:
-            found |= tomllib.loads(f"{name} = {value}")
-        except tomllib.TOMLDecodeError:
-            found[name] = value
+        found[name.strip()] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    """What was meant in TOML, or in Python, which has None: a choice that a base recipe made is unset with it."""
+    from pidlearn.recipes import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError):
+        return text
 
 
 def distill(given: argparse.Namespace) -> int:
@@ -142,7 +161,7 @@ def distill(given: argparse.Namespace) -> int:
     except recipes.UnfinishedError as error:
         print(f"{error}; the same command goes on with it", file=sys.stderr)
         stopped = error.reason
-    ends = {loop.TERMINATED: TERMINATED, loop.INTERRUPTED: INTERRUPTED, "training stopped": 1}
+    ends = {loop.TERMINATED: TERMINATED, loop.INTERRUPTED: INTERRUPTED, loop.UNSAVED: 1, "training stopped": 1}
     return next((status for reason, status in ends.items() if stopped.startswith(reason)), 0)
 
 
@@ -159,8 +178,8 @@ def evaluate(given: argparse.Namespace) -> int:
     """Print figures of a student as JSON."""
     from pidlearn import commands
 
-    options = {"n": given.n, "seed": given.seed, "fid": given.fid, "inception": given.inception, "real": given.real}
-    print(commands.told(commands.evaluate(given.student, given.teacher, device=given.device, **options)))
+    names = ("teacher", "n", "seed", "fid", "inception", "real", "device")
+    print(commands.told(commands.evaluate(given.student, **{name: getattr(given, name) for name in names})))
     return 0
 
 

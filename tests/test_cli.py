@@ -54,6 +54,25 @@ def test_without_streamlit_it_says_what_to_install(
     assert "pip install 'pidlearn[app]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=False", False), ("a=true", True), ("a=None", None), ("a=.001", 0.001), ("a = 1e-4", 1e-4),
+        ("a=[0.9, 0.5]", [0.9, 0.5]), ("a=(0.9,)", (0.9,)), ("a=l1", "l1"), ("a='l1'", "l1"),
+        ("a=lpips-alex", "lpips-alex"), ("a=", ""), ("a=x=y", "x=y"), ("a={[]: 1}", "{[]: 1}"),
+    ],
+)  # fmt: skip
+def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
+    assert cli.choices([text]) == {"a": value}
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", str(2**63), "one"])
+def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "student", "--seed", text])
+    assert "argument --seed: invalid seed value" in capsys.readouterr().err
+
+
 def test_an_unknown_command_is_refused() -> None:
     with pytest.raises(SystemExit):
         cli.main(["fly"])
