@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,8 +65,8 @@ def until_stopped(
         ValueError: for limits that are none; DivergedError, when the loss becomes NaN.
     """
     for what, value in (("save_every", save_every), ("max_time", max_time), ("max_images", max_images)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{what} must be positive, got {value}")
+        if value is not None and not (isinstance(value, Real) and value > 0):
+            raise ValueError(f"{what} must be a positive number, got {value!r}")
     trainer, started = training.trainer, time.monotonic() if since is None else since
     team, o = trainer.team, trainer.optimisation
     first = team.rank == 0
@@ -77,7 +79,8 @@ def until_stopped(
             "a callback stopped the run": asked,
             f"max_time, {max_time} s, was over": max_time is not None and time.monotonic() - started >= max_time,
             f"max_images, {max_images}, were done": enough(),
-            TERMINATED: bool(signals),
+            TERMINATED: signal.SIGTERM in signals,
+            INTERRUPTED: signal.SIGINT in signals,
         }
         return agreed(next((reason for reason, holds in reasons.items() if holds), None))
 
@@ -117,16 +120,25 @@ def until_stopped(
 
 @contextmanager
 def terminating() -> Iterator[list[int]]:
-    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away: time to save and end.
+    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away, and Ctrl-C: time to save and
+    end. A second Ctrl-C interrupts at once.
 
-    Only the main thread may listen to signals; in others the list stays empty.
+    Only the main thread may listen to signals; in others the list stays empty. Who has a SIGINT of their own keeps it.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, *[signal.SIGINT] * ours)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
