@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import signal
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         "evaluate": lambda: evaluate(given),
         "import-teacher": lambda: import_teacher(given),
     }[given.command]
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"pidlearn {given.command}: {message}\n"  # without our source
     try:
         return command()
     except (OSError, ValueError, ImportError) as error:
@@ -34,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        warnings.formatwarning = before
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     distilling.add_argument("--max-time", type=duration, help="stop after so long: 90, 30m, 12h or 2d")
     distilling.add_argument("--max-images", type=count, help="stop after so many samples")
     distilling.add_argument("--save-every", type=count, default=500, help="steps between two checkpoints")
-    distilling.add_argument("--reference", type=int, default=0, help="follow the error of so many samples")
+    distilling.add_argument("--reference", type=count, default=0, help="follow the error of so many samples")
     distilling.add_argument("--track", choices=["tensorboard", "wandb"], **several)
     distilling.add_argument("--device", help="cpu, cuda, ...; a GPU if there is one")
 
@@ -89,24 +95,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def duration(text: str) -> float:
     """Seconds of "90", "30m", "12h" or "2d"."""
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}.get(text[-1:])
-    seconds = float(text[:-1] if unit else text) * (unit or 1.0)
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)([smhd]?)", text)
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(found[2], 1) if found else 0
     if not 0 < seconds < float("inf"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected seconds, or as in 30m, 12h or 2d; got {text!r}")
     return seconds
 
 
 def count(text: str) -> int:
     """A whole number of at least 1."""
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
+    return _whole(text, 1)
 
 
 def seed(text: str) -> int:
     """A whole number from 0 to 2^63 - 1."""
-    if not 0 <= int(text) < 2**63:
-        raise ValueError(text)
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not (text.isdecimal() and least <= int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least} and below 2^63, got {text!r}")
     return int(text)
 
 
@@ -116,7 +124,7 @@ def choices(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set takes NAME=VALUE, as in lr=1e-4; got {setting!r}")
+            raise ValueError(f"--set takes NAME=VALUE, as in lr=1e-4, and goes after the recipe; got {setting!r}")
         found[name.strip()] = _value(value)
     return found
 
@@ -139,16 +147,19 @@ def distill(given: argparse.Namespace) -> int:
     """Distil by a recipe, or list those there are; what a signal or NaN ended does not end with 0."""
     from pidlearn import commands, loop, recipes  # torch takes seconds, which the app need not wait for
 
-    if given.list or given.recipe is None:
+    if given.list:
         for name, title in recipes.names().items():
             print(f"{name:24} {title}")
-        return 0 if given.list else 2
+        return 0
+    chosen = choices(given.set)
+    if given.recipe is None:
+        raise ValueError("expected a recipe: a .toml file, or a name that --list tells")
     try:
         result = commands.distill(
             given.recipe,
             teacher=given.teacher,
             out=given.out,
-            choices=choices(given.set),
+            choices=chosen,
             device=given.device,
             dry_run=given.dry_run,
             max_time=given.max_time,

@@ -54,9 +54,10 @@ def distill(
 ) -> Result | None:
     """Distil as a recipe says, into a folder; what is there of an earlier run is continued.
 
-    The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors`` and ``samples.png``, images of teacher and
-    student from the same noise; for a teacher that the recipe trains also ``teacher-checkpoints/``,
-    ``teacher.safetensors`` and ``teacher.json``, how it was trained. Bars are shown where stderr is a terminal.
+    The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors``, for each further rate of ``ema`` a
+    ``student-RATE.safetensors``, and ``samples.png``, images of teacher and student from the same noise; for a teacher
+    that the recipe trains also ``teacher-checkpoints/``, ``teacher.safetensors`` and ``teacher.json``, how it was
+    trained. Bars are shown where stderr is a terminal.
 
     Args:
         recipe: a name, or a TOML file.
@@ -94,7 +95,7 @@ def distill(
     found = _teacher(chosen, folder, team, team.device or device_of(device), dry_run, limits)
     run = Run(found, None, chosen.config, choices or {}, None, None)
     run.resume(folder / "checkpoints")
-    _tell(run, folder)
+    _tell(run, "" if dry_run else f"\nfigures of every step: {folder / 'log.jsonl'}")
     if dry_run:
         return None
     callbacks: list[Callable[..., None]] = []
@@ -114,6 +115,8 @@ def distill(
     if team.rank == 0:
         with _advice(folder / "checkpoints"):
             result.save(folder / "student.safetensors")
+            for rate in run.config.ema[1:]:
+                replace(result, student=result.averages[rate]).save(folder / f"student-{rate}.safetensors")
             save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
         print(f"{result.stopped or 'done'}: {folder / 'student.safetensors'}", file=sys.stderr)
     return result
@@ -143,7 +146,8 @@ def device_of(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:  # of torch without CUDA
-        raise ValueError(f"there is no device {name!r} here: {error}") from error
+        reason = str(error).partition("\n")[0][:150]
+        raise ValueError(f"there is no device {name!r} here: {reason}") from error
 
 
 def _teacher(
@@ -157,7 +161,7 @@ def _teacher(
     if isinstance(table, str):
         return recipes.teacher_of(recipe, device)
     file, kept = folder / "teacher.safetensors", folder / "teacher.json"
-    if file.exists() and kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != table:
+    if file.exists() and kept.exists() and _read(kept) != table:
         raise ValueError(f"{file} was trained as {kept} says, and the recipe says otherwise: take another folder")
     trained = team.any(team.rank == 0 and file.exists())
     if dry_run and not trained:
@@ -175,11 +179,17 @@ def _teacher(
     return load_teacher(file).to(device)
 
 
-def _tell(run: Run, folder: Path) -> None:
-    """The plan of what is left to do, to stderr."""
-    left = run.config.steps - run.trainer.number
+def _read(told: Path) -> Any:
     try:
-        told = f"{plan(run)}\nfigures of every step: {folder / 'log.jsonl'}" if left else "nothing is left to do"
+        return json.loads(told.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{told}, how the teacher beside it was trained, is damaged ({error}): remove both") from error
+
+
+def _tell(run: Run, where: str) -> None:
+    """The plan of what is left to do, and where its figures will be, to stderr."""
+    try:
+        told = f"{plan(run)}{where}" if run.trainer.number < run.config.steps else "nothing is left to do"
     except torch.cuda.OutOfMemoryError as error:
         raise ValueError(f"a step does not fit into memory: take a smaller micro_batch ({error})") from error
     if run.team.rank == 0:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -70,7 +71,21 @@ def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
 def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["sample", "student", "--seed", text])
-    assert "argument --seed: invalid seed value" in capsys.readouterr().err
+    assert "argument --seed: expected a whole number of at least 0" in capsys.readouterr().err
+
+
+def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def instead(*_: object, **__: object) -> int:
+        told.append(warnings.formatwarning(UserWarning("the disk is full"), UserWarning, __file__, 1))
+        return 0
+
+    monkeypatch.setattr(cli, "start_app", instead)
+    before = warnings.formatwarning
+    assert cli.main(["app"]) == 0
+    assert told == ["pidlearn app: the disk is full\n"]
+    assert warnings.formatwarning is before
 
 
 def test_an_unknown_command_is_refused() -> None:
