@@ -11,6 +11,8 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, NoneType
@@ -19,7 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["digest", "identity", "load_newest", "load_run", "restore", "save", "write_atomically"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["claimed", "digest", "identity", "load_newest", "load_run", "restore", "save", "write_atomically"]
 
 OURS = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
 """Other files in the folder are the user's."""
@@ -43,14 +50,37 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
     return path
 
 
+@contextmanager
+def claimed(folder: str | Path | None, first: bool = True) -> Iterator[None]:
+    """Keep the folder, if there is one, for this run; the ``first`` of its processes does. One that is killed lets go.
+
+    Raises:
+        ValueError: if another run has it, or if it is a file.
+        OSError: if it cannot be written.
+    """
+    if folder is None or not first:
+        yield
+        return
+    _check_folder(folder)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with Path(folder, ".lock").open("a") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another run uses {folder}: wait for its end, or take another folder") from error
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
+
+
 def load_newest(folder: str | Path) -> dict[str, Any] | None:
     """The newest checkpoint of ``folder`` that is whole, or None. Warns of each damaged one, by name.
 
     Raises:
         ValueError: if ``folder`` is a file, or a checkpoint that is whole cannot be read.
     """
-    if Path(folder).is_file():
-        raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
+    _check_folder(folder)
     for path in _newest_first(Path(folder)):
         contents = path.read_bytes()
         if path.stem.endswith(f"-{digest(contents)}"):
@@ -62,6 +92,11 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
                 ) from error
         warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
     return None
+
+
+def _check_folder(folder: str | Path) -> None:
+    if Path(folder).is_file():
+        raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
 
 
 def load_run(folder: str | Path, choices: dict[str, str]) -> dict[str, Any] | None:
@@ -91,7 +126,11 @@ def restore(trainer: Any, state: dict[str, Any], folder: str | Path) -> None:
 
 
 def write_atomically(path: Path, contents: bytes) -> None:
-    """Write a file so that, whatever happens, either all of it or none of it is there."""
+    """Write a file so that, whatever happens, either all of it or none of it is there.
+
+    Raises:
+        OSError: where it cannot be written, naming the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -100,6 +139,8 @@ def write_atomically(path: Path, contents: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:  # that of a full disk does not say which file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # where a folder can be synced, its new entry survives a power cut too

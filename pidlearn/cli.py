@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import re
 import signal
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         "evaluate": lambda: evaluate(given),
         "import-teacher": lambda: import_teacher(given),
     }[given.command]
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"pidlearn {given.command}: {message}\n"  # without our source
     try:
         return command()
     except (OSError, ValueError, ImportError) as error:
@@ -33,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        warnings.formatwarning = before
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,12 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     distilling.add_argument("--list", action="store_true", help="list the recipes")
     distilling.add_argument("--teacher", help="a file or a published name, in place of the recipe's")
     distilling.add_argument("--out", help="folder of the run: runs/RECIPE; an earlier run in it is continued")
-    distilling.add_argument("--set", metavar="NAME=VALUE", help="fields of Config, as in TOML", **several)
+    distilling.add_argument(
+        "--set", metavar="NAME=VALUE", help="fields of Config, as in TOML; None unsets one", **several
+    )
     distilling.add_argument("--dry-run", action="store_true", help="measure a few steps, tell the plan, keep nothing")
     distilling.add_argument("--max-time", type=duration, help="stop after so long: 90, 30m, 12h or 2d")
     distilling.add_argument("--max-images", type=count, help="stop after so many samples")
     distilling.add_argument("--save-every", type=count, default=500, help="steps between two checkpoints")
-    distilling.add_argument("--reference", type=int, default=0, help="follow the error of so many samples")
+    distilling.add_argument("--reference", type=count, default=0, help="follow the error of so many samples")
     distilling.add_argument("--track", choices=["tensorboard", "wandb"], **several)
     distilling.add_argument("--device", help="cpu, cuda, ...; a GPU if there is one")
 
@@ -62,16 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     sampling.add_argument("student", help="a student's file, ours or the official PID code's")
     sampling.add_argument("-o", "--out", default="samples.png")
     sampling.add_argument("-n", type=count, default=64)
-    sampling.add_argument("--seed", type=int, default=0)
+    sampling.add_argument("--seed", type=seed, default=0)
     sampling.add_argument("--label", type=int, help="one class for all")
     sampling.add_argument("--teacher", help="show its images from the same noise too")
     sampling.add_argument("--device")
 
     judging = commands.add_parser("evaluate", help="figures of a student: error to its teacher, FID, precision, recall")
     judging.add_argument("student")
-    judging.add_argument("--teacher", required=True)
+    judging.add_argument("--teacher", help="measure the error to its own samples from the same noise")
     judging.add_argument("-n", type=count, default=1000, help="samples; published FIDs take 50000")
-    judging.add_argument("--seed", type=int, default=0)
+    judging.add_argument("--seed", type=seed, default=0)
     judging.add_argument("--fid", help="an .npz of mu and sigma, such as EDM's references")
     judging.add_argument("--inception", help="weights of the Inception network, if not in torch's cache")
     judging.add_argument("--real", choices=["digits", "fashion-mnist"], help="real images to compare with")
@@ -86,50 +95,71 @@ def _parser() -> argparse.ArgumentParser:
 
 def duration(text: str) -> float:
     """Seconds of "90", "30m", "12h" or "2d"."""
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}.get(text[-1:])
-    seconds = float(text[:-1] if unit else text) * (unit or 1.0)
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)([smhd]?)", text)
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(found[2], 1) if found else 0
     if not 0 < seconds < float("inf"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected seconds, or as in 30m, 12h or 2d; got {text!r}")
     return seconds
 
 
 def count(text: str) -> int:
     """A whole number of at least 1."""
-    if int(text) < 1:
-        raise ValueError(text)
+    return _whole(text, 1)
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^63 - 1."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not (text.isdecimal() and least <= int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least} and below 2^63, got {text!r}")
     return int(text)
 
 
 def choices(settings: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs, the values as TOML; a word without quotation marks is a word."""
-    from pidlearn.recipes import tomllib
-
+    """NAME=VALUE pairs, the values as TOML or Python has them; a word without quotation marks is a word."""
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set takes NAME=VALUE, as in lr=1e-4; got {setting!r}")
-        try:
-            found |= tomllib.loads(f"{name} = {value}")
-        except tomllib.TOMLDecodeError:
-            found[name] = value
+            raise ValueError(f"--set takes NAME=VALUE, as in lr=1e-4, and goes after the recipe; got {setting!r}")
+        found[name.strip()] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    """What was meant in TOML, or in Python, which has None: a choice that a base recipe made is unset with it."""
+    from pidlearn.recipes import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError):
+        return text
 
 
 def distill(given: argparse.Namespace) -> int:
     """Distil by a recipe, or list those there are; what a signal or NaN ended does not end with 0."""
     from pidlearn import commands, loop, recipes  # torch takes seconds, which the app need not wait for
 
-    if given.list or given.recipe is None:
+    if given.list:
         for name, title in recipes.names().items():
             print(f"{name:24} {title}")
-        return 0 if given.list else 2
+        return 0
+    chosen = choices(given.set)
+    if given.recipe is None:
+        raise ValueError("expected a recipe: a .toml file, or a name that --list tells")
     try:
         result = commands.distill(
             given.recipe,
             teacher=given.teacher,
             out=given.out,
-            choices=choices(given.set),
+            choices=chosen,
             device=given.device,
             dry_run=given.dry_run,
             max_time=given.max_time,
@@ -142,7 +172,7 @@ def distill(given: argparse.Namespace) -> int:
     except recipes.UnfinishedError as error:
         print(f"{error}; the same command goes on with it", file=sys.stderr)
         stopped = error.reason
-    ends = {loop.TERMINATED: TERMINATED, loop.INTERRUPTED: INTERRUPTED, "training stopped": 1}
+    ends = {loop.TERMINATED: TERMINATED, loop.INTERRUPTED: INTERRUPTED, loop.UNSAVED: 1, "training stopped": 1}
     return next((status for reason, status in ends.items() if stopped.startswith(reason)), 0)
 
 
@@ -159,8 +189,8 @@ def evaluate(given: argparse.Namespace) -> int:
     """Print figures of a student as JSON."""
     from pidlearn import commands
 
-    options = {"n": given.n, "seed": given.seed, "fid": given.fid, "inception": given.inception, "real": given.real}
-    print(commands.told(commands.evaluate(given.student, given.teacher, device=given.device, **options)))
+    names = ("teacher", "n", "seed", "fid", "inception", "real", "device")
+    print(commands.told(commands.evaluate(given.student, **{name: getattr(given, name) for name in names})))
     return 0
 
 

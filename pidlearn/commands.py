@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from pidlearn.distillation import drive
 from pidlearn.errors import check_labels
 from pidlearn.features import Inception
 from pidlearn.grid import karras_grid
-from pidlearn.images import comparison, image_grid, save_png
+from pidlearn.images import as_files_hold, comparison, image_grid, save_png
 from pidlearn.plan import plan
 from pidlearn.problem import Problem, problem_of
 from pidlearn.result import Result, load
 from pidlearn.run import Run
 from pidlearn.teachers import load_official_student, load_teacher, save_teacher
 from pidlearn.team import Team, assembled
+from pidlearn.train import Step
 from pidlearn.trajectory import Student
 
 __all__ = ["distill", "evaluate", "read_student", "sample"]
@@ -52,9 +54,10 @@ def distill(
 ) -> Result | None:
     """Distil as a recipe says, into a folder; what is there of an earlier run is continued.
 
-    The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors`` and ``samples.png``, images of teacher and
-    student from the same noise; for a teacher that the recipe trains also ``teacher-checkpoints/``,
-    ``teacher.safetensors`` and ``teacher.json``, how it was trained. Bars are shown where stderr is a terminal.
+    The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors``, for each further rate of ``ema`` a
+    ``student-RATE.safetensors``, and ``samples.png``, images of teacher and student from the same noise; for a teacher
+    that the recipe trains also ``teacher-checkpoints/``, ``teacher.safetensors`` and ``teacher.json``, how it was
+    trained. Bars are shown where stderr is a terminal.
 
     Args:
         recipe: a name, or a TOML file.
@@ -73,8 +76,9 @@ def distill(
         The result; None after a dry run.
 
     Raises:
-        ValueError: a recipe or choices that cannot work, and a folder that holds another run.
+        ValueError: a recipe or choices that cannot work, and a folder that holds another run or is in use.
         FileNotFoundError: a teacher that is not at hand.
+        OSError: a file that cannot be written. Of a checkpoint that cannot, the result's ``stopped`` tells.
         ImportError: a tracker that is not installed.
         UnfinishedError: a teacher's training that was stopped; the same call goes on with it.
     """
@@ -91,13 +95,14 @@ def distill(
     found = _teacher(chosen, folder, team, team.device or device_of(device), dry_run, limits)
     run = Run(found, None, chosen.config, choices or {}, None, None)
     run.resume(folder / "checkpoints")
-    _tell(run, folder)
+    _tell(run, "" if dry_run else f"\nfigures of every step: {folder / 'log.jsonl'}")
     if dry_run:
         return None
     callbacks: list[Callable[..., None]] = []
     if team.rank == 0:
-        callbacks += [logs.jsonl(folder / "log.jsonl")]
-        callbacks += [logs.tracker(kind, chosen.name, folder, vars(run.config)) for kind in trackers]
+        error = partial(_error, run)
+        callbacks += [logs.jsonl(folder / "log.jsonl", further=error)]
+        callbacks += [logs.tracker(kind, chosen.name, folder, vars(run.config), further=error) for kind in trackers]
     result = drive(
         run,
         progress=sys.stderr.isatty(),
@@ -108,10 +113,28 @@ def distill(
         **limits,
     )
     if team.rank == 0:
-        result.save(folder / "student.safetensors")
-        save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
+        with _advice(folder / "checkpoints"):
+            result.save(folder / "student.safetensors")
+            for rate in run.config.ema[1:]:
+                replace(result, student=result.averages[rate]).save(folder / f"student-{rate}.safetensors")
+            save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
         print(f"{result.stopped or 'done'}: {folder / 'student.safetensors'}", file=sys.stderr)
     return result
+
+
+@contextmanager
+def _advice(checkpoints: Path) -> Iterator[None]:
+    """What is left and what to do, added to the message of a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{error}; once it can be written the same command goes on from {checkpoints}") from error
+
+
+def _error(run: Run, step: Step) -> dict[str, float]:
+    """The error that a ``reference`` follows, where it was measured at this step."""
+    number, error = run.errors[-1] if run.errors else (0, 0.0)
+    return {"error": error} if number == step.number else {}
 
 
 def device_of(name: str | None) -> torch.device:
@@ -123,7 +146,8 @@ def device_of(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:  # of torch without CUDA
-        raise ValueError(f"there is no device {name!r} here: {error}") from error
+        reason = str(error).partition("\n")[0][:150]
+        raise ValueError(f"there is no device {name!r} here: {reason}") from error
 
 
 def _teacher(
@@ -137,7 +161,7 @@ def _teacher(
     if isinstance(table, str):
         return recipes.teacher_of(recipe, device)
     file, kept = folder / "teacher.safetensors", folder / "teacher.json"
-    if file.exists() and kept.exists() and json.loads(kept.read_text(encoding="utf-8")) != table:
+    if file.exists() and kept.exists() and _read(kept) != table:
         raise ValueError(f"{file} was trained as {kept} says, and the recipe says otherwise: take another folder")
     trained = team.any(team.rank == 0 and file.exists())
     if dry_run and not trained:
@@ -148,17 +172,24 @@ def _teacher(
             recipe, device, progress=sys.stderr.isatty(), checkpoints=folder / "teacher-checkpoints", **limits
         )
         if team.rank == 0:
-            write_atomically(kept, json.dumps(table, indent=1).encode())
-            save_teacher(found, file)
+            with _advice(folder / "teacher-checkpoints"):
+                write_atomically(kept, json.dumps(table, indent=1).encode())
+                save_teacher(found, file)
         team.wait()
     return load_teacher(file).to(device)
 
 
-def _tell(run: Run, folder: Path) -> None:
-    """The plan of what is left to do, to stderr."""
-    left = run.config.steps - run.trainer.number
+def _read(told: Path) -> Any:
     try:
-        told = f"{plan(run)}\nfigures of every step: {folder / 'log.jsonl'}" if left else "nothing is left to do"
+        return json.loads(told.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{told}, how the teacher beside it was trained, is damaged ({error}): remove both") from error
+
+
+def _tell(run: Run, where: str) -> None:
+    """The plan of what is left to do, and where its figures will be, to stderr."""
+    try:
+        told = f"{plan(run)}{where}" if run.trainer.number < run.config.steps else "nothing is left to do"
     except torch.cuda.OutOfMemoryError as error:
         raise ValueError(f"a step does not fit into memory: take a smaller micro_batch ({error})") from error
     if run.team.rank == 0:
@@ -190,7 +221,7 @@ def sample(
 
     Args:
         student: a file of `Result.save`, or of the official PID repository.
-        out: a PNG file.
+        out: the PNG file to write.
         n: how many.
         seed: of the noise, and of labels that are not given.
         label: one class for all.
@@ -198,8 +229,11 @@ def sample(
         device: a GPU if there is one.
 
     Raises:
-        ValueError: files that are none, a label that the student does not know, or a teacher of other images.
+        ValueError: files that are none, a name that is no PNG's, a label that the student does not know, or a teacher
+            of other images.
     """
+    if Path(out).suffix.lower() != ".png":
+        raise ValueError(f"the images are written as PNG: expected a name that ends in .png, got {out}")
     found = read_student(student).to(device_of(device))
     if label is not None and not found.label_dim:
         raise ValueError("the student knows no classes: leave label out")
@@ -245,8 +279,8 @@ def side_by_side(
 @torch.no_grad()
 def evaluate(
     student: str | Path,
-    teacher: str,
     *,
+    teacher: str | None = None,
     n: int = 1000,
     seed: int = 0,
     fid: str | Path | None = None,
@@ -256,9 +290,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Figures of a student on n samples, each named with n and the seed.
 
-    Always: ``relative_rmse`` to the teacher's Euler-250 from the same noise. With a reference: ``fid`` of the student's
-    samples as bytes. With real images: Fréchet distance, precision and recall to as many of them, on the features of
-    Inception if its weights are given, else on pixels.
+    With a teacher: ``relative_rmse`` to its Euler-250 from the same noise. With a reference: ``fid``. With real images:
+    Fréchet distance, precision and recall to as many of them, on the features of Inception if its weights or a
+    reference are given, else on pixels. All but the first are of images as bytes, as files would hold them.
 
     Args:
         student: as in `sample`.
@@ -272,50 +306,63 @@ def evaluate(
 
     Raises:
         FileNotFoundError: files that are missing, before anything is computed.
-        ValueError: files that are others, or samples too few for a figure, as early.
+        ValueError: files that are others, samples too few for a figure, or nothing to measure, as early.
     """
+    if not (teacher or fid or real):
+        raise ValueError("there is nothing to compare with: give a teacher, a reference for the FID, or real images")
+    if inception and not (fid or real):
+        raise ValueError("Inception's features are of no use without a reference for the FID or real images")
+    if teacher and n < 2:
+        raise ValueError("a relative error takes 2 samples or more: give -n")
     where = device_of(device)
     found = read_student(student).to(where)
-    problem = _problem(found, teacher, where)
+    problem = _problem(found, teacher, where) if teacher else None
+    shape = found.sample(1).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
-    features = Inception(inception) if fid or inception else None
-    images = None if real is None else _real(real, problem, n).to(where)
-    samples = n if images is None else min(n, len(images))
-    kinds = len(reference.mean) if reference else 2048 if features else math.prod(problem.event_shape)
-    if (fid or real) and samples <= kinds:
-        raise ValueError(f"{samples} samples are too few for a Fréchet distance of {kinds} features: take more with -n")
-    generator = torch.Generator().manual_seed(seed)
-    z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
-    ours = problem.student_ends(found, z, labels)
-    few = min(n, 1000)
-    some = None if labels is None else labels[:few]
-    theirs = problem.reference_ends(z[:few], karras_grid(250, problem.t_end, problem.t_start), some)
-    figures: dict[str, Any] = {
-        "n": n,
-        "seed": seed,
-        f"relative_rmse (n = {few})": metrics.relative_rmse(ours[:few], theirs),
-    }
-    if reference is not None:
-        figures[f"fid (n = {n})"] = metrics.frechet_distance(metrics.statistics(_parts(ours), features), reference)
+    images = _real(real, shape, n).to(where) if real else None
+    features = Inception(inception) if fid or inception else as_files_hold
+
+    def featured(images: Tensor) -> Tensor:
+        return torch.cat([features(part).flatten(1) for part in images.split(AT_ONCE)])
+
+    if fid or real:
+        k = featured(torch.zeros(1, *shape, device=where)).shape[1]
+        if reference and len(reference.mean) != k:
+            raise ValueError(f"{fid} is of {len(reference.mean)} features, and Inception has {k}")
+        for side, samples in {"-n": n, real: n if images is None else len(images)}.items():
+            if samples <= k:
+                raise ValueError(f"{samples} samples ({side}) are too few for a Fréchet distance of {k} features")
+    ours = found.sample(n, generator=torch.Generator().manual_seed(seed))
+    figures: dict[str, Any] = {"n": n, "seed": seed}
+    if problem:
+        few = min(n, 1000)
+        figures[f"relative_rmse (n = {few})"] = metrics.relative_rmse(ours[:few], _theirs(problem, n, seed, few))
+    if reference:
+        parts = featured(ours).split(AT_ONCE)
+        figures[f"fid (n = {n})"] = metrics.frechet_distance(metrics.statistics(parts), reference)
     if images is not None:
-        kind = "Inception" if features else "pixels"
-        told = f"({kind}, n = {len(ours)}, {len(images)} real)"
-        figures[f"frechet {told}"] = metrics.frechet_distance(ours, images, features)
-        precision, recall = metrics.precision_recall(ours, images, features)
-        figures |= {f"precision {told}": precision, f"recall {told}": recall}
+        kind = "pixels" if features is as_files_hold else "Inception"
+        told = f"({kind}, n = {n}, {len(images)} real)"
+        sides = featured(ours), featured(images)
+        figures[f"frechet {told}"] = metrics.frechet_distance(*sides)
+        figures[f"precision {told}"], figures[f"recall {told}"] = metrics.precision_recall(*sides)
     return figures
 
 
-def _real(name: str, problem: Problem, n: int) -> Tensor:
-    """Up to n real images in the shape of the teacher's."""
-    images = recipes.images_of({"data": name, "resolution": problem.event_shape[-1]})[0][:n]
-    if images.shape[1:] != problem.event_shape:
-        raise ValueError(f"{name} are images {tuple(images.shape[1:])}, the teacher's {problem.event_shape}")
+def _real(name: str, shape: torch.Size, n: int) -> Tensor:
+    """Up to n real images in that shape."""
+    images = recipes.images_of({"data": name, "resolution": shape[-1]})[0][:n]
+    if images.shape[1:] != shape:
+        raise ValueError(f"{name} are images {tuple(images.shape[1:])}, the student's {tuple(shape)}")
     return images
 
 
-def _parts(images: Tensor) -> Iterator[Tensor]:
-    yield from images.split(AT_ONCE)
+def _theirs(problem: Problem, n: int, seed: int, few: int) -> Tensor:
+    """The teacher's images from the noise of the first few of a student's n samples."""
+    generator = torch.Generator().manual_seed(seed)
+    z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
+    grid = karras_grid(250, problem.t_end, problem.t_start)
+    return problem.reference_ends(z[:few], grid, None if labels is None else labels[:few])
 
 
 def told(figures: dict[str, Any]) -> str:

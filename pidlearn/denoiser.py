@@ -47,7 +47,8 @@ def train_denoiser(
         network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 192 if not given.
         optimisation: how.
         progress: show a bar.
-        checkpoints: a folder. The training is saved there, and continued from there if it was stopped.
+        checkpoints: a folder. The training is saved there, and continued from there if it was stopped. No other may
+            use the folder at the same time.
         save_every: steps between two checkpoints.
         max_time: seconds after which it is stopped.
         **overrides: single fields of ``optimisation``, such as ``steps=2000``.
@@ -108,7 +109,8 @@ class DenoiserTraining:
         since: float | None = None,
     ) -> str | None:
         """Train, from the newest checkpoint on if there is one; why it was stopped, if it was."""
-        with seeded(self.optimisation.seed):  # dropout too
+        first = self.trainer.team.rank == 0
+        with checkpoint.claimed(checkpoints, first), seeded(self.optimisation.seed):  # dropout too
             if checkpoints is not None and (state := checkpoint.load_run(checkpoints, self._choices())):
                 checkpoint.restore(self.trainer, state, checkpoints)
             return until_stopped(
@@ -126,7 +128,6 @@ class DenoiserTraining:
         if self.trainer.team.rank == 0:
             state = {"choices": self._choices(), "trainer": self.trainer.state_dict()}
             checkpoint.save(folder, self.trainer.number, state)
-        self.trainer.team.wait()
 
     def _choices(self) -> dict[str, str]:
         chosen = {**vars(self.optimisation), "data": self.data, "class_labels": self.class_labels}

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from pidlearn.checkpoint import claimed
 from pidlearn.config import Config
 from pidlearn.loop import Callback, until_stopped
 from pidlearn.problem import Prior
@@ -62,7 +63,8 @@ def distill(
         seed: of everything random.
         progress: show a bar.
         reference: if positive, follow the error of so many samples to the teacher's own solver.
-        checkpoints: a folder. The run is saved there, and continued from there bit for bit if it was stopped.
+        checkpoints: a folder. The run is saved there, and continued from there bit for bit if it was stopped, with
+            torch's own random numbers where they were. No other run may use the folder at the same time.
         save_every: steps between two checkpoints.
         max_time: seconds after which the run is stopped.
         max_images: samples after which it is stopped.
@@ -70,12 +72,14 @@ def distill(
         **overrides: further fields of `Config`.
 
     Returns:
-        A `Result`; its ``stopped`` says why if not all steps were done: a limit, a callback, an interrupt, SIGTERM, or
-        a loss that became NaN, in which case the student holds the last good weights. Started by ``torchrun`` or
-        ``accelerate launch``, all processes return the same.
+        A `Result`; its ``stopped`` says why if not all steps were done: a limit, a callback, an interrupt, SIGTERM, a
+        checkpoint that could not be written, or a loss that became NaN, in which case the student holds the last good
+        weights. Started by ``torchrun`` or ``accelerate launch``, all processes return the same.
 
     Raises:
-        ValueError: a teacher, student, prior or choice that cannot work, before anything is trained.
+        ValueError: a teacher, student, prior or choice that cannot work, or a folder that another process uses, before
+            anything is trained.
+        OSError: a folder that cannot be written, as early.
     """
     short = {"steps": steps, "batch_size": batch_size, "seed": seed, "t_max": t_start, "t_min": t_end}
     chosen = {**{name: value for name, value in short.items() if value is not None}, **overrides}
@@ -105,24 +109,25 @@ def drive(
     callbacks: Sequence[Callback] = (),
 ) -> Result:
     """The loop of `distill`, of a run that `steps` returned; arguments as there and of `until_stopped`."""
-    if checkpoints is not None:
-        run.resume(checkpoints)
-    try:
-        stopped = until_stopped(
-            run,
-            "student",
-            progress=progress,
-            checkpoints=checkpoints,
-            save_every=save_every,
-            max_time=max_time,
-            since=since,
-            max_images=max_images,
-            callbacks=callbacks,
-            follow=run.follow(reference) if reference > 0 else None,
-        )
-    except DivergedError as error:
-        stopped = str(error)
-        warnings.warn(stopped, RuntimeWarning, stacklevel=3)
+    with claimed(checkpoints, run.team.rank == 0):
+        if checkpoints is not None:
+            run.resume(checkpoints)
+        try:
+            stopped = until_stopped(
+                run,
+                "student",
+                progress=progress,
+                checkpoints=checkpoints,
+                save_every=save_every,
+                max_time=max_time,
+                since=since,
+                max_images=max_images,
+                callbacks=callbacks,
+                follow=run.follow(reference) if reference > 0 else None,
+            )
+        except DivergedError as error:
+            stopped = str(error)
+            warnings.warn(stopped, RuntimeWarning, stacklevel=3)
     return run.result(stopped)
 
 

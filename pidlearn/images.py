@@ -14,7 +14,7 @@ from torch import Tensor
 from pidlearn.checkpoint import write_atomically
 from pidlearn.errors import what
 
-__all__ = ["comparison", "image_grid", "save_png", "to_uint8"]
+__all__ = ["as_files_hold", "comparison", "image_grid", "save_png", "to_uint8"]
 
 GAP, LEGIBLE = 2, 48
 """Pixels between images, and about the least height of a labelled row."""
@@ -29,6 +29,11 @@ def to_uint8(images: Tensor) -> Tensor:
         raise ValueError(f"images are floating tensors in [-1, 1], got {what(images)}")
     x = images.to(torch.promote_types(images.dtype, torch.float32))
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
+
+
+def as_files_hold(images: Tensor) -> Tensor:
+    """Images in [-1, 1] after they were written as bytes and read again, float32."""
+    return to_uint8(images).float() / 127.5 - 1
 
 
 def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.ndarray:

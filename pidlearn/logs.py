@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -18,33 +19,57 @@ TRACKERS = ("tensorboard", "wandb")
 
 Callback = Callable[[Step], None]
 
+Figures = Callable[[Step], dict[str, float]]
+"""What else was found out at a step, mostly nothing."""
 
-def jsonl(path: str | Path, every: int = 1) -> Callback:
+
+def nothing(step: Step) -> dict[str, float]:
+    """No further figures."""
+    return {}
+
+
+def jsonl(path: str | Path, every: int = 1, further: Figures = nothing) -> Callback:
     """Append a line of JSON to a file for every so many steps, at once: nothing is lost when a run is killed.
 
-    A run that is continued takes back the lines of steps that it does again, so that each is there once.
+    A step with ``further`` figures has a line, too. A run that is continued takes back the lines of steps that it does
+    again, so that each is there once. Where the file cannot be written it warns, for a run is worth more than its log.
     """
     path, begun = Path(path), False
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(step: Step) -> None:
         nonlocal begun
-        if not begun:
-            _cut(path, step.number)
-            begun = True
-        if step.number % every == 0 or step.number == step.steps:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(step)) + "\n")
+        figures = further(step)
+        try:
+            if not begun:
+                _cut(path, step.number)
+                begun = True
+            if figures or _due(step, every):
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(step) | figures) + "\n")
+        except OSError as error:
+            warnings.warn(f"the log {path} lacks steps, for it could not be written: {error}", RuntimeWarning, 2)
 
     return write
 
 
+def _due(step: Step, every: int) -> bool:
+    return step.number % every == 0 or step.number == step.steps
+
+
 def _cut(path: Path, number: int) -> None:
-    """Keep the lines of a log that are whole and of steps before that one."""
+    """Keep the lines of a log that are whole and of steps before that one, and no others."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["number"] < number]
+    kept = [line for line in lines if _is_step_before(number, line)]
     if len(kept) < len(lines):
         write_atomically(path, b"".join(kept))
+
+
+def _is_step_before(number: int, line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and bool(json.loads(line)["number"] < number)
+    except (ValueError, TypeError, LookupError):  # what a crash or somebody else left there
+        return False
 
 
 def check(kind: str) -> None:
@@ -60,8 +85,10 @@ def check(kind: str) -> None:
         raise ImportError(f"{kind} needs accelerate and {kind}: pip install 'pidlearn[images]' {kind}")
 
 
-def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], every: int = 10) -> Callback:
-    """Send loss and learning rate of every so many steps to "tensorboard" or "wandb", by Accelerate's trackers.
+def tracker(
+    kind: str, name: str, folder: str | Path, config: dict[str, Any], every: int = 10, further: Figures = nothing
+) -> Callback:
+    """Send figures of every so many steps, as `jsonl` does, to "tensorboard" or "wandb", by Accelerate's trackers.
 
     Raises:
         ImportError: see `check`.
@@ -82,7 +109,8 @@ def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], ev
     )
 
     def write(step: Step) -> None:
-        if step.number % every == 0 or step.number == step.steps:
-            found.log({"loss": step.loss, "lr": step.lr, "samples": step.samples}, step=step.number)
+        figures = further(step)
+        if figures or _due(step, every):
+            found.log({"loss": step.loss, "lr": step.lr, "samples": step.samples} | figures, step=step.number)
 
     return write

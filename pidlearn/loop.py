@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,14 +17,15 @@ import numpy as np
 from pidlearn.progress import bar
 from pidlearn.train import Step, Trainer
 
-__all__ = ["INTERRUPTED", "TERMINATED", "Callback", "terminating", "until_stopped"]
+__all__ = ["INTERRUPTED", "TERMINATED", "UNSAVED", "Callback", "terminating", "until_stopped"]
 
 Callback = Callable[[Step], Any]
 """Called after every step; returning True stops the run."""
 
 INTERRUPTED = "interrupted"
 TERMINATED = "the process was asked to terminate"
-"""How the reasons of a run that a signal ended begin."""
+UNSAVED = "a checkpoint could not be written"
+"""How the reasons begin of a run that a signal or a full disk ended."""
 
 
 class Training(Protocol):
@@ -52,7 +55,8 @@ def until_stopped(
     """Train to the end, or until something stops it; what is not told here is as in `distill`.
 
     ``max_time`` counts from ``since`` of `time.monotonic`, or from now, and one step is always done. ``follow`` finds
-    further figures of a step for the bar of that ``name``.
+    further figures of a step for the bar of that ``name``. A checkpoint that cannot be written ends the run,
+    too: what is in memory can still be kept, and the checkpoint before it stays.
 
     Returns:
         Why not all steps were done, or None.
@@ -61,8 +65,8 @@ def until_stopped(
         ValueError: for limits that are none; DivergedError, when the loss becomes NaN.
     """
     for what, value in (("save_every", save_every), ("max_time", max_time), ("max_images", max_images)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{what} must be positive, got {value}")
+        if value is not None and not (isinstance(value, Real) and value > 0):
+            raise ValueError(f"{what} must be a positive number, got {value!r}")
     trainer, started = training.trainer, time.monotonic() if since is None else since
     team, o = trainer.team, trainer.optimisation
     first = team.rank == 0
@@ -75,12 +79,25 @@ def until_stopped(
             "a callback stopped the run": asked,
             f"max_time, {max_time} s, was over": max_time is not None and time.monotonic() - started >= max_time,
             f"max_images, {max_images}, were done": enough(),
-            TERMINATED: bool(signals),
+            TERMINATED: signal.SIGTERM in signals,
+            INTERRUPTED: signal.SIGINT in signals,
         }
-        mine = next((reason for reason, holds in reasons.items() if holds), None)
+        return agreed(next((reason for reason, holds in reasons.items() if holds), None))
+
+    def agreed(mine: str | None) -> str | None:
         if not team.any(mine is not None):
             return None
         return f"{mine or 'another process stopped the run'} at step {trainer.number}"
+
+    def saved() -> str | None:
+        if checkpoints is None:
+            return None
+        trouble = None
+        try:
+            training.save(checkpoints)
+        except OSError as error:
+            trouble = f"{UNSAVED} ({error}; mend that, and the same call goes on from the newest one that is there)"
+        return agreed(trouble)
 
     with terminating() as signals, bar(o.steps, name, progress and first, trainer.number) as show:
         stopped = why_stop() if enough() else None  # one that is continued may have reached its limit before
@@ -88,14 +105,13 @@ def until_stopped(
             for step in () if stopped else training:
                 show(step, **(follow(step) if follow else {}))
                 due = step.number % save_every == 0 or step.number == step.steps
-                if checkpoints is not None and due:
-                    training.save(checkpoints)
+                unsaved = saved() if due else None
                 # Every callback hears of every step, also when an earlier one has asked to stop.
                 answers = [callback(step) for callback in callbacks] if first else []
-                stopped = why_stop(any(isinstance(a, bool | np.bool_) and a for a in answers))
+                stopped = unsaved or why_stop(any(isinstance(a, bool | np.bool_) and a for a in answers))
                 if stopped:
-                    if checkpoints is not None and not due:
-                        training.save(checkpoints)
+                    if not due:
+                        stopped = saved() or stopped
                     break
         except KeyboardInterrupt:
             stopped = f"{INTERRUPTED} at step {trainer.number}"
@@ -104,16 +120,25 @@ def until_stopped(
 
 @contextmanager
 def terminating() -> Iterator[list[int]]:
-    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away: time to save and end.
+    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away, and Ctrl-C: time to save and
+    end. A second Ctrl-C interrupts at once.
 
-    Only the main thread may listen to signals; in others the list stays empty.
+    Only the main thread may listen to signals; in others the list stays empty. Who has a SIGINT of their own keeps it.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, *[signal.SIGINT] * ours)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -99,9 +99,8 @@ class Statistics:
         if not features.ndim or not features.numel():
             raise ValueError(f"statistics need features (B, k) of at least one sample, got {tuple(features.shape)}")
         f = features.reshape(len(features), -1).double()
+        _check_finite(f)
         mean = f.mean(0)
-        if not mean.isfinite().all():
-            raise ValueError("the features hold NaN or infinity: check the samples, then what computes the features")
         apart = f - mean
         return cls(mean, apart.T @ apart / max(len(f) - 1, 1), len(f))
 
@@ -134,7 +133,7 @@ def read_statistics(path: str | Path) -> Statistics:
     """
     try:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            mean, cov = (torch.from_numpy(np.asarray(file[key], dtype=np.float64)) for key in ("mu", "sigma"))
+            mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an .npz file of the arrays mu and sigma: {error}") from error
     if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
@@ -143,8 +142,9 @@ def read_statistics(path: str | Path) -> Statistics:
         )
     if not (mean.isfinite().all() and cov.isfinite().all()):
         raise ValueError(f"{path}: mu or sigma holds NaN or infinity")
-    if not torch.allclose(cov, cov.T, rtol=0, atol=1e-6 * cov.abs().max().item()) or (cov.diagonal() < 0).any():
-        raise ValueError(f"{path}: sigma is no covariance, which is symmetric with a diagonal of variances")
+    slack = 1e-6 * cov.abs().max().item()
+    if not torch.allclose(cov, cov.T, rtol=0, atol=slack) or torch.linalg.eigvalsh(cov).min() < -slack:
+        raise ValueError(f"{path}: sigma is no covariance, which is symmetric without negative eigenvalues")
     return Statistics(mean, cov)
 
 
@@ -182,9 +182,11 @@ def precision_recall(a: Tensor, b: Tensor, features: Features | None = None, k: 
     a (n, *event) and b (m, *event) need not be equally many, but the figures depend on n, m and k: state them.
 
     Raises:
-        ValueError: samples of k points or fewer; features that differ.
+        ValueError: samples of k points or fewer; features that differ, or are not finite.
     """
     fa, fb = (torch.cat([f.flatten(1).double() for f in _features(x, features)]) for x in (a, b))
+    for f in (fa, fb):
+        _check_finite(f)
     if fa.shape[1] != fb.shape[1]:
         raise ValueError(f"the two sides have {fa.shape[1]} and {fb.shape[1]} features: they must be of the same kind")
     if not 1 <= k < min(len(fa), len(fb)):
@@ -244,6 +246,11 @@ def _features(samples: Tensor, features: Features | None) -> Iterable[Tensor]:
         return
     with torch.no_grad():
         yield from map(features, samples.split(AT_A_TIME))
+
+
+def _check_finite(features: Tensor) -> None:
+    if not features.isfinite().all():
+        raise ValueError("the features hold NaN or infinity: check the samples, then what computes the features")
 
 
 def _distances(a: Tensor, b: Tensor) -> float:

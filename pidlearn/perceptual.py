@@ -179,7 +179,9 @@ def _published(net: str, weights: str | Path | None) -> Any:
                 {key: state[f"features.{key.split('.', 1)[1]}"] for key in module.net.state_dict()}
             )
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{weights or TRUNKS[net].file} does not hold {TRUNKS[net].what}: {error}") from error
+            raise ValueError(
+                f"{weights or TRUNKS[net].file} does not hold {TRUNKS[net].what}: {error!s:.300}"
+            ) from error
     return module
 
 

@@ -19,7 +19,7 @@ from pidlearn.ode import ODE, DenoiserODE
 from pidlearn.sampling import seeded
 from pidlearn.solvers import solve, walk
 from pidlearn.toys import System
-from pidlearn.trajectory import ask
+from pidlearn.trajectory import ask, in_chunks
 
 __all__ = ["Prior", "Problem", "modules_of", "problem_of"]
 
@@ -159,13 +159,6 @@ class Problem:
             return None
         device = generator.device if generator is not None else CPU
         return torch.randint(self.label_dim, (n,), generator=generator, device=device).to(self.device)
-
-
-@torch.no_grad()
-def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
-    """f(z, class_labels), (B, *event), for so many rows at once."""
-    labels = [None] * len(z) if class_labels is None else class_labels.split(size)
-    return torch.cat([f(*some) for some in zip(z.split(size), labels, strict=False)])
 
 
 def problem_of(

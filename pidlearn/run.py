@@ -279,7 +279,6 @@ class Run(Iterator[Step]):
         """Everything that the rest of the run depends on, written by the first process."""
         if self.team.rank == 0:
             checkpoint.save(folder, self.trainer.number, self._state())
-        self.team.wait()
 
     def _state(self) -> dict[str, Any]:
         return {

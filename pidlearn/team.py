@@ -32,7 +32,11 @@ class Team:
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def sums(self, *values: float) -> list[float]:
-        """The sum of each number over the processes."""
+        """The sum of each number over the processes.
+
+        Raises:
+            ConnectionError: if one of them has ended; so does `add`.
+        """
         return list(values)
 
     def any(self, said: bool) -> bool:
@@ -62,12 +66,19 @@ class Processes(Team):
         self.device = self._accelerator.device
 
     def sums(self, *values: float) -> list[float]:
-        told = torch.tensor(values, dtype=torch.float32, device=self.device)
-        return self._accelerator.reduce(told, "sum").tolist()
+        return self._sum(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
+
+    def _sum(self, mine: Tensor) -> Tensor:
+        try:
+            found: Tensor = self._accelerator.reduce(mine, "sum")
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ConnectionError(f"another process of this run has ended, and may have said why ({error})") from error
+        return found
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        parts = self._accelerator.reduce(flat, "sum").split([tensor.numel() for tensor in tensors])
+        parts = self._sum(torch.cat([t.reshape(-1) for t in tensors])).split([t.numel() for t in tensors])
         torch._foreach_copy_(list(tensors), [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
     @torch.no_grad()

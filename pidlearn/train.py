@@ -193,6 +193,11 @@ class Trainer:
             raise ValueError("gradients are switched off: train outside of torch.no_grad() and torch.inference_mode()")
         self.module, self.objective, self.optimisation = module, objective, optimisation
         self.team = team or Team()
+        if optimisation.batch_size < self.team.size:
+            raise ValueError(
+                f"batch_size = {optimisation.batch_size} leaves some of {self.team.size} processes without a sample: "
+                f"take more samples or fewer processes"
+            )
         self.generator = torch.Generator(device).manual_seed(optimisation.seed)
         self.stages = list(stages or [Stage(module, optimisation.steps)])
         self.optimizer = self._new_optimizer(self.stages[0].part)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pidlearn.errors import check_labels, choose
 from pidlearn.times import exact_time, expand
 
-__all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows", "ask"]
+__all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows", "ask", "in_chunks"]
 
 Boundary = Callable[[Tensor, float, float], tuple[Tensor, Tensor, Tensor]]
 """(t, t_max, sigma_data) -> (a, da/dt, b), each of t's shape and dtype."""
@@ -73,6 +73,13 @@ def ask(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor 
     return student(z, exact_time(t, z), *labels)
 
 
+@torch.no_grad()
+def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
+    """f(z, class_labels), (B, *event), for so many rows at once."""
+    labels = [None] * len(z) if class_labels is None else class_labels.split(size)
+    return torch.cat([f(*some) for some in zip(z.split(size), labels, strict=False)])
+
+
 class Student(nn.Module):
     """What every student can do once it is a function x(z, t) from ``t_max`` to ``t_min``."""
 
@@ -111,7 +118,7 @@ class Student(nn.Module):
         if class_labels is None and self.label_dim:
             class_labels = torch.randint(self.label_dim, (n,), generator=generator)
         labels = None if class_labels is None else class_labels.to(like.device)
-        return self(z.to(like.device), self.t_min, labels)
+        return in_chunks(lambda z, labels: self(z, self.t_min, labels), z.to(like.device), labels)
 
 
 class Trajectory(Student):

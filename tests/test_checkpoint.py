@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -101,6 +102,32 @@ def test_what_a_kill_left_half_written_is_cleared(tmp_path: Path) -> None:
     left.write_text("half")
     path = checkpoint.save(tmp_path, 2, {"a": 1})
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, 10, state(10))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/step-000000020-"):
+        checkpoint.save(tmp_path, 20, state(20))
+    assert [path.name[:14] for path in tmp_path.iterdir()] == ["step-000000010"]
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with checkpoint.claimed(folder):
+        with pytest.raises(ValueError, match="new: wait for its end"), checkpoint.claimed(folder):
+            pass
+        with checkpoint.claimed(folder, first=False), checkpoint.claimed(None), checkpoint.claimed(tmp_path):
+            pass
+    with checkpoint.claimed(folder):  # it was given back
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file"), checkpoint.claimed(tmp_path / "file"):
+        pass
 
 
 def test_other_peoples_files_stay(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -52,6 +53,39 @@ def test_without_streamlit_it_says_what_to_install(
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     assert cli.main(["app"]) == 1
     assert "pip install 'pidlearn[app]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=False", False), ("a=true", True), ("a=None", None), ("a=.001", 0.001), ("a = 1e-4", 1e-4),
+        ("a=[0.9, 0.5]", [0.9, 0.5]), ("a=(0.9,)", (0.9,)), ("a=l1", "l1"), ("a='l1'", "l1"),
+        ("a=lpips-alex", "lpips-alex"), ("a=", ""), ("a=x=y", "x=y"), ("a={[]: 1}", "{[]: 1}"),
+    ],
+)  # fmt: skip
+def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
+    assert cli.choices([text]) == {"a": value}
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", str(2**63), "one"])
+def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "student", "--seed", text])
+    assert "argument --seed: expected a whole number of at least 0" in capsys.readouterr().err
+
+
+def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def instead(*_: object, **__: object) -> int:
+        told.append(warnings.formatwarning(UserWarning("the disk is full"), UserWarning, __file__, 1))
+        return 0
+
+    monkeypatch.setattr(cli, "start_app", instead)
+    before = warnings.formatwarning
+    assert cli.main(["app"]) == 0
+    assert told == ["pidlearn app: the disk is full\n"]
+    assert warnings.formatwarning is before
 
 
 def test_an_unknown_command_is_refused() -> None:

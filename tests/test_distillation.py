@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn import checkpoint
 from pidlearn.train import DivergedError, Step, Trainer
 from pidlearn.trajectory import Windows
 
@@ -327,24 +329,73 @@ class TestWhatStopsIt:
         assert result.sample(3).isfinite().all()
         assert tiny_ring(max_time=1e6, callbacks=[later]).stopped is None
 
+    def test_a_checkpoint_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            if saved.count(True) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            saved.append(True)
+
+        saved: list[bool] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "write_atomically", full)
+            result = tiny_ring(checkpoints=tmp_path, save_every=4)
+            assert str(result.stopped).startswith("a checkpoint could not be written ([Errno 28] No space left on")
+            assert str(result.stopped).endswith("at step 12")
+            stopped = tiny_ring(callbacks=[lambda step: step.number == 12])
+            assert torch.equal(flat(result.student), flat(stopped.student))
+            # One that is due to a limit, too.
+            limited = tiny_ring(checkpoints=tmp_path, max_images=24)
+            assert "could not be written" in str(limited.stopped)
+            assert len(limited.history["loss"]) == 3
+
+    def test_a_folder_in_use(self, tmp_path: Path) -> None:
+        def another(step: Step) -> None:
+            with pytest.raises(ValueError, match="another run uses"):
+                tiny_ring(checkpoints=tmp_path)
+
+        tiny_ring(steps=1, checkpoints=tmp_path, callbacks=[another])
+
     def test_limits_that_are_none(self) -> None:
         for name in ("max_time", "max_images", "save_every"):
-            for value in (0, -1, math.nan):
-                with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
+            for value in (0, -1, math.nan, "12h"):
+                with pytest.raises(ValueError, match=f"{name} must be a positive number, got {value!r}"):
                     tiny_ring(**{name: value})
 
-    def test_sigterm(self) -> None:
-        before = signal.getsignal(signal.SIGTERM)
+    @pytest.mark.parametrize(
+        ("number", "says"),
+        [(signal.SIGTERM, "the process was asked to terminate at step 7"), (signal.SIGINT, "interrupted at step 7")],
+    )
+    def test_signals(self, number: signal.Signals, says: str, tmp_path: Path) -> None:
+        before = signal.getsignal(number)
 
         def tell(step: Step) -> None:
             if step.number == 7:
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(number)
 
-        result = tiny_ring(callbacks=[tell])
-        assert result.stopped == "the process was asked to terminate at step 7"
+        result = tiny_ring(callbacks=[tell], checkpoints=tmp_path)
+        assert result.stopped == says
         stopped = tiny_ring(callbacks=[lambda step: step.number == 7])
         assert torch.equal(flat(result.student), flat(stopped.student))
-        assert signal.getsignal(signal.SIGTERM) is before
+        assert signal.getsignal(number) is before
+        assert [path.name[:14] for path in tmp_path.glob("step-*")] == ["step-000000007"]
+
+    def test_a_second_interrupt_does_not_wait(self) -> None:
+        heard: list[int] = []
+
+        def tell(step: Step) -> None:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            heard.append(step.number)
+
+        assert tiny_ring(callbacks=[tell]).stopped == "interrupted at step 1"
+        assert heard == []
+
+    def test_an_interrupt_of_ones_own_stays(self) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            assert tiny_ring(callbacks=[lambda step: signal.raise_signal(signal.SIGINT)]).stopped is None
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def test_sigterm_is_for_others_again_whatever_ended_the_run(self) -> None:
         heard: list[int] = []

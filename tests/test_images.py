@@ -9,13 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pidlearn.images import comparison, image_grid, save_png, to_uint8
+from pidlearn.images import as_files_hold, comparison, image_grid, save_png, to_uint8
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bytes_come_back(dtype: torch.dtype) -> None:
     u = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(u.to(dtype) / 127.5 - 1), u)
+
+
+def test_what_files_hold() -> None:
+    x = torch.linspace(-1.2, 1.2, 1001, dtype=torch.float64)
+    held = as_files_hold(x)
+    assert (held.double() - x.clamp(-1, 1)).abs().max() <= 0.5 / 127.5 + 1e-6
+    assert torch.equal(as_files_hold(held), held)
+    assert held.unique().numel() == 256
 
 
 @given(st.floats(-2, 2))

@@ -36,7 +36,7 @@ class TestJsonl:
             write(step(number))
         assert numbers(tmp_path / "log") == [10, 20, 25]
 
-    @pytest.mark.parametrize("torn", ["", '{"number": 8, "st'])
+    @pytest.mark.parametrize("torn", ["", '{"number": 8, "st', '\0\0\0\0\n{"foo": 3}\n3\n{"number": "4"}\n[]\n'])
     def test_a_run_that_was_killed_and_goes_on(self, tmp_path: Path, torn: str) -> None:
         path = tmp_path / "log"
         for number in range(1, 8):
@@ -47,6 +47,19 @@ class TestJsonl:
         for number in range(5, 10):
             write(step(number))
         assert numbers(path) == list(range(1, 10))
+
+    def test_what_else_was_measured(self, tmp_path: Path) -> None:
+        path = tmp_path / "log"
+        write = logs.jsonl(path, every=10, further=lambda step: {"error": 0.5} if step.number == 13 else {})
+        for number in range(1, 26):
+            write(step(number))
+        assert numbers(path) == [10, 13, 20, 25]
+        assert [json.loads(line).get("error") for line in path.read_text().splitlines()] == [None, 0.5, None, None]
+
+    def test_a_run_is_worth_more_than_its_log(self, tmp_path: Path) -> None:
+        write = logs.jsonl(tmp_path)
+        with pytest.warns(RuntimeWarning, match=f"the log {tmp_path} lacks steps, for it could not be written"):
+            write(step(1))
 
     def test_a_run_that_begins_anew(self, tmp_path: Path) -> None:
         for _ in range(2):
@@ -61,13 +74,16 @@ class TestTrackers:
         pytest.importorskip("tensorboard")
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        write = logs.tracker("tensorboard", "mine", tmp_path, {"lr": 0.1, "ema": (0.9,), "distance": "l2"}, every=10)
+        further = {13: {"error": 0.5}}
+        config = {"lr": 0.1, "ema": (0.9,), "distance": "l2"}
+        write = logs.tracker("tensorboard", "mine", tmp_path, config, 10, lambda step: further.get(step.number, {}))
         for number in range(1, 26):
             write(step(number))
         events = EventAccumulator(str(tmp_path / "mine"))
         events.Reload()
         assert {"loss", "lr", "samples"} <= set(events.Tags()["scalars"])
-        assert [event.step for event in events.Scalars("loss")] == [10, 20, 25]
+        assert [event.step for event in events.Scalars("loss")] == [10, 13, 20, 25]
+        assert [(event.step, event.value) for event in events.Scalars("error")] == [(13, 0.5)]
         assert events.Scalars("loss")[0].value == pytest.approx(0.1)
 
     @pytest.mark.parametrize("missing", ["wandb", "accelerate"])

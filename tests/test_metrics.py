@@ -164,7 +164,8 @@ def test_frechet_distance_between_statistics_is_that_between_samples(tmp_path) -
         ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, "NaN"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.0, 1.0]])}, "symmetric"),
         ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "NaN"),
-        ({"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])}, "variances"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "negative eigenvalues"),
+        ({"mu": np.zeros(2), "sigma": 1j * np.eye(2)}, "Cannot cast"),
         ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "k >= 1"),
         ({"mu": np.array([None, None]), "sigma": np.eye(2)}, "mu and sigma"),
     ],
@@ -244,6 +245,8 @@ def test_bad_input() -> None:
     for bad, says in ((a[:3], "k = 3"), (draw(8, 3), "2 and 3 features")):
         with pytest.raises(ValueError, match=says):
             metrics.precision_recall(a, bad)
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.precision_recall(a / 0, a)
     with pytest.raises(ValueError, match="k = 0"):
         metrics.precision_recall(a, a, k=0)
     with pytest.raises(ValueError, match="at least one batch"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pidlearn.team import Team
 from pidlearn.train import Batch, DivergedError, Objective, Optimisation, Stage, Trainer
 
 
@@ -48,6 +49,13 @@ def trainer_of(stages: list[tuple[int, float]] | None = None, **options: Any) ->
 
 def flat(module: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def test_every_process_needs_a_sample() -> None:
+    team = Team()
+    team.size = 9
+    with pytest.raises(ValueError, match="batch_size = 8 leaves some of 9 processes without a sample"):
+        Trainer(Line(), fit(Line()), Optimisation(batch_size=8), team=team)
 
 
 def test_it_learns_and_says_what_it_did() -> None:

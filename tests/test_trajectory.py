@@ -76,6 +76,17 @@ def test_labels_are_part_of_the_call() -> None:
         student(z, 1.0, torch.full((4,), 3))
 
 
+def test_many_samples_are_drawn_in_parts() -> None:
+    network = pid.nets.MLP(2, width=8, fourier=4, label_dim=3)
+    student, sizes = pid.Trajectory(network, event_shape=(2,)), []
+    network.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    labels = torch.arange(1500) % 3
+    samples = student.sample(1500, labels, torch.Generator().manual_seed(1))
+    assert sizes == [1024, 476]
+    z = 80 * torch.randn(1500, 2, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(samples, student(z, 0.002, labels).detach())
+
+
 def test_a_sample_of_a_network_with_classes_has_one() -> None:
     student = pid.Trajectory(random_network(2, label_dim=3), 10.0, event_shape=(2,)).double()
     generator = torch.Generator().manual_seed(1)

@@ -1,10 +1,12 @@
 """Recipes: which teacher, and what of `Config` it is distilled with, as TOML files by name.
 
     teacher = "edm-cifar10-uncond-vp"       a published teacher's name or a file, as `load_teacher` takes it; or a table
-    base = "cifar10"                        another recipe, whose entries hold where this one has none
+    base = "cifar10"                        another recipe, beside this one or of ours, whose entries hold where this
+                                            one has none
     [config]                                fields of `pidlearn.Config`
 
-A teacher that is a table is trained first, on data that are at hand:
+A teacher's file is looked for from the folder that one works in. A teacher that is a table is trained first, on data
+that are at hand:
 
     [teacher]
     data = "digits"                         or "fashion-mnist"
@@ -66,7 +68,7 @@ def names() -> dict[str, str]:
     """The recipes that come with the library, each with the first line of its file."""
     return {
         path.stem: path.read_text(encoding="utf-8").splitlines()[0].strip("# ")
-        for path in sorted(FOLDER.glob("*.toml"))
+        for path in sorted(FOLDER.glob("*.toml"), key=lambda path: path.stem)
     }
 
 
