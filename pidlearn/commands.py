@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import logs, metrics, recipes
+from pidlearn import io, logs, metrics, recipes
 from pidlearn.checkpoint import write_atomically
 from pidlearn.distillation import drive
 from pidlearn.errors import check_labels
@@ -25,7 +25,7 @@ from pidlearn.grid import karras_grid
 from pidlearn.images import as_files_hold, comparison, image_grid, save_png
 from pidlearn.plan import plan
 from pidlearn.problem import Problem, problem_of
-from pidlearn.result import Result, load
+from pidlearn.result import Result
 from pidlearn.run import Run
 from pidlearn.teachers import load_official_student, load_teacher, save_teacher
 from pidlearn.team import Team, assembled
@@ -196,11 +196,11 @@ def _tell(run: Run, where: str) -> None:
         print(told, file=sys.stderr)
 
 
-def read_student(path: str | Path) -> Student:
-    """A student of ours, or of the official PID repository."""
+def read_student(path: str | Path, teacher: nn.Module | None = None) -> Student:
+    """A student of ours, or of the official PID repository; of another make's, with its teacher."""
     with Path(path).open("rb") as file:
         archive = file.read(2) == b"PK"
-    found = load_official_student(path) if archive else load(path).student
+    found = load_official_student(path) if archive else io.read(path, teacher=teacher)[0]
     if not isinstance(found, Student):
         raise ValueError(f"{path} holds a {type(found).__name__}, which cannot be sampled from")
     return found
@@ -234,20 +234,22 @@ def sample(
     """
     if Path(out).suffix.lower() != ".png":
         raise ValueError(f"the images are written as PNG: expected a name that ends in .png, got {out}")
-    found = read_student(student).to(device_of(device))
+    where = device_of(device)
+    theirs = load_teacher(teacher).to(where) if teacher else None
+    found = read_student(student, theirs).to(where)
     if label is not None and not found.label_dim:
         raise ValueError("the student knows no classes: leave label out")
     labels = None if label is None else torch.full((n,), label)
     check_labels(labels, n, found.label_dim)
-    if teacher is not None:
-        problem = _problem(found, teacher, device_of(device))
+    if theirs is not None:
+        problem = _problem(found, theirs)
         return save_png(side_by_side(found, problem, None, n, seed, labels), Path(out))
     return save_png(image_grid(found.sample(n, labels, torch.Generator().manual_seed(seed))), Path(out))
 
 
-def _problem(student: Student, teacher: str, device: torch.device) -> Problem:
+def _problem(student: Student, teacher: nn.Module) -> Problem:
     """What the student was trained to solve, as far as it tells: over its own span, with that teacher."""
-    problem = problem_of(load_teacher(teacher).to(device), student.t_max, student.t_min)
+    problem = problem_of(teacher, student.t_max, student.t_min)
     one, two = [(x.event_shape, x.label_dim) for x in (student, problem)]
     if one != two:
         told = [f"images {shape} of {classes} classes" for shape, classes in (one, two)]
@@ -315,8 +317,9 @@ def evaluate(
     if teacher and n < 2:
         raise ValueError("a relative error takes 2 samples or more: give -n")
     where = device_of(device)
-    found = read_student(student).to(where)
-    problem = _problem(found, teacher, where) if teacher else None
+    theirs = load_teacher(teacher).to(where) if teacher else None
+    found = read_student(student, theirs).to(where)
+    problem = _problem(found, theirs) if theirs is not None else None
     shape = found.sample(1).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
     images = _real(real, shape, n).to(where) if real else None

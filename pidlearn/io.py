@@ -184,8 +184,8 @@ def _foreign(options: dict[str, Any], teacher: Any) -> nn.Module:
     """A network of another make, which only its teacher has the code of."""
     if not hasattr(teacher, "as_student"):
         raise UnknownPartsError(
-            "is a copy of its teacher's network, which is of another make: pass that teacher, as from_diffusers or "
-            "from_flow returns it"
+            "is a copy of its teacher's network, which is of another make: pass that teacher too, as from_diffusers, "
+            "from_flow or load_teacher returns it, or as --teacher"
         )
     found: AdaptedStudent = copy.deepcopy(teacher.as_student(options["t_max"])).requires_grad_(True)
     if not np.allclose(found.scales, options["scales"]):

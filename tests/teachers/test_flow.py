@@ -109,7 +109,7 @@ class TestDistilled:
         with torch.no_grad():
             assert torch.equal(loaded.student(z, 0.002), result.student(z, 0.002))
         assert any(p.requires_grad for p in loaded.student.parameters())
-        with pytest.raises(ValueError, match=r"copy of its teacher's network.*pass that teacher"):
+        with pytest.raises(ValueError, match=r"copy of its teacher's network.*pass that teacher too"):
             pid.load(path)
         with pytest.raises(ValueError, match="another teacher's network, which sees noise otherwise"):
             pid.load(path, denoiser(data_at=1 - teacher.coordinates.data_at))

@@ -109,7 +109,12 @@ def test_without_diffusers(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None
         pid.load_teacher(saved)
 
 
-def test_distilled_from_the_command_line(saved: Path, tmp_path: Path) -> None:
+def test_distilled_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     brief = recipe(tmp_path, text='teacher = "some"\n[config]\nsteps = 2\nbatch_size = 2\nn = 8\n')
     assert cli.main(["distill", str(brief), "--teacher", str(saved), "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "samples.png").exists()
+    student = str(tmp_path / "run" / "student.safetensors")
+    assert cli.main(["sample", student, "-n", "2", "--teacher", str(saved), "-o", str(tmp_path / "two.png")]) == 0
+    assert cli.main(["evaluate", student, "-n", "2", "--teacher", str(saved)]) == 0
+    assert cli.main(["sample", student, "-n", "2", "-o", str(tmp_path / "one.png")]) == 1
+    assert "pass that teacher too" in capsys.readouterr().err
