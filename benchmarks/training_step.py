@@ -4,8 +4,8 @@
 
 Both get the same weights and draws. The official-style step is written out below: two calls of the student, one of the
 teacher, attention that keeps the whole matrix, RAdam and three averages tensor by tensor, float32. Steps are timed in
-turn, so that a machine that changes its speed changes it for all; memory is what a process of its own adds to its
-peak in two steps, beside the weights and averages that it has before them.
+turn, so that a machine that changes its speed changes it for all. Memory is what two steps add to the peak of a process
+of its own, and what weights, averages and copies of them take before.
 """
 
 from __future__ import annotations
@@ -66,6 +66,17 @@ def teacher_of(channels: int) -> EDMPrecond:
     return denoiser.eval().requires_grad_(False)
 
 
+class Ours:
+    """The next step of a run."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def __call__(self) -> float:
+        """One update; the loss before it."""
+        return next(self.run).loss
+
+
 class OfficialStyle:
     """The step written out, on the batches that a run of ours draws."""
 
@@ -114,7 +125,7 @@ def step_of(name: str, channels: int, batch: int) -> Callable[[], float]:
     if choices.get("micro_batch"):
         choices["micro_batch"] = batch // 2
     run = pid.steps(teacher_of(channels), **choices)
-    return OfficialStyle(run) if name == OFFICIAL else lambda: next(run).loss
+    return OfficialStyle(run) if name == OFFICIAL else Ours(run)
 
 
 def timed(channels: int, batch: int, repeats: int) -> dict[str, dict[str, float]]:
@@ -138,14 +149,27 @@ def timed(channels: int, batch: int, repeats: int) -> dict[str, dict[str, float]
 
 
 def memory(name: str, channels: int, batch: int) -> float:
-    """MiB that two steps add to the peak of this process."""
+    """MiB of weights, their averages and copies, and what two steps add to the peak of this process."""
     torch.set_num_threads(1)
     step = step_of(name, channels, batch)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
     before = resident("VmRSS")
     step()
     step()
-    return resident("VmHWM") - before
+    return resident("VmHWM") - before + sum(x.nbytes for x in held(step)) / 2**20
+
+
+def held(step: Any) -> list[Tensor]:
+    """What there is of weights between two steps."""
+    if isinstance(step, OfficialStyle):
+        return [
+            *step.teacher.parameters(),
+            *step.network.parameters(),
+            *(p for average in step.averages for p in average),
+        ]
+    trainer = step.run.trainer
+    modules = (step.run.problem.teacher, trainer.module, *trainer.averages)
+    return [*(p for module in modules for p in module.parameters()), *trainer._good.values()]
 
 
 def resident(which: str) -> float:
@@ -180,7 +204,7 @@ def heading(channels: int, batch: int) -> str:
 
 TEXT = (
     "The CIFAR-10 network of the paper with fewer channels, 32 x 32 pixels, float32 unless said. Times are CPU "
-    "seconds, ratios medians of pairs; memory is what two steps add to that of weights and averages. Central and exact "
+    "seconds, ratios medians of pairs; memory is that of weights, averages and what two steps add. Central and exact "
     "differ from the others in what they compute: an exact step costs what it does here wherever there is no fused "
     "kernel for its tangents."
 )

@@ -206,13 +206,13 @@ class Trainer:
         self._numbers: list[tuple[list[Tensor], list[Tensor]]] = [
             (list(m.parameters()), list(m.buffers())) for m in (module, *self.averages)
         ]
-        self._kept = nn.ModuleList([module, *self.averages])
         self.factors = _factors(optimisation, self.stages)
         self.starts = dict(zip(accumulate([0] + [s.steps for s in self.stages]), self.stages, strict=False))
         self.losses: list[float] = []
         self.rates: list[float] = []
         self.times: list[float] = []
-        self._good = _copy(self._kept)
+        # What is left of a run that diverges: the averages, which take up weights once their loss is known, or a copy.
+        self._good = {} if self.averages else _copy(module)
 
     @property
     def number(self) -> int:
@@ -276,8 +276,10 @@ class Trainer:
         """One update; the loss before it."""
         self.optimizer.zero_grad()
         loss = self._loss(updated=self.number > 0)
-        if self.number % self.SNAPSHOT_EVERY == 0:
-            _write(self._kept.state_dict(), self._good)
+        if self.number:
+            self._average(self.number)
+        if self._good and self.number % self.SNAPSHOT_EVERY == 0:
+            _write(self.module.state_dict(), self._good)
         gradients = [p.grad for p in self._weights() if p.grad is not None]
         if not gradients:
             raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
@@ -286,15 +288,18 @@ class Trainer:
         if self.number + 1 == self.optimisation.steps:
             with torch.no_grad():
                 self._loss(updated=True)  # no later step will tell whether the last one was good
-        self._average()
+            self._average(self.number + 1)
         return loss
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averages towards the weights; a stage's first step moves them all the way, to average anew."""
+    def _average(self, done: int) -> None:
+        """Move the averages towards the weights after so many updates, which have proved good.
+
+        After a stage's first update they move all the way, to average anew.
+        """
         (weights, buffers), *averages = self._numbers
         for rate, (slow, slow_buffers) in zip(self.optimisation.ema, averages, strict=True):
-            torch._foreach_lerp_(slow, weights, 1.0 if self.number in self.starts else 1 - rate)
+            torch._foreach_lerp_(slow, weights, 1.0 if done - 1 in self.starts else 1 - rate)
             for old, new in zip(slow_buffers, buffers, strict=True):
                 old.copy_(new)
 
@@ -319,11 +324,11 @@ class Trainer:
         trouble = trouble or NotFiniteError("another process met an error, which it tells")
         if not updated:
             raise trouble
-        self._kept.load_state_dict(self._good)
+        self.module.load_state_dict(self._good or self.best.state_dict())
         hint = "; a smaller lr usually mends it" if isinstance(trouble, NotFiniteError) else ""
+        kept = "the averaged ones" if self.averages else f"those of at most {self.SNAPSHOT_EVERY} steps before"
         raise DivergedError(
-            f"training stopped at step {self.number + 1}: {trouble}. The weights are those of at most "
-            f"{self.SNAPSHOT_EVERY} steps before{hint}"
+            f"training stopped at step {self.number + 1}: {trouble}. The weights are {kept}{hint}"
         ) from trouble
 
     def _sum_of_parts(self) -> float:
