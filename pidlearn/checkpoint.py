@@ -71,7 +71,11 @@ def claimed(folder: str | Path | None, first: bool = True) -> Iterator[None]:
             raise ValueError(f"another run uses {folder}: wait for its end, or take another folder") from error
         except OSError:  # a file system that knows no locks
             pass
-        yield
+        try:
+            yield
+        finally:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_UN)  # for a process forked meanwhile may hold the file open
 
 
 def load_newest(folder: str | Path) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ class DenoiserTraining:
     ) -> str | None:
         """Train, from the newest checkpoint on if there is one; why it was stopped, if it was."""
         first = self.trainer.team.rank == 0
-        with checkpoint.claimed(checkpoints, first), seeded(self.optimisation.seed):  # dropout too
+        with checkpoint.claimed(checkpoints, first):
             if checkpoints is not None and (state := checkpoint.load_run(checkpoints, self._choices())):
                 checkpoint.restore(self.trainer, state, checkpoints)
             return until_stopped(
@@ -130,7 +130,10 @@ class DenoiserTraining:
             checkpoint.save(folder, self.trainer.number, state)
 
     def _choices(self) -> dict[str, str]:
+        network = self.denoiser.model
+        description = (type(network).__name__, getattr(network, "options", None))
         chosen = {**vars(self.optimisation), "data": self.data, "class_labels": self.class_labels}
+        chosen["network"] = description
         return {name: checkpoint.identity(value) for name, value in chosen.items() if name != "micro_batch"}
 
     def result(self) -> Preconditioned:

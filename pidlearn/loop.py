@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pidlearn.progress import bar
-from pidlearn.train import Step, Trainer
+from pidlearn.train import COUNT, Step, Trainer, is_number
 
 __all__ = ["INTERRUPTED", "TERMINATED", "UNSAVED", "Callback", "terminating", "until_stopped"]
 
@@ -64,9 +63,11 @@ def until_stopped(
     Raises:
         ValueError: for limits that are none; DivergedError, when the loss becomes NaN.
     """
-    for what, value in (("save_every", save_every), ("max_time", max_time), ("max_images", max_images)):
-        if value is not None and not (isinstance(value, Real) and value > 0):
-            raise ValueError(f"{what} must be a positive number, got {value!r}")
+    for what, value in (("save_every", save_every), ("max_images", max_images)):
+        if value is not None and not COUNT[0](value):
+            raise ValueError(f"{what} must be {COUNT[1]}, got {value!r}")
+    if max_time is not None and not (is_number(max_time) and max_time > 0):
+        raise ValueError(f"max_time must be a positive number of seconds, got {max_time!r}")
     trainer, started = training.trainer, time.monotonic() if since is None else since
     team, o = trainer.team, trainer.optimisation
     first = team.rank == 0
@@ -115,7 +116,8 @@ def until_stopped(
                     break
         except KeyboardInterrupt:
             stopped = f"{INTERRUPTED} at step {trainer.number}"
-    return None if trainer.number == o.steps else stopped
+    lost = (stopped or "").startswith(UNSAVED)
+    return None if trainer.number == o.steps and not lost else stopped
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def terminating() -> Iterator[list[int]]:
     """A list that SIGTERM fills, as a cluster sends it before it takes the machine away, and Ctrl-C: time to save and
     end. A second Ctrl-C interrupts at once.
 
-    Only the main thread may listen to signals; in others the list stays empty. Who has a SIGINT of their own keeps it.
+    Only the main thread may listen to signals; in others the list stays empty. Who has a handler of their own keeps it.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -135,8 +137,8 @@ def terminating() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, *[signal.SIGINT] * ours)}
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {n: signal.signal(n, hear) for n, handler in usual.items() if signal.getsignal(n) is handler}
     try:
         yield asked
     finally:

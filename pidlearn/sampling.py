@@ -6,9 +6,10 @@ looks there more often: log-normal in t about sigma_data, with a floor that leav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,8 +40,12 @@ def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's own random numbers as after that seed, and afterwards as they were."""
+def seeded(*numbers: int) -> Iterator[None]:
+    """torch's own random numbers as after a seed made of these, on every device; the CPU's are then as they were."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(numbers[0] if len(numbers) == 1 else _mixed(numbers))
         yield
+
+
+def _mixed(numbers: Sequence[int]) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

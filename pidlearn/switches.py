@@ -40,8 +40,10 @@ def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[n
             f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
             f"recomputed: leave it out and set micro_batch"
         )
-    fast = config.precision != "float32"
-    found: list[Switch] = [(torch.backends.cuda.matmul, "allow_tf32", fast), (torch.backends.cudnn, "allow_tf32", fast)]
+    found: list[Switch] = []
+    if any(p.is_cuda for student in students for p in student.parameters()):
+        fast = config.precision != "float32"
+        found += [(kernels, "allow_tf32", fast) for kernels in (torch.backends.cuda.matmul, torch.backends.cudnn)]
     if config.precision == "bfloat16":
         found += [(part, "body", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "body")]
     if config.recompute:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.errors import NotFiniteError
+from pidlearn.sampling import seeded
 from pidlearn.team import Team
 
 __all__ = ["Batch", "DivergedError", "Objective", "Optimisation", "Stage", "Step", "Trainer"]
@@ -201,10 +202,11 @@ class Trainer:
         self.generator = torch.Generator(device).manual_seed(optimisation.seed)
         self.stages = list(stages or [Stage(module, optimisation.steps)])
         self.optimizer = self._new_optimizer(self.stages[0].part)
-        self.averages = [deepcopy(module) for _ in optimisation.ema]
+        self._averages = [deepcopy(module) for _ in optimisation.ema]
+        self._due = 0  # updates done, until the averages have taken up the last of them
         # Listed once: to walk through the modules of a U-Net costs more than to average its weights.
         self._numbers: list[tuple[list[Tensor], list[Tensor]]] = [
-            (list(m.parameters()), list(m.buffers())) for m in (module, *self.averages)
+            (list(m.parameters()), list(m.buffers())) for m in (module, *self._averages)
         ]
         self.factors = _factors(optimisation, self.stages)
         self.starts = dict(zip(accumulate([0] + [s.steps for s in self.stages]), self.stages, strict=False))
@@ -212,12 +214,19 @@ class Trainer:
         self.rates: list[float] = []
         self.times: list[float] = []
         # What is left of a run that diverges: the averages, which take up weights once their loss is known, or a copy.
-        self._good = {} if self.averages else _copy(module)
+        self._good = {} if self._averages else _copy(module)
 
     @property
     def number(self) -> int:
         """Steps done."""
         return len(self.losses)
+
+    @property
+    def averages(self) -> list[nn.Module]:
+        """The averaged copies, the last update among what they average."""
+        if self._due and all(p.isfinite().all() for p in self._numbers[0][0]):
+            self._average()
+        return self._averages
 
     @property
     def best(self) -> nn.Module:
@@ -276,8 +285,8 @@ class Trainer:
         """One update; the loss before it."""
         self.optimizer.zero_grad()
         loss = self._loss(updated=self.number > 0)
-        if self.number:
-            self._average(self.number)
+        if self._due:
+            self._average()
         if self._good and self.number % self.SNAPSHOT_EVERY == 0:
             _write(self.module.state_dict(), self._good)
         gradients = [p.grad for p in self._weights() if p.grad is not None]
@@ -285,23 +294,21 @@ class Trainer:
             raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
         self.team.add(gradients)
         self.optimizer.step()
-        if self.number + 1 == self.optimisation.steps:
+        self._due = self.number + 1
+        if self._due == self.optimisation.steps:
             with torch.no_grad():
                 self._loss(updated=True)  # no later step will tell whether the last one was good
-            self._average(self.number + 1)
         return loss
 
     @torch.no_grad()
-    def _average(self, done: int) -> None:
-        """Move the averages towards the weights after so many updates, which have proved good.
-
-        After a stage's first update they move all the way, to average anew.
-        """
+    def _average(self) -> None:
+        """Move the averages towards the weights; after a stage's first update all the way, to average anew."""
         (weights, buffers), *averages = self._numbers
         for rate, (slow, slow_buffers) in zip(self.optimisation.ema, averages, strict=True):
-            torch._foreach_lerp_(slow, weights, 1.0 if done - 1 in self.starts else 1 - rate)
+            torch._foreach_lerp_(slow, weights, 1.0 if self._due - 1 in self.starts else 1 - rate)
             for old, new in zip(slow_buffers, buffers, strict=True):
                 old.copy_(new)
+        self._due = 0
 
     def _weights(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -324,6 +331,7 @@ class Trainer:
         trouble = trouble or NotFiniteError("another process met an error, which it tells")
         if not updated:
             raise trouble
+        self._due = 0
         self.module.load_state_dict(self._good or self.best.state_dict())
         hint = "; a smaller lr usually mends it" if isinstance(trouble, NotFiniteError) else ""
         kept = "the averaged ones" if self.averages else f"those of at most {self.SNAPSHOT_EVERY} steps before"
@@ -334,12 +342,17 @@ class Trainer:
     def _sum_of_parts(self) -> float:
         """This process's share of the mean loss, part by part of its rows."""
         size = self.optimisation.batch_size
-        batch, mine = self.objective.draw(self.number, self.generator), self.team.rows(size)
+        with seeded(self.optimisation.seed, self.number):  # of a prior that asks for no generator
+            batch = self.objective.draw(self.number, self.generator)
+        mine = self.team.rows(size)
         at_once = self.optimisation.micro_batch or size
         total = 0.0
         for first in range(mine.start, mine.stop, at_once):
             rows = slice(first, min(first + at_once, mine.stop))
-            losses = self.objective.losses(self.number, tuple(None if x is None else x[rows] for x in batch))
+            part = tuple(None if x is None else x[rows] for x in batch)
+            # Dropout's numbers belong to the rows, whichever process has them and whenever the run was continued.
+            with seeded(self.optimisation.seed, self.number, first + 1):
+                losses = self.objective.losses(self.number, part)
             loss = losses.mean() * ((rows.stop - rows.start) / size)
             total += loss.item()
             if loss.requires_grad and math.isfinite(total):
@@ -354,7 +367,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "averages": [average.state_dict() for average in self.averages],
             "generator": self.generator.get_state(),
-            "global_generator": torch.get_rng_state(),
             "good": self._good,
             "history": [self.losses, self.rates, self.times],
         }
@@ -368,7 +380,7 @@ class Trainer:
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.load_state_dict(saved)
         self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["global_generator"])
+        self._due = 0
         _write(state["good"], self._good)
         self.losses, self.rates, self.times = (list(column) for column in state["history"])
 

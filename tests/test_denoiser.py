@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +154,32 @@ def test_a_rate_that_is_far_too_large() -> None:
     with pytest.warns(RuntimeWarning, match="less trained than asked for: .* smaller lr"):
         pid.train_denoiser(torch.randn(50, 2), network=student, **{**SHORT, "lr": 1e30})
     assert all(p.isfinite().all() for p in student.parameters())
+
+
+def test_another_network_does_not_go_on_with_a_checkpoint(tmp_path: Path) -> None:
+    images = torch.randn(20, 1, 4, 4)
+    shape = {"model_channels": 8, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []}
+    one, two = (pid.nets.SongUNet(4, 1, 1, dropout=dropout, **shape) for dropout in (0.0, 0.4))
+    brief = {"steps": 2, "batch_size": 4, "progress": False, "checkpoints": tmp_path}
+    pid.train_denoiser(images, network=one, **brief)
+    with pytest.raises(ValueError, match=r"other choices.*network"):
+        pid.train_denoiser(images, network=two, **brief)
+
+
+def test_dropout_is_of_the_step_and_its_rows(tmp_path: Path) -> None:
+    """Stopped and continued, with other random numbers in the process, it ends as if it had not been stopped."""
+    images = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    shape = {"model_channels": 8, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": [], "dropout": 0.3}
+    brief = {"steps": 4, "batch_size": 4, "progress": False}
+
+    def train(**options: Any) -> Any:
+        torch.manual_seed(0)
+        network = pid.nets.SongUNet(4, 1, 1, **shape)
+        torch.manual_seed(int(time.time()))
+        return pid.train_denoiser(images, network=network, **brief, **options)
+
+    whole = train()
+    with pytest.warns(RuntimeWarning, match="at step 1"):
+        train(checkpoints=tmp_path, max_time=1e-9)
+    pairs = zip(whole.state_dict().values(), train(checkpoints=tmp_path).state_dict().values(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)

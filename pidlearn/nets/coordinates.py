@@ -62,7 +62,8 @@ class Levels:
         """The levels, converted once for each dtype and device."""
         key = (sigma.dtype, sigma.device)
         if key not in self._cache:
-            self._cache[key] = self.log_sigma.to(sigma)
+            with torch.inference_mode(False):  # or no gradient could pass it ever after
+                self._cache[key] = self.log_sigma.to(sigma)
         return self._cache[key]
 
 
@@ -108,6 +109,10 @@ class IDDPM:
     C_1: float = 0.001
     C_2: float = 0.008
     M: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.M <= 2**16:
+            raise ValueError(f"M is a number of noise levels, 2 to 65536; got {self.M!r:.80}")
 
     @cached_property
     def sigmas(self) -> list[float]:

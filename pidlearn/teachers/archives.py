@@ -58,7 +58,7 @@ class ArchiveMachine(Builder):
     def storage(self, _: Any) -> None:
         """Push a member's numbers."""
         kind, type_, key, _location, length = exactly(of_type(self.stack.pop(), tuple), 5)
-        if kind != "storage" or type_ not in self.kinds:
+        if kind != "storage" or of_type(type_, Global) not in self.kinds:
             raise RefusedError("it has a persistent id that is not torch's")
         if of_type(key, str) not in self.storages:
             dtype = self.kinds[type_]

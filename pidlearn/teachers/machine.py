@@ -204,8 +204,12 @@ class Builder(Machine):
         """An empty dict: what is in it follows."""
         return {}
 
-    def tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    def tensor(
+        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, more: Any = None
+    ) -> Tensor:
         """A view of a storage that lies within it."""
+        if more:  # such as that its sign is the other one
+            raise RefusedError("it has a tensor that is more than a view of numbers")
         values = of_type(storage, Storage).values
         size, stride = of_type(size, tuple), of_type(stride, tuple)
         numbers = (offset, *size, *stride)

@@ -32,6 +32,9 @@ def read(folder: Path) -> AdaptedDenoiser:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         check_parts(name for name, kind in index.items() if isinstance(kind, list) and any(kind))
+        for shards in (_part(folder, "unet")).glob("*.index.json"):
+            if not all(name.endswith(".safetensors") for name in json.loads(shards.read_text())["weight_map"].values()):
+                raise ValueError(f"{shards.name} names files that are not safetensors")
         unet, told = _class(diffusers, index, "unet", diffusers.UNet2DModel).from_pretrained(
             _part(folder, "unet"), local_files_only=True, use_safetensors=True, output_loading_info=True
         )

@@ -527,3 +527,13 @@ def test_labels_inside_transforms() -> None:
     for where in ("cpu", "meta"):
         out = rows(labels.to(where), 10, dtype=torch.float64, device=torch.device(where))
         assert out.shape == (2, 10)
+
+
+def test_levels_first_asked_in_inference_mode_can_be_differentiated_after() -> None:
+    coordinates = iDDPMPrecond(**TINY | VP, img_channels=3).coordinates
+    sigma = torch.tensor([3.0], requires_grad=True)
+    with torch.inference_mode():
+        coordinates(sigma)
+    coordinates(sigma).time.sum().backward()
+    assert sigma.grad is not None
+    assert sigma.grad > 0

@@ -216,6 +216,12 @@ def test_the_archives_that_odd_ones_are_made_of(tmp_path: Path) -> None:
     assert found["w"].item() == 2.5
 
 
+def test_a_kind_of_storage_nested_too_deep_to_be_hashed(tmp_path: Path) -> None:
+    deep = tensor().replace(b"ctorch\nFloatStorage\n", b")" + b"\x85" * 250_000)
+    with pytest.raises(ValueError, match="tuple where a Global"):
+        archives.read(archive_of(named(deep), tmp_path / "deep.pt"))
+
+
 @pytest.mark.parametrize(("program", "message"), ODD.values(), ids=ODD)
 def test_odd_archives(program: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
@@ -229,9 +235,15 @@ def test_every_kind_of_number(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "kinds.pt")
     found = archives.read(tmp_path / "kinds.pt")
     assert list(found) == list(content)
-    for name, tensor in content.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor.detach())
+    for name, value in content.items():
+        assert found[name].dtype == value.dtype
+        assert torch.equal(found[name], value.detach())
+
+
+def test_tensors_that_are_more_than_a_view(tmp_path: Path) -> None:
+    torch.save({"weight": torch._neg_view(torch.ones(2))}, tmp_path / "negative.pt")
+    with pytest.raises(ValueError, match="more than a view of numbers"):
+        archives.read(tmp_path / "negative.pt")
 
 
 def test_archives_that_claim_more_than_they_hold(tmp_path: Path) -> None:
