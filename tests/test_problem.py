@@ -144,6 +144,7 @@ class TestInitialValues:
         with pytest.raises(ValueError, match="differs from call to call"):
             problem_of(pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.tensor(own.random((n, 2))))
 
+    @pytest.mark.slow
     def test_a_fast_field_gets_a_finer_mesh(self) -> None:
         meshes = []
         for rate in (1.0, 4.0, 10.0, 15.0):

@@ -152,7 +152,10 @@ def test_ten_visitors_three_of_them_training(server: tuple[str, int], browser: A
     closed(before, [*training, *others])
 
 
-@pytest.mark.parametrize("teacher", ["Preset", "Your points", "ODE of the zoo", "Your ODE"])
+@pytest.mark.parametrize(
+    "teacher",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("Preset", "ODE of the zoo")] + ["Your points", "Your ODE"],
+)
 def test_a_narrow_screen_needs_no_scrolling_sideways(server: tuple[str, int], browser: Any, teacher: str) -> None:
     page = visited(browser, f"{server[0]}/train?teacher={teacher.replace(' ', '+')}")
     page.set_viewport_size({"width": 400, "height": 800})
