@@ -24,7 +24,7 @@ from torch import Tensor
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 __all__ = ["claimed", "digest", "identity", "load_newest", "load_run", "restore", "save", "write_atomically"]
 

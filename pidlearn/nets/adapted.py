@@ -24,8 +24,8 @@ class AdaptedStudent(nn.Module):
     u = z / sqrt(sigma_data^2 + t_max^2) is scaled to what the network knows as noise of level t_max, and what comes out
     is read as the image D(z, t_max) that the teacher sees in it: there the student starts. Where the network predicts
     noise, that image is t_max times a small difference of two noises, which is no scale to learn in; the student then
-    starts as the difference alone, D(z, t_max) / t_max. Times are told to it as they are to the teacher, in the numbers
-    that its embedding was trained on.
+    starts as the difference alone, D(z, t_max) / t_max. Times are told to it in the numbers that its embedding was
+    trained on, and between iDDPM's levels in what lies between: a student is differentiated in time.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ class ArchiveMachine(Builder):
             numbers = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
             if len(numbers) != of_type(length, int) * dtype.itemsize:
                 raise RefusedError(f"it announces {length} numbers of {dtype} where it has {len(numbers)} bytes")
-            self.storages[key] = Storage(torch.frombuffer(numbers, dtype=dtype) if numbers else torch.empty(0))
+            self.storages[key] = Storage(torch.frombuffer(numbers, dtype=dtype))
         self.stack.append(self.storages[key])
 
     def put(self, number: Any) -> None:
