@@ -55,7 +55,7 @@ class Config(Optimisation):
             tf32 is a GPU's fast float32. bfloat16 goes with derivative="exact": differences multiply its rounding.
         recompute: compute a U-Net's activations again for the backward pass rather than keep them.
         compile: a backend of `torch.compile` for both networks, such as "inductor"; None runs them as they are. Of the
-            exact and coupled derivatives the student is not compiled, for torch cannot.
+            exact and coupled derivatives the student is compiled where its network is a U-Net of ours.
     """
 
     steps: int = RECIPE

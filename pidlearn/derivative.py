@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pidlearn.times import expand
+from pidlearn.times import expand, with_slopes
 
 __all__ = ["SCHEMES", "Path", "Scheme", "can", "central", "exact", "forward", "trapezoid"]
 
@@ -56,7 +56,7 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
 def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Forward-mode automatic differentiation (`torch.func.jvp`) at t_i alone."""
     t = grid[index]
-    (y,), (dydt,) = _jvp(path, t)
+    (y,), (dydt,) = _slopes(path, t)
     return [(t, y, dydt)]
 
 
@@ -67,7 +67,7 @@ def can(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, T
     values are differenced: (y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2), over h.
     """
     t, t_next = grid[index], grid[_next(grid, index)]
-    (y, y_next), (dydt, dydt_next) = _jvp(path, t, t_next)
+    (y, y_next), (dydt, dydt_next) = _slopes(path, t, t_next)
     return [(t, y, _quotient(y, y_next, t, t_next) + 0.5 * (dydt - dydt_next))]
 
 
@@ -97,7 +97,7 @@ def _quotient(y: Tensor, y_next: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
     return (y - y_next) / expand(t - t_next, y)
 
 
-def _jvp(path: Path, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    # Each value depends on its own time alone, so one pass with all tangents set gives every derivative.
-    values, slopes = torch.func.jvp(path, times, tuple(torch.ones_like(t) for t in times))[:2]
-    return values, slopes
+def _slopes(path: Path, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Values and automatic derivatives, as the path itself takes them, compiled perhaps, if it does."""
+    own = getattr(path, "with_slopes", None)
+    return own(*times) if own else with_slopes(path, *times)

@@ -18,7 +18,7 @@ from pidlearn.derivative import SCHEMES, Path, Scheme
 from pidlearn.distance import DISTANCES, Distance, l2
 from pidlearn.errors import choose, explained
 from pidlearn.ode import ODE
-from pidlearn.times import expand
+from pidlearn.times import expand, with_slopes
 from pidlearn.trajectory import Trajectory, ask
 
 __all__ = ["Weight", "boundary_loss", "pid_loss", "weights"]
@@ -107,18 +107,38 @@ def _parts(
     trajectory: Callable[..., Tensor], z: Tensor, grid: Tensor, class_labels: Tensor | None
 ) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Path]:
     """The trajectory as a(t) z + y(t): its own parts if it has them, else all of it in y."""
-    work = torch.promote_types(z.dtype, torch.float32)
-
-    def bend(*times: Tensor) -> tuple[Tensor, ...]:
-        with explained("student", trajectory, z, times[0]):
-            if hasattr(trajectory, "bend"):
-                values = trajectory.bend(z, *times, class_labels=class_labels)
-            else:
-                values = tuple(ask(trajectory, z, t, class_labels) for t in times)
-        checks.student_output(values, z, grid, getattr(trajectory, "body", None))
-        return tuple(y.to(work) for y in values)
 
     def nowhere(t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(t), torch.zeros_like(t)
 
-    return getattr(trajectory, "line", nowhere), bend
+    return getattr(trajectory, "line", nowhere), _Bend(trajectory, z, grid, class_labels)
+
+
+class _Bend:
+    """y(t) of a trajectory from starts z, checked."""
+
+    def __init__(self, trajectory: Callable[..., Tensor], z: Tensor, grid: Tensor, class_labels: Tensor | None) -> None:
+        self.trajectory, self.z, self.grid, self.class_labels = trajectory, z, grid, class_labels
+        self.work = torch.promote_types(z.dtype, torch.float32)
+
+    def __call__(self, *times: Tensor) -> tuple[Tensor, ...]:
+        trajectory, z, labels = self.trajectory, self.z, self.class_labels
+        with explained("student", trajectory, z, times[0]):
+            if hasattr(trajectory, "bend"):
+                values = trajectory.bend(z, *times, class_labels=labels)
+            else:
+                values = tuple(ask(trajectory, z, t, labels) for t in times)
+        return self._checked(values)
+
+    def with_slopes(self, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The values, and their derivatives as the trajectory itself takes them, if it does."""
+        trajectory, z = self.trajectory, self.z
+        if not hasattr(trajectory, "bend_and_slope"):
+            return with_slopes(self, *times)
+        with explained("student", trajectory, z, times[0]):
+            values, slopes = trajectory.bend_and_slope(z, *times, class_labels=self.class_labels)
+        return self._checked(values), tuple(slope.to(self.work) for slope in slopes)
+
+    def _checked(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        checks.student_output(values, self.z, self.grid, getattr(self.trajectory, "body", None))
+        return tuple(y.to(self.work) for y in values)

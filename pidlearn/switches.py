@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from pidlearn.config import Config
 from pidlearn.nets.unets import UNet
+from pidlearn.trajectory import Trajectory
 
 __all__ = ["Switch", "switched", "switches"]
 
@@ -49,10 +51,13 @@ def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[n
     if config.recompute:
         found += [(net, "recompute", True) for of_student in nets for net in of_student]
     if config.compile:
-        # What is compiled has no forward-mode derivative: a student that needs one stays as it is.
+        compiled = partial(torch.compile, backend=config.compile)
+        if automatic:  # what is compiled has no forward-mode derivative: that is compiled with it
+            ours = [s for s in students if isinstance(s, Trajectory) and isinstance(s.network, UNet)]
+            found += [(student, "bend_and_slope", compiled(student.bend_and_slope)) for student in ours]
         trained = [] if automatic else [getattr(student, "network", None) for student in students]
         parts = [part for part in (*trained, *teachers) if isinstance(part, nn.Module)]
-        found += [(part, "forward", torch.compile(part.forward, backend=config.compile)) for part in parts]
+        found += [(part, "forward", compiled(part.forward)) for part in parts]
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["exact_time", "expand", "noise_level", "per_sample"]
+__all__ = ["exact_time", "expand", "noise_level", "per_sample", "with_slopes"]
 
 
 def expand(t: Any, x: Tensor) -> Tensor:
@@ -41,6 +42,17 @@ def exact_time(t: Any, x: Tensor) -> Tensor:
     """A scalar or (B,) t as (B,) on x's device, in float64 unless it is a floating tensor: 1 - t/T needs its digits."""
     t = t if isinstance(t, Tensor) and t.is_floating_point() else torch.as_tensor(t, dtype=torch.float64)
     return _one_each(t.to(x.device), x)
+
+
+def with_slopes(
+    path: Callable[..., tuple[Tensor, ...]], *times: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """``path(*times)``, a value for each of the times, and their derivatives: one pass of forward mode (`torch.func`).
+
+    Each value depends on its own time alone, so all tangents may be set at once.
+    """
+    values, slopes = torch.func.jvp(path, times, tuple(torch.ones_like(t) for t in times))[:2]
+    return values, slopes
 
 
 def _one_each(t: Tensor, x: Tensor) -> Tensor:

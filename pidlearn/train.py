@@ -296,8 +296,9 @@ class Trainer:
         self.optimizer.step()
         self._due = self.number + 1
         if self._due == self.optimisation.steps:
-            with torch.no_grad():
-                self._loss(updated=True)  # no later step will tell whether the last one was good
+            # No later step will tell whether the last one was good. With a gradient, though of no use: without one
+            # compiled networks would be compiled anew for it.
+            self._loss(updated=True)
         return loss
 
     @torch.no_grad()

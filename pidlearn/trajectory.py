@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.errors import check_labels, choose
-from pidlearn.times import exact_time, expand
+from pidlearn.times import exact_time, expand, with_slopes
 
 __all__ = ["BOUNDARIES", "TIMES", "Boundary", "Student", "Trajectory", "Windows", "ask", "in_chunks"]
 
@@ -199,6 +199,12 @@ class Trajectory(Student):
             )
         *_, b = self.boundary(t, self.t_max, self.sigma_data)
         return (expand(b, out) * out).chunk(k)
+
+    def bend_and_slope(
+        self, z: Tensor, *times: Tensor, class_labels: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """`bend` and its derivative in time, in one pass of forward-mode automatic differentiation."""
+        return with_slopes(lambda *t: self.bend(z, *t, class_labels=class_labels), *times)
 
     def started(self, z: Tensor) -> Trajectory:
         """This trajectory from starts z (B, *event) that are read once, for a network that has ``read``.

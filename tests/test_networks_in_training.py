@@ -138,7 +138,7 @@ def test_recomputation_keeps_less() -> None:
 
 def switched_off(*modules: nn.Module) -> bool:
     parts = [part for module in modules for part in module.modules()]
-    return not any({"body", "recompute", "forward"} & vars(part).keys() for part in parts)
+    return not any({"body", "recompute", "forward", "bend_and_slope"} & vars(part).keys() for part in parts)
 
 
 def test_recomputation_lasts_for_the_run_alone() -> None:
@@ -163,13 +163,29 @@ def test_recomputation_is_refused_where_it_cannot_be() -> None:
         losses(recompute=True, derivative="exact")
 
 
-@pytest.mark.parametrize("derivative", ["forward", "exact"])
+@pytest.mark.parametrize("derivative", ["forward", "exact", pytest.param("can", marks=pytest.mark.slow)])
 def test_compiled_networks_are_the_same(derivative: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own compiler
         compiled = pid.distill(denoiser := teacher(), compile="eager", derivative=derivative, **SHORT)
     np.testing.assert_allclose(compiled.history["loss"], losses(derivative=derivative), rtol=1e-5)
     assert switched_off(compiled.student, denoiser)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["SongUNet", "DhariwalUNet"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_exact_derivatives_are_compiled_in_one_piece(kind: str, precision: str) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    choices = {**SHORT, "derivative": "exact", "precision": precision}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own compiler
+        compiled = pid.distill(teacher(model_type=kind), compile="aot_eager", **choices)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # student and teacher
+    plain = losses(teacher(model_type=kind), **choices)
+    np.testing.assert_allclose(compiled.history["loss"], plain, rtol=1e-5 if precision == "float32" else 0.02)
 
 
 def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ class Init:
         return math.sqrt(3) * std * (2 * torch.rand(*shape) - 1)
 
 
+def _traced_with_tangent(x: Tensor) -> bool:
+    """Whether `torch.compile` is tracing a forward-mode derivative through x: not all that has one can be traced."""
+    return torch.compiler.is_compiling() and unpack_dual(x).tangent is not None
+
+
 class Linear(nn.Module):
     """y = x Wᵀ + b, for x (..., in_features)."""
 
@@ -63,8 +68,10 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        if _traced_with_tangent(x):  # where a product's weight gets a tangent of zeros that inductor cannot multiply
+            return F.conv1d(x[..., None], weight[..., None], bias)[..., 0]
+        return F.linear(x, weight, bias)
 
 
 class Conv2d(nn.Module):
@@ -140,9 +147,19 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each sample's groups of channels, then scale and shift every channel."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if _traced_with_tangent(x):
+            return self._written_out(x, weight, bias)
         if unpack_dual(x).tangent is not None:
             x = x.contiguous()  # its derivative takes a view of it, whatever lies between channels
         return F.group_norm(x, self.groups, weight, bias, self.eps)
+
+    def _written_out(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same in operations whose forward-mode derivatives `torch.compile` can trace, and fuses."""
+        split = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (self.groups, -1))
+        centred = split - split.mean((2, 3, 4), keepdim=True)
+        variance = centred.square().mean((2, 3, 4), keepdim=True)
+        scaled = (centred * (variance + self.eps).rsqrt()).flatten(1, 2).to(x.dtype)
+        return scaled * weight[:, None, None] + bias[:, None, None]
 
 
 class PositionalEmbedding(nn.Module):
