@@ -126,6 +126,8 @@ class OfficialStyle:
         self.run = pid.steps(teacher, **{**choices, "ema": ()})
         self.run.trainer._good.clear()
         self.network, config = self.run.student.network, self.run.config
+        for module in (self.network, teacher):
+            module.to(memory_format=torch.contiguous_format)
         self.rates = choices["ema"]
         self.averages = [copy.deepcopy(list(self.network.parameters())) for _ in self.rates]
         self.optimizer = torch.optim.RAdam(self.network.parameters(), config.lr, foreach=False)

@@ -46,6 +46,7 @@ def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[n
     if any(p.is_cuda for student in students for p in student.parameters()):
         fast = config.precision != "float32"
         found += [(kernels, "allow_tf32", fast) for kernels in (torch.backends.cuda.matmul, torch.backends.cudnn)]
+        found += [(torch.backends.cudnn, "benchmark", True)]  # a run's shapes stay: its fastest kernels are sought once
     if config.precision == "bfloat16":
         found += [(part, "body", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "body")]
     if config.recompute:

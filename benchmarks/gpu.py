@@ -1,0 +1,472 @@
+"""Training steps at the paper's sizes on one GPU, beside a step as the official code takes it.
+
+    python -m benchmarks.gpu [--sizes cifar10 imagenet64] [--max-time 540] [--price 2.5] [--out FOLDER]
+    python -m benchmarks.gpu --trained runs/fashion-mnist-32     rounding along a student that `pidlearn distill` made
+    python -m benchmarks.gpu --dry-run                           all of it at toy size, on the CPU
+
+Every variant gets the same weights and draws. Its rounding is that of the residual and of the gradient on one part of a
+batch, against the same derivative in float64. Then it is timed: images a second with the l2 distance and with LPIPS on
+an untrained trunk, which costs what a trained one does. A row that is there is not measured again, so that a command
+that `--max-time` ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import statistics
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import pidlearn as pid
+from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
+from benchmarks.table import RESULTS, Row, Store
+from pidlearn.distance import l2
+from pidlearn.nets import EDMPrecond
+from pidlearn.switches import switched
+from pidlearn.teachers import load_teacher
+from pidlearn.train import Batch
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network and how it is trained.
+
+    Attributes:
+        network: options of `EDMPrecond`.
+        batch: images a step.
+        part: of them in memory at a time.
+        images: of a whole training in the paper.
+        largest: batches that are tried in one part, from the largest.
+        resize: pixels a side that LPIPS sees.
+        matrix: side of the products that the machine's ceiling is measured with.
+    """
+
+    network: dict[str, Any]
+    batch: int
+    part: int
+    images: int
+    largest: tuple[int, ...]
+    resize: int = 224
+    matrix: int = 8192
+
+
+SIZES = {
+    "cifar10": Size(CIFAR10, 512, 128, 800_000 * 512, (512, 384, 256, 192, 128, 96, 64, 32)),
+    "imagenet64": Size(IMAGENET64, 128, 32, 400_000 * 2048, (256, 192, 128, 96, 64, 48, 32, 16, 8)),
+}
+SMALL = {"img_resolution": 8, "model_channels": 16, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": [8]}
+DRY = {"toy": Size({**CIFAR10, **SMALL}, 4, 2, 1000, (2, 1), resize=16, matrix=64)}
+
+OFFICIAL, BASELINE = "official style, ", "official style, TF32"
+VARIANTS: dict[str, dict[str, Any]] = {
+    BASELINE: {},
+    "official style, float16": {"half": True},
+    "ours, TF32": {},
+    "ours, TF32, recomputed": {"recompute": True},
+    "ours, bfloat16, differences": {"precision": "bfloat16"},
+    "ours, bfloat16, exact": {"precision": "bfloat16", "derivative": "exact"},
+}
+"""Each in TF32 where it is in nothing smaller. The rounding of the last but one is what rules it out."""
+
+REPEATS, TRAINED = 3, 256
+"""Timings of which the median is taken, and samples along a trained student."""
+
+HALVES = ("float16", "bfloat16")
+
+
+def step_of(variant: str, teacher: EDMPrecond, backend: str | None, **choices: Any) -> OfficialStyle | Ours:
+    """The variant's next training step."""
+    given = {**PAPER, "precision": "tf32", **choices, **VARIANTS[variant], "compile": backend}
+    return OfficialStyle(teacher, **given) if variant.startswith(OFFICIAL) else Ours(teacher, **given)
+
+
+class Machine:
+    """Where it is measured."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.cuda = self.device.type == "cuda"
+        self.name = torch.cuda.get_device_name(self.device) if self.cuda else "CPU"
+
+    def now(self) -> float:
+        """Seconds, once all that was asked of the device is done."""
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def seconds(self, work: Callable[[], Any], repeats: int = REPEATS) -> float:
+        """Of the work: the median of so many."""
+        taken = []
+        for _ in range(repeats):
+            started = self.now()
+            work()
+            taken.append(self.now() - started)
+        return statistics.median(taken)
+
+    def peak(self) -> float | None:
+        """GiB at the peak since `clear_peak`; of a GPU alone."""
+        return torch.cuda.max_memory_allocated(self.device) / 2**30 if self.cuda else None
+
+    def clear(self) -> None:
+        """Give back what nobody holds, compiled code too."""
+        torch._dynamo.reset()
+        gc.collect()
+        if self.cuda:
+            torch.cuda.empty_cache()
+
+    def clear_peak(self) -> None:
+        """Count the peak from here."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def ceilings(self, n: int) -> Row:
+        """FLOP/s of an n by n matrix product, in float32 as fast as TF32 makes it, and in bfloat16."""
+        found = {}
+        with switched([(torch.backends.cuda.matmul, "allow_tf32", True)]):
+            for name, dtype in (("TF32", torch.float32), ("half", torch.bfloat16)):
+                a = torch.randn(n, n, device=self.device).to(dtype)
+                torch.mm(a, a)
+                found[name] = 2 * n**3 / self.seconds(lambda a=a: torch.mm(a, a), 10)
+        return found
+
+
+class Residuals:
+    """The l2 distance, which keeps what it is given the distance of."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B, *event), (B, *event) -> (B,)."""
+        self.kept.append((a - b).detach().double())
+        return l2(a, b)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Residuals and gradient of a part of a batch in float64."""
+
+    residuals: Tensor
+    gradient: Tensor
+
+    @classmethod
+    def of(cls, derivative: str, teacher: EDMPrecond, batch: Batch, at_once: int = 8, **choices: Any) -> Truth:
+        """Of that derivative; memory holds so many images at a time."""
+        z, index, labels = batch
+        assert z is not None
+        assert index is not None
+        for_this = {**PAPER, **choices, "precision": "float32", "derivative": derivative, "ema": ()}
+        step, kept, gradient = Ours(copy.deepcopy(teacher).double(), **for_this), Residuals(), 0.0
+        for rows in torch.arange(len(z), device=z.device).split(at_once):
+            some = None if labels is None else labels[rows]
+            gradient = gradient + step.gradient(kept, (z[rows].double(), index[rows], some)) * (len(rows) / len(z))
+        return cls(torch.cat(kept.kept), gradient)
+
+    def beside(self, step: OfficialStyle | Ours, batch: Batch) -> Row:
+        """How far a step's residuals and gradient are off."""
+        kept = Residuals()
+        gradient = step.gradient(kept, batch).double()
+        return {
+            "residual": _rms(self.residuals),
+            "residual error": _rms(torch.cat(kept.kept) - self.residuals),
+            "gradient error": ((gradient - self.gradient).norm() / self.gradient.norm()).item(),
+        }
+
+
+def _rms(x: Tensor) -> float:
+    return x.square().mean().sqrt().item()
+
+
+class Benchmark:
+    """The rows of one size."""
+
+    def __init__(self, name: str, size: Size, machine: Machine, store: Store, backend: str) -> None:
+        self.name, self.size, self.machine, self.store, self.backend = name, size, machine, store, backend
+        self.teacher = teacher_of(size.network, machine.device)
+        self.truths: dict[str, Truth] = {}
+        self.lpips = pid.LPIPS("vgg", pooling="average", weights="random", resize=size.resize).to(machine.device)
+
+    def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
+        """What there is to measure."""
+        yield f"{self.name} / machine", lambda: {**self.machine.ceilings(self.size.matrix), "FLOP": self.flop()}
+        for backend in (None, self.backend):
+            for variant in VARIANTS:
+                if not (backend and VARIANTS[variant].get("recompute")):  # the compiler chooses what to recompute
+                    key = f"{self.name} / {variant}{', compiled' if backend else ''}"
+                    yield key, lambda variant=variant, backend=backend: self.row(variant, backend)
+
+    def flop(self) -> int:
+        """Of a step as the paper takes it, an image: seven times the network's; backward twice what forward takes."""
+        net = teacher_of(self.size.network, "meta").model
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.empty(1, *net.event_shape, device="meta"), torch.empty(1, device="meta"))
+        return 7 * counter.get_total_flops()
+
+    def row(self, variant: str, backend: str | None) -> Row:
+        """All figures of a variant; of one that does not fit or compile, those that it has, and why."""
+        found: Row = {} if backend else {"largest batch": self.largest(variant)}
+        self.machine.clear()
+        try:
+            self.measure(variant, backend, found)
+        except torch.cuda.OutOfMemoryError:
+            found["failed"] = f"{self.size.part} images do not fit into memory"
+        except Exception as error:
+            if backend is None:
+                raise
+            found["failed"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.200}"
+        self.machine.clear()
+        return found
+
+    def largest(self, variant: str) -> int | None:
+        """The largest batch that can be taken in one part."""
+        for batch in self.size.largest:
+            self.machine.clear()
+            try:
+                step_of(variant, self.teacher, None, batch_size=batch)()
+            except torch.cuda.OutOfMemoryError:
+                continue
+            return batch
+        return None
+
+    def measure(self, variant: str, backend: str | None, found: Row) -> None:
+        """Rounding, time, memory, and shares of the time."""
+        size, machine = self.size, self.machine
+        step = step_of(variant, self.teacher, backend, batch_size=size.batch, micro_batch=size.part)
+        truth = self.truth(step)  # the same for all variants, and not part of what they take
+        machine.clear_peak()
+        started = machine.now()
+        found |= truth.beside(step, self.part(step))
+        step()
+        found["first steps, s"] = machine.now() - started  # in which what is compiled is compiled
+        found["images/s"] = size.batch / machine.seconds(step)
+        found["GiB"] = machine.peak()
+        step.measured_by(self.lpips)
+        step()
+        found["images/s, LPIPS"] = size.batch / machine.seconds(step)
+        found["GiB, LPIPS"] = machine.peak()
+        found["shares"] = shares(step, machine)
+
+    def part(self, step: OfficialStyle | Ours) -> Batch:
+        """The first part of the first batch, the same for all."""
+        generator = torch.Generator(step.run.problem.random).manual_seed(0)
+        return tuple(None if x is None else x[: self.size.part] for x in step.run._draw(0, generator))
+
+    def truth(self, step: OfficialStyle | Ours) -> Truth:
+        """In float64, of the derivative that the step takes."""
+        derivative = step.run.config.derivative
+        if derivative not in self.truths:
+            self.truths[derivative] = Truth.of(derivative, self.teacher, self.part(step), batch_size=self.size.part)
+        return self.truths[derivative]
+
+
+def shares(step: OfficialStyle | Ours, machine: Machine) -> dict[str, float]:
+    """Shares of a step's time; the distance's includes its own gradient, which it takes at once."""
+    spent: Counter[str] = Counter()
+
+    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = machine.now()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                spent[name] += machine.now() - started
+
+        return timed
+
+    calls = {**step.calls(), "distance": [(pid.LPIPS, "forward")], "backward": [(Tensor, "backward")]}
+    with ExitStack() as patches:
+        for name, places in calls.items():
+            for owner, attribute in places:
+                call = getattr(owner, attribute)
+                patches.enter_context(mock.patch.object(owner, attribute, watched(name, call)))
+        started = machine.now()
+        step()
+        whole = machine.now() - started
+    return {name: spent[name] / whole for name in calls} | {"the rest": 1 - spent.total() / whole}
+
+
+def rounding(folder: Path, machine: Machine, store: Store, n: int) -> None:
+    """Rounding along a trained student, whose residuals are small, in each precision."""
+    teacher = load_teacher(folder / "teacher.safetensors").to(machine.device)
+    truths: dict[str, Truth] = {}
+    for variant, choices in VARIANTS.items():
+        if f"trained / {variant}" in store.rows or choices.get("recompute"):
+            continue
+        student = pid.load(folder / "student.safetensors").student.to(machine.device)
+        step = step_of(variant, teacher, None, student=student, batch_size=n)
+        generator = torch.Generator(step.run.problem.random).manual_seed(0)
+        batch, derivative = step.run._draw(0, generator), step.run.config.derivative
+        if derivative not in truths:
+            double = copy.deepcopy(student).double()
+            truths[derivative] = Truth.of(derivative, teacher, batch, student=double, batch_size=n)
+        store.add(f"trained / {variant}", truths[derivative].beside(step, batch))
+
+
+TEXT = (
+    "Random weights, so that residuals are large; rounding along a trained student is in `rounding-*.md`. Residual and "
+    "gradient error: root mean square of what is off from float64, over that of the residual or gradient. MFU counts "
+    "the paper's step, seven forward passes of the network an image, whatever a variant does in its place, against the "
+    "rate of a large matrix product of that precision measured in the same run. LPIPS: VGG, untrained, images resized "
+    "to 224 pixels. GiB: the allocator's peak."
+)
+ROUNDING = (
+    "One batch along the student's own paths, against the same derivative in float64. A path whose error is of the "
+    "size of the residual does not count, however fast. TF32 is plain float32 where there is no GPU."
+)
+
+
+def publish(store: Store, sizes: dict[str, Size], price: float) -> None:
+    """The tables of what has been measured."""
+    sections: dict[str, list[dict[str, str]]] = {}
+    told = [TEXT]
+    for name, size in sizes.items():
+        rows = rows_of(store, name)
+        machine = rows.pop("machine", None)
+        if "images/s" not in rows.get(BASELINE, {}):
+            continue
+        told.append(verdict(name, rows))
+        sections[f"{name}: {size.batch} images a step, {size.part} at a time"] = speed_lines(rows, machine)
+        whole = {key: row for key, row in rows.items() if "shares" in row}
+        if whole:
+            sections[f"{name}: shares of a step with LPIPS"] = [
+                {"step": key, **{part: f"{share:.0%}" for part, share in row["shares"].items()}}
+                for key, row in whole.items()
+            ]
+            images = f"{size.images / 1e6:,.0f} million images"
+            heading = (
+                f"{name}: the paper's {images} at these rates with LPIPS, an extrapolation, at ${price:.2f} an hour"
+            )
+            sections[heading] = [cost(key, row, size, price) for key, row in whole.items()]
+    store.publish("Training steps on a GPU", "\n\n".join(told), sections)
+
+
+def rows_of(store: Store, name: str) -> dict[str, Row]:
+    """The rows of a size by variant."""
+    prefix = f"{name} / "
+    return {key.removeprefix(prefix): row for key, row in store.rows.items() if key.startswith(prefix)}
+
+
+def verdict(name: str, rows: dict[str, Row]) -> str:
+    """The goal, and by how much it is met or missed."""
+    allowed = rows["official style, float16"].get("residual error", 0.0) if "official style, float16" in rows else 0.0
+    base = rows[BASELINE]["images/s"]
+    ours = {key: row for key, row in rows.items() if key.startswith("ours") and "images/s" in row}
+    fit = {key: row for key, row in ours.items() if row["residual error"] <= allowed}
+    if not fit:
+        return f"**{name}**: no variant of ours was measured whose residual error is within the official float16's."
+    best = max(fit, key=lambda key: fit[key]["images/s"])
+    ratio = fit[best]["images/s"] / base
+    lpips = fit[best].get("images/s, LPIPS", float("nan")) / rows[BASELINE].get("images/s, LPIPS", float("nan"))
+    return (
+        f"**{name}**: of the variants that round no more than the official style in float16, the fastest is "
+        f"{best}: {ratio:.2f} times the official style in TF32, {lpips:.2f} with LPIPS. The goal, 2.5, is "
+        f"{'met' if ratio >= 2.5 else 'missed'}."
+    )
+
+
+def speed_lines(rows: dict[str, Row], machine: Row) -> list[dict[str, str]]:
+    """Time, memory and rounding."""
+    base = rows[BASELINE]
+
+    def line(key: str, row: Row) -> dict[str, str]:
+        ceiling = machine["half" if any(half in key for half in HALVES) else "TF32"]
+        rate, with_lpips = row.get("images/s"), row.get("images/s, LPIPS")
+        return {
+            "step": key + (f" ({row['failed']})" if "failed" in row else ""),
+            "images/s": _shown(rate, ".0f"),
+            "times as fast": _shown(rate and rate / base["images/s"], ".2f"),
+            "with LPIPS": _shown(with_lpips, ".0f"),
+            "times as fast, LPIPS": _shown(with_lpips and with_lpips / base["images/s, LPIPS"], ".2f"),
+            "MFU": _shown(rate and rate * machine["FLOP"] / ceiling, ".0%"),
+            "GiB": _shown(row.get("GiB"), ".1f"),
+            "largest batch": _shown(row.get("largest batch"), "d"),
+            "residual error": _shown("residual" in row and row["residual error"] / row["residual"], ".1e"),
+            "gradient error": _shown(row.get("gradient error"), ".1e"),
+            "first steps, s": _shown(row.get("first steps, s"), ".0f"),
+        }
+
+    return [line(key, row) for key, row in rows.items()]
+
+
+def cost(key: str, row: Row, size: Size, price: float) -> dict[str, str]:
+    """What the paper's whole training would take at this rate: an extrapolation, not a run."""
+    hours = size.images / row["images/s, LPIPS"] / 3600
+    return {"step": key, "GPU-hours": f"{hours:,.0f}", "dollars": f"{hours * price:,.0f}"}
+
+
+def rounding_lines(store: Store) -> list[dict[str, str]]:
+    """Residuals and errors along a trained student."""
+    return [
+        {
+            "step": key.removeprefix("trained / "),
+            "residual": f"{row['residual']:.2e}",
+            "its error": f"{row['residual error']:.1e}",
+            "error / residual": f"{row['residual error'] / row['residual']:.1e}",
+            "gradient error": f"{row['gradient error']:.1e}",
+        }
+        for key, row in store.rows.items()
+    ]
+
+
+def _shown(value: float | None, form: str) -> str:
+    return format(value, form) if value else ""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--max-time", type=float, default=float("inf"), help="seconds after which no row is begun")
+    parser.add_argument("--price", type=float, default=2.5, help="dollars an hour of this GPU, for the extrapolation")
+    parser.add_argument("--trained", type=Path, help="a folder of `pidlearn distill`, with teacher and student")
+    parser.add_argument("--dry-run", action="store_true", help="toy size, on the CPU, into a folder of its own")
+    parser.add_argument("--out", type=Path, help="where tables go; benchmarks/results, and of a dry run a new folder")
+    args = parser.parse_args(arguments)
+    if args.dry_run:
+        args.device, args.out = "cpu", args.out or Path(tempfile.mkdtemp())
+    elif not args.trained and not torch.cuda.is_available():
+        parser.error("there is no GPU here: --dry-run does the same at toy size on the CPU")
+    warnings.filterwarnings(
+        "ignore", "the student computes in"
+    )  # of differences in bfloat16, which are here to be seen
+    sizes = DRY if args.dry_run else {name: SIZES[name] for name in args.sizes}
+    machine, until = Machine(args.device), time.monotonic() + args.max_time
+    out = args.out or RESULTS
+    if args.trained:
+        name = args.trained.name
+        store = Store(
+            out, f"rounding-{name}", f"python -m benchmarks.gpu --trained runs/{name}", paper=PAPER, n=TRAINED
+        )
+        rounding(args.trained, machine, store, TRAINED)
+        store.publish("Rounding along a trained student", ROUNDING, {name: rounding_lines(store)})
+        return
+    facts = {name: vars(size) for name, size in SIZES.items()} if not args.dry_run else vars(DRY["toy"])
+    store = Store(out, "gpu", "python -m benchmarks.gpu", paper=PAPER, sizes=facts, repeats=REPEATS)
+    for name, size in sizes.items():
+        benchmark = Benchmark(name, size, machine, store, "eager" if args.dry_run else "inductor")
+        for key, row in benchmark.rows():
+            if key not in store.rows and time.monotonic() < until:
+                store.add(key, row())
+                print(key, store.rows[key], flush=True)
+        del benchmark
+        machine.clear()
+    publish(store, {**SIZES, **DRY}, args.price)
+
+
+if __name__ == "__main__":
+    main()

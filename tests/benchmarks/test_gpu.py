@@ -1,0 +1,133 @@
+"""The GPU's benchmark at toy size on a CPU: what it measures of rounding holds there too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import gpu, steps
+from pidlearn import commands
+from tests.tiny import recipe
+
+SIZE = gpu.DRY["toy"]
+ROW = {"residual": 1.0, "residual error": 0.1, "images/s": 1.0}
+
+
+def measured(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
+    gpu.main(["--dry-run", "--out", str(folder), *options])
+    kept = folder / "gpu.json"
+    return json.loads(kept.read_text())["rows"] if kept.exists() else {}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Compiled steps of the exact derivative take a minute to trace: `-m slow` has them."""
+    folder = tmp_path_factory.mktemp("gpu")
+    uncompiled = mock.patch.object(gpu.Benchmark, "rows", lambda self: list(rows_of(self))[:7])
+    with uncompiled:
+        return {key.removeprefix("toy / "): row for key, row in measured(folder).items()}
+
+
+rows_of = gpu.Benchmark.rows
+
+
+def test_every_variant_is_measured(rows: dict[str, dict[str, Any]]) -> None:
+    assert rows.keys() == {"machine", *gpu.VARIANTS}
+    for row in list(rows.values())[1:]:
+        assert "failed" not in row
+        assert row["images/s"] > row["images/s, LPIPS"] > 0
+        assert sum(row["shares"].values()) == pytest.approx(1)
+        assert min(row["shares"].values()) >= 0
+
+
+def test_rounding_is_told_apart(rows: dict[str, dict[str, Any]]) -> None:
+    error = {key: row["residual error"] / row["residual"] for key, row in rows.items() if "residual" in row}
+    # z, 80 times as large as the data, is cancelled before it rounds.
+    assert 10 * error["ours, TF32"] < error["official style, TF32"] < error["official style, float16"]
+    # Differences multiply rounding, an exact derivative does not.
+    assert 10 * error["ours, bfloat16, exact"] < error["ours, bfloat16, differences"]
+    assert error["ours, TF32"] == error["ours, TF32, recomputed"]
+
+
+def test_flops_are_those_of_a_step(rows: dict[str, dict[str, Any]]) -> None:
+    step = gpu.step_of(gpu.BASELINE, steps.teacher_of(SIZE.network), None, batch_size=2)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    # The first layer's input needs no gradient.
+    assert counter.get_total_flops() / 2 == pytest.approx(rows["machine"]["FLOP"], rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:the student computes in")
+def test_official_style_and_ours_take_the_same_step() -> None:
+    teacher = steps.teacher_of(SIZE.network)
+    losses = [[gpu.step_of(v, teacher, None, batch_size=4, micro_batch=m)() for m in (None, 2)] for v in gpu.VARIANTS]
+    torch.testing.assert_close(torch.tensor(losses), torch.full((6, 2), losses[0][0]), rtol=0.1, atol=0)
+    exactly = torch.tensor(losses)[[0, 2, 3]]
+    torch.testing.assert_close(exactly, exactly[:1, :1].expand(3, 2), rtol=1e-3, atol=0)
+
+
+def test_labels_reach_both() -> None:
+    teacher = steps.teacher_of({**SIZE.network, "label_dim": 3})
+    losses = [gpu.step_of(v, teacher, None, batch_size=4)() for v in (gpu.BASELINE, "ours, TF32")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_an_ended_command_goes_on(tmp_path: Path) -> None:
+    assert measured(tmp_path, "--max-time", "0") == {}
+    kept = mock.patch.object(gpu.Benchmark, "row", side_effect=[ROW, KeyboardInterrupt])
+    with kept, pytest.raises(KeyboardInterrupt):
+        measured(tmp_path)
+    with mock.patch.object(gpu.Benchmark, "row", return_value={**ROW, "images/s": 2.0}) as row:
+        rates = [found["images/s"] for found in list(measured(tmp_path).values())[1:]]
+    assert rates == [1.0] + [2.0] * row.call_count
+    assert row.call_count == 2 * len(gpu.VARIANTS) - 2
+
+
+def test_what_does_not_fit_or_compile_is_told(tmp_path: Path) -> None:
+    def measure(self: gpu.Benchmark, variant: str, backend: str | None, found: dict[str, Any]) -> None:
+        found |= ROW
+        raise RuntimeError("no such kernel\nat all") if backend else torch.cuda.OutOfMemoryError
+
+    with (
+        mock.patch.object(gpu.Benchmark, "measure", measure),
+        mock.patch.object(gpu.Benchmark, "largest", return_value=2),
+    ):
+        told = measured(tmp_path)
+    assert told["toy / ours, TF32"]["failed"] == "2 images do not fit into memory"
+    assert told["toy / ours, TF32, compiled"]["failed"] == "RuntimeError: no such kernel"
+    assert "| ours, TF32, compiled (RuntimeError: no such kernel) | 1 | 1.00 |" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.slow
+def test_all_of_it(tmp_path: Path) -> None:
+    rows = measured(tmp_path)
+    compiled = [key for key in rows if key.endswith("compiled")]
+    assert len(compiled) == len(gpu.VARIANTS) - 1
+    for key in compiled:
+        plain = rows[key.removesuffix(", compiled")]
+        assert rows[key]["residual error"] == pytest.approx(plain["residual error"], rel=0.2)
+    page = (tmp_path / "gpu.md").read_text()
+    assert "The goal, 2.5, is" in page
+    assert "an extrapolation" in page
+
+
+def test_rounding_along_a_trained_student(tmp_path: Path) -> None:
+    commands.distill(str(recipe(tmp_path)), out=tmp_path / "run", device="cpu")
+    gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "rounding-run.json").read_text())["rows"]
+    error = {key: row["residual error"] / row["residual"] for key, row in rows.items()}
+    assert len(rows) == len(gpu.VARIANTS) - 1
+    assert 10 * error["trained / ours, TF32"] < error["trained / official style, TF32"]
+    assert error["trained / ours, bfloat16, exact"] < error["trained / ours, bfloat16, differences"]
+
+
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch.object(torch.cuda, "is_available", return_value=False), pytest.raises(SystemExit):
+        gpu.main([])
+    assert "--dry-run does the same at toy size" in capsys.readouterr().err
