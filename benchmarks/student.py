@@ -71,21 +71,19 @@ class Size:
         steps: of a short run.
         batch_size: of a short run.
         samples: from which figures are.
-        followed: of these, those whose error is followed in training.
+        few: of these, those whose error is followed in training, and that are taken along many grids.
         points: grid points of students, and of Euler's method beside them.
-        compared: samples that are taken along these grids.
     """
 
     steps: int = 400
     batch_size: int = 64
     samples: int = SAMPLES
-    followed: int = 256
+    few: int = 256
     points: tuple[int, ...] = (18, 40, 80, 250, 1000)
-    compared: int = 500
 
 
 SIZES = {"fashion-mnist": Size(), "fashion-mnist-32": Size(1000, 256), "digits": Size(samples=1500)}
-TOY_SIZE = Size(8, 16, 80, 16, (18, 250), 16)
+TOY_SIZE = Size(8, 16, 80, 16, (18, 250))
 TOY = """
 base = "digits"
 [teacher]
@@ -214,7 +212,7 @@ class Study:
         """Run the command line, kill it once behind the middle, and run it again to its end."""
         steps, last = self.recipe.config.steps, _last(self.log)
         every, killed = max(1, steps // 8), False
-        options = {"out": self.folder, "save-every": every, "reference": self.size.followed, "device": self.device}
+        options = {"out": self.folder, "save-every": every, "reference": self.size.few, "device": self.device}
         command = [sys.executable, "-m", "pidlearn", "distill", self.source]
         command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
         with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
@@ -287,7 +285,7 @@ class Study:
     def trained(self, choices: dict[str, Any]) -> tuple[pid.Result, Row]:
         """A short run: its seconds are of training alone, not of following its error."""
         size, (z, labels) = self.size, self.noise
-        few, some = self.first(size.followed)
+        few, some = self.first(size.few)
         config = replace(self.recipe.config, steps=size.steps, batch_size=size.batch_size, seed=0, **choices)
         run, curve, aside, aside_cpu = pid.steps(self.problem.teacher, config=config), [], 0.0, 0.0
         started = time.process_time()
@@ -305,7 +303,7 @@ class Study:
 
     def points(self) -> None:
         """The number of grid points: the error to the finest Euler, and to Euler on the student's own grid."""
-        count, finest = self.size.compared, max(self.size.points)
+        count, finest = self.size.few, max(self.size.points)
         for n in self.size.points:
             if f"points, N={n}" not in self.store.rows:
                 x = self.problem.student_ends(self.short(n=n), *self.first(count))
@@ -425,7 +423,7 @@ def text(study: Study) -> str:
         f"distance on pixels, both to n training images; “as labelled”: the classifier says the label that was asked "
         f"for; s / 1,000: {clock} a thousand images. Short runs: {size.steps:,} steps of {size.batch_size}, seed 0, "
         f"{', '.join(f'{k} = {v}' for k, v in SHORT.items())} but for what is said; s: seconds of training by the "
-        f"clock; cost: {clock} over forward's. Points: errors over the std, of {size.compared:,} samples."
+        f"clock; cost: {clock} over forward's. Points: errors over the std, of {size.few:,} samples."
     )
 
 
@@ -495,7 +493,7 @@ def main(arguments: list[str] | None = None) -> None:
     study = Study(source, size, device, work, out, command)
     if "main" not in args.parts and not (study.folder / "teacher.safetensors").exists():
         parser.error(f"there is no teacher in {study.folder} yet: run the part main first")
-    for part in args.parts:
+    for part in sorted(args.parts, key=parts.index):  # which starts with the teacher
         if part in SWEEPS:
             name, values = SWEEPS[part]
             for value in values:
