@@ -20,6 +20,7 @@ import torch
 __all__ = ["RESULTS", "Store", "Task", "spread"]
 
 RESULTS = Path(__file__).parent / "results"
+CPU = torch.device("cpu")
 
 Row = dict[str, Any]
 Task = tuple[Any, ...]
@@ -33,15 +34,17 @@ class Store:
         folder: where; made if it is not there.
         name: of the table.
         command: what makes the whole table.
+        device: where; of a GPU the facts tell the name in place of the processor's.
         facts: what else the rows depend on: rows of other facts are not mixed with these.
 
     Raises:
         ValueError: if the file holds rows of other facts.
     """
 
-    def __init__(self, folder: Path, name: str, command: str, **facts: Any) -> None:
+    def __init__(self, folder: Path, name: str, command: str, device: torch.device = CPU, **facts: Any) -> None:
         self.path = folder / f"{name}.json"
-        told = {"command": command, **facts, "torch": torch.__version__, "cpu": _cpu(), "threads": 1}
+        machine = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {"cpu": _cpu()}
+        told = {"command": command, **facts, "torch": torch.__version__, **machine, "threads": 1}
         self.facts = json.loads(json.dumps(told))  # as the file will tell them
         self.rows: dict[str, Row] = {}
         if self.path.exists():
@@ -71,7 +74,7 @@ class Store:
 
     def publish(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> None:
         """Write the table as Markdown beside the rows, a section each, and print it."""
-        where = f"torch {self.facts['torch']}, {self.facts['cpu']}, one thread a run"
+        where = f"torch {self.facts['torch']}, {self.facts.get('gpu') or self.facts['cpu']}, one thread a run"
         parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all choices are in `{self.path.name}`)", text]
         for heading, lines in sections.items():
             parts += [f"## {heading}", _markdown(lines)]

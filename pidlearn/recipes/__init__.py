@@ -42,7 +42,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Recipe", "UnfinishedError", "images_of", "names", "read", "teacher_of"]
+__all__ = ["Recipe", "UnfinishedError", "images_of", "names", "read", "resized", "teacher_of"]
 
 FOLDER = Path(__file__).parent
 TEACHER = {"data", "resolution", "labels", "network", "training"}
@@ -150,10 +150,14 @@ DATA = {"digits": data.digits, "fashion-mnist": data.fashion_mnist}
 def images_of(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """The images (n, 1, R, R) float32 in [-1, 1] that a teacher's table names, and their labels (n,) int64."""
     images, labels = DATA[teacher["data"]]()
-    size = teacher.get("resolution", images.shape[-1])
-    if size != images.shape[-1]:
-        images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(-1, 1)
-    return images, labels
+    return resized(images, teacher.get("resolution")), labels
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Images (n, C, R, R) in [-1, 1] at so many pixels a side; None leaves them as they are."""
+    if size in (None, images.shape[-1]):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(-1, 1)
 
 
 class UnfinishedError(Exception):
