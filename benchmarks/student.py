@@ -69,21 +69,23 @@ class Size:
 
     Attributes:
         steps: of a short run.
-        batch_size: of a short run.
         samples: from which figures are.
         few: of these, those whose error is followed in training, and that are taken along many grids.
         points: grid points of students, and of Euler's method beside them.
     """
 
-    steps: int = 400
-    batch_size: int = 64
+    steps: int = 1000
     samples: int = SAMPLES
     few: int = 256
     points: tuple[int, ...] = (18, 40, 80, 250, 1000)
 
 
-SIZES = {"fashion-mnist": Size(), "fashion-mnist-32": Size(1000, 256), "digits": Size(samples=1500)}
-TOY_SIZE = Size(8, 16, 80, 16, (18, 250))
+SIZES = {
+    "fashion-mnist": Size(steps=300, samples=1000, points=(18, 80, 250)),  # for a CPU
+    "fashion-mnist-32": Size(),
+    "digits": Size(samples=1500),
+}
+TOY_SIZE = Size(8, 80, 16, (18, 250))
 TOY = """
 base = "digits"
 [teacher]
@@ -286,7 +288,7 @@ class Study:
         """A short run: its seconds are of training alone, not of following its error."""
         size, (z, labels) = self.size, self.noise
         few, some = self.first(size.few)
-        config = replace(self.recipe.config, steps=size.steps, batch_size=size.batch_size, seed=0, **choices)
+        config = replace(self.recipe.config, steps=size.steps, seed=0, **choices)
         run, curve, aside, aside_cpu = pid.steps(self.problem.teacher, config=config), [], 0.0, 0.0
         started = time.process_time()
         for step in run:
@@ -421,7 +423,7 @@ def text(study: Study) -> str:
         f"{told}All from the same noise and labels, n = {size.samples:,}, seed 1. RMSE/std and class agreement are to "
         f"the teacher's own Euler-250; FD is the Fréchet distance on the classifier's 32 features, energy the energy "
         f"distance on pixels, both to n training images; “as labelled”: the classifier says the label that was asked "
-        f"for; s / 1,000: {clock} a thousand images. Short runs: {size.steps:,} steps of {size.batch_size}, seed 0, "
+        f"for; s / 1,000: {clock} a thousand images. Short runs: {size.steps:,} steps, seed 0, "
         f"{', '.join(f'{k} = {v}' for k, v in SHORT.items())} but for what is said; s: seconds of training by the "
         f"clock; cost: {clock} over forward's. Points: errors over the std, of {size.few:,} samples."
     )

@@ -46,16 +46,21 @@ class Store:
         machine = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {"cpu": _cpu()}
         told = {"command": command, **facts, "torch": torch.__version__, **machine, "threads": 1}
         self.facts = json.loads(json.dumps(told))  # as the file will tell them
-        self.rows: dict[str, Row] = {}
-        if self.path.exists():
-            found = json.loads(self.path.read_text())
-            if found["facts"] != self.facts:
-                raise ValueError(f"{self.path} holds rows of {found['facts']}, not {self.facts}: move it, or use --out")
-            self.rows = found["rows"]
+        self.rows = self._kept()
+
+    def _kept(self) -> dict[str, Row]:
+        """The rows of the file."""
+        if not self.path.exists():
+            return {}
+        found = json.loads(self.path.read_text())
+        if found["facts"] != self.facts:
+            raise ValueError(f"{self.path} holds rows of {found['facts']}, not {self.facts}: move it, or use --out")
+        rows: dict[str, Row] = found["rows"]
+        return rows
 
     def add(self, key: str, row: Row) -> None:
-        """Keep a row, on the disk too."""
-        self.rows[key] = row
+        """Keep a row, on the disk too, beside those that another command has put there since."""
+        self.rows = {**self._kept(), **self.rows, key: row}
         _write(self.path, json.dumps({"facts": self.facts, "rows": self.rows}, indent=1) + "\n")
 
     def fill(self, tasks: dict[str, Task], jobs: int) -> None:
