@@ -30,9 +30,11 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
+from benchmarks.gpu_table import BASELINE, OFFICIAL, ROUNDING, Size, publish, rounding_lines
 from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
 from benchmarks.table import RESULTS, Row, Store
 from pidlearn.distance import l2
@@ -40,30 +42,6 @@ from pidlearn.nets import EDMPrecond
 from pidlearn.switches import switched
 from pidlearn.teachers import load_teacher
 from pidlearn.train import Batch
-
-
-@dataclass(frozen=True)
-class Size:
-    """A network and how it is trained.
-
-    Attributes:
-        network: options of `EDMPrecond`.
-        batch: images a step.
-        part: of them in memory at a time.
-        images: of a whole training in the paper.
-        largest: batches that are tried in one part, from the largest.
-        resize: pixels a side that LPIPS sees.
-        matrix: side of the products that the machine's ceiling is measured with.
-    """
-
-    network: dict[str, Any]
-    batch: int
-    part: int
-    images: int
-    largest: tuple[int, ...]
-    resize: int = 224
-    matrix: int = 8192
-
 
 SIZES = {
     "cifar10": Size(CIFAR10, 512, 128, 800_000 * 512, (512, 384, 256, 192, 128, 96, 64, 32)),
@@ -75,7 +53,6 @@ DRY = {
     "toy, adm": Size({**IMAGENET64, **SMALL, "label_dim": 3}, 4, 2, 1000, (2, 1), resize=16, matrix=64),
 }
 
-OFFICIAL, BASELINE = "official style, ", "official style, TF32"
 VARIANTS: dict[str, dict[str, Any]] = {
     BASELINE: {},
     "official style, float16": {"half": True},
@@ -88,8 +65,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 REPEATS, TRAINED = 3, 256
 """Timings of which the median is taken, and samples along a trained student."""
-
-HALVES = ("float16", "bfloat16")
 
 
 def step_of(variant: str, teacher: EDMPrecond, backend: str | None, **choices: Any) -> OfficialStyle | Ours:
@@ -104,7 +79,6 @@ class Machine:
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
         self.cuda = self.device.type == "cuda"
-        self.name = torch.cuda.get_device_name(self.device) if self.cuda else "CPU"
 
     def now(self) -> float:
         """Seconds, once all that was asked of the device is done."""
@@ -267,7 +241,7 @@ class Benchmark:
         step()
         found["images/s, LPIPS"] = size.batch / machine.seconds(step)
         found["GiB, LPIPS"] = machine.peak()
-        found["shares"] = shares(step, machine)
+        found["shares"], found["kernels"] = shares(step, machine), kernels(step, machine)
 
     def part(self, step: OfficialStyle | Ours) -> Batch:
         """The first part of the first batch, the same for all."""
@@ -308,6 +282,18 @@ def shares(step: OfficialStyle | Ours, machine: Machine) -> dict[str, float]:
     return {name: spent[name] / whole for name in calls} | {"the rest": 1 - spent.total() / whole}
 
 
+def kernels(step: OfficialStyle | Ours, machine: Machine, most: int = 8) -> dict[str, float]:
+    """What takes most of a step's time on the device, as shares of it: kernels of a GPU, operators of a CPU."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if machine.cuda else [])]
+    with profile(activities=activities) as profiler:
+        step()
+        machine.now()
+    events = profiler.key_averages()
+    took = {e.key: e.self_device_time_total if machine.cuda else e.self_cpu_time_total for e in events}
+    whole = sum(took.values())
+    return {key: took[key] / whole for key in sorted(took, key=lambda key: -took[key])[:most]}
+
+
 def rounding(folder: Path, machine: Machine, store: Store, n: int) -> None:
     """Rounding along a trained student, whose residuals are small, in each precision."""
     teacher = load_teacher(folder / "teacher.safetensors").to(machine.device)
@@ -323,116 +309,6 @@ def rounding(folder: Path, machine: Machine, store: Store, n: int) -> None:
             double = copy.deepcopy(student).double()
             truths[derivative] = Truth.of(derivative, teacher, batch, student=double, batch_size=n)
         store.add(f"trained / {variant}", truths[derivative].beside(step, batch))
-
-
-TEXT = (
-    "Random weights, so that residuals are large; rounding along a trained student is in `rounding-*.md`. Residual and "
-    "gradient error: root mean square of what is off from float64, over that of the residual or gradient. MFU counts "
-    "the paper's step, seven forward passes of the network an image, whatever a variant does in its place, against the "
-    "rate of a large matrix product of that precision measured in the same run. LPIPS: VGG, untrained, images resized "
-    "to 224 pixels. GiB: the allocator's peak."
-)
-ROUNDING = (
-    "One batch along the student's own paths, against the same derivative in float64. A path whose error is of the "
-    "size of the residual does not count, however fast. TF32 is plain float32 where there is no GPU."
-)
-
-
-def publish(store: Store, sizes: dict[str, Size], price: float) -> None:
-    """The tables of what has been measured."""
-    sections: dict[str, list[dict[str, str]]] = {}
-    told = [TEXT]
-    for name, size in sizes.items():
-        rows = rows_of(store, name)
-        machine = rows.pop("machine", None)
-        if "images/s" not in rows.get(BASELINE, {}):
-            continue
-        told.append(verdict(name, rows))
-        sections[f"{name}: {size.batch} images a step, {size.part} at a time"] = speed_lines(rows, machine)
-        whole = {key: row for key, row in rows.items() if "shares" in row}
-        if whole:
-            sections[f"{name}: shares of a step with LPIPS"] = [
-                {"step": key, **{part: f"{share:.0%}" for part, share in row["shares"].items()}}
-                for key, row in whole.items()
-            ]
-            images = f"{size.images / 1e6:,.0f} million images"
-            heading = (
-                f"{name}: the paper's {images} at these rates with LPIPS, an extrapolation, at ${price:.2f} an hour"
-            )
-            sections[heading] = [cost(key, row, size, price) for key, row in whole.items()]
-    store.publish("Training steps on a GPU", "\n\n".join(told), sections)
-
-
-def rows_of(store: Store, name: str) -> dict[str, Row]:
-    """The rows of a size by variant."""
-    prefix = f"{name} / "
-    return {key.removeprefix(prefix): row for key, row in store.rows.items() if key.startswith(prefix)}
-
-
-def verdict(name: str, rows: dict[str, Row]) -> str:
-    """The goal, and by how much it is met or missed."""
-    allowed = rows["official style, float16"].get("residual error", 0.0) if "official style, float16" in rows else 0.0
-    base = rows[BASELINE]["images/s"]
-    ours = {key: row for key, row in rows.items() if key.startswith("ours") and "images/s" in row}
-    fit = {key: row for key, row in ours.items() if row["residual error"] <= allowed}
-    if not fit:
-        return f"**{name}**: no variant of ours was measured whose residual error is within the official float16's."
-    best = max(fit, key=lambda key: fit[key]["images/s"])
-    ratio = fit[best]["images/s"] / base
-    lpips = fit[best].get("images/s, LPIPS", float("nan")) / rows[BASELINE].get("images/s, LPIPS", float("nan"))
-    return (
-        f"**{name}**: of the variants that round no more than the official style in float16, the fastest is "
-        f"{best}: {ratio:.2f} times the official style in TF32, {lpips:.2f} with LPIPS. The goal, 2.5, is "
-        f"{'met' if ratio >= 2.5 else 'missed'}."
-    )
-
-
-def speed_lines(rows: dict[str, Row], machine: Row) -> list[dict[str, str]]:
-    """Time, memory and rounding."""
-    base = rows[BASELINE]
-
-    def line(key: str, row: Row) -> dict[str, str]:
-        ceiling = machine["half" if any(half in key for half in HALVES) else "TF32"]
-        rate, with_lpips = row.get("images/s"), row.get("images/s, LPIPS")
-        return {
-            "step": key + (f" ({row['failed']})" if "failed" in row else ""),
-            "images/s": _shown(rate, ".0f"),
-            "times as fast": _shown(rate and rate / base["images/s"], ".2f"),
-            "with LPIPS": _shown(with_lpips, ".0f"),
-            "times as fast, LPIPS": _shown(with_lpips and with_lpips / base["images/s, LPIPS"], ".2f"),
-            "MFU": _shown(rate and rate * machine["FLOP"] / ceiling, ".0%"),
-            "GiB": _shown(row.get("GiB"), ".1f"),
-            "largest batch": _shown(row.get("largest batch"), "d"),
-            "residual error": _shown("residual" in row and row["residual error"] / row["residual"], ".1e"),
-            "gradient error": _shown(row.get("gradient error"), ".1e"),
-            "first steps, s": _shown(row.get("first steps, s"), ".0f"),
-        }
-
-    return [line(key, row) for key, row in rows.items()]
-
-
-def cost(key: str, row: Row, size: Size, price: float) -> dict[str, str]:
-    """What the paper's whole training would take at this rate: an extrapolation, not a run."""
-    hours = size.images / row["images/s, LPIPS"] / 3600
-    return {"step": key, "GPU-hours": f"{hours:,.0f}", "dollars": f"{hours * price:,.0f}"}
-
-
-def rounding_lines(store: Store) -> list[dict[str, str]]:
-    """Residuals and errors along a trained student."""
-    return [
-        {
-            "step": key.removeprefix("trained / "),
-            "residual": f"{row['residual']:.2e}",
-            "its error": f"{row['residual error']:.1e}",
-            "error / residual": f"{row['residual error'] / row['residual']:.1e}",
-            "gradient error": f"{row['gradient error']:.1e}",
-        }
-        for key, row in store.rows.items()
-    ]
-
-
-def _shown(value: float | None, form: str) -> str:
-    return format(value, form) if value else ""
 
 
 def main(arguments: list[str] | None = None) -> None:

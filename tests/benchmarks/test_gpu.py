@@ -50,6 +50,8 @@ def test_every_variant_is_measured(rows: dict[str, dict[str, Any]]) -> None:
         assert row["images/s"] > row["images/s, LPIPS"] > 0
         assert sum(row["shares"].values()) == pytest.approx(1)
         assert min(row["shares"].values()) >= 0
+        assert list(row["kernels"].values()) == sorted(row["kernels"].values(), reverse=True)
+        assert any("conv" in name for name in row["kernels"])
 
 
 def test_rounding_is_told_apart(rows: dict[str, dict[str, Any]]) -> None:

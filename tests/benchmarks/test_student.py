@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from benchmarks import student, table
+from benchmarks import student, student_table, table
 from pidlearn import commands
 
 BEGUN = 4
@@ -148,7 +148,7 @@ def test_pictures(done: tuple[Path, dict[str, Any]]) -> None:
         assert 3 * 50 < picture.height < 4 * 50
     with Image.open(done[0] / "out" / "student-toy-curves.png") as picture:
         assert (picture.format, picture.size) == ("PNG", (1300, 546))
-    names = [line.get_label() for line in student.curves(rows(done[0])).axes[0].lines]
+    names = [line.get_label() for line in student_table.curves(rows(done[0])).axes[0].lines]
     assert {"the recipe's run", "init=random", "derivative=exact", "n=18", "killed, and run again", "goal"} < {*names}
 
 
