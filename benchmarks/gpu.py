@@ -39,7 +39,7 @@ from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, te
 from benchmarks.table import RESULTS, Row, Store
 from pidlearn.distance import l2
 from pidlearn.nets import EDMPrecond
-from pidlearn.switches import switched
+from pidlearn.switches import switched, tf32
 from pidlearn.teachers import load_teacher
 from pidlearn.train import Batch
 
@@ -114,7 +114,7 @@ class Machine:
     def ceilings(self, n: int) -> Row:
         """FLOP/s of an n by n matrix product, in float32 as fast as TF32 makes it, and in bfloat16."""
         found = {}
-        with switched([(torch.backends.cuda.matmul, "allow_tf32", True)]):
+        with switched(tf32(True)):
             for name, dtype in (("TF32", torch.float32), ("half", torch.bfloat16)):
                 a = torch.randn(n, n, device=self.device).to(dtype)
                 torch.mm(a, a)

@@ -89,7 +89,7 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
         contents = path.read_bytes()
         if path.stem.endswith(f"-{digest(contents)}"):
             try:
-                return torch.load(io.BytesIO(contents), weights_only=True)
+                return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
             except Exception as error:  # as of another torch: to pass over it would lose the run
                 raise ValueError(
                     f"checkpoint {path} is whole but cannot be read ({error!r:.200}): take another folder"

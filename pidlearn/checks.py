@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.errors import NotFiniteError, check_labels, check_real, what
+from pidlearn.errors import NotFiniteError, check_labels, check_real, extremes, what
 from pidlearn.ode import ODE, DenoiserODE
 
 
@@ -39,7 +39,7 @@ def weight(values: Tensor, t: Tensor) -> Tensor:
     """A weighting's result at the times t, once it is one usable number each."""
     if not isinstance(values, Tensor) or values.shape != t.shape:
         raise ValueError(f"a weight returns one number for each time, {tuple(t.shape)}; got {what(values)}")
-    low, high = values.aminmax()
+    low, high = extremes(values)
     if not (low >= 0 and high < math.inf):
         usable = values.isfinite() & (values >= 0)
         raise ValueError(
@@ -90,7 +90,7 @@ def usable(
     if last not in ("drop", "backward"):
         raise ValueError(f'last must be "drop" or "backward", got {last!r}')
     top = len(grid) - (2 if last == "drop" else 1)
-    low, high = int(index.min()), int(index.max())
+    low, high = extremes(index)
     if low < 0 or high > top:
         raise ValueError(f'with N = {len(grid)} and last="{last}", index must lie in 0..{top}; got {low}..{high}')
     return grid

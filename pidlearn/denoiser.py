@@ -44,7 +44,8 @@ def train_denoiser(
     Args:
         data: (M, *event) floating; one standard deviation, that of all its entries, serves as sigma_data.
         class_labels: (M,) int64, for a class-conditional teacher.
-        network: F(x, c_noise, class_labels=None), such as a `SongUNet`; an `MLP` of width 192 if not given.
+        network: F(x, c_noise, class_labels=None), such as a `SongUNet`, on the device to train on; an `MLP` of width
+            192, where the data are, if not given.
         optimisation: how.
         progress: show a bar.
         checkpoints: a folder. The training is saved there, and continued from there if it was stopped. No other may
@@ -83,7 +84,7 @@ class DenoiserTraining:
         if network is None:
             classes = 0 if class_labels is None else int(class_labels.max()) + 1
             with seeded(optimisation.seed):
-                network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes)
+                network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes).to(data.device)
         weight = next((p for p in network.parameters() if p.requires_grad), None)
         if weight is None:
             raise ValueError("the network has no weights to train: none of its parameters requires a gradient")

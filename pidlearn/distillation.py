@@ -52,7 +52,8 @@ def distill(
             `torch.nn.Module` is put into eval mode; its weights and their ``.grad`` are left alone.
         student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module
             x(z, t, class_labels=None) with ``t_max``, which gets t as (B,) float64. It is trained in place, from the
-            weights that it has. Left out, one that fits is built: for a convolutional teacher a copy of its network.
+            weights that it has, on the teacher's device; where the teacher is a formula or a function, on its own. Left
+            out, one that fits is built: for a convolutional teacher a copy of its network.
         config: choices in place of those of the recipe for such a teacher.
         prior: for an ODE: ``prior(n, generator=None) -> (n, *event)``, the values at ``t_start``.
         t_start: where paths start; for a diffusion another name of ``t_max``.
@@ -64,7 +65,8 @@ def distill(
         progress: show a bar.
         reference: if positive, follow the error of so many samples to the teacher's own solver.
         checkpoints: a folder. The run is saved there, and continued from there bit for bit if it was stopped, with
-            torch's own random numbers where they were. No other run may use the folder at the same time.
+            torch's own random numbers where they were: on a GPU as far as its kernels repeat themselves, and from one
+            kind of device to another with other batches. No other run may use the folder at the same time.
         save_every: steps between two checkpoints.
         max_time: seconds after which the run is stopped.
         max_images: samples after which it is stopped.

@@ -16,6 +16,7 @@ __all__ = [
     "check_shape",
     "choose",
     "explained",
+    "extremes",
     "printable",
     "what",
 ]
@@ -50,9 +51,15 @@ def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
     fits = isinstance(class_labels, Tensor) and class_labels.dtype == torch.int64 and class_labels.shape == (n,)
     if not fits:
         raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {what(class_labels)}")
-    low, high = class_labels.aminmax()
-    if classes and not (low >= 0 and high < classes):
-        raise ValueError(f"class labels must lie in 0..{classes - 1}, got {int(low)}..{int(high)}")
+    if classes:
+        low, high = extremes(class_labels)
+        if low < 0 or high >= classes:
+            raise ValueError(f"class labels must lie in 0..{classes - 1}, got {low}..{high}")
+
+
+def extremes(x: Tensor) -> list[Any]:
+    """The least and the largest entry, NaN if there is one: for a GPU is waited once."""
+    return torch.stack(x.aminmax()).tolist()
 
 
 def check_real(**tensors: Tensor) -> None:

@@ -95,7 +95,7 @@ def overview(student: Any, problem: Problem, config: Config, history: dict[str, 
 def _series(figure: SubFigure, theirs: Tensor, ours: Tensor, grid: Tensor) -> None:
     d = min(theirs.shape[2], 3)
     for k, axes in enumerate(figure.subplots(d, 1, sharex=True, squeeze=False)[:, 0]):
-        axes.plot(grid, theirs[:, :4, k], color=TEACHER, lw=2)
-        axes.plot(grid, ours[:, :4, k], "--", color=STUDENT, lw=1)
+        axes.plot(grid, theirs[:, :4, k].numpy(force=True), color=TEACHER, lw=2)
+        axes.plot(grid, ours[:, :4, k].numpy(force=True), "--", color=STUDENT, lw=1)
         axes.set_ylabel(f"x{k + 1}")
     axes.set_xlabel("t")

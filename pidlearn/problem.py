@@ -62,6 +62,10 @@ class Problem:
         """n starts (n, *event) on the teacher's device."""
         return self.prior(n, generator=generator).to(self.device)
 
+    def at(self, device: torch.device) -> Problem:
+        """The same on another device, for a teacher that can be asked anywhere."""
+        return replace(self, device=device, random=self.random if self.sigma_data is None else device)
+
     @cached_property
     def location(self) -> Tensor:
         """Mean of each coordinate over the paths, (*event)."""
@@ -303,7 +307,7 @@ def _obedient(prior: Prior) -> Prior:
 
 def _device(module: Any) -> torch.device:
     weight = _weight(module)
-    return torch.device("cpu") if weight is None else weight.device
+    return torch.device(getattr(module, "device", CPU)) if weight is None else weight.device
 
 
 def _weight(module: Any) -> Tensor | None:

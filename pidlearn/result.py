@@ -156,4 +156,5 @@ def load(
     if teacher is not None:
         shape = event_shape or getattr(found, "event_shape", None)
         problem = problem_of(teacher, config.t_max, config.t_min, prior, shape)
+        found.to(problem.device)
     return Result(found, {}, history, config, problem, stopped)

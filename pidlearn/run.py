@@ -27,7 +27,7 @@ from pidlearn.nets.unets import UNet
 from pidlearn.problem import Prior, modules_of, problem_of
 from pidlearn.result import Result
 from pidlearn.sampling import DENSITIES, draw_index, seeded
-from pidlearn.switches import switched, switches
+from pidlearn.switches import switched, switches, tf32
 from pidlearn.team import assembled
 from pidlearn.times import exact_time
 from pidlearn.train import Batch, Objective, Stage, Step, Trainer
@@ -81,6 +81,9 @@ class Run(Iterator[Step]):
             for module in modules_of(teacher):
                 module.to(self.team.device)
         self.problem = problem_of(teacher, wanted.t_max, wanted.t_min, prior, event_shape)
+        where = self.team.device or _home(student)
+        if where is not None and not modules_of(teacher):
+            self.problem = self.problem.at(where)  # a formula can be asked anywhere
         self.config = defaults.config_for(self.problem, wanted)
         # Our own windows start from the one before; those of a student that was passed keep their weights.
         self.warm = student is None
@@ -283,7 +286,7 @@ class Run(Iterator[Step]):
     def _state(self) -> dict[str, Any]:
         return {
             "choices": self._choices(),
-            "teacher": self.problem.fingerprint,
+            "teacher": self._fingerprint(),
             "trainer": self.trainer.state_dict(),
             "errors": self.errors,
         }
@@ -294,11 +297,16 @@ class Run(Iterator[Step]):
         if state is None:
             return
         # Not to the last bit: the run may go on on another machine.
-        answers = state["teacher"].double(), self.problem.fingerprint.double()
+        answers = state["teacher"].double(), self._fingerprint().double()
         if not torch.allclose(*answers, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise ValueError(f"{folder} holds a run with another teacher, though one of its kind: take another folder")
         checkpoint.restore(self.trainer, state, folder)
         self.errors = [(int(number), float(error)) for number, error in state["errors"]]
+
+    def _fingerprint(self) -> Tensor:
+        """The teacher's, alike on every device."""
+        with switched(tf32(False)):
+            return self.problem.fingerprint
 
     def _choices(self) -> dict[str, str]:
         """The configuration as text, functions by what they do, and what tells one problem from another."""
@@ -319,6 +327,12 @@ class Run(Iterator[Step]):
             history |= {"error_step": np.array(numbers), "error": np.array(errors)}
         averages = dict(zip(self.config.ema, self.trainer.averages, strict=True))
         return Result(self.trainer.best, averages, history, self.config, self.problem, stopped)
+
+
+def _home(student: Any) -> torch.device | None:
+    """Where a student's weights are, if it has any."""
+    weight = next(student.parameters(), None) if isinstance(student, nn.Module) else None
+    return None if weight is None or weight.is_meta else weight.device
 
 
 def _reads(window: Any) -> bool:

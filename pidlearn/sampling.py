@@ -6,14 +6,14 @@ looks there more often: log-normal in t about sigma_data, with a floor that leav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["DENSITIES", "Density", "draw_index", "seeded"]
+__all__ = ["DENSITIES", "Density", "draw_index", "mixed", "seeded"]
 
 Density = Callable[[Tensor, float], Tensor]
 """(t (N,) float64, sigma_data) -> how often each is visited (N,), up to a factor."""
@@ -34,18 +34,26 @@ DENSITIES: dict[str, Density] = {"uniform": uniform, "lognormal": lognormal}
 
 def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """n indices (n,) int64 with frequencies ``density`` (N,), stratified: one from each n-th of the distribution."""
-    cumulative, device = density.to(generator.device).cumsum(0), generator.device
+    device = generator.device
+    cumulative = density.cumsum(0)
     u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
-    return torch.searchsorted(cumulative / cumulative[-1], u.double()).clamp(max=len(density) - 1)
+    at = torch.searchsorted((cumulative / cumulative[-1]).to(device), u.double())
+    return at.clamp(max=len(density) - 1)
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """torch's own random numbers as after a seed made of these, on every device; the CPU's are then as they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(numbers[0] if len(numbers) == 1 else _mixed(numbers))
+    """torch's own random numbers as after a seed made of these, of the CPU and of CUDA; they are then as they were."""
+    cuda = torch.cuda.is_initialized()
+    seed = numbers[0] if len(numbers) == 1 else mixed(*numbers)
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else ()):
+        # torch.manual_seed would keep a stack trace each time for a CUDA that may never be used.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed_all(seed)
         yield
 
 
-def _mixed(numbers: Sequence[int]) -> int:
+def mixed(*numbers: int) -> int:
+    """A seed made of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

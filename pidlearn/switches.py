@@ -17,7 +17,7 @@ from pidlearn.config import Config
 from pidlearn.nets.unets import UNet
 from pidlearn.trajectory import Trajectory
 
-__all__ = ["Switch", "switched", "switches"]
+__all__ = ["Switch", "switched", "switches", "tf32"]
 
 Switch = tuple[Any, str, Any]
 """An object, an attribute of it, and the value that it has while a step lasts."""
@@ -44,8 +44,7 @@ def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[n
         )
     found: list[Switch] = []
     if any(p.is_cuda for student in students for p in student.parameters()):
-        fast = config.precision != "float32"
-        found += [(kernels, "allow_tf32", fast) for kernels in (torch.backends.cuda.matmul, torch.backends.cudnn)]
+        found += tf32(config.precision != "float32")
         found += [(torch.backends.cudnn, "benchmark", True)]  # a run's shapes stay: its fastest kernels are sought once
     if config.precision == "bfloat16":
         found += [(part, "body", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "body")]
@@ -60,6 +59,15 @@ def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[n
         parts = [part for part in (*trained, *teachers) if isinstance(part, nn.Module)]
         found += [(part, "forward", compiled(part.forward)) for part in parts]
     return found
+
+
+def tf32(allowed: bool) -> list[Switch]:
+    """Whether a GPU may round float32 to TF32 in products and convolutions."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):  # since torch 2.9, where the older flags cannot be read once this one is set
+        conv: Any = cudnn.conv  # type: ignore[attr-defined]  # made when it is imported
+        return [(kernels, "fp32_precision", "tf32" if allowed else "ieee") for kernels in (matmul, conv)]
+    return [(kernels, "allow_tf32", allowed) for kernels in (matmul, cudnn)]
 
 
 ABSENT = object()

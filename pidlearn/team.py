@@ -86,7 +86,7 @@ class Processes(Team):
         from accelerate.utils import broadcast
 
         for tensor in module.state_dict().values():
-            tensor.copy_(broadcast(tensor.detach().clone()))
+            tensor.copy_(broadcast(tensor.detach().clone(memory_format=torch.contiguous_format)))
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.errors import NotFiniteError
-from pidlearn.sampling import seeded
+from pidlearn.sampling import mixed, seeded
 from pidlearn.team import Team
 
 __all__ = ["Batch", "DivergedError", "Objective", "Optimisation", "Stage", "Step", "Trainer"]
@@ -296,9 +296,10 @@ class Trainer:
         self.optimizer.step()
         self._due = self.number + 1
         if self._due == self.optimisation.steps:
-            # No later step will tell whether the last one was good. With a gradient, though of no use: without one
-            # compiled networks would be compiled anew for it.
-            self._loss(updated=True)
+            # No later step will tell whether the last one was good. Gradients stay switched on: without them networks
+            # would be compiled anew.
+            self.optimizer.zero_grad()
+            self._loss(updated=True, learn=False)
         return loss
 
     @torch.no_grad()
@@ -314,14 +315,14 @@ class Trainer:
     def _weights(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _loss(self, *, updated: bool) -> float:
-        """The mean loss of the next batch, finite, its gradient where one is wanted added to the weights'.
+    def _loss(self, *, updated: bool, learn: bool = True) -> float:
+        """The mean loss of the next batch, finite, its gradient added to the weights' where they ``learn``.
 
         Else, once weights have changed, the last good ones are put back.
         """
         total, trouble = 0.0, None
         try:
-            total = self._sum_of_parts()
+            total = self._sum_of_parts(learn)
             if not math.isfinite(total):
                 raise NotFiniteError("the loss became NaN or infinite")
         except ValueError as error:
@@ -340,7 +341,7 @@ class Trainer:
             f"training stopped at step {self.number + 1}: {trouble}. The weights are {kept}{hint}"
         ) from trouble
 
-    def _sum_of_parts(self) -> float:
+    def _sum_of_parts(self, learn: bool) -> float:
         """This process's share of the mean loss, part by part of its rows."""
         size = self.optimisation.batch_size
         with seeded(self.optimisation.seed, self.number):  # of a prior that asks for no generator
@@ -356,7 +357,7 @@ class Trainer:
                 losses = self.objective.losses(self.number, part)
             loss = losses.mean() * ((rows.stop - rows.start) / size)
             total += loss.item()
-            if loss.requires_grad and math.isfinite(total):
+            if learn and loss.requires_grad and math.isfinite(total):
                 # Into these weights alone: a teacher that the loss is differentiated through keeps its own .grad.
                 loss.backward(inputs=self._weights())
         return total
@@ -378,12 +379,26 @@ class Trainer:
         begun = [start for start in self.starts if start < len(state["history"][0])]
         self.optimizer = self._new_optimizer(self.starts[max(begun, default=0)].part)
         self.optimizer.load_state_dict(state["optimizer"])
+        self._lay_out_moments()
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.load_state_dict(saved)
-        self.generator.set_state(state["generator"])
         self._due = 0
         _write(state["good"], self._good)
         self.losses, self.rates, self.times = (list(column) for column in state["history"])
+        if len(state["generator"]) == len(self.generator.get_state()):
+            self.generator.set_state(state["generator"])
+        else:  # of another kind of device, which draws other numbers
+            self.generator.manual_seed(mixed(self.optimisation.seed, self.number))
+
+    def _lay_out_moments(self) -> None:
+        """Give the optimiser's tensors the layout of their weights, which is not the same on every device.
+
+        Fused kernels go through all of them in the order of memory.
+        """
+        for weight, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if isinstance(moment, Tensor) and moment.shape == weight.shape and moment.stride() != weight.stride():
+                    moments[name] = torch.empty_like(weight, dtype=moment.dtype, device=moment.device).copy_(moment)
 
 
 def _factors(o: Optimisation, stages: Sequence[Stage]) -> list[float]:

@@ -114,9 +114,10 @@ class Student(nn.Module):
             )
         check_labels(class_labels, n, self.label_dim)
         like = next(self.parameters())
-        z = self.t_max * torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype)
+        where = "cpu" if generator is None else generator.device
+        z = self.t_max * torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype, device=where)
         if class_labels is None and self.label_dim:
-            class_labels = torch.randint(self.label_dim, (n,), generator=generator)
+            class_labels = torch.randint(self.label_dim, (n,), generator=generator, device=where)
         labels = None if class_labels is None else class_labels.to(like.device)
         return in_chunks(lambda z, labels: self(z, self.t_min, labels), z.to(like.device), labels)
 

@@ -148,6 +148,15 @@ def test_a_whole_file_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> 
         checkpoint.load_newest(tmp_path)
 
 
+def test_what_a_gpu_wrote_is_read_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda storage: "cuda:7")
+        checkpoint.save(tmp_path, 3, state(3))
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert torch.equal(found["weights"], torch.full((50,), 3.0))
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("not a folder")
     with pytest.raises(ValueError, match="is a file"):

@@ -254,7 +254,9 @@ class TestDistill:
     def test_a_run_that_diverges_does_not_end_well(self, made: Path, begun: Path, monkeypatch: Any) -> None:
         inner = Trainer._sum_of_parts
         monkeypatch.setattr(commands, "_tell", lambda *_: None)  # it would notice, too
-        monkeypatch.setattr(Trainer, "_sum_of_parts", lambda self: inner(self) * (1 if self.number < 3 else np.nan))
+        monkeypatch.setattr(
+            Trainer, "_sum_of_parts", lambda self, learn: inner(self, learn) * (1 if self.number < 3 else np.nan)
+        )
         with pytest.warns(RuntimeWarning, match="training stopped at step 4"):
             assert distill(made / "tiny.toml", begun, "--set", "steps=9") == 1
         assert pid.load(begun / "student.safetensors").student.sample(2).isfinite().all()

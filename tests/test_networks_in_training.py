@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 import pidlearn as pid
-from pidlearn.switches import switched
+from pidlearn import checkpoint
+from pidlearn.switches import switched, tf32
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}
@@ -193,3 +195,53 @@ def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:
     pid.distill(teacher(), callbacks=[lambda step: step.number == 2], **choices)
     result = pid.distill(teacher(), recompute=True, micro_batch=2, **choices)
     np.testing.assert_allclose(result.history["loss"], losses(), rtol=1e-5)
+
+
+def test_networks_are_compiled_once() -> None:
+    counters.clear()
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own compiler
+        losses(compile="eager")
+    assert counters["stats"]["unique_graphs"] == 2  # student and teacher
+
+
+def begun(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The choices of a run that was stopped after its first step, and its checkpoint."""
+    choices = {**SHORT, "checkpoints": folder, "save_every": 1}
+    pid.distill(teacher(), callbacks=[lambda step: step.number == 1], **choices)
+    state = checkpoint.load_newest(folder)
+    assert state is not None
+    return choices, state
+
+
+def test_a_run_goes_on_where_weights_lie_otherwise(tmp_path: Path) -> None:
+    """On a GPU they are laid out as tensor cores like, and the optimiser's moments with them."""
+    choices, state = begun(tmp_path)
+    for moments in state["trainer"]["optimizer"]["state"].values():
+        moments |= {
+            name: moment.to(memory_format=torch.channels_last) for name, moment in moments.items() if moment.ndim == 4
+        }
+    checkpoint.save(tmp_path, 1, state)
+    np.testing.assert_array_equal(pid.distill(teacher(), **choices).history["loss"], losses())
+
+
+def test_a_run_goes_on_where_random_numbers_are_others(tmp_path: Path) -> None:
+    choices, state = begun(tmp_path)
+    state["trainer"]["generator"] = torch.zeros(16, dtype=torch.uint8)  # as of CUDA
+    checkpoint.save(tmp_path, 1, state)
+    found = pid.distill(teacher(), **choices).history["loss"]
+    assert found[0] == losses()[0]
+    np.testing.assert_allclose(found, losses(), rtol=0.5)
+    assert found[1] != losses()[1]
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+def test_a_gpu_s_float32_is_as_before() -> None:
+    kernels = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch's stubs
+    before = [part.fp32_precision for part in kernels]
+    with switched([(kernels[0], "fp32_precision", "tf32")]):  # as torch advises; the older flags now raise
+        with switched(tf32(False)):
+            assert [part.fp32_precision for part in kernels] == ["ieee", "ieee"]
+        assert [part.fp32_precision for part in kernels] == ["tf32", before[1]]
+    assert [part.fp32_precision for part in kernels] == before

@@ -219,6 +219,8 @@ class TestTeacher:
 
     def test_that_diverged_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         part = Trainer._sum_of_parts
-        monkeypatch.setattr(Trainer, "_sum_of_parts", lambda t: part(t) * (1 if t.number < 2 else math.nan))
+        monkeypatch.setattr(
+            Trainer, "_sum_of_parts", lambda t, learn: part(t, learn) * (1 if t.number < 2 else math.nan)
+        )
         with pytest.raises(ValueError, match="the teacher of tiny: training stopped at step 3"):
             teacher_of(read(recipe(tmp_path)), progress=False)

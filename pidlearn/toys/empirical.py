@@ -45,6 +45,11 @@ class EmpiricalDenoiser:
         return tuple(self.data.shape[1:])
 
     @property
+    def device(self) -> torch.device:
+        """Where the data are, and fastest compared."""
+        return self.data.device
+
+    @property
     def std(self) -> float:
         """Standard deviation of a coordinate about the data mean, over all coordinates."""
         spread = self.data.double().var(0, correction=0).mean().item()
@@ -54,7 +59,7 @@ class EmpiricalDenoiser:
         """(n, *event) draws with replacement, plus the kernel's noise."""
         picked = self.data[torch.randint(len(self.data), (n,), generator=generator)]
         noise = torch.randn(picked.shape, dtype=picked.dtype, generator=generator)
-        return picked + self.bandwidth * noise
+        return picked + self.bandwidth * noise.to(picked.device)
 
     def denoise(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
         """E[x0 | x0 + sigma n = x], (B, *event) -> (B, *event); sigma is a scalar or (B,), > 0 if bandwidth = 0.

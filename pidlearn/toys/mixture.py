@@ -41,12 +41,12 @@ class GaussianMixture:
     """
 
     def __init__(self, means: Any, covs: Any, weights: Any = None) -> None:
-        self.means = torch.as_tensor(means, dtype=torch.float64)
+        self.means = _numbers(means)
         if self.means.ndim != 2 or not self.means.isfinite().all():
             raise ValueError(f"means must be finite and (K, d), got {tuple(self.means.shape)}")
         k, d = self.means.shape
         self.weights = _normalised(weights, k)
-        covs = torch.as_tensor(covs, dtype=torch.float64)
+        covs = _numbers(covs)
         if covs.shape == (k, d, d):
             if (covs - covs.mT).abs().max() > 1e-5 * covs.abs().max():  # they may have been computed in float32
                 raise ValueError("full covariances must be symmetric")
@@ -218,8 +218,8 @@ class SubspaceMixture:
 
     def __init__(self, mixture: GaussianMixture, basis: Any, offset: Any, off_plane_std: float) -> None:
         self.mixture = mixture
-        self.basis = torch.as_tensor(basis, dtype=torch.float64)
-        self.offset = torch.as_tensor(offset, dtype=torch.float64)
+        self.basis = _numbers(basis)
+        self.offset = _numbers(offset)
         self.off_plane_std = float(off_plane_std)
         if self.basis.shape != (self.offset.numel(), *mixture.event_shape):
             raise ValueError(
@@ -242,7 +242,7 @@ class SubspaceMixture:
             ValueError: fewer data than directions or components, or more directions than dimensions.
             ImportError: without scikit-learn.
         """
-        flat = data.flatten(1).double()
+        flat = _numbers(data.flatten(1))
         most = min(flat.shape)
         if not (1 <= directions <= most and 1 <= components <= len(flat)):
             raise ValueError(
@@ -306,10 +306,15 @@ def toy(name: str, **options: Any) -> GaussianMixture:
     return PRESETS[name](**options)
 
 
+def _numbers(given: Any) -> Tensor:
+    """What describes a density, float64 on the CPU; the density is computed where it is asked."""
+    return torch.as_tensor(given, dtype=torch.float64, device="cpu")
+
+
 def _normalised(weights: Sequence[float] | Tensor | None, k: int) -> Tensor:
     if weights is None:
         return torch.full((k,), 1 / k, dtype=torch.float64)
-    weights = torch.as_tensor(weights, dtype=torch.float64)
+    weights = _numbers(weights)
     if weights.shape != (k,) or not ((weights > 0) & weights.isfinite()).all():
         raise ValueError(f"weights must be {k} positive numbers, got {tuple(weights.shape)}")
     return weights / weights.sum()
