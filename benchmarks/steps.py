@@ -93,7 +93,7 @@ class Ours:
 
     def measured_by(self, distance: Distance) -> None:
         """Take another distance from here on."""
-        self.run._distance = lambda stage: distance  # type: ignore[method-assign]
+        self.run._distance = lambda stage: distance  # type: ignore[method-assign]  # of this run alone
 
     def calls(self) -> dict[str, list[Call]]:
         """What takes which share of a step."""

@@ -90,15 +90,19 @@ def test_a_server_that_falls_silent(begins: bytes, tmp_path, monkeypatch) -> Non
         url = f"http://127.0.0.1:{server.getsockname()[1]}/some.pth"
 
         def answer(request: urllib.request.Request, timeout: float, opened=urllib.request.urlopen):
-            connection = threading.Thread(target=lambda: kept.append(server.accept()[0]) or kept[0].sendall(begins))
-            connection.start()
+            threads.append(threading.Thread(target=lambda: kept.append(server.accept()[0]) or kept[-1].sendall(begins)))
+            threads[-1].start()
             return opened(request, timeout=timeout)
 
         kept: list[socket.socket] = []
+        threads: list[threading.Thread] = []
         monkeypatch.setattr(urllib.request, "urlopen", answer)
         with pytest.raises(OSError, match=r"timed out|makes no sense"):
             weights.fetch(url, tmp_path / "some.pth")
-        kept[0].close()
+        for thread in threads:  # there is one for each time that it was tried
+            thread.join()
+        for connection in kept:
+            connection.close()
     assert not list(tmp_path.iterdir())
 
 
