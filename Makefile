@@ -15,8 +15,10 @@ app: $(INSTALLED)
 assets: $(INSTALLED)
 	$(BIN)/python -m app.make_assets
 
+# Files are shared out among the cores, but for the app's: its tests watch a browser and servers of their own.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/app
+	$(BIN)/python -m pytest tests/app
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
