@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -68,56 +69,74 @@ def until_stopped(
             raise ValueError(f"{what} must be {COUNT[1]}, got {value!r}")
     if max_time is not None and not (is_number(max_time) and max_time > 0):
         raise ValueError(f"max_time must be a positive number of seconds, got {max_time!r}")
-    trainer, started = training.trainer, time.monotonic() if since is None else since
-    team, o = trainer.team, trainer.optimisation
-    first = team.rank == 0
-
-    def enough() -> bool:
-        return max_images is not None and trainer.number * o.batch_size >= max_images
-
-    def why_stop(asked: bool = False) -> str | None:
-        reasons = {
-            "a callback stopped the run": asked,
-            f"max_time, {max_time} s, was over": max_time is not None and time.monotonic() - started >= max_time,
-            f"max_images, {max_images}, were done": enough(),
-            TERMINATED: signal.SIGTERM in signals,
-            INTERRUPTED: signal.SIGINT in signals,
-        }
-        return agreed(next((reason for reason, holds in reasons.items() if holds), None))
-
-    def agreed(mine: str | None) -> str | None:
-        if not team.any(mine is not None):
-            return None
-        return f"{mine or 'another process stopped the run'} at step {trainer.number}"
-
-    def saved() -> str | None:
-        if checkpoints is None:
-            return None
-        trouble = None
-        try:
-            training.save(checkpoints)
-        except OSError as error:
-            trouble = f"{UNSAVED} ({error}; mend that, and the same call goes on from the newest one that is there)"
-        return agreed(trouble)
-
-    with terminating() as signals, bar(o.steps, name, progress and first, trainer.number) as show:
-        stopped = why_stop() if enough() else None  # one that is continued may have reached its limit before
+    o = training.trainer.optimisation
+    since = time.monotonic() if since is None else since
+    first = training.trainer.team.rank == 0
+    with terminating() as signals, bar(o.steps, name, progress and first, training.trainer.number) as show:
+        end = _End(training, checkpoints, max_time, since, max_images, signals)
+        stopped = end.why() if end.enough() else None  # one that is continued may have reached its limit before
         try:
             for step in () if stopped else training:
                 show(step, **(follow(step) if follow else {}))
                 due = step.number % save_every == 0 or step.number == step.steps
-                unsaved = saved() if due else None
+                unsaved = end.unsaved() if due else None
                 # Every callback hears of every step, also when an earlier one has asked to stop.
                 answers = [callback(step) for callback in callbacks] if first else []
-                stopped = unsaved or why_stop(any(isinstance(a, bool | np.bool_) and a for a in answers))
+                stopped = unsaved or end.why(any(isinstance(a, bool | np.bool_) and a for a in answers))
                 if stopped:
                     if not due:
-                        stopped = saved() or stopped
+                        stopped = end.unsaved() or stopped
                     break
         except KeyboardInterrupt:
-            stopped = f"{INTERRUPTED} at step {trainer.number}"
+            stopped = f"{INTERRUPTED} at step {training.trainer.number}"
     lost = (stopped or "").startswith(UNSAVED)
-    return None if trainer.number == o.steps and not lost else stopped
+    return None if training.trainer.number == o.steps and not lost else stopped
+
+
+@dataclass(frozen=True)
+class _End:
+    """What may end a training, asked by all processes together: each answer is the same for all."""
+
+    training: Training
+    checkpoints: str | Path | None
+    max_time: float | None
+    since: float
+    max_images: int | None
+    signals: list[int]
+
+    def enough(self) -> bool:
+        """Whether all images that were allowed have been seen."""
+        trainer = self.training.trainer
+        return self.max_images is not None and trainer.number * trainer.optimisation.batch_size >= self.max_images
+
+    def why(self, asked: bool = False) -> str | None:
+        """The first reason to stop, or None; ``asked``: a callback wants it."""
+        late = self.max_time is not None and time.monotonic() - self.since >= self.max_time
+        reasons = {
+            "a callback stopped the run": asked,
+            f"max_time, {self.max_time} s, was over": late,
+            f"max_images, {self.max_images}, were done": self.enough(),
+            TERMINATED: signal.SIGTERM in self.signals,
+            INTERRUPTED: signal.SIGINT in self.signals,
+        }
+        return self._agreed(next((reason for reason, holds in reasons.items() if holds), None))
+
+    def unsaved(self) -> str | None:
+        """Save what there is; why that failed, or None."""
+        if self.checkpoints is None:
+            return None
+        trouble = None
+        try:
+            self.training.save(self.checkpoints)
+        except OSError as error:
+            trouble = f"{UNSAVED} ({error}; mend that, and the same call goes on from the newest one that is there)"
+        return self._agreed(trouble)
+
+    def _agreed(self, mine: str | None) -> str | None:
+        trainer = self.training.trainer
+        if not trainer.team.any(mine is not None):
+            return None
+        return f"{mine or 'another process stopped the run'} at step {trainer.number}"
 
 
 @contextmanager
