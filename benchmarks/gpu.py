@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,9 +33,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
-from benchmarks.gpu_table import BASELINE, OFFICIAL, ROUNDING, Size, publish, rounding_lines
+from benchmarks.gpu_table import BASELINE, OFFICIAL, ROUNDING, Size, rounding_lines, write
 from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
 from benchmarks.table import RESULTS, Row, Store
+from pidlearn.commands import device_of
 from pidlearn.distance import l2
 from pidlearn.nets import EDMPrecond
 from pidlearn.switches import switched, tf32
@@ -63,8 +63,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Each in TF32 where it is in nothing smaller. The rounding of the last but one is what rules it out."""
 
-REPEATS, TRAINED = 3, 256
+REPEATS, SAMPLES = 3, 256
 """Timings of which the median is taken, and samples along a trained student."""
+TRAINED = ("teacher.safetensors", "student.safetensors")
+"""The files of a trained student."""
 
 
 def step_of(variant: str, teacher: EDMPrecond, backend: str | None, **choices: Any) -> OfficialStyle | Ours:
@@ -76,8 +78,8 @@ def step_of(variant: str, teacher: EDMPrecond, backend: str | None, **choices: A
 class Machine:
     """Where it is measured."""
 
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.cuda = self.device.type == "cuda"
 
     def now(self) -> float:
@@ -176,11 +178,8 @@ class Benchmark:
         self.name, self.size, self.machine, self.store, self.backend = name, size, machine, store, backend
         self.teacher = teacher_of(size.network, machine.device)
         self.truths: dict[str, Truth] = {}
-
-    @cached_property
-    def lpips(self) -> pid.LPIPS:
-        """As the official code pools it, on an untrained trunk."""
-        return pid.LPIPS("vgg", pooling="average", weights="random", resize=self.size.resize).to(self.machine.device)
+        # As the official code pools it; made before minutes are spent, for its package may be missing.
+        self.lpips = pid.LPIPS("vgg", pooling="average", weights="random", resize=size.resize).to(machine.device)
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
         """What there is to measure."""
@@ -244,9 +243,10 @@ class Benchmark:
         found["shares"], found["kernels"] = shares(step, machine), kernels(step, machine)
 
     def part(self, step: OfficialStyle | Ours) -> Batch:
-        """The first part of the first batch, the same for all."""
+        """A part of the first batch, the same for all, spread over its times: they come in order."""
         generator = torch.Generator(step.run.problem.random).manual_seed(0)
-        return tuple(None if x is None else x[: self.size.part] for x in step.run._draw(0, generator))
+        every = self.size.batch // self.size.part
+        return tuple(None if x is None else x[::every] for x in step.run._draw(0, generator))
 
     def truth(self, step: OfficialStyle | Ours) -> Truth:
         """In float64, of the derivative that the step takes."""
@@ -314,48 +314,67 @@ def rounding(folder: Path, machine: Machine, store: Store, n: int) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Measure what is missing, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--max-time", type=float, default=float("inf"), help="seconds after which no row is begun")
-    parser.add_argument("--price", type=float, default=2.5, help="dollars an hour of this GPU, for the extrapolation")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), help="all of them if not given")
+    parser.add_argument("--device", help="a GPU's; of a dry run the CPU")
+    parser.add_argument("--max-time", type=number, default=float("inf"), help="seconds after which no row is begun")
+    parser.add_argument("--price", type=number, default=2.5, help="dollars an hour of this GPU, to extrapolate with")
     parser.add_argument("--trained", type=Path, help="a folder of `pidlearn distill`, with teacher and student")
-    parser.add_argument("--dry-run", action="store_true", help="toy size, on the CPU, into a folder of its own")
+    parser.add_argument("--dry-run", action="store_true", help="two networks of toy size, into a folder of its own")
     parser.add_argument("--out", type=Path, help="where tables go; benchmarks/results, and of a dry run a new folder")
     args = parser.parse_args(arguments)
-    if args.dry_run:
-        args.device, args.out = "cpu", args.out or Path(tempfile.mkdtemp())
-    elif not args.trained and not torch.cuda.is_available():
-        parser.error("there is no GPU here: --dry-run does the same at toy size on the CPU")
-    warnings.filterwarnings(
-        "ignore", "the student computes in"
-    )  # of differences in bfloat16, which are here to be seen
-    sizes = DRY if args.dry_run else {name: SIZES[name] for name in args.sizes}
-    machine, until = Machine(args.device), time.monotonic() + args.max_time
-    out = args.out or RESULTS
+    if args.sizes and (args.dry_run or args.trained):
+        parser.error("--sizes are of the whole benchmark: a dry run and a trained student have their own")
+    if args.out and args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out must be a folder, and {args.out} is a file")
+    try:
+        machine = Machine(device_of(args.device or ("cpu" if args.dry_run else "cuda")))
+    except ValueError as error:
+        parser.error(f"{error}; --dry-run does the same at toy size on the CPU")
+    out = args.out or (Path(tempfile.mkdtemp(prefix="pidlearn-gpu-")) if args.dry_run else RESULTS)
+    # Of differences in bfloat16, which are here to be seen.
+    warnings.filterwarnings("ignore", "the student computes in")
     if args.trained:
-        name = args.trained.name
-        store = Store(
-            out,
-            f"rounding-{name}",
-            f"python -m benchmarks.gpu --trained runs/{name}",
-            machine.device,
-            paper=PAPER,
-            n=TRAINED,
-        )
-        rounding(args.trained, machine, store, TRAINED)
-        store.publish("Rounding along a trained student", ROUNDING, {name: rounding_lines(store)})
-        return
-    facts = {name: vars(size) for name, size in (DRY if args.dry_run else SIZES).items()}
+        missing = [name for name in TRAINED if not (args.trained / name).is_file()]
+        if missing:
+            parser.error(f"{args.trained} is no folder of a finished `pidlearn distill`: it has no {missing[0]}")
+        along(args.trained, machine, out)
+    else:
+        measure(DRY if args.dry_run else SIZES, args.sizes, machine, out, args.max_time, args.price)
+
+
+def number(text: str) -> float:
+    """A finite one that is not negative."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+def along(folder: Path, machine: Machine, out: Path) -> None:
+    """The table of `rounding`."""
+    command = f"python -m benchmarks.gpu --trained out/{folder.name}"
+    store = Store(out, f"rounding-{folder.name}", command, machine.device, paper=PAPER, n=SAMPLES)
+    rounding(folder, machine, store, SAMPLES)
+    store.publish("Rounding along a trained student", ROUNDING, {folder.name: rounding_lines(store)})
+
+
+def measure(
+    sizes: dict[str, Size], chosen: list[str] | None, machine: Machine, out: Path, max_time: float, price: float
+) -> None:
+    """The tables of training steps, written anew with every row: what ends the command may not ask."""
+    until = time.monotonic() + max_time
+    facts = {name: vars(size) for name, size in sizes.items()}
     store = Store(out, "gpu", "python -m benchmarks.gpu", machine.device, paper=PAPER, sizes=facts, repeats=REPEATS)
-    for name, size in sizes.items():
-        benchmark = Benchmark(name, size, machine, store, "eager" if args.dry_run else "inductor")
+    for name in chosen or sizes:
+        benchmark = Benchmark(name, sizes[name], machine, store, "inductor" if machine.cuda else "eager")
         for key, row in benchmark.rows():
             if key not in store.rows and time.monotonic() < until:
                 store.add(key, row())
+                write(store, sizes, price)
                 print(key, store.rows[key], flush=True)
         del benchmark
         machine.clear()
-    publish(store, {**SIZES, **DRY}, args.price)
+    print(f"{write(store, sizes, price)}\n{store.path.with_suffix('.md')}")
 
 
 if __name__ == "__main__":

@@ -78,14 +78,18 @@ class Store:
                 pool.shutdown(cancel_futures=True)
 
     def publish(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> None:
-        """Write the table as Markdown beside the rows, a section each, and print it."""
+        """`write`, and print it."""
+        print(self.write(title, text, sections))
+
+    def write(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> str:
+        """The table as Markdown beside the rows, a section each."""
         where = f"torch {self.facts['torch']}, {self.facts.get('gpu') or self.facts['cpu']}, one thread a run"
         parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all choices are in `{self.path.name}`)", text]
         for heading, lines in sections.items():
             parts += [f"## {heading}", _markdown(lines)]
         document = "\n\n".join(parts) + "\n"
         _write(self.path.with_suffix(".md"), document)
-        print(document)
+        return document
 
 
 def spread(values: Sequence[float], digits: int, percent: bool = False) -> str:

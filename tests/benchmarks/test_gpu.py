@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu, steps
+from benchmarks import gpu, gpu_table, steps
+from benchmarks.table import Store
 from pidlearn import commands
 from tests.tiny import recipe
 
 SIZE = gpu.DRY["toy"]
-ROW = {"residual": 1.0, "residual error": 0.1, "images/s": 1.0}
+ROW = {"residual": 1.0, "residual error": 0.01, "images/s": 1.0, "images/s, LPIPS": 0.5}
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_every_variant_is_measured(rows: dict[str, dict[str, Any]]) -> None:
     assert rows.keys() == {"machine", *gpu.VARIANTS}
     for row in list(rows.values())[1:]:
         assert "failed" not in row
-        assert row["images/s"] > row["images/s, LPIPS"] > 0
+        assert min(row["images/s"], row["images/s, LPIPS"]) > 0
         assert sum(row["shares"].values()) == pytest.approx(1)
         assert min(row["shares"].values()) >= 0
         assert list(row["kernels"].values()) == sorted(row["kernels"].values(), reverse=True)
@@ -114,6 +116,16 @@ def test_what_does_not_fit_or_compile_is_told(tmp_path: Path) -> None:
     assert "| ours, TF32, compiled (RuntimeError: no such kernel) | 1 | 1.00 |" in (tmp_path / "gpu.md").read_text()
 
 
+@pytest.mark.usefixtures("toy")
+def test_the_table_is_there_whenever_it_ends(tmp_path: Path) -> None:
+    with (
+        mock.patch.object(gpu.Benchmark, "row", side_effect=[ROW, KeyboardInterrupt]),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        measured(tmp_path)
+    assert "| official style, TF32 | 1 | 1.00 |" in (tmp_path / "gpu.md").read_text()
+
+
 @pytest.mark.slow
 def test_all_of_it(tmp_path: Path) -> None:
     rows = measured(tmp_path)
@@ -135,6 +147,77 @@ def test_rounding_along_a_trained_student(tmp_path: Path) -> None:
     assert len(rows) == len(gpu.VARIANTS) - 1
     assert 10 * error["trained / ours, TF32"] < error["trained / official style, TF32"]
     assert error["trained / ours, bfloat16, exact"] < error["trained / ours, bfloat16, differences"]
+
+
+def told(folder: Path, **rows: dict[str, Any] | None) -> str:
+    """The table of a toy's rows: official style in TF32, in float16, and ours in bfloat16; None for one not there."""
+    names = {"base": gpu_table.BASELINE, "half": gpu_table.BOUND, "ours": "ours, bfloat16, exact"}
+    store = Store(folder, "gpu", "command")
+    store.add("toy / machine", {"TF32": 1e12, "half": 2e12, "FLOP": 1e10})
+    for name, variant in names.items():
+        row = {**ROW, **(rows.get(name, {}) or {})}
+        if rows.get(name, {}) is not None:
+            store.add(f"toy / {variant}", {key: value for key, value in row.items() if value is not None})
+    return gpu_table.write(store, {"toy": SIZE}, price=2.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"ours": {"images/s": 2.5}}, "With l2: 2.50 times (ours, bfloat16, exact), met; with LPIPS: 1.00 times"),
+        ({"ours": {"images/s, LPIPS": 2.0}}, "With l2: 1.00 times (ours, bfloat16, exact), missed; with LPIPS: 4.00"),
+        ({"ours": {"residual error": 0.02}}, "With l2: no such step of ours was measured"),  # rounds more than float16
+        ({"half": {"residual error": NAN}}, "With l2: 1.00 times"),  # which overflowed
+        ({"ours": {"residual error": NAN}}, "With l2: no such step of ours was measured"),
+        (
+            {"half": {"residual error": 0.3}, "ours": {"residual error": 0.2}},
+            "With l2: no such step of ours was measured",
+        ),
+        ({"half": {"residual error": None, "residual": None}}, "which bounds ours, was not measured"),
+        ({"half": None}, "which bounds ours, was not measured"),
+        ({"base": {"images/s, LPIPS": None}}, "missed; with LPIPS: nothing to compare with was measured"),
+        ({"base": None}, "With l2: nothing to compare with was measured"),
+    ],
+)
+def test_the_goal_is_told_of_steps_that_count(tmp_path: Path, rows: dict[str, Any], said: str) -> None:
+    assert said in told(tmp_path, **rows)
+
+
+def test_what_rounds_as_much_as_it_measures_does_not_count(tmp_path: Path) -> None:
+    page = told(tmp_path, ours={"residual error": 0.2, "failed": "why"})
+    assert "| ours, bfloat16, exact (does not count; why) | 1 | 1.00 | 0 | 1.00 | 0% |" in page
+    assert "| official style, float16 | 1 | 1.00 |" in page
+
+
+def test_rounding_is_measured_over_all_times() -> None:
+    """Half of the batch has times over the whole grid, not its first half."""
+    benchmark = gpu.Benchmark("toy", SIZE, gpu.Machine(torch.device("cpu")), mock.Mock(), "eager")
+    step = gpu.step_of(gpu.BASELINE, benchmark.teacher, None, batch_size=SIZE.batch, micro_batch=SIZE.part)
+    z, index, labels = benchmark.part(step)
+    assert z is not None
+    assert index is not None
+    assert len(z) == len(index) == SIZE.part
+    assert index.min() < 125 <= index.max()
+    assert labels is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--price", "-3"], "invalid number value"),
+        (["--price", "nan"], "invalid number value"),
+        (["--sizes", "cifar10"], "have their own"),
+        (["--out", __file__], "must be a folder"),
+        (
+            ["--trained", "nowhere"],
+            "finished `pidlearn distill`: it has no teacher.safetensors",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_refused(capsys: pytest.CaptureFixture[str], options: list[str], said: str) -> None:
+    with pytest.raises(SystemExit):
+        gpu.main(["--dry-run", *options])
+    assert said in capsys.readouterr().err
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
