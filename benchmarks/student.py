@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -184,12 +185,15 @@ class Study:
 
     def distil(self) -> None:
         """Run the command line, kill it once behind the middle, and run it again to its end."""
+        for part in ("teacher-checkpoints", "checkpoints"):  # or another process's steps would be taken for its own
+            with checkpoint.claimed(self.folder / part):
+                pass
         steps, last = self.recipe.config.steps, _last(self.log)
         every, killed = max(1, steps // 8), False
         options = {"out": self.folder, "save-every": every, "reference": self.size.few, "device": self.device}
         command = [sys.executable, "-m", "pidlearn", "distill", self.source]
         command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process, _ended_with_us(process):
             while process.poll() is None and not self.before.exists():
                 line = _last(self.log)
                 number = json.loads(line)["number"] if line not in (b"", last) else 0  # an earlier run's does not count
@@ -300,6 +304,16 @@ def survival(before: dict[int, Row], after: dict[int, Row]) -> Row:
     }
 
 
+@contextmanager
+def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever ends the wait for a process asks it to save and end, too."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        raise
+
+
 def _last(path: Path) -> bytes:
     """The last whole line of a log that another process writes."""
     if not path.exists():
@@ -353,4 +367,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     main()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from PIL import Image
 
 import pidlearn as pid
 from benchmarks import student, student_table, table
-from pidlearn import commands
+from pidlearn import checkpoint, commands
 
 BEGUN = 4
 """Steps that the run has when the benchmark comes to it."""
@@ -175,6 +178,22 @@ def test_the_student_of_another_recipe_is_refused(
     monkeypatch.setattr(student, "TOY", f"{student.TOY}lr = 0.5\n")
     with pytest.raises(ValueError, match="student of another recipe"):
         dry_run(tmp_path, "--parts", "main")
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
+    with checkpoint.claimed(tmp_path / "toy" / "checkpoints"), pytest.raises(ValueError, match="another run uses"):
+        dry_run(tmp_path, "--parts", "main")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_run_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.student", "--dry-run", "--out", tmp_path, "--work", tmp_path]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "toy" / "teacher-checkpoints" / ".lock").exists():
+            time.sleep(0.1)
+        process.terminate()
+    with checkpoint.claimed(tmp_path / "toy" / "teacher-checkpoints"):
+        assert not (tmp_path / "toy" / "student.safetensors").exists()
 
 
 def test_a_dry_run_writes_elsewhere(
