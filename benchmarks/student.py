@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from benchmarks.images import Images, digits, floors, judged, timed
+from benchmarks.images import Images, digits, judged, timed
 from benchmarks.student_table import SHORT, STUDENT, SWEEPS, Size, publish, short_key
 from benchmarks.table import RESULTS, Row, Store
 from benchmarks.unet import grid
@@ -51,6 +51,8 @@ SAMPLERS = {
 """Of the teacher: a method, and the points of its grid."""
 POLL = 0.02
 """Seconds between two looks at a log."""
+SETS = 5
+"""Sets of real images that samples are held against, where there are so many."""
 
 
 SIZES = {
@@ -114,15 +116,22 @@ class Study:
 
     @cached_property
     def judge(self) -> Images:
-        """Real images at the recipe's resolution, as many as there are samples, and a classifier trained on all."""
-        table, n = self.recipe.teacher, self.size.samples
+        """Real images at the recipe's resolution, and a classifier trained on them."""
+        table = self.recipe.teacher
         if table["data"] == "digits":
-            found = digits()
-        else:
-            test, labels = data.fashion_mnist(split="test")
-            test = recipes.resized(test, table.get("resolution"))
-            found = judged(*recipes.images_of(table), test, labels, epochs=4)
-        return replace(found, train=found.train[:n], test=found.test[:n])
+            return digits()
+        test, labels = data.fashion_mnist(split="test")
+        return judged(*recipes.images_of(table), recipes.resized(test, table.get("resolution")), labels, epochs=4)
+
+    @cached_property
+    def real(self) -> list[Tensor]:
+        """Sets of training images, as many as there are samples: a distance to one of them owes much to chance."""
+        n = self.size.samples
+        return [self.judge.train[first : first + n] for first in range(0, len(self.judge.train) - n + 1, n)][:SETS]
+
+    def frechet(self, x: Tensor, sets: list[Tensor]) -> list[float]:
+        """The Fréchet distances to sets of images, on the classifier's features."""
+        return [metrics.frechet_distance(x, real, self.judge.features) for real in sets]
 
     def solved(self, method: str, n: int, count: int | None = None) -> tuple[Tensor, float]:
         """Where the teacher's solver takes the first so many starts on n grid points, and the seconds it needs."""
@@ -171,8 +180,8 @@ class Study:
             "RMSE/std": metrics.relative_rmse(x, target),
             "agreement": metrics.agreement(x, target, judge.classify),
             "as labelled": asked,
-            "FD": metrics.frechet_distance(x, judge.train, judge.features),
-            "energy": metrics.energy_distance(x, judge.train),
+            "FD": self.frechet(x, self.real),
+            "energy": metrics.energy_distance(x, self.real[0]),
             "s / 1,000": 1000 * seconds / len(x),
         }
 
@@ -240,8 +249,12 @@ class Study:
                 self.add(f"teacher, {name}", self.figures(x, (n - 1) * SOLVERS[method]().nfe, seconds))
         x, seconds = self.clocked(lambda: self.problem.student_ends(student, *self.noise))
         self.add(STUDENT, self.figures(x, 1, seconds))
-        for key, row in floors("real", self.judge).items():
-            self.add(key.replace("real, real images /", "real images,"), row)
+        first, *others = self.real
+        floors = {"test": (self.judge.test[: self.size.samples], self.real), "train": (first, others)}
+        for name, (some, sets) in floors.items():
+            if sets:
+                energy = metrics.energy_distance(some, sets[0])
+                self.add(f"real images, {name} against train", {"FD": self.frechet(some, sets), "energy": energy})
         classes = self.problem.label_dim
         labels = torch.arange(classes, device=self.device) if classes else None
         picture = grid(self.problem, student, self.noise[0][: classes or 12], labels)
@@ -354,7 +367,7 @@ def main(arguments: list[str] | None = None) -> None:
         Path(source).write_text(TOY, encoding="utf-8")
     study = Study(source, size, device, work, out, command)
     if "main" not in args.parts and not (study.folder / "teacher.safetensors").exists():
-        parser.error(f"there is no teacher in {study.folder} yet: run the part main first")
+        parser.error(f"there is no teacher in {study.folder} yet: run the part main first, with the same --work")
     for part in sorted(args.parts, key=parts.index):  # which starts with the teacher
         if part in SWEEPS:
             name, values = SWEEPS[part]
