@@ -23,19 +23,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
-from benchmarks.gpu_table import BASELINE, OFFICIAL, ROUNDING, Size, rounding_lines, write
+from benchmarks.gpu_table import BASELINE, BOUND, OFFICIAL, ROUNDING, Size, rounding_lines, write
 from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
 from benchmarks.table import RESULTS, Row, Store
+from pidlearn import checkpoint
 from pidlearn.commands import device_of
 from pidlearn.distance import l2
 from pidlearn.nets import EDMPrecond
@@ -45,7 +48,7 @@ from pidlearn.train import Batch
 
 SIZES = {
     "cifar10": Size(CIFAR10, 512, 128, 800_000 * 512, (512, 384, 256, 192, 128, 96, 64, 32)),
-    "imagenet64": Size(IMAGENET64, 128, 32, 400_000 * 2048, (256, 192, 128, 96, 64, 48, 32, 16, 8)),
+    "imagenet64": Size(IMAGENET64, 128, 16, 400_000 * 2048, (256, 192, 128, 96, 64, 48, 32, 16, 8)),
 }
 SMALL = {"img_resolution": 8, "model_channels": 16, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": [8]}
 DRY = {
@@ -62,6 +65,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ours, bfloat16, exact": {"precision": "bfloat16", "derivative": "exact"},
 }
 """Each in TF32 where it is in nothing smaller. The rounding of the last but one is what rules it out."""
+COMPILED = ("ours, TF32", BASELINE, "ours, bfloat16, exact", BOUND, "ours, bfloat16, differences")
+"""In this order, for it takes minutes: what is sought first. The compiler itself chooses what to recompute."""
 
 REPEATS, SAMPLES = 3, 256
 """Timings of which the median is taken, and samples along a trained student."""
@@ -138,31 +143,32 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Truth:
-    """Residuals and gradient of a part of a batch in float64."""
+    """Residuals and gradient of a part of a batch in float64, kept where they take no room from what is measured."""
 
     residuals: Tensor
     gradient: Tensor
 
     @classmethod
-    def of(cls, derivative: str, teacher: EDMPrecond, batch: Batch, at_once: int = 8, **choices: Any) -> Truth:
-        """Of that derivative; memory holds so many images at a time."""
+    def of(cls, step: OfficialStyle | Ours, teacher: EDMPrecond, batch: Batch, at_once: int = 8) -> Truth:
+        """Of the student and the derivative that the step has; memory holds so many images at a time."""
         z, index, labels = batch
         assert z is not None
         assert index is not None
-        for_this = {**PAPER, **choices, "precision": "float32", "derivative": derivative, "ema": ()}
-        step, kept, gradient = Ours(copy.deepcopy(teacher).double(), **for_this), Residuals(), 0.0
+        derivative, student = step.run.config.derivative, copy.deepcopy(step.run.student).double()
+        choices = {**PAPER, "derivative": derivative, "batch_size": len(z), "ema": (), "student": student}
+        exact, kept, gradient = Ours(copy.deepcopy(teacher).double(), **choices), Residuals(), 0.0
         for rows in torch.arange(len(z), device=z.device).split(at_once):
             some = None if labels is None else labels[rows]
-            gradient = gradient + step.gradient(kept, (z[rows].double(), index[rows], some)) * (len(rows) / len(z))
-        return cls(torch.cat(kept.kept), gradient)
+            gradient = gradient + exact.gradient(kept, (z[rows].double(), index[rows], some)) * (len(rows) / len(z))
+        return cls(torch.cat(kept.kept).cpu(), gradient.cpu())
 
     def beside(self, step: OfficialStyle | Ours, batch: Batch) -> Row:
         """How far a step's residuals and gradient are off."""
         kept = Residuals()
-        gradient = step.gradient(kept, batch).double()
+        gradient = step.gradient(kept, batch).double().cpu()
         return {
             "residual": _rms(self.residuals),
-            "residual error": _rms(torch.cat(kept.kept) - self.residuals),
+            "residual error": _rms(torch.cat(kept.kept).cpu() - self.residuals),
             "gradient error": ((gradient - self.gradient).norm() / self.gradient.norm()).item(),
         }
 
@@ -174,40 +180,38 @@ def _rms(x: Tensor) -> float:
 class Benchmark:
     """The rows of one size."""
 
-    def __init__(self, name: str, size: Size, machine: Machine, store: Store, backend: str) -> None:
-        self.name, self.size, self.machine, self.store, self.backend = name, size, machine, store, backend
+    def __init__(self, name: str, size: Size, machine: Machine, backend: str) -> None:
+        self.name, self.size, self.machine, self.backend = name, size, machine, backend
         self.teacher = teacher_of(size.network, machine.device)
         self.truths: dict[str, Truth] = {}
-        # As the official code pools it; made before minutes are spent, for its package may be missing.
-        self.lpips = pid.LPIPS("vgg", pooling="average", weights="random", resize=size.resize).to(machine.device)
+        # As the official code pools it; made before minutes are spent, for its package may be missing. Chunks smaller
+        # than a part take their gradients at once, at every size.
+        chunk = min(32, size.part // 2)
+        lpips = pid.LPIPS("vgg", pooling="average", weights="random", resize=size.resize, chunk=chunk)
+        self.lpips = lpips.to(machine.device)
 
     def rows(self) -> Iterator[tuple[str, Callable[[], Row]]]:
         """What there is to measure."""
-        yield f"{self.name} / machine", lambda: {**self.machine.ceilings(self.size.matrix), "FLOP": self.flop()}
-        for backend in (None, self.backend):
-            # Of those that take minutes to compile the last of the table first: its figure is the one that is sought.
-            for variant in reversed(VARIANTS) if backend else VARIANTS:
-                if not (backend and VARIANTS[variant].get("recompute")):  # the compiler chooses what to recompute
-                    key = f"{self.name} / {variant}{', compiled' if backend else ''}"
-                    yield key, lambda variant=variant, backend=backend: self.row(variant, backend)
-
-    def flop(self) -> int:
-        """Of a step as the paper takes it, an image: seven times the network's; backward twice what forward takes."""
-        net = teacher_of(self.size.network, "meta").model
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            net(torch.empty(1, *net.event_shape, device="meta"), torch.empty(1, device="meta"))  # without labels
-        return 7 * counter.get_total_flops()
+        yield (
+            f"{self.name} / machine",
+            lambda: {**self.machine.ceilings(self.size.matrix), "FLOP": flop(self.size.network)},
+        )
+        for variant in VARIANTS:
+            yield f"{self.name} / {variant}", partial(self.row, variant, None)
+        for variant in COMPILED:
+            yield f"{self.name} / {variant}, compiled", partial(self.row, variant, self.backend)
+        yield f"{self.name} / largest batch", lambda: {variant: self.largest(variant) for variant in VARIANTS}
 
     def row(self, variant: str, backend: str | None) -> Row:
-        """All figures of a variant; of one that does not fit or compile, those that it has, and why."""
-        found: Row = {} if backend else {"largest batch": self.largest(variant)}
+        """All figures of a variant; of one that fails, those that it has, and why."""
+        found: Row = {}
         self.machine.clear()
         try:
             self.measure(variant, backend, found)
         except torch.cuda.OutOfMemoryError:
             found["failed"] = f"{self.size.part} images do not fit into memory"
         except Exception as error:
-            if backend is None:
+            if backend is None and not isinstance(error, RuntimeError):  # which CUDA's libraries raise
                 raise
             found["failed"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.200}"
         self.machine.clear()
@@ -219,7 +223,7 @@ class Benchmark:
             self.machine.clear()
             try:
                 step_of(variant, self.teacher, None, batch_size=batch)()
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError:  # libraries run out of memory in words of their own
                 continue
             return batch
         return None
@@ -229,15 +233,16 @@ class Benchmark:
         size, machine = self.size, self.machine
         step = step_of(variant, self.teacher, backend, batch_size=size.batch, micro_batch=size.part)
         truth = self.truth(step)  # the same for all variants, and not part of what they take
-        machine.clear_peak()
         started = machine.now()
         found |= truth.beside(step, self.part(step))
         step()
         found["first steps, s"] = machine.now() - started  # in which what is compiled is compiled
+        machine.clear_peak()
         found["images/s"] = size.batch / machine.seconds(step)
         found["GiB"] = machine.peak()
         step.measured_by(self.lpips)
         step()
+        machine.clear_peak()
         found["images/s, LPIPS"] = size.batch / machine.seconds(step)
         found["GiB, LPIPS"] = machine.peak()
         found["shares"], found["kernels"] = shares(step, machine), kernels(step, machine)
@@ -252,8 +257,16 @@ class Benchmark:
         """In float64, of the derivative that the step takes."""
         derivative = step.run.config.derivative
         if derivative not in self.truths:
-            self.truths[derivative] = Truth.of(derivative, self.teacher, self.part(step), batch_size=self.size.part)
+            self.truths[derivative] = Truth.of(step, self.teacher, self.part(step))
         return self.truths[derivative]
+
+
+def flop(network: dict[str, Any]) -> int:
+    """Of a step as the paper takes it, an image: seven times the network's; backward twice what forward takes."""
+    net = teacher_of(network, "meta").model
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.empty(1, *net.event_shape, device="meta"), torch.empty(1, device="meta"))  # without labels
+    return 7 * counter.get_total_flops()
 
 
 def shares(step: OfficialStyle | Ours, machine: Machine) -> dict[str, float]:
@@ -288,7 +301,9 @@ def kernels(step: OfficialStyle | Ours, machine: Machine, most: int = 8) -> dict
     with profile(activities=activities) as profiler:
         step()
         machine.now()
-    events = profiler.key_averages()
+    # Operators tell the time of the kernels that they start, too: of a GPU its own events alone are counted.
+    where = DeviceType.CUDA if machine.cuda else DeviceType.CPU
+    events = [event for event in profiler.key_averages() if event.device_type == where]
     took = {e.key: e.self_device_time_total if machine.cuda else e.self_cpu_time_total for e in events}
     whole = sum(took.values())
     return {key: took[key] / whole for key in sorted(took, key=lambda key: -took[key])[:most]}
@@ -306,8 +321,7 @@ def rounding(folder: Path, machine: Machine, store: Store, n: int) -> None:
         generator = torch.Generator(step.run.problem.random).manual_seed(0)
         batch, derivative = step.run._draw(0, generator), step.run.config.derivative
         if derivative not in truths:
-            double = copy.deepcopy(student).double()
-            truths[derivative] = Truth.of(derivative, teacher, batch, student=double, batch_size=n)
+            truths[derivative] = Truth.of(step, teacher, batch)
         store.add(f"trained / {variant}", truths[derivative].beside(step, batch))
 
 
@@ -322,6 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="two networks of toy size, into a folder of its own")
     parser.add_argument("--out", type=Path, help="where tables go; benchmarks/results, and of a dry run a new folder")
     args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
     if args.sizes and (args.dry_run or args.trained):
         parser.error("--sizes are of the whole benchmark: a dry run and a trained student have their own")
     if args.out and args.out.exists() and not args.out.is_dir():
@@ -353,7 +368,8 @@ def number(text: str) -> float:
 def along(folder: Path, machine: Machine, out: Path) -> None:
     """The table of `rounding`."""
     command = f"python -m benchmarks.gpu --trained out/{folder.name}"
-    store = Store(out, f"rounding-{folder.name}", command, machine.device, paper=PAPER, n=SAMPLES)
+    files = {name: checkpoint.digest((folder / name).read_bytes()) for name in TRAINED}
+    store = Store(out, f"rounding-{folder.name}", command, machine.device, paper=PAPER, n=SAMPLES, files=files)
     rounding(folder, machine, store, SAMPLES)
     store.publish("Rounding along a trained student", ROUNDING, {folder.name: rounding_lines(store)})
 
@@ -366,7 +382,7 @@ def measure(
     facts = {name: vars(size) for name, size in sizes.items()}
     store = Store(out, "gpu", "python -m benchmarks.gpu", machine.device, paper=PAPER, sizes=facts, repeats=REPEATS)
     for name in chosen or sizes:
-        benchmark = Benchmark(name, sizes[name], machine, store, "inductor" if machine.cuda else "eager")
+        benchmark = Benchmark(name, sizes[name], machine, "inductor" if machine.cuda else "eager")
         for key, row in benchmark.rows():
             if key not in store.rows and time.monotonic() < until:
                 store.add(key, row())

@@ -66,10 +66,11 @@ def write(store: Store, sizes: dict[str, Size], price: float) -> str:
     told = [TEXT]
     for name, size in sizes.items():
         rows = _rows(store, name)
-        machine = rows.pop("machine", {})
+        machine, largest = rows.pop("machine", {}), rows.pop("largest batch", {})
         if not rows:
             continue
-        told.append(verdict(name, rows))
+        rows = {key: {**row, "largest batch": largest.get(key)} for key, row in rows.items()}
+        told.append(f"{verdict(name, rows)}{whole_batch(size.batch, largest)}")
         sections[f"{name}: {size.batch} images a step, {size.part} at a time"] = speed_lines(rows, machine)
         whole = {key: row for key, row in rows.items() if "shares" in row}
         if whole:
@@ -81,11 +82,10 @@ def write(store: Store, sizes: dict[str, Size], price: float) -> str:
                 {"step": key, **{f"{rank}.": told for rank, told in enumerate(top(row["kernels"]), 1)}}
                 for key, row in whole.items()
             ]
-            images = f"{size.images / 1e6:,.0f} million images"
-            heading = (
-                f"{name}: the paper's {images} at these rates with LPIPS, an extrapolation, at ${price:.2f} an hour"
-            )
-            sections[heading] = [cost(key, row, size, price) for key, row in whole.items()]
+            heading = f"{name}: the paper's {size.images:,} images at these rates with LPIPS, an extrapolation"
+            sections[f"{heading}, at ${price:.2f} an hour"] = [
+                cost(key, row, size, price) for key, row in whole.items()
+            ]
     return store.write("Training steps on a GPU", "\n\n".join(told), sections)
 
 
@@ -107,6 +107,14 @@ def verdict(name: str, rows: dict[str, Row]) -> str:
         f"**{name}**: the goal is {GOAL} times the official style in TF32, by a step that counts and rounds no more "
         f"than the official style in float16. {'; '.join(told)}."
     )
+
+
+def whole_batch(batch: int, largest: Row) -> str:
+    """Which steps take a batch in one part."""
+    if not largest:
+        return ""
+    able = [key for key, most in largest.items() if most and most >= batch]
+    return f" A batch of {batch} fits in one part with {', '.join(able) or 'none of them'}."
 
 
 def against(rate: str, base: Row, fit: dict[str, Row]) -> str:
@@ -142,6 +150,7 @@ def speed_lines(rows: dict[str, Row], machine: Row) -> list[dict[str, str]]:
             "times as fast, LPIPS": times(row, "images/s, LPIPS"),
             "MFU": _shown(rate and rate * machine["FLOP"] / ceiling, ".0%"),
             "GiB": _shown(row.get("GiB"), ".1f"),
+            "GiB, LPIPS": _shown(row.get("GiB, LPIPS"), ".1f"),
             "largest batch": _shown(row.get("largest batch"), "d"),
             "residual error": _shown("residual" in row and row["residual error"] / row["residual"], ".1e"),
             "gradient error": _shown(row.get("gradient error"), ".1e"),

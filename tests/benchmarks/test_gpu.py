@@ -9,8 +9,10 @@ from unittest import mock
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
+import pidlearn as pid
 from benchmarks import gpu, gpu_table, steps
 from benchmarks.table import Store
 from pidlearn import commands
@@ -71,6 +73,15 @@ def test_flops_are_those_of_a_step(rows: dict[str, dict[str, Any]]) -> None:
         step()
     # The first layer's input needs no gradient.
     assert counter.get_total_flops() / 2 == pytest.approx(rows["machine"]["FLOP"], rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "giga", "total"), [("cifar10", 297, "1.2e20"), ("imagenet64", 1535, "1.3e21")])
+def test_the_readme_tells_the_flops_of_the_papers_networks(name: str, giga: int, total: str) -> None:
+    size, page = gpu.SIZES[name], Path(gpu.__file__).with_name("README.md").read_text()
+    assert round(gpu.flop(size.network) / 1e9) == giga
+    assert f"{giga:,}" in page
+    assert f"{gpu.flop(size.network) * size.images:.1e}".replace("+", "") == total
+    assert total in page
 
 
 @pytest.mark.filterwarnings("ignore:the student computes in")
@@ -139,6 +150,40 @@ def test_all_of_it(tmp_path: Path) -> None:
     assert "an extrapolation" in page
 
 
+def test_kernels_of_a_gpu_are_counted_once() -> None:
+    """The operator that started a kernel tells its time, too."""
+    times = {("conv", DeviceType.CPU): 200, ("sm90_conv", DeviceType.CUDA): 200, ("sm90_add", DeviceType.CUDA): 100}
+    events = [mock.Mock(key=k, device_type=d, self_device_time_total=t) for (k, d), t in times.items()]
+    machine = mock.Mock(cuda=True)
+    with mock.patch.object(gpu, "profile") as profile:
+        profile.return_value.__enter__.return_value.key_averages.return_value = events
+        assert gpu.kernels(mock.Mock(), machine) == {"sm90_conv": 2 / 3, "sm90_add": 1 / 3}
+
+
+def test_the_largest_batch_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path, "gpu", "command")
+    store.add("toy / machine", {"TF32": 1e12, "half": 2e12, "FLOP": 1e10})
+    store.add(f"toy / {gpu_table.BASELINE}", ROW)
+    store.add("toy / largest batch", {gpu_table.BASELINE: 2, "ours, TF32": 4, "ours, bfloat16, exact": None})
+    page = gpu_table.write(store, {"toy": SIZE}, price=2.0)
+    assert "A batch of 4 fits in one part with ours, TF32." in page
+    assert "| official style, TF32 | 1 | 1.00 | 0 | 1.00 | 1% |  |  | 2 |" in page
+
+
+def test_the_largest_batch_is_found() -> None:
+    benchmark = gpu.Benchmark("toy", SIZE, gpu.Machine(torch.device("cpu")), "eager")
+    tried = []
+
+    def step(variant: str, teacher: Any, backend: None, batch_size: int) -> Any:
+        tried.append(batch_size)
+        error = RuntimeError("CUDNN_STATUS_ALLOC_FAILED") if batch_size > 1 else None
+        return mock.Mock(side_effect=error)
+
+    with mock.patch.object(gpu, "step_of", step):
+        assert benchmark.largest("ours, TF32") == 1
+    assert tried == [2, 1]
+
+
 def test_rounding_along_a_trained_student(tmp_path: Path) -> None:
     commands.distill(str(recipe(tmp_path)), out=tmp_path / "run", device="cpu")
     gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
@@ -147,6 +192,11 @@ def test_rounding_along_a_trained_student(tmp_path: Path) -> None:
     assert len(rows) == len(gpu.VARIANTS) - 1
     assert 10 * error["trained / ours, TF32"] < error["trained / official style, TF32"]
     assert error["trained / ours, bfloat16, exact"] < error["trained / ours, bfloat16, differences"]
+    other = pid.load(tmp_path / "run" / "student.safetensors")
+    next(other.student.parameters()).data += 1
+    other.save(tmp_path / "run" / "student.safetensors")
+    with pytest.raises(ValueError, match="holds rows of"):  # of the student that is no longer there
+        gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
 
 
 def told(folder: Path, **rows: dict[str, Any] | None) -> str:
@@ -191,7 +241,7 @@ def test_what_rounds_as_much_as_it_measures_does_not_count(tmp_path: Path) -> No
 
 def test_rounding_is_measured_over_all_times() -> None:
     """Half of the batch has times over the whole grid, not its first half."""
-    benchmark = gpu.Benchmark("toy", SIZE, gpu.Machine(torch.device("cpu")), mock.Mock(), "eager")
+    benchmark = gpu.Benchmark("toy", SIZE, gpu.Machine(torch.device("cpu")), "eager")
     step = gpu.step_of(gpu.BASELINE, benchmark.teacher, None, batch_size=SIZE.batch, micro_batch=SIZE.part)
     z, index, labels = benchmark.part(step)
     assert z is not None
