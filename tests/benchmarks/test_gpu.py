@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import EventList, FunctionEvent
 from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
@@ -146,18 +147,48 @@ def test_all_of_it(tmp_path: Path) -> None:
         plain = rows[key.removesuffix(", compiled")]
         assert rows[key]["residual error"] == pytest.approx(plain["residual error"], rel=0.2)
     page = (tmp_path / "gpu.md").read_text()
-    assert "The goal, 2.5, is" in page
+    assert page.count("the goal is 2.5 times") == 2
     assert "an extrapolation" in page
 
 
 def test_kernels_of_a_gpu_are_counted_once() -> None:
-    """The operator that started a kernel tells its time, too."""
-    times = {("conv", DeviceType.CPU): 200, ("sm90_conv", DeviceType.CUDA): 200, ("sm90_add", DeviceType.CUDA): 100}
-    events = [mock.Mock(key=k, device_type=d, self_device_time_total=t) for (k, d), t in times.items()]
-    machine = mock.Mock(cuda=True)
+    """The operator that started a kernel tells its time, too, and so does what is annotated around it."""
+
+    def event(name: str, start: int, end: int, device: DeviceType, annotated: bool = False) -> FunctionEvent:
+        where = {"device_type": device, "use_device": "cuda", "stack": []}
+        return FunctionEvent(start, name, 0, start, end, is_user_annotation=annotated, **where)
+
+    gpu_, operator = DeviceType.CUDA, event("conv", 0, 10, DeviceType.CPU)
+    operator.append_kernel("sm90_conv", 0, 200)
+    kernels = [event("sm90_conv", 20, 220, gpu_), event("sm90_add", 220, 320, gpu_)]
+    events = EventList([operator, *kernels, event("Optimizer.step", 20, 320, gpu_, True)], use_device="cuda")
+    events._build_tree()
     with mock.patch.object(gpu, "profile") as profile:
-        profile.return_value.__enter__.return_value.key_averages.return_value = events
-        assert gpu.kernels(mock.Mock(), machine) == {"sm90_conv": 2 / 3, "sm90_add": 1 / 3}
+        profile.return_value.__enter__.return_value.key_averages = events.key_averages
+        assert gpu.kernels(mock.Mock(), mock.Mock(cuda=True)) == {"sm90_conv": 2 / 3, "sm90_add": 1 / 3}
+
+
+@pytest.mark.parametrize("network", gpu.DRY)
+def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> None:
+    """All but the teacher, which the check asks for a gradient that the steps do not need."""
+    size = gpu.DRY[network]
+    benchmark = gpu.Benchmark(network, size, gpu.Machine(torch.device("cpu")), "eager")
+    torch._dynamo.reset()
+    step = gpu.step_of("ours, TF32", benchmark.teacher, "eager", batch_size=size.batch, micro_batch=size.part)
+    step.gradient(gpu.Residuals(), benchmark.part(step))
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    step()
+    step()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_step_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    failing = mock.patch.object(gpu.Benchmark, "measure", side_effect=pid.errors.NotFiniteError("the loss became NaN"))
+    with failing, mock.patch.object(gpu.Benchmark, "largest", return_value=2):
+        told = measured(tmp_path)
+    assert told[f"toy / {gpu_table.BASELINE}"] == {"failed": "NotFiniteError: the loss became NaN"}
+    assert len(told) == len(gpu.VARIANTS) + len(gpu.COMPILED) + 2
 
 
 def test_the_largest_batch_is_told(tmp_path: Path) -> None:
