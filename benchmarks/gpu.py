@@ -243,7 +243,8 @@ class Benchmark:
         machine.clear_peak()
         found["images/s, LPIPS"] = size.batch / machine.seconds(step)
         found["GiB, LPIPS"] = machine.peak()
-        found["shares"], found["kernels"] = shares(step, machine), kernels(step, machine)
+        found["shares"] = shares(step, machine)
+        found["kernels"] = kernels(step, machine)
 
     def part(self, step: OfficialStyle | Ours) -> Batch:
         """A part of the first batch, the same for all, spread over its times: they come in order."""

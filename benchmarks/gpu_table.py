@@ -72,20 +72,19 @@ def write(store: Store, sizes: dict[str, Size], price: float) -> str:
         rows = {key: {**row, "largest batch": largest.get(key)} for key, row in rows.items()}
         told.append(f"{verdict(name, rows)}{whole_batch(size.batch, largest)}")
         sections[f"{name}: {size.batch} images a step, {size.part} at a time"] = speed_lines(rows, machine)
-        whole = {key: row for key, row in rows.items() if "shares" in row}
-        if whole:
+        if shared := {key: row["shares"] for key, row in rows.items() if "shares" in row}:
             sections[f"{name}: shares of a step with LPIPS"] = [
-                {"step": key, **{part: f"{share:.0%}" for part, share in row["shares"].items()}}
-                for key, row in whole.items()
+                {"step": key, **{part: f"{share:.0%}" for part, share in shares.items()}}
+                for key, shares in shared.items()
             ]
+        if ranked := {key: top(row["kernels"]) for key, row in rows.items() if "kernels" in row}:
             sections[f"{name}: what takes the time of a step with LPIPS"] = [
-                {"step": key, **{f"{rank}.": told for rank, told in enumerate(top(row["kernels"]), 1)}}
-                for key, row in whole.items()
+                {"step": key, **{f"{rank}.": kernel for rank, kernel in enumerate(kernels, 1)}}
+                for key, kernels in ranked.items()
             ]
+        if rates := {key: row["images/s, LPIPS"] for key, row in rows.items() if "images/s, LPIPS" in row}:
             heading = f"{name}: the paper's {size.images:,} images at these rates with LPIPS, an extrapolation"
-            sections[f"{heading}, at ${price:.2f} an hour"] = [
-                cost(key, row, size, price) for key, row in whole.items()
-            ]
+            sections[f"{heading}, at ${price:.2f} an hour"] = [cost(*rate, size, price) for rate in rates.items()]
     return store.write("Training steps on a GPU", "\n\n".join(told), sections)
 
 
@@ -165,9 +164,9 @@ def top(kernels: dict[str, float]) -> list[str]:
     return [f"{share:.0%} `{name[:40].replace('|', '/')}`" for name, share in kernels.items()]
 
 
-def cost(key: str, row: Row, size: Size, price: float) -> dict[str, str]:
+def cost(key: str, rate: float, size: Size, price: float) -> dict[str, str]:
     """What the paper's whole training would take at this rate: an extrapolation, not a run."""
-    hours = size.images / row["images/s, LPIPS"] / 3600
+    hours = size.images / rate / 3600
     return {"step": key, "GPU-hours": f"{hours:,.0f}", "dollars": f"{hours * price:,.0f}"}
 
 

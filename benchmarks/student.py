@@ -304,9 +304,14 @@ class Study:
 
 
 def survival(before: dict[int, Row], after: dict[int, Row]) -> Row:
-    """What a kill cost, by the logs before it and at the end: a step that was done once has kept its seconds."""
+    """What a kill cost, by the logs before it and at the end: a step that was done once has kept its seconds.
+
+    Nothing where no step was done twice: it was another process that trained, and it was not killed.
+    """
     last = max(before)
     kept = max((n for n in before if after[n]["seconds"] == before[n]["seconds"]), default=0)
+    if kept == last:
+        return {}
     pairs = [(before[n]["loss"], after[n]["loss"]) for n in before if n > kept]
     return {
         "killed at step": last,

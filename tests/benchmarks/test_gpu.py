@@ -268,6 +268,8 @@ def test_what_rounds_as_much_as_it_measures_does_not_count(tmp_path: Path) -> No
     page = told(tmp_path, ours={"residual error": 0.2, "failed": "why"})
     assert "| ours, bfloat16, exact (does not count; why) | 1 | 1.00 | 0 | 1.00 | 0% |" in page
     assert "| official style, float16 | 1 | 1.00 |" in page
+    # 1,000 images at half an image a second, of a row that has no shares.
+    assert "| ours, bfloat16, exact | 1 | 1 |" in page.partition("an extrapolation")[2]
 
 
 def test_rounding_is_measured_over_all_times() -> None:

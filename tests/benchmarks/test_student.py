@@ -216,6 +216,11 @@ def test_what_a_kill_cost_is_read_off_the_logs(again: float, apart: float) -> No
     assert (found["their losses differ by"], found["killed"]) == (apart, [56, 7.0])
 
 
+def test_a_kill_after_which_no_step_was_done_twice_was_none() -> None:
+    before = {n: {"loss": 0.5, "seconds": float(n), "samples": 8 * n} for n in range(1, 8)}
+    assert student.survival(before, before | {8: {"loss": 0.5, "seconds": 8.0, "samples": 64}}) == {}
+
+
 def test_a_line_that_is_being_written_is_none(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     assert student._last(path) == b""
