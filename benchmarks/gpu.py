@@ -64,7 +64,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ours, bfloat16, differences": {"precision": "bfloat16"},
     "ours, bfloat16, exact": {"precision": "bfloat16", "derivative": "exact"},
 }
-"""Each in TF32 where it is in nothing smaller. The rounding of the last but one is what rules it out."""
+"""Each in TF32 where it is in nothing smaller. The last but one is here for its rounding to be seen."""
 COMPILED = ("ours, TF32", BASELINE, "ours, bfloat16, exact", BOUND, "ours, bfloat16, differences")
 """In this order, for it takes minutes: what is sought first. The compiler itself chooses what to recompute."""
 
@@ -298,8 +298,7 @@ def shares(step: OfficialStyle | Ours, machine: Machine) -> dict[str, float]:
 
 def kernels(step: OfficialStyle | Ours, machine: Machine, most: int = 8) -> dict[str, float]:
     """What takes most of a step's time on the device, as shares of it: kernels of a GPU, operators of a CPU."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if machine.cuda else [])]
-    with profile(activities=activities) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA if machine.cuda else ProfilerActivity.CPU]) as profiler:
         step()
         machine.now()
     # Of a GPU its kernels alone: operators and annotations tell the time of those that they start, too.
