@@ -75,7 +75,7 @@ def write(store: Store, sizes: dict[str, Size], price: float) -> str:
             continue
         largest = {key.removesuffix(f", {LARGEST}"): most for key, most in found.items()}
         rows = {key: {**row, LARGEST: largest.get(key)} for key, row in rows.items()}
-        told.append(f"{verdict(name, rows)}{whole_batch(size.batch, largest)}")
+        told.append(f"{verdict(name, rows)}{whole_batch(size, largest)}")
         sections[f"{name}: {size.batch} images a step, {size.part} at a time"] = speed_lines(rows, machine)
         if shared := {key: row["shares"] for key, row in rows.items() if "shares" in row}:
             sections[f"{name}: shares of a step with LPIPS"] = [
@@ -113,12 +113,12 @@ def verdict(name: str, rows: dict[str, Row]) -> str:
     )
 
 
-def whole_batch(batch: int, largest: Row) -> str:
+def whole_batch(size: Size, largest: Row) -> str:
     """Which steps take a batch in one part."""
-    if not largest:
+    if not largest or size.batch > max(size.largest):
         return ""
-    able = [key for key, most in largest.items() if most and most >= batch]
-    return f" A batch of {batch} fits in one part with {', '.join(able) or 'none of them'}."
+    able = [key for key, most in largest.items() if most and most >= size.batch]
+    return f" A batch of {size.batch} fits in one part with {', '.join(able) or 'none of them'}."
 
 
 def against(rate: str, base: Row, fit: dict[str, Row]) -> str:
