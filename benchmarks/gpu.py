@@ -35,7 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
-from benchmarks.gpu_table import BASELINE, BOUND, OFFICIAL, ROUNDING, Size, rounding_lines, write
+from benchmarks.gpu_table import BASELINE, BOUND, LARGEST, OFFICIAL, ROUNDING, Size, rounding_lines, write
 from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
 from benchmarks.table import RESULTS, Row, Store
 from pidlearn import checkpoint
@@ -64,14 +64,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ours, bfloat16, differences": {"precision": "bfloat16"},
     "ours, bfloat16, exact": {"precision": "bfloat16", "derivative": "exact"},
 }
-"""Each in TF32 where it is in nothing smaller. The rounding of the last but one is what rules it out."""
+"""Each in TF32 where it is in nothing smaller. The last but one is here for its rounding to be seen."""
 COMPILED = ("ours, TF32", BASELINE, "ours, bfloat16, exact", BOUND, "ours, bfloat16, differences")
 """In this order, for it takes minutes: what is sought first. The compiler itself chooses what to recompute."""
 
 REPEATS, SAMPLES = 3, 256
 """Timings of which the median is taken, and samples along a trained student."""
-TRAINED = ("teacher.safetensors", "student.safetensors")
-"""The files of a trained student."""
 
 
 def step_of(variant: str, teacher: EDMPrecond, backend: str | None, **choices: Any) -> OfficialStyle | Ours:
@@ -154,9 +152,10 @@ class Truth:
         z, index, labels = batch
         assert z is not None
         assert index is not None
-        derivative, student = step.run.config.derivative, copy.deepcopy(step.run.student).double()
-        choices = {**PAPER, "derivative": derivative, "batch_size": len(z), "ema": (), "student": student}
-        exact, kept, gradient = Ours(copy.deepcopy(teacher).double(), **choices), Residuals(), 0.0
+        taken, student = step.run.config, copy.deepcopy(step.run.student).double()
+        choices = {**PAPER, "derivative": taken.derivative, "n": taken.n, "batch_size": len(z), "ema": ()}
+        exact = Ours(copy.deepcopy(teacher).double(), student=student, **choices)
+        kept, gradient = Residuals(), 0.0
         for rows in torch.arange(len(z), device=z.device).split(at_once):
             some = None if labels is None else labels[rows]
             gradient = gradient + exact.gradient(kept, (z[rows].double(), index[rows], some)) * (len(rows) / len(z))
@@ -200,7 +199,9 @@ class Benchmark:
             yield f"{self.name} / {variant}", partial(self.row, variant, None)
         for variant in COMPILED:
             yield f"{self.name} / {variant}, compiled", partial(self.row, variant, self.backend)
-        yield f"{self.name} / largest batch", lambda: {variant: self.largest(variant) for variant in VARIANTS}
+        for variant in VARIANTS:
+            key = f"{self.name} / {variant}, {LARGEST}"
+            yield key, lambda variant=variant: {LARGEST: self.largest(variant)}
 
     def row(self, variant: str, backend: str | None) -> Row:
         """All figures of a variant; of one that fails, those that it has, and why."""
@@ -297,8 +298,7 @@ def shares(step: OfficialStyle | Ours, machine: Machine) -> dict[str, float]:
 
 def kernels(step: OfficialStyle | Ours, machine: Machine, most: int = 8) -> dict[str, float]:
     """What takes most of a step's time on the device, as shares of it: kernels of a GPU, operators of a CPU."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if machine.cuda else [])]
-    with profile(activities=activities) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA if machine.cuda else ProfilerActivity.CPU]) as profiler:
         step()
         machine.now()
     # Of a GPU its kernels alone: operators and annotations tell the time of those that they start, too.
@@ -309,15 +309,14 @@ def kernels(step: OfficialStyle | Ours, machine: Machine, most: int = 8) -> dict
     return {key: took[key] / whole for key in sorted(took, key=lambda key: -took[key])[:most]}
 
 
-def rounding(folder: Path, machine: Machine, store: Store, n: int) -> None:
+def rounding(student: pid.Result, teacher: EDMPrecond, machine: Machine, store: Store) -> None:
     """Rounding along a trained student, whose residuals are small, in each precision."""
-    teacher = load_teacher(folder / "teacher.safetensors").to(machine.device)
     truths: dict[str, Truth] = {}
     for variant, choices in VARIANTS.items():
         if f"trained / {variant}" in store.rows or choices.get("recompute"):
             continue
-        student = pid.load(folder / "student.safetensors").student.to(machine.device)
-        step = step_of(variant, teacher, None, student=student, batch_size=n)
+        own = copy.deepcopy(student.student).to(machine.device)
+        step = step_of(variant, teacher, None, student=own, batch_size=SAMPLES, n=student.config.n)
         generator = torch.Generator(step.run.problem.random).manual_seed(0)
         batch, derivative = step.run._draw(0, generator), step.run.config.derivative
         if derivative not in truths:
@@ -333,6 +332,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--max-time", type=number, default=float("inf"), help="seconds after which no row is begun")
     parser.add_argument("--price", type=number, default=2.5, help="dollars an hour of this GPU, to extrapolate with")
     parser.add_argument("--trained", type=Path, help="a folder of `pidlearn distill`, with teacher and student")
+    parser.add_argument("--teacher", type=Path, help="its teacher's file, where the folder has none")
     parser.add_argument("--dry-run", action="store_true", help="two networks of toy size, into a folder of its own")
     parser.add_argument("--out", type=Path, help="where tables go; benchmarks/results, and of a dry run a new folder")
     args = parser.parse_args(arguments)
@@ -349,10 +349,16 @@ def main(arguments: list[str] | None = None) -> None:
     # Of differences in bfloat16, which are here to be seen.
     warnings.filterwarnings("ignore", "the student computes in")
     if args.trained:
-        missing = [name for name in TRAINED if not (args.trained / name).is_file()]
-        if missing:
-            parser.error(f"{args.trained} is no folder of a finished `pidlearn distill`: it has no {missing[0]}")
-        along(args.trained, machine, out)
+        files = {"student": args.trained / "student.safetensors"}
+        files["teacher"] = args.teacher or args.trained / "teacher.safetensors"
+        if missing := [path for path in files.values() if not path.is_file()]:
+            parser.error(
+                f"there is no {missing[0]}: --trained takes a folder of `pidlearn distill`, and --teacher a file"
+            )
+        try:
+            along(files, args.trained.name, machine, out)
+        except ValueError as error:
+            parser.error(str(error))
     else:
         measure(DRY if args.dry_run else SIZES, args.sizes, machine, out, args.max_time, args.price)
 
@@ -365,13 +371,25 @@ def number(text: str) -> float:
     return value
 
 
-def along(folder: Path, machine: Machine, out: Path) -> None:
-    """The table of `rounding`."""
-    command = f"python -m benchmarks.gpu --trained out/{folder.name}"
-    files = {name: checkpoint.digest((folder / name).read_bytes()) for name in TRAINED}
-    store = Store(out, f"rounding-{folder.name}", command, machine.device, paper=PAPER, n=SAMPLES, files=files)
-    rounding(folder, machine, store, SAMPLES)
-    store.publish("Rounding along a trained student", ROUNDING, {folder.name: rounding_lines(store)})
+def along(files: dict[str, Path], name: str, machine: Machine, out: Path) -> None:
+    """The table of `rounding`.
+
+    Raises:
+        ValueError: for files that are none, a span that the official style does not know, and rows of other files.
+    """
+    teacher = load_teacher(files["teacher"]).to(machine.device)
+    student = pid.load(files["student"], teacher=teacher)
+    span = (student.config.t_max, student.config.t_min)
+    if span != (80, 0.002):
+        raise ValueError(f"the official style knows paths from 80 to 0.002, and this student goes from {span}")
+    facts = {part: checkpoint.digest(path.read_bytes()) for part, path in files.items()}
+    facts |= {"steps": len(student.history["loss"]), "stopped": student.stopped, "n": student.config.n}
+    command = f"python -m benchmarks.gpu --trained out/{name}"
+    store = Store(out, f"rounding-{name}", command, machine.device, paper=PAPER, samples=SAMPLES, **facts)
+    rounding(student, teacher, machine, store)
+    trained = f"{facts['steps']:,} steps{f', of a run that stopped: {student.stopped}' if student.stopped else ''}"
+    text = f"A student of {trained}, on its own {student.config.n} grid points. {ROUNDING}"
+    store.publish("Rounding along a trained student", text, {name: rounding_lines(store)})
 
 
 def measure(

@@ -324,11 +324,12 @@ def survival(before: dict[int, Row], after: dict[int, Row]) -> Row:
 
 @contextmanager
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever ends the wait for a process asks it to save and end, too."""
+    """Whatever ends the wait for a process asks it to save and end, too, and waits for that."""
     try:
         yield
     except BaseException:
         process.terminate()
+        process.wait()
         raise
 
 

@@ -139,7 +139,7 @@ def text(store: Store, recipe: Recipe, size: Size) -> str:
 def longer(rows: dict[str, Row], steps: int, few: int) -> str:
     """What two whole runs of the recipe, a short and a long one, say of longer ones."""
     short = rows.get(short_key())
-    if short is None:
+    if short is None or steps <= few:
         return ""
     before, after = short["RMSE/std"], rows[STUDENT]["RMSE/std"]
     factor = (after / before) ** (1 / math.log2(steps / few))

@@ -79,13 +79,13 @@ def until_stopped(
             for step in () if stopped else training:
                 show(step, **(follow(step) if follow else {}))
                 due = step.number % save_every == 0 or step.number == step.steps
-                unsaved = end.unsaved() if due else None
+                unsaved = end.save() if due else None
                 # Every callback hears of every step, also when an earlier one has asked to stop.
                 answers = [callback(step) for callback in callbacks] if first else []
                 stopped = unsaved or end.why(any(isinstance(a, bool | np.bool_) and a for a in answers))
                 if stopped:
                     if not due:
-                        stopped = end.unsaved() or stopped
+                        stopped = end.save() or stopped
                     break
         except KeyboardInterrupt:
             stopped = f"{INTERRUPTED} at step {training.trainer.number}"
@@ -121,7 +121,7 @@ class _End:
         }
         return self._agreed(next((reason for reason, holds in reasons.items() if holds), None))
 
-    def unsaved(self) -> str | None:
+    def save(self) -> str | None:
         """Save what there is; why that failed, or None."""
         if self.checkpoints is None:
             return None

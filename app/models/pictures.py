@@ -11,9 +11,19 @@ import numpy as np
 from app.models import shipped
 from pidlearn.viewer import Images, Scene, View
 
-__all__ = ["DATA", "count", "figures", "scene"]
+__all__ = ["DATA", "TEACHERS", "count", "figures", "scene"]
 
-DATA = {"digits": "Digits 8 × 8", "fashion": "Fashion-MNIST 28 × 28"}
+DATA = {
+    "digits": "Digits 8 × 8",
+    "clothes": "Fashion-MNIST 16 × 16, a trained U-Net",
+    "fashion": "Fashion-MNIST 28 × 28, an exact mixture",
+}
+TEACHERS = {
+    "digits": "a small network trained on scikit-learn's digits",
+    "clothes": "a class-conditional U-Net of 1.26 million weights; student and teacher are asked for the same class",
+    "fashion": "an exact mixture of 30 Gaussians in 64 principal directions",
+}
+"""What each student learned from."""
 
 
 @cache

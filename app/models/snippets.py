@@ -132,9 +132,10 @@ scene.save("{name}.html")  # in a notebook, `scene` alone shows it
 
 def pictures(name: str, count: int, view: View) -> str:
     """Of the page Images."""
-    teacher = {
-        "digits": "pid.train_denoiser(data.digits()[0])",
-        "fashion": "pid.SubspaceMixture.fit(data.fashion_mnist()[0])",
+    made = {
+        "digits": "result = pid.distill(pid.train_denoiser(data.digits()[0]), seed=0)  # some minutes of one core",
+        "clothes": 'result = commands.distill("fashion-mnist")  # the recipe: an hour of one core',
+        "fashion": "result = pid.distill(pid.SubspaceMixture.fit(data.fashion_mnist()[0]), seed=0)  # some minutes",
     }[name]
     # The app ships every second of these frames.
     return f'''"""Images from one call of a student: {name}."""
@@ -145,16 +146,17 @@ import numpy as np
 import torch
 
 import pidlearn as pid
-from pidlearn import data
+from pidlearn import {"commands" if name == "clothes" else "data"}
 from pidlearn.viewer import Images, View
 
-teacher = {teacher}
-result = pid.distill(teacher, seed=0)  # some minutes of one core
-print(result.evaluate())
+{made}
+problem = result.problem
+print(result.evaluate({64 if name == "clothes" else ""}))
 
-z = 80 * torch.randn({count}, *teacher.event_shape, generator=torch.Generator().manual_seed(7))
+z = 80 * torch.randn({count}, *problem.event_shape, generator=torch.Generator().manual_seed(7))
+labels = problem.draw_labels({count}, torch.Generator().manual_seed(0))  # None for a teacher without classes
 scene = result.watch(starts=z, view={view_text(replace(view, frame=2 * view.frame))})
-few = pid.solve(pid.DenoiserODE(teacher), z, pid.karras_grid(10))[-1, :, 0].clamp(-1, 1)
+few = problem.reference_ends(z, pid.karras_grid(10), labels)[:, 0].clamp(-1, 1)
 grey = ((few + 1) * 127.5).round().byte().numpy()
 rows = {{**scene.panels[0].rows, "Euler-10's end": np.broadcast_to(grey, (61, *grey.shape))}}
 scene = replace(scene, panels=[Images("", rows)])

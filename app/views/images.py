@@ -12,8 +12,7 @@ scene = pictures.scene(name)
 show(scene, "images", lambda view: snippets.pictures(name, pictures.count(name), view))
 figures = pictures.figures(name)
 st.markdown(
-    f"Error to Euler-250 over the spread of its samples: **{figures['relative_rmse']:.3f}**. The time slider asks the "
-    f"student for x(z, t) at every t: it has learned the whole path, not only its end. Images are shown over "
-    f"√(1 + t²), "
-    f"so that noise fits the grey scale."
+    f"The teacher is {pictures.TEACHERS[name]}. The student's error to its Euler-250, over the spread of its samples: "
+    f"**{figures['relative_rmse']:.3f}**. The time slider asks the student for x(z, t) at every t: it has learned the "
+    f"whole path, not only its end. Images are shown over √(1 + t²), so that noise fits the grey scale."
 )

@@ -360,12 +360,25 @@ def test_snippets_of_systems_rebuild_the_view(name: str, tmp_path: Path, monkeyp
     assert_alike(made["scene"], systems.scene(name, axes), view)
 
 
-def test_snippets_of_images_rebuild_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = snippets.pictures("digits", 24, View(frame=9))
-    text = text.replace("data.digits()[0]", "data.digits()[0], steps=3, progress=False")
-    made = run(text.replace("seed=0)  # some", "seed=0, steps=3, progress=False)  # some"), tmp_path, monkeypatch)
-    scene, shown = made["scene"], pictures.scene("digits")
-    assert scene.times[scene.view.frame] == pytest.approx(shown.times[9])
-    (ours, *_), (theirs, *_) = scene.panels[0].rows.values(), shown.panels[0].rows.values()
+TINY = "img_channels=1, label_dim=10, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[]"
+QUICK = {
+    "data.digits()[0]": "data.digits()[0], steps=3, progress=False",
+    "seed=0)  # some": "seed=0, steps=3, progress=False)  # some",
+    'commands.distill("fashion-mnist")': (
+        f"pid.distill(pid.nets.EDMPrecond(16, {TINY}), steps=1, batch_size=2, progress=False)"
+    ),
+}
+"""What takes minutes, and what stands for it."""
+
+
+@pytest.mark.parametrize("name", ["digits", "clothes"])
+def test_snippets_of_images_rebuild_the_view(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = snippets.pictures(name, pictures.count(name), View(frame=9))
+    for long, short in QUICK.items():
+        text = text.replace(long, short)
+    made = run(text, tmp_path, monkeypatch)["scene"]
+    shown = pictures.scene(name)
+    assert made.times[made.view.frame] == pytest.approx(shown.times[9])
+    (ours, *_), (theirs, *_) = made.panels[0].rows.values(), shown.panels[0].rows.values()
     assert np.abs(ours[0].astype(int) - theirs[0]).max() <= 1  # the same noise
-    assert scene.panels[0].rows["Euler-10's end"].shape == ours.shape
+    assert made.panels[0].rows["Euler-10's end"].shape == ours.shape

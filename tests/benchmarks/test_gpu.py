@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,6 +29,7 @@ NAN = float("nan")
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network of the dry run's two."""
     monkeypatch.setattr(gpu, "DRY", {"toy": SIZE})
+    monkeypatch.setattr(gpu.Benchmark, "largest", lambda self, variant: 2)
 
 
 def measured(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
@@ -185,18 +187,19 @@ def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> Non
 @pytest.mark.usefixtures("toy")
 def test_a_step_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     failing = mock.patch.object(gpu.Benchmark, "measure", side_effect=pid.errors.NotFiniteError("the loss became NaN"))
-    with failing, mock.patch.object(gpu.Benchmark, "largest", return_value=2):
+    with failing:
         told = measured(tmp_path)
     assert told[f"toy / {gpu_table.BASELINE}"] == {"failed": "NotFiniteError: the loss became NaN"}
-    assert len(told) == len(gpu.VARIANTS) + len(gpu.COMPILED) + 2
+    assert len(told) == 1 + 2 * len(gpu.VARIANTS) + len(gpu.COMPILED)
 
 
 def test_the_largest_batch_is_told(tmp_path: Path) -> None:
     store = Store(tmp_path, "gpu", "command")
     store.add("toy / machine", {"TF32": 1e12, "half": 2e12, "FLOP": 1e10})
     store.add(f"toy / {gpu_table.BASELINE}", ROW)
-    store.add("toy / largest batch", {gpu_table.BASELINE: 2, "ours, TF32": 4, "ours, bfloat16, exact": None})
-    page = gpu_table.write(store, {"toy": SIZE}, price=2.0)
+    for variant, most in {gpu_table.BASELINE: 2, "ours, TF32": 4, "ours, bfloat16, exact": None}.items():
+        store.add(f"toy / {variant}, {gpu_table.LARGEST}", {gpu_table.LARGEST: most})
+    page = gpu_table.write(store, {"toy": replace(SIZE, largest=(4, 2))}, price=2.0)
     assert "A batch of 4 fits in one part with ours, TF32." in page
     assert "| official style, TF32 | 1 | 1.00 | 0 | 1.00 | 1% |  |  | 2 |" in page
 
@@ -215,7 +218,7 @@ def test_the_largest_batch_is_found() -> None:
     assert tried == [2, 1]
 
 
-def test_rounding_along_a_trained_student(tmp_path: Path) -> None:
+def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands.distill(str(recipe(tmp_path)), out=tmp_path / "run", device="cpu")
     gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "rounding-run.json").read_text())["rows"]
@@ -226,8 +229,30 @@ def test_rounding_along_a_trained_student(tmp_path: Path) -> None:
     other = pid.load(tmp_path / "run" / "student.safetensors")
     next(other.student.parameters()).data += 1
     other.save(tmp_path / "run" / "student.safetensors")
-    with pytest.raises(ValueError, match="holds rows of"):  # of the student that is no longer there
+    with pytest.raises(SystemExit):
         gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
+    assert "holds rows of" in capsys.readouterr().err  # of the student that is no longer there
+
+
+def test_what_is_told_of_a_trained_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its teacher is elsewhere, it has its own grid, and it was stopped."""
+    commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", choices={"n": 40}, max_images=8)
+    (tmp_path / "a" / "teacher.safetensors").rename(tmp_path / "teacher.safetensors")
+    options = ["--trained", str(tmp_path / "a"), "--device", "cpu", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        gpu.main(options)
+    assert "there is no" in capsys.readouterr().err
+    gpu.main([*options, "--teacher", str(tmp_path / "teacher.safetensors")])
+    page = (tmp_path / "rounding-a.md").read_text()
+    assert "of a run that stopped: max_images, 8, were done at step" in page
+    assert "on its own 40 grid points" in page
+
+
+def test_a_student_of_another_span_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", choices={"t_max": 40.0}, max_images=8)
+    with pytest.raises(SystemExit):
+        gpu.main(["--trained", str(tmp_path / "a"), "--device", "cpu", "--out", str(tmp_path)])
+    assert "paths from 80 to 0.002" in capsys.readouterr().err
 
 
 def told(folder: Path, **rows: dict[str, Any] | None) -> str:
@@ -293,7 +318,7 @@ def test_rounding_is_measured_over_all_times() -> None:
         (["--out", __file__], "must be a folder"),
         (
             ["--trained", "nowhere"],
-            "finished `pidlearn distill`: it has no teacher.safetensors",
+            "there is no nowhere/student.safetensors",
         ),
     ],
 )
