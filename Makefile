@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo app assets test slow check format clean
+.PHONY: demo app assets docs test slow check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.demo
 
 app: $(INSTALLED)
 	$(BIN)/pidlearn app
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	PYTHONPATH=. $(BIN)/python -m mkdocs build
 
 assets: $(INSTALLED)
 	$(BIN)/python -m app.make_assets
@@ -39,4 +43,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist
+	rm -rf $(VENV) out build dist site
