@@ -212,7 +212,8 @@ class Benchmark:
         except torch.cuda.OutOfMemoryError:
             found["failed"] = f"{self.size.part} images do not fit into memory"
         except Exception as error:  # the others are still worth their minutes
-            found["failed"] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}"
+            first, *_ = str(error).strip().split("\n")
+            found["failed"] = f"{type(error).__name__}: {first:.200}"
         self.machine.clear()
         return found
 
