@@ -22,7 +22,7 @@ from app.models import broken, export, more_steps, pictures, residual, shipped, 
 from app.models.markdown import plain
 from benchmarks.ablation import student_of, variants
 from pidlearn.metrics import rmse
-from pidlearn.viewer import Network, Scene, View
+from pidlearn.viewer import Heat, Network, Scene, View
 
 
 @pytest.mark.parametrize("preset", shipped.PRESETS)
@@ -331,10 +331,17 @@ def test_snippets_of_presets_rebuild_the_view(preset: str, tmp_path: Path, monke
         assert_alike(made, scene, view)
         assert made.data()["panels"][0] == scene.data()["panels"][0] | {"title": made.panels[0].title}
         if snippet is snippets.residual:
-            ours, theirs = made.panels[1], scene.panels[1]
-            np.testing.assert_allclose(ours.values, theirs.values, atol=0.02)
-            assert (ours.order == theirs.order).mean() > 0.9  # ties of half precision
-            np.testing.assert_allclose(ours.limits, theirs.limits, atol=0.02)
+            assert_same_residuals(made.panels[1], scene.panels[1], residual.recorded(preset).end_error)
+
+
+def assert_same_residuals(ours: Heat, theirs: Heat, end_error: np.ndarray) -> None:
+    """Two heat maps of the same samples. Their rows are matched by sample: near ties sort differently on other CPUs."""
+    by_sample = [10.0 ** heat.values[np.argsort(heat.order)] for heat in (ours, theirs)]
+    # Rounding to half precision is relative; that of the network in float32, amplified by the difference, is absolute.
+    np.testing.assert_allclose(*by_sample, rtol=5e-3, atol=1e-5)
+    ranked = end_error[ours.order]
+    assert (ranked[1:] >= ranked[:-1] * (1 - 2e-3) - 1e-5).all()
+    np.testing.assert_allclose(ours.limits, theirs.limits, atol=0.02)
 
 
 VARIANTS = sorted({variant for _, variants in broken.QUESTIONS.values() for variant in variants})
