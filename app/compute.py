@@ -11,7 +11,7 @@ from torch import Tensor
 import pidlearn as pid
 from app.models import more_steps as more
 from app.models import shipped
-from pidlearn.metrics import rmse
+from pidlearn.evaluation.metrics import rmse
 
 __all__ = ["lipschitz", "more_steps", "residuals"]
 

@@ -27,8 +27,10 @@ from app.models.shipped import ASSETS, PRESETS
 from app.models.systems import SYSTEMS
 from benchmarks.ablation import STEPS, row_of, student_of, variants
 from benchmarks.table import RESULTS
-from pidlearn import commands, data, metrics
-from pidlearn.trajectory import ask
+from pidlearn import data
+from pidlearn.cli import commands
+from pidlearn.evaluation import metrics
+from pidlearn.utils.batching import ask
 
 SEED, STARTS = 0, 7
 """Of all training, and of all noise that is shown."""

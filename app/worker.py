@@ -75,8 +75,8 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     import torch
 
     import pidlearn as pid
-    from pidlearn import io
-    from pidlearn.scenes import drawn, scene_of
+    from pidlearn.students import files
+    from pidlearn.viewer.build import drawn, scene_of
 
     torch.set_num_threads(1)
     run = pid.steps(build(job), steps=job.steps, **job.choices)
@@ -100,7 +100,7 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     def show(stopped: str | None = None) -> None:
         result = run.result(stopped)
         # The file first: it takes a moment, and a visitor who cancels waits for no picture.
-        tell("file", io.packed(result.student, result.history, result.config, stopped))
+        tell("file", files.packed(result.student, result.history, result.config, stopped))
         tell("student", drawn(problem, result.student, z, times))
 
     try:

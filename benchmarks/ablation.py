@@ -23,9 +23,9 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
-from pidlearn.defaults import config_for
-from pidlearn.metrics import rmse, wrong_mode_share
-from pidlearn.problem import problem_of
+from pidlearn.equations.problem import problem_of
+from pidlearn.evaluation.metrics import rmse, wrong_mode_share
+from pidlearn.students.build import config_for
 
 STEPS = 1500
 SAMPLES = 8192

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn import data, metrics, plot
+from pidlearn import data
+from pidlearn.evaluation import metrics
+from pidlearn.viewer import plot
 
 
 def main() -> None:

@@ -38,13 +38,13 @@ import pidlearn as pid
 from benchmarks.gpu_table import BASELINE, BOUND, LARGEST, OFFICIAL, ROUNDING, Size, rounding_lines, write
 from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
 from benchmarks.table import RESULTS, Row, Store
-from pidlearn import checkpoint
-from pidlearn.commands import device_of
-from pidlearn.distance import l2
+from pidlearn.cli.commands import device_of
+from pidlearn.losses.distances import l2
 from pidlearn.nets import EDMPrecond
-from pidlearn.switches import switched, tf32
 from pidlearn.teachers import load_teacher
-from pidlearn.train import Batch
+from pidlearn.training.execution import switched, tf32
+from pidlearn.training.loop import Batch
+from pidlearn.utils.fingerprint import digest
 
 SIZES = {
     "cifar10": Size(CIFAR10, 512, 128, 800_000 * 512, (512, 384, 256, 192, 128, 96, 64, 32)),
@@ -383,7 +383,7 @@ def along(files: dict[str, Path], name: str, machine: Machine, out: Path) -> Non
     span = (student.config.t_max, student.config.t_min)
     if span != (80, 0.002):
         raise ValueError(f"the official style knows paths from 80 to 0.002, and this student goes from {span}")
-    facts = {part: checkpoint.digest(path.read_bytes()) for part, path in files.items()}
+    facts = {part: digest(path.read_bytes()) for part, path in files.items()}
     facts |= {"steps": len(student.history["loss"]), "stopped": student.stopped, "n": student.config.n}
     command = f"python -m benchmarks.gpu --trained out/{name}"
     store = Store(out, f"rounding-{name}", command, machine.device, paper=PAPER, samples=SAMPLES, **facts)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store
-from pidlearn import data, metrics
-from pidlearn.problem import problem_of
+from pidlearn import data
+from pidlearn.equations.problem import problem_of
+from pidlearn.evaluation import metrics
 
 SAMPLES = 2000
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
-from pidlearn.defaults import config_for
-from pidlearn.metrics import relative_rmse, rmse, wrong_mode_share
-from pidlearn.problem import problem_of
-from pidlearn.toys import SYSTEMS
+from pidlearn.equations.problem import problem_of
+from pidlearn.equations.systems import SYSTEMS
+from pidlearn.evaluation.metrics import relative_rmse, rmse, wrong_mode_share
+from pidlearn.students.build import config_for
 
 SAMPLES, EULER = 8192, 250
 STARTS, TIMES = 4096, 201

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.distance import DISTANCES, Distance
-from pidlearn.errors import choose
-from pidlearn.loss import _Bend
+from pidlearn.equations.ode import DenoiserODE
+from pidlearn.losses.distances import DISTANCES, Distance
+from pidlearn.methods.pid.loss import _Bend
 from pidlearn.nets import EDMPrecond, blocks
-from pidlearn.ode import DenoiserODE
-from pidlearn.switches import switched
-from pidlearn.train import Batch, Trainer
+from pidlearn.training.execution import switched
+from pidlearn.training.loop import Batch, Trainer
+from pidlearn.utils.validation import choose
 
 RATES = (0.999, 0.9999, 0.99995)
 PAPER: dict[str, Any] = {

@@ -34,13 +34,17 @@ from benchmarks.images import Images, digits, judged, timed
 from benchmarks.student_table import SHORT, STUDENT, SWEEPS, Size, publish, short_key
 from benchmarks.table import RESULTS, Row, Store
 from benchmarks.unet import grid
-from pidlearn import checkpoint, data, images, metrics, recipes
-from pidlearn.commands import device_of
-from pidlearn.defaults import config_for
-from pidlearn.problem import Problem, problem_of
-from pidlearn.solvers import SOLVERS, walk
+from pidlearn import data, recipes
+from pidlearn.cli.commands import device_of
+from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.equations.solvers import SOLVERS, walk
+from pidlearn.evaluation import images, metrics
+from pidlearn.students.build import config_for
 from pidlearn.teachers import load_teacher
-from pidlearn.trajectory import in_chunks
+from pidlearn.training import checkpoints
+from pidlearn.utils.batching import in_chunks
+from pidlearn.utils.files import write_atomically
+from pidlearn.utils.fingerprint import digest
 
 SAMPLERS = {
     "Euler-250": ("euler", 250),
@@ -143,7 +147,7 @@ class Study:
 
     def euler(self, n: int, count: int) -> tuple[Tensor, float]:
         """`solved` by Euler, kept in the folder: a fine grid takes minutes."""
-        of = checkpoint.digest((self.folder / "teacher.safetensors").read_bytes())
+        of = digest((self.folder / "teacher.safetensors").read_bytes())
         path = self.folder / "solved" / f"euler-{n}-of-{count}-{of}.pt"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
@@ -195,7 +199,7 @@ class Study:
     def distil(self) -> None:
         """Run the command line, kill it once behind the middle, and run it again to its end."""
         for part in ("teacher-checkpoints", "checkpoints"):  # or another process's steps would be taken for its own
-            with checkpoint.claimed(self.folder / part):
+            with checkpoints.claimed(self.folder / part):
                 pass
         steps, last = self.recipe.config.steps, _last(self.log)
         every, killed = max(1, steps // 8), False
@@ -211,7 +215,7 @@ class Study:
                     process.kill()
                     killed = process.wait() == -signal.SIGKILL  # or it was done just before
                     if killed:
-                        checkpoint.write_atomically(self.before, self.log.read_bytes())
+                        write_atomically(self.before, self.log.read_bytes())
                 time.sleep(POLL)
         if killed:
             self.distil()
@@ -231,7 +235,7 @@ class Study:
         lines = _lines(self.log)
         curve = [[x["samples"], x["seconds"], x["error"] / self.unit] for x in lines.values() if "error" in x]
         row = {"s": lines[max(lines)]["seconds"], "curve": curve}
-        training = checkpoint.load_newest(self.folder / "teacher-checkpoints")
+        training = checkpoints.load_newest(self.folder / "teacher-checkpoints")
         row["teacher s"] = training and training["trainer"]["history"][2][-1]
         row["weights"] = sum(p.numel() for p in self.problem.teacher.parameters())
         return row | (survival(_lines(self.before), lines) if self.before.exists() else {})

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.images import SAMPLES
 from benchmarks.table import Row, Store, spread
-from pidlearn import plot
 from pidlearn.recipes import Recipe
+from pidlearn.viewer import plot
 
 STUDENT = "student, 1 call"
 RUN = "the recipe's run (its seconds\ninclude following its error)"

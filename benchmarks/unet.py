@@ -17,8 +17,9 @@ from torch import Tensor
 import pidlearn as pid
 from benchmarks.images import SAMPLES, digits, timed
 from benchmarks.table import RESULTS, Store
-from pidlearn import images, metrics, recipes
-from pidlearn.problem import Problem, problem_of
+from pidlearn import recipes
+from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.evaluation import images, metrics
 from pidlearn.teachers import load_teacher, save_teacher
 
 SHORT = {"steps": 400, "batch_size": 64}

@@ -1,17 +1,62 @@
 """Physics-informed distillation: the whole trajectory of a diffusion model, or of any ODE, as one network call."""
 
+import sys
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pidlearn.public import *  # noqa: F403 - the names that type checkers see are those of __all__
 
+SHORT_NAMES = {
+    "checkpoint": "training.checkpoints",
+    "denoiser": "denoising",
+    "derivative": "methods.pid.derivatives",
+    "distance": "losses.distances",
+    "errors": "utils.validation",
+    "features": "evaluation.inception",
+    "grid": "equations.grids",
+    "images": "evaluation.images",
+    "io": "students.files",
+    "logs": "training.loggers",
+    "loss": "methods.pid.loss",
+    "metrics": "evaluation.metrics",
+    "ode": "equations.ode",
+    "perceptual": "losses.lpips",
+    "plot": "viewer.plot",
+    "problem": "equations.problem",
+    "sampling": "losses.time_sampling",
+    "scenes": "viewer.build",
+    "solvers": "equations.solvers",
+    "toys": "teachers.exact",
+    "train": "training.loop",
+    "trajectory": "students.trajectory",
+}
+"""Documented module names, such as `pidlearn.metrics`, and the modules that they stand for."""
+
+
+class _ShortNames(MetaPathFinder, Loader):
+    """Import `pidlearn.metrics` as the very module `pidlearn.evaluation.metrics`."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        package, _, name = fullname.partition(".")
+        return ModuleSpec(fullname, self) if package == __name__ and name in SHORT_NAMES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system takes what is in sys.modules after this call.
+        sys.modules[module.__name__] = import_module(f"{__name__}.{SHORT_NAMES[module.__name__.partition('.')[2]]}")
+
+
+sys.meta_path.append(_ShortNames())
+
 
 def __getattr__(name: str) -> Any:
-    # What needs no torch, such as the viewer and the app's first page, starts in a moment and never waits for it.
-    if not name.startswith("_") and find_spec(f"pidlearn.{name}"):
-        return import_module(f"pidlearn.{name}")
+    # Public names are looked up on first use, so that what needs no torch, such as the viewer, starts in a moment.
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
     if name == "__all__" or not name.startswith("_"):
         public = import_module("pidlearn.public")
         if name == "__all__" or name in public.__all__:

@@ -2,6 +2,6 @@
 
 import sys
 
-from pidlearn.cli import main
+from pidlearn.cli.main import main
 
 sys.exit(main())

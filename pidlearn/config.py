@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn import grid
-from pidlearn.derivative import SCHEMES, Scheme
-from pidlearn.distance import DISTANCES, Distance
-from pidlearn.errors import choose
-from pidlearn.loss import Weight, weights
-from pidlearn.sampling import DENSITIES, Density
-from pidlearn.train import COUNT, FLAG, Optimisation, is_number
+from pidlearn.equations import grids
+from pidlearn.losses.distances import DISTANCES, Distance
+from pidlearn.losses.time_sampling import DENSITIES, Density
+from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
+from pidlearn.methods.pid.loss import Weight, weights
+from pidlearn.training.loop import COUNT, FLAG, Optimisation, is_number
+from pidlearn.utils.validation import choose
 
 __all__ = ["GRIDS", "Config"]
 
@@ -24,7 +24,7 @@ RECIPE: Any = None
 
 INITS = ("teacher", "official", "random")
 PRECISIONS = ("float32", "tf32", "bfloat16")
-GRIDS = {"karras": grid.karras_grid, "linear": grid.linear_grid, "log": grid.log_grid}
+GRIDS = {"karras": grids.karras_grid, "linear": grids.linear_grid, "log": grids.log_grid}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Config(Optimisation):
     """What `distill` minimises, and how; the fields of `Optimisation` come first.
 
     What fits depends on the problem, so the fields marked * are `RECIPE` (None) until the run fills them in from
-    `pidlearn.defaults`; ``result.config`` holds them all. Of `Optimisation` these are steps, batch_size, lr and warmup.
+    `pidlearn.students.build`; ``result.config`` holds them all. Of `Optimisation` these are steps, batch_size, lr
+    and warmup.
 
     Attributes:
         n: * grid points, of each window where there are several.
@@ -41,11 +42,12 @@ class Config(Optimisation):
         spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid.
         rho: of the karras spacing.
         derivative: * as in `pid_loss`, like the next four.
-        distance: l2 | l1 | pseudo_huber, of images also those of `pidlearn.distance.lpips`, or a function.
+        distance: l2 | l1 | pseudo_huber, of images also those of `pidlearn.losses.distances.lpips`, or a function.
         weight: uniform | snr | karras | truncated_snr or a function.
         stop_gradient: * hold the teacher's side constant.
         last: drop | backward.
-        index: * how often each grid point is visited: uniform | lognormal, or a function as `pidlearn.sampling` says.
+        index: * how often each grid point is visited: uniform | lognormal, or a function as
+            `pidlearn.losses.time_sampling` says.
             A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
         boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
         windows: * sub-intervals that the span of an ODE is cut into; a diffusion has one.

@@ -13,13 +13,13 @@ from typing import Any
 
 from torch import nn
 
-from pidlearn.checkpoint import claimed
 from pidlearn.config import Config
-from pidlearn.loop import Callback, until_stopped
-from pidlearn.problem import Prior
+from pidlearn.equations.problem import Prior
 from pidlearn.result import Result
 from pidlearn.run import Run
-from pidlearn.train import DivergedError
+from pidlearn.training.checkpoints import claimed
+from pidlearn.training.driver import Callback, until_stopped
+from pidlearn.training.loop import DivergedError
 
 __all__ = ["distill", "drive", "steps"]
 

@@ -2,19 +2,20 @@
 
 from pidlearn import nets, teachers
 from pidlearn.config import Config
-from pidlearn.denoiser import train_denoiser
-from pidlearn.distance import l1, l2, pseudo_huber
+from pidlearn.denoising import train_denoiser
 from pidlearn.distillation import distill, steps
-from pidlearn.grid import karras_grid, linear_grid, log_grid
-from pidlearn.loss import boundary_loss, pid_loss
-from pidlearn.ode import DenoiserODE, VelocityODE
-from pidlearn.perceptual import LPIPS
+from pidlearn.equations.grids import karras_grid, linear_grid, log_grid
+from pidlearn.equations.ode import DenoiserODE, VelocityODE
+from pidlearn.equations.solvers import solve
+from pidlearn.equations.systems import System, system
+from pidlearn.losses.distances import l1, l2, pseudo_huber
+from pidlearn.losses.lpips import LPIPS
+from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.result import Result, load
-from pidlearn.scenes import watch
-from pidlearn.solvers import solve
+from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers import load_official_student, load_teacher, save_teacher
-from pidlearn.toys import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, System, system, toy
-from pidlearn.trajectory import Trajectory
+from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, toy
+from pidlearn.viewer.build import watch
 
 __all__ = [
     "LPIPS",

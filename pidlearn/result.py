@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import io, metrics
 from pidlearn.config import Config
-from pidlearn.errors import check_labels
-from pidlearn.problem import Prior, Problem, problem_of
-from pidlearn.scenes import scene_of
-from pidlearn.toys import GaussianMixture
-from pidlearn.trajectory import ask
+from pidlearn.equations.problem import Prior, Problem, problem_of
+from pidlearn.evaluation import metrics
+from pidlearn.students import files
+from pidlearn.teachers.exact import GaussianMixture
+from pidlearn.utils.batching import ask
+from pidlearn.utils.validation import check_labels
 from pidlearn.viewer import Scene
+from pidlearn.viewer.build import scene_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +104,7 @@ class Result:
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """One figure that shows teacher and student from the same starts; written to ``path`` if given."""
-        from pidlearn.plot import overview
+        from pidlearn.viewer.plot import overview
 
         figure = overview(self.student, self._problem(), self.config, self.history)
         if path is not None:
@@ -121,8 +122,8 @@ class Result:
             return None
 
     def save(self, path: str | Path) -> Path:
-        """Write student, history and configuration to one file, for `pidlearn.load`; see `pidlearn.io.save`."""
-        return io.save(self.student, self.history, self.config, self.stopped, path)
+        """Write student, history and configuration to one file, for `pidlearn.load`."""
+        return files.save(self.student, self.history, self.config, self.stopped, path)
 
     def _problem(self) -> Problem:
         if self.problem is None:
@@ -151,7 +152,7 @@ def load(
     Raises:
         ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
     """
-    found, history, config, stopped = io.read(path, student, teacher)
+    found, history, config, stopped = files.read(path, student, teacher)
     problem = None
     if teacher is not None:
         shape = event_shape or getattr(found, "event_shape", None)

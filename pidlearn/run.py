@@ -17,21 +17,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn import checkpoint, checks, defaults, io
 from pidlearn.config import RECIPE, Config
-from pidlearn.distance import DISTANCES, Distance
-from pidlearn.errors import choose, explained, what
-from pidlearn.loss import Weight, boundary_loss, pid_loss, weights
-from pidlearn.metrics import rmse
+from pidlearn.equations.problem import Prior, modules_of, problem_of
+from pidlearn.evaluation.metrics import rmse
+from pidlearn.losses.distances import DISTANCES, Distance
+from pidlearn.losses.time_sampling import DENSITIES, draw_index
+from pidlearn.methods.pid import checks
+from pidlearn.methods.pid.loss import Weight, boundary_loss, pid_loss, weights
 from pidlearn.nets.unets import UNet
-from pidlearn.problem import Prior, modules_of, problem_of
 from pidlearn.result import Result
-from pidlearn.sampling import DENSITIES, draw_index, seeded
-from pidlearn.switches import switched, switches, tf32
-from pidlearn.team import assembled
-from pidlearn.times import exact_time
-from pidlearn.train import Batch, Objective, Stage, Step, Trainer
-from pidlearn.trajectory import Trajectory, Windows, ask
+from pidlearn.students import build, files
+from pidlearn.students.trajectory import Trajectory, Windows
+from pidlearn.training import checkpoints
+from pidlearn.training.distributed import assembled
+from pidlearn.training.execution import switched, switches, tf32
+from pidlearn.training.loop import Batch, Objective, Stage, Step, Trainer
+from pidlearn.utils.batching import ask
+from pidlearn.utils.broadcast import exact_time
+from pidlearn.utils.fingerprint import digest, identity
+from pidlearn.utils.random import seeded
+from pidlearn.utils.validation import choose, explained, what
 
 __all__ = ["Run"]
 
@@ -84,12 +89,12 @@ class Run(Iterator[Step]):
         where = self.team.device or _home(student)
         if where is not None and not modules_of(teacher):
             self.problem = self.problem.at(where)  # a formula can be asked anywhere
-        self.config = defaults.config_for(self.problem, wanted)
+        self.config = build.config_for(self.problem, wanted)
         # Our own windows start from the one before; those of a student that was passed keep their weights.
         self.warm = student is None
         if student is None:
             with seeded(self.config.seed):
-                student = defaults.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
+                student = build.student_for(self.problem, self.config).to(self.problem.draw(1).dtype)
         self.student = self._accepted(student)
         if self.problem.device.type == "cuda":
             for module in (self.student, *modules_of(self.problem.teacher)):
@@ -126,7 +131,7 @@ class Run(Iterator[Step]):
         if not isinstance(student, nn.Module):
             raise TypeError(f"a student is a torch.nn.Module, got {type(student).__name__}")
         if not hasattr(student, "t_max"):
-            student = defaults.as_trajectory(student, problem)
+            student = build.as_trajectory(student, problem)
         if not any(p.requires_grad for p in student.parameters()):
             raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
         if problem.label_dim and getattr(getattr(student, "network", None), "label_dim", None) == 0:
@@ -281,7 +286,7 @@ class Run(Iterator[Step]):
     def save(self, folder: str | Path) -> None:
         """Everything that the rest of the run depends on, written by the first process."""
         if self.team.rank == 0:
-            checkpoint.save(folder, self.trainer.number, self._state())
+            checkpoints.save(folder, self.trainer.number, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -293,14 +298,14 @@ class Run(Iterator[Step]):
 
     def resume(self, folder: str | Path) -> None:
         """Continue the run of that folder, if there is one and it is this one."""
-        state = checkpoint.load_run(folder, self._choices())
+        state = checkpoints.load_run(folder, self._choices())
         if state is None:
             return
         # Not to the last bit: the run may go on on another machine.
         answers = state["teacher"].double(), self._fingerprint().double()
         if not torch.allclose(*answers, rtol=1e-3, atol=1e-4, equal_nan=True):
             raise ValueError(f"{folder} holds a run with another teacher, though one of its kind: take another folder")
-        checkpoint.restore(self.trainer, state, folder)
+        checkpoints.restore(self.trainer, state, folder)
         self.errors = [(int(number), float(error)) for number, error in state["errors"]]
 
     def _fingerprint(self) -> Tensor:
@@ -311,10 +316,10 @@ class Run(Iterator[Step]):
     def _choices(self) -> dict[str, str]:
         """The configuration as text, functions by what they do, and what tells one problem from another."""
         chosen = {name: value for name, value in vars(self.config).items() if name not in self.config.MACHINE}
-        choices = {name: checkpoint.identity(value) for name, value in chosen.items()}
+        choices = {name: identity(value) for name, value in chosen.items()}
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.sigma_data or 1.0
-        description = str(io.describe(self.student)).encode()
-        choices["student"] = f"{type(self.student).__qualname__} {checkpoint.digest(description)}"
+        description = str(files.describe(self.student)).encode()
+        choices["student"] = f"{type(self.student).__qualname__} {digest(description)}"
         return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def result(self, stopped: str | None = None) -> Result:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.train import Step
+from pidlearn.training.loop import Step
 
 
 def ring() -> pid.GaussianMixture:

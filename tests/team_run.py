@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import pidlearn as pid
-from pidlearn.team import assembled
+from pidlearn.training.distributed import assembled
 from tests.tiny import teacher
 
 

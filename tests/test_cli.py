@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pidlearn import cli
+from pidlearn.cli import main
 
 
 def test_the_app_is_started_where_its_configuration_lies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +24,12 @@ def test_the_app_is_started_where_its_configuration_lies(monkeypatch: pytest.Mon
 
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", instead)
-    assert cli.main(["app", "--port", "8599", "--no-browser"]) == 3
+    assert main.main(["app", "--port", "8599", "--no-browser"]) == 3
     assert called["command"][1:4] == ["-m", "streamlit", "run"]
-    assert called["command"][4] == str(cli.app_main())
+    assert called["command"][4] == str(main.app_main())
     assert called["command"][5:] == ["--server.port", "8599", "--server.headless", "true"]
     assert (called["cwd"] / ".streamlit" / "config.toml").exists()
-    assert cli.app_main().exists()
+    assert main.app_main().exists()
 
 
 def test_who_ends_the_command_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_who_ends_the_command_ends_the_server(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(subprocess, "Popen", instead)
     before = signal.getsignal(signal.SIGTERM)
-    assert cli.main(["app"]) == -signal.SIGTERM
+    assert main.main(["app"]) == -signal.SIGTERM
     assert servers[0].poll() is not None
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -50,8 +50,8 @@ def test_who_ends_the_command_ends_the_server(monkeypatch: pytest.MonkeyPatch) -
 def test_without_streamlit_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    assert cli.main(["app"]) == 1
+    monkeypatch.setattr(main, "find_spec", lambda name: None)
+    assert main.main(["app"]) == 1
     assert "pip install 'pidlearn[app]'" in capsys.readouterr().err
 
 
@@ -64,13 +64,13 @@ def test_without_streamlit_it_says_what_to_install(
     ],
 )  # fmt: skip
 def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
-    assert cli.choices([text]) == {"a": value}
+    assert main.choices([text]) == {"a": value}
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", str(2**63), "one"])
 def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["sample", "student", "--seed", text])
+        main.main(["sample", "student", "--seed", text])
     assert "argument --seed: expected a whole number of at least 0" in capsys.readouterr().err
 
 
@@ -81,13 +81,13 @@ def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -
         told.append(warnings.formatwarning(UserWarning("the disk is full"), UserWarning, __file__, 1))
         return 0
 
-    monkeypatch.setattr(cli, "start_app", instead)
+    monkeypatch.setattr(main, "start_app", instead)
     before = warnings.formatwarning
-    assert cli.main(["app"]) == 0
+    assert main.main(["app"]) == 0
     assert told == ["pidlearn app: the disk is full\n"]
     assert warnings.formatwarning is before
 
 
 def test_an_unknown_command_is_refused() -> None:
     with pytest.raises(SystemExit):
-        cli.main(["fly"])
+        main.main(["fly"])

@@ -24,12 +24,14 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from pidlearn import checkpoint, commands, recipes
-from pidlearn.cli import duration, main
-from pidlearn.images import as_files_hold, image_grid
+from pidlearn import recipes
+from pidlearn.cli import commands
+from pidlearn.cli.main import duration, main
+from pidlearn.evaluation.images import as_files_hold, image_grid
 from pidlearn.run import Run
 from pidlearn.teachers import save_teacher
-from pidlearn.train import Trainer
+from pidlearn.training import checkpoints
+from pidlearn.training.loop import Trainer
 from tests.tiny import RECIPE, recipe, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -211,11 +213,11 @@ class TestDistill:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "write_atomically", full)
+            patch.setattr(checkpoints, "write_atomically", full)
             assert distill(made / "tiny.toml", begun, "--save-every", "4") == 1
             assert "a checkpoint could not be written ([Errno 28] No space left" in capsys.readouterr().err
             assert len(pid.load(begun / "student.safetensors").history["loss"]) == 4
-            patch.setattr("pidlearn.io.write_atomically", full)
+            patch.setattr("pidlearn.students.files.write_atomically", full)
             assert distill(made / "tiny.toml", begun) == 1
             told = f"student.safetensors'; once it can be written the same command goes on from {begun}/checkpoints"
             assert told in capsys.readouterr().err
@@ -268,7 +270,7 @@ class TestDistill:
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_sum_of_parts", interrupt)
             assert distill(made / "tiny.toml", begun) == 130  # while it measures
-        monkeypatch.setattr("pidlearn.logs._cut", interrupt)
+        monkeypatch.setattr("pidlearn.training.loggers._cut", interrupt)
         assert distill(made / "tiny.toml", begun) == 130
         assert pid.load(begun / "student.safetensors").stopped == "interrupted at step 1"
 
@@ -333,7 +335,7 @@ class TestWhatDistillRefuses:
         assert "teacher.json, how the teacher beside it was trained, is damaged" in told
 
     def test_a_tracker_that_is_not_installed(self, made: Path, begun: Path, fails: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr("pidlearn.logs.find_spec", lambda name: None)
+        monkeypatch.setattr("pidlearn.training.loggers.find_spec", lambda name: None)
         told = fails("distill", made / "tiny.toml", "--out", begun, "--track", "wandb")
         assert "pip install 'pidlearn[images]' wandb" in told
 
@@ -432,8 +434,8 @@ class TestEvaluate:
         assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)
 
     def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr("pidlearn.problem.Problem.student_ends", None)
-        monkeypatch.setattr("pidlearn.problem.Problem.reference_ends", None)
+        monkeypatch.setattr("pidlearn.equations.problem.Problem.student_ends", None)
+        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
         monkeypatch.setattr(urllib.request, "urlopen", refuse)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         both = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors"]
@@ -460,7 +462,7 @@ class TestEvaluate:
         self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any
     ) -> None:
         monkeypatch.setattr(commands, "Inception", lambda weights: torch.nn.Identity())
-        monkeypatch.setattr("pidlearn.problem.Problem.reference_ends", None)
+        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
         student, reference = made / "run" / "student.safetensors", tmp_path / "reference.npz"
         np.savez(reference, mu=np.zeros(64), sigma=np.eye(64))
         told = fails("evaluate", student, "--fid", reference, "-n", 60)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.defaults import config_for, student_for
-from pidlearn.problem import problem_of
+from pidlearn.equations.problem import problem_of
+from pidlearn.students.build import config_for, student_for
 
 
 def blank(x: Tensor, sigma: Tensor) -> Tensor:

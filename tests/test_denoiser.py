@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.train import Optimisation, Trainer
+from pidlearn.training.loop import Optimisation, Trainer
 
 SHORT = {"steps": 250, "batch_size": 128, "lr": 5e-3, "ema": (0.98,), "progress": False}
 

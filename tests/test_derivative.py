@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.derivative import SCHEMES
+from pidlearn.methods.pid.derivatives import SCHEMES
 from tests.strategies import random_network
 
 

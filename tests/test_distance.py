@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pidlearn.distance import DISTANCES, pseudo_huber
+from pidlearn.losses.distances import DISTANCES, pseudo_huber
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "pseudo_huber"])

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn import checkpoint
-from pidlearn.train import DivergedError, Step, Trainer
-from pidlearn.trajectory import Windows
+from pidlearn.students.trajectory import Windows
+from pidlearn.training import checkpoints
+from pidlearn.training.loop import DivergedError, Step, Trainer
 
 TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
 
@@ -318,7 +318,7 @@ class TestWhatStopsIt:
 
     def test_a_limit_of_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 100.0
-        monkeypatch.setattr("pidlearn.loop.time.monotonic", lambda: now)
+        monkeypatch.setattr("pidlearn.training.driver.time.monotonic", lambda: now)
 
         def later(step: Step) -> None:
             nonlocal now
@@ -337,7 +337,7 @@ class TestWhatStopsIt:
 
         saved: list[bool] = []
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "write_atomically", full)
+            patch.setattr(checkpoints, "write_atomically", full)
             result = tiny_ring(checkpoints=tmp_path, save_every=4)
             assert str(result.stopped).startswith("a checkpoint could not be written ([Errno 28] No space left on")
             assert str(result.stopped).endswith("at step 12")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pidlearn import metrics
-from pidlearn._torchvision import package
-from pidlearn.features import WEIGHTS, Inception
-from pidlearn.images import to_uint8
+from pidlearn.evaluation import metrics
+from pidlearn.evaluation.images import to_uint8
+from pidlearn.evaluation.inception import WEIGHTS, Inception
+from pidlearn.utils.optional_imports import package
 
 
 @pytest.fixture(scope="module")

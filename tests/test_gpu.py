@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn import commands
-from pidlearn.cli import main
-from pidlearn.sampling import seeded
-from pidlearn.switches import switched, tf32
+from pidlearn.cli import commands
+from pidlearn.cli.main import main
+from pidlearn.training.execution import switched, tf32
+from pidlearn.utils.random import seeded
 from tests.tiny import recipe, teacher
 
 DEVICE = "cuda"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pidlearn.images import as_files_hold, comparison, image_grid, save_png, to_uint8
+from pidlearn.evaluation.images import as_files_hold, comparison, image_grid, save_png, to_uint8
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -7,7 +7,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import pidlearn as pid
-from pidlearn import data, metrics
+from pidlearn import data
+from pidlearn.evaluation import metrics
 
 pytestmark = pytest.mark.slow
 

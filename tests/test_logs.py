@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pidlearn import logs
-from pidlearn.train import Step
+from pidlearn.training import loggers
+from pidlearn.training.loop import Step
 
 
 def step(number: int, steps: int = 25) -> Step:
@@ -23,7 +23,7 @@ def numbers(path: Path) -> list[int]:
 class TestJsonl:
     def test_a_line_a_step_at_once(self, tmp_path: Path) -> None:
         path = tmp_path / "a" / "log.jsonl"
-        write = logs.jsonl(path)
+        write = loggers.jsonl(path)
         for number in (1, 2, 3):
             write(step(number))
             assert numbers(path) == list(range(1, number + 1))
@@ -31,7 +31,7 @@ class TestJsonl:
         assert first == {"number": 1, "steps": 25, "loss": 1.0, "lr": 0.1, "samples": 8, "seconds": 0.5}
 
     def test_every_so_many_and_the_last(self, tmp_path: Path) -> None:
-        write = logs.jsonl(tmp_path / "log", every=10)
+        write = loggers.jsonl(tmp_path / "log", every=10)
         for number in range(1, 26):
             write(step(number))
         assert numbers(tmp_path / "log") == [10, 20, 25]
@@ -40,9 +40,9 @@ class TestJsonl:
     def test_a_run_that_was_killed_and_goes_on(self, tmp_path: Path, torn: str) -> None:
         path = tmp_path / "log"
         for number in range(1, 8):
-            logs.jsonl(path)(step(number))
+            loggers.jsonl(path)(step(number))
         path.write_text(path.read_text() + torn)
-        write = logs.jsonl(path)
+        write = loggers.jsonl(path)
         assert len(path.read_text().splitlines()) >= 7  # nothing is lost before there is something in its place
         for number in range(5, 10):
             write(step(number))
@@ -50,20 +50,20 @@ class TestJsonl:
 
     def test_what_else_was_measured(self, tmp_path: Path) -> None:
         path = tmp_path / "log"
-        write = logs.jsonl(path, every=10, further=lambda step: {"error": 0.5} if step.number == 13 else {})
+        write = loggers.jsonl(path, every=10, further=lambda step: {"error": 0.5} if step.number == 13 else {})
         for number in range(1, 26):
             write(step(number))
         assert numbers(path) == [10, 13, 20, 25]
         assert [json.loads(line).get("error") for line in path.read_text().splitlines()] == [None, 0.5, None, None]
 
     def test_a_run_is_worth_more_than_its_log(self, tmp_path: Path) -> None:
-        write = logs.jsonl(tmp_path)
+        write = loggers.jsonl(tmp_path)
         with pytest.warns(RuntimeWarning, match=f"the log {tmp_path} lacks steps, for it could not be written"):
             write(step(1))
 
     def test_a_run_that_begins_anew(self, tmp_path: Path) -> None:
         for _ in range(2):
-            write = logs.jsonl(tmp_path / "log")
+            write = loggers.jsonl(tmp_path / "log")
             for number in (1, 2):
                 write(step(number))
         assert numbers(tmp_path / "log") == [1, 2]
@@ -76,7 +76,7 @@ class TestTrackers:
 
         further = {13: {"error": 0.5}}
         config = {"lr": 0.1, "ema": (0.9,), "distance": "l2"}
-        write = logs.tracker("tensorboard", "mine", tmp_path, config, 10, lambda step: further.get(step.number, {}))
+        write = loggers.tracker("tensorboard", "mine", tmp_path, config, 10, lambda step: further.get(step.number, {}))
         for number in range(1, 26):
             write(step(number))
         events = EventAccumulator(str(tmp_path / "mine"))
@@ -89,12 +89,12 @@ class TestTrackers:
     @pytest.mark.parametrize("missing", ["wandb", "accelerate"])
     def test_what_is_not_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
         find = importlib.util.find_spec
-        monkeypatch.setattr(logs, "find_spec", lambda name: None if name == missing else find("json"))
+        monkeypatch.setattr(loggers, "find_spec", lambda name: None if name == missing else find("json"))
         with pytest.raises(
             ImportError, match=r"wandb needs accelerate and wandb: pip install 'pidlearn\[images\]' wandb"
         ):
-            logs.tracker("wandb", "mine", tmp_path, {})
+            loggers.tracker("wandb", "mine", tmp_path, {})
 
     def test_one_that_is_unknown(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="one of tensorboard, wandb; got 'mlflow'"):
-            logs.tracker("mlflow", "mine", tmp_path, {})
+            loggers.tracker("mlflow", "mine", tmp_path, {})

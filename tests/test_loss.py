@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.distance import Distance
-from pidlearn.perceptual import LPIPS
+from pidlearn.losses.distances import Distance
+from pidlearn.losses.lpips import LPIPS
 from tests.reference import load_student_network, load_teacher, tensor
 from tests.strategies import Table, grids, mixtures, noise, random_network
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn import metrics
+from pidlearn.evaluation import metrics
 
 
 def draw(n: int, *shape: int, seed: int = 0) -> Tensor:

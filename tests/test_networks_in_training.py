@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import pidlearn as pid
-from pidlearn import checkpoint
-from pidlearn.switches import switched, tf32
+from pidlearn.training import checkpoints
+from pidlearn.training.execution import switched, tf32
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}
@@ -210,7 +210,7 @@ def begun(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices of a run that was stopped after its first step, and its checkpoint."""
     choices = {**SHORT, "checkpoints": folder, "save_every": 1}
     pid.distill(teacher(), callbacks=[lambda step: step.number == 1], **choices)
-    state = checkpoint.load_newest(folder)
+    state = checkpoints.load_newest(folder)
     assert state is not None
     return choices, state
 
@@ -222,14 +222,14 @@ def test_a_run_goes_on_where_weights_lie_otherwise(tmp_path: Path) -> None:
         moments |= {
             name: moment.to(memory_format=torch.channels_last) for name, moment in moments.items() if moment.ndim == 4
         }
-    checkpoint.save(tmp_path, 1, state)
+    checkpoints.save(tmp_path, 1, state)
     np.testing.assert_array_equal(pid.distill(teacher(), **choices).history["loss"], losses())
 
 
 def test_a_run_goes_on_where_random_numbers_are_others(tmp_path: Path) -> None:
     choices, state = begun(tmp_path)
     state["trainer"]["generator"] = torch.zeros(16, dtype=torch.uint8)  # as of CUDA
-    checkpoint.save(tmp_path, 1, state)
+    checkpoints.save(tmp_path, 1, state)
     found = pid.distill(teacher(), **choices).history["loss"]
     assert found[0] == losses()[0]
     np.testing.assert_allclose(found, losses(), rtol=0.5)

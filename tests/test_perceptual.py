@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn import _torchvision, distance
-from pidlearn.perceptual import LPIPS, SMALLEST, TRUNKS
+from pidlearn.losses import distances
+from pidlearn.losses.lpips import LPIPS, SMALLEST, TRUNKS
+from pidlearn.utils import optional_imports
 
 NETS = ["alex", "squeeze", "vgg"]
 
@@ -202,9 +203,9 @@ class TestWeights:
 
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setattr(urllib.request, "urlopen", refuse)
-        distance._built.cache_clear()
+        distances._built.cache_clear()
         yield tmp_path / "hub" / "checkpoints"
-        distance._built.cache_clear()
+        distances._built.cache_clear()
 
     @pytest.mark.parametrize("net", ["alex", "squeeze"])
     def test_from_a_file_or_the_cache(self, net: str, cache, tmp_path) -> None:
@@ -294,6 +295,6 @@ def test_torchvisions_other_failures_are_its_own(monkeypatch) -> None:
     def fail(name: str) -> None:
         raise RuntimeError(f"{name} needs something else")
 
-    monkeypatch.setattr(_torchvision, "import_module", fail)
+    monkeypatch.setattr(optional_imports, "import_module", fail)
     with pytest.raises(RuntimeError, match="torchvision needs something else"):
         LPIPS()

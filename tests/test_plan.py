@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pidlearn as pid
-from pidlearn.plan import plan
+from pidlearn.cli.cost import plan
 from pidlearn.run import Run
 from tests.runs import CASES
 from tests.tiny import teacher

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.defaults import config_for, student_for
-from pidlearn.problem import problem_of
+from pidlearn.equations.problem import problem_of
+from pidlearn.students.build import config_for, student_for
 
 
 def box(n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 
 from pidlearn import data, recipes
 from pidlearn.recipes import UnfinishedError, images_of, names, read, teacher_of
-from pidlearn.teachers import named
-from pidlearn.train import Trainer
+from pidlearn.teachers.files import published
+from pidlearn.training.loop import Trainer
 from tests.tiny import RECIPE, recipe
 
 
@@ -21,7 +21,7 @@ def test_every_recipe_that_ships(name: str) -> None:
     found = read(name)
     assert found.name == name
     if isinstance(found.teacher, str):
-        assert named.find(found.teacher) is not None
+        assert published.find(found.teacher) is not None
     else:
         assert found.teacher["data"] in recipes.DATA
     assert names()[name].endswith(".")  # a whole sentence

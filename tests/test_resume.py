@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import pidlearn as pid
-from pidlearn.train import Step
+from pidlearn.training.loop import Step
 from tests.runs import CASES, network, rotation
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pidlearn as pid
-from pidlearn.sampling import DENSITIES, draw_index
+from pidlearn.losses.time_sampling import DENSITIES, draw_index
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.integers(0, 2**31))

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 
 import pidlearn as pid
-from pidlearn import solvers
-from pidlearn.errors import NotFiniteError
-from pidlearn.solvers import SOLVERS, walk
+from pidlearn.equations import solvers
+from pidlearn.equations.solvers import SOLVERS, walk
+from pidlearn.utils.validation import NotFiniteError
 from tests.strategies import mixtures
 
 # Wide modes: f is smooth, and the asymptotic order shows at moderate N.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pidlearn.team import Processes
+from pidlearn.training.distributed import Processes
 from tests.team_run import run
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pidlearn.team import Team
-from pidlearn.train import Batch, DivergedError, Objective, Optimisation, Stage, Trainer
+from pidlearn.training.distributed import Team
+from pidlearn.training.loop import Batch, DivergedError, Objective, Optimisation, Stage, Trainer
 
 
 class Line(nn.Module):

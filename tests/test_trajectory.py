@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pidlearn as pid
-from pidlearn.trajectory import BOUNDARIES
+from pidlearn.students.trajectory import BOUNDARIES
 from tests.strategies import random_network
 
 

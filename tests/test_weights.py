@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pidlearn import weights
-from pidlearn.weights import Published
+from pidlearn.utils import downloads
+from pidlearn.utils.downloads import Published
 
 SOME = Published("https://example.org/models/some-0123abcd.pth", "some weights")
 
@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def refuse(request: urllib.request.Request, timeout: float) -> None:
-        assert timeout <= weights.PATIENCE
+        assert timeout <= downloads.PATIENCE
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
@@ -85,7 +85,7 @@ def test_weights_are_fetched_once_and_checked(cache: Path, monkeypatch) -> None:
 @pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"no HTTP\r\n\r\n"])
 def test_a_server_that_falls_silent(begins: bytes, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(weights, "PATIENCE", 0.05)
+    monkeypatch.setattr(downloads, "PATIENCE", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/some.pth"
 
@@ -98,7 +98,7 @@ def test_a_server_that_falls_silent(begins: bytes, tmp_path, monkeypatch) -> Non
         threads: list[threading.Thread] = []
         monkeypatch.setattr(urllib.request, "urlopen", answer)
         with pytest.raises(OSError, match=r"timed out|makes no sense"):
-            weights.fetch(url, tmp_path / "some.pth")
+            downloads.fetch(url, tmp_path / "some.pth")
         for thread in threads:  # there is one for each time that it was tried
             thread.join()
         for connection in kept:

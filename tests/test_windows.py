@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.trajectory import Windows
+from pidlearn.students.trajectory import Windows
 from tests.strategies import random_network
 
 EDGES = {"up": [0.0, 0.7, 1.3, 3.0], "down": [2.0, 1.9, 0.4, -1.0]}

@@ -2,7 +2,7 @@
 
 from pidlearn.nets.edm import EDMPrecond, VEPrecond, VPPrecond, iDDPMPrecond
 from pidlearn.nets.mlp import MLP, ChebyshevMLP
-from pidlearn.nets.precond import Preconditioned
+from pidlearn.nets.preconditioning import Preconditioned
 from pidlearn.nets.unets import DhariwalUNet, SongUNet
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from pidlearn.nets.coordinates import Coordinates
+from pidlearn.nets.noise_parametrization import Coordinates
 
 __all__ = ["AdaptedStudent"]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.nets.adapted import AdaptedStudent
-from pidlearn.nets.coordinates import IDDPM, VE, VP, Coordinates
-from pidlearn.nets.options import check_option, remembers_options
-from pidlearn.nets.precond import Preconditioned
+from pidlearn.nets.noise_parametrization import IDDPM, VE, VP, Coordinates
+from pidlearn.nets.preconditioning import Preconditioned
+from pidlearn.nets.registry import check_option, remembers_options
 from pidlearn.nets.unets import DhariwalUNet, SongUNet
 
 __all__ = ["EDMPrecond", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
@@ -122,7 +122,7 @@ class NoisePredictor(ImageDenoiser):
 
 @remembers_options
 class VPPrecond(NoisePredictor):
-    """A variance-preserving teacher of Score-SDE, which predicts the noise; see `pidlearn.nets.coordinates.VP`."""
+    """A variance-preserving teacher of Score-SDE, which predicts the noise; see `noise_parametrization.VP`."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class VPPrecond(NoisePredictor):
 
 @remembers_options
 class VEPrecond(NoisePredictor):
-    """A variance-exploding teacher of Score-SDE, which predicts the noise; see `pidlearn.nets.coordinates.VE`."""
+    """A variance-exploding teacher of Score-SDE, which predicts the noise; see `noise_parametrization.VE`."""
 
     def __init__(
         self,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from pidlearn.errors import check_shape
 from pidlearn.nets.blocks import check_event, one_hot_labels
-from pidlearn.nets.options import remembers_options
+from pidlearn.nets.registry import remembers_options
+from pidlearn.utils.validation import check_shape
 
 __all__ = ["MLP", "ChebyshevMLP"]
 

@@ -29,7 +29,7 @@ from pidlearn.nets.blocks import (
     check_event,
     one_hot_labels,
 )
-from pidlearn.nets.options import check_option, remembers_options
+from pidlearn.nets.registry import check_option, remembers_options
 
 __all__ = ["DhariwalUNet", "SongUNet"]
 

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 from pidlearn import data
 from pidlearn.config import Config
-from pidlearn.denoiser import DenoiserTraining
+from pidlearn.denoising import DenoiserTraining
 from pidlearn.nets import SongUNet
-from pidlearn.sampling import seeded
 from pidlearn.teachers import load_teacher
-from pidlearn.train import DivergedError, Optimisation
+from pidlearn.training.loop import DivergedError, Optimisation
+from pidlearn.utils.random import seeded
 
 if sys.version_info >= (3, 11):
     import tomllib

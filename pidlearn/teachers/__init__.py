@@ -1,10 +1,10 @@
 """Teachers of other makes, and teachers from files and by name: read without executing anything that a file holds."""
 
-from pidlearn.teachers.diffusers import from_diffusers
-from pidlearn.teachers.flow import from_flow
+from pidlearn.teachers.adapters.diffusers import from_diffusers
+from pidlearn.teachers.adapters.flow import from_flow
+from pidlearn.teachers.files.official_pid import load_official_student
+from pidlearn.teachers.files.safetensors_file import save_teacher
 from pidlearn.teachers.loading import import_teacher, load_teacher, published_teachers
-from pidlearn.teachers.official import load_official_student
-from pidlearn.teachers.ours import save_teacher
 
 __all__ = [
     "from_diffusers",

@@ -7,8 +7,15 @@ from pathlib import Path
 
 from torch import nn
 
-from pidlearn.teachers import archives, named, official, ours, pickles, pipelines
-from pidlearn.teachers.build import build
+from pidlearn.teachers.files import (
+    diffusers_folder,
+    edm_pickle,
+    official_pid,
+    published,
+    safetensors_file,
+    torch_archive,
+)
+from pidlearn.teachers.files.build import build
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
 
@@ -37,12 +44,12 @@ def load_teacher(source: str | Path) -> nn.Module:
         ImportError: for a pipeline, without the package diffusers.
         ValueError: for a file that is anything else or damaged, saying what is wrong with it.
     """
-    published = named.find(source) if isinstance(source, str) else None
-    if published:
-        return named.load(published)
+    known = published.find(source) if isinstance(source, str) else None
+    if known:
+        return published.load(known)
     path = Path(source)
     if not path.exists():
-        names = ", ".join(one.short for one in named.NAMED)
+        names = ", ".join(one.short for one in published.NAMED)
         raise FileNotFoundError(f"there is no file {source}, and the published teachers are {names}")
     return _reader(path)(path)
 
@@ -54,37 +61,37 @@ def import_teacher(source: str | Path, path: str | Path) -> Path:
         FileNotFoundError: as `load_teacher`.
         ValueError: as `load_teacher`.
     """
-    return ours.save_teacher(load_teacher(source), path)
+    return safetensors_file.save_teacher(load_teacher(source), path)
 
 
 def published_teachers() -> str:
     """A table of the published teachers: name, parameters, and where the file is if it is at hand."""
     rows = [
         f"{one.short:28}{one.parameters / 1e6:7.1f} M parameters  {one.path if one.path.is_file() else 'to download'}"
-        for one in named.NAMED
+        for one in published.NAMED
     ]
     return "\n".join(rows)
 
 
 def _reader(path: Path) -> Callable[[Path], nn.Module]:
     """What reads a file that begins like this one."""
-    if (path / pipelines.INDEX).is_file():
-        return pipelines.read
+    if (path / diffusers_folder.INDEX).is_file():
+        return diffusers_folder.read
     if not path.is_file():
         raise ValueError(f"{path} is not a file: load_teacher reads {READABLE}")
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # the first eight bytes are the header's length
-        return ours.read
-    if head.startswith((b"PK\x03\x04", archives.LEGACY)):
-        return official.read_teacher
+        return safetensors_file.read
+    if head.startswith((b"PK\x03\x04", torch_archive.LEGACY)):
+        return official_pid.read_teacher
     if head.startswith(b"\x80") or path.suffix == ".pkl":
         return _read_pickle
     raise ValueError(f"{path} is not a file that load_teacher reads, which is {READABLE}. It begins with {head!r}")
 
 
 def _read_pickle(path: Path) -> nn.Module:
-    pickled = pickles.read(path)
+    pickled = edm_pickle.read(path)
     try:
         return build(*pickled)
     except ValueError as error:

@@ -21,7 +21,7 @@ from app import charts, compute
 from app.models import broken, export, more_steps, pictures, residual, shipped, snippets, systems
 from app.models.markdown import plain
 from benchmarks.ablation import student_of, variants
-from pidlearn.metrics import rmse
+from pidlearn.evaluation.metrics import rmse
 from pidlearn.viewer import Heat, Network, Scene, View
 
 

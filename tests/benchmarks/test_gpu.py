@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pidlearn as pid
 from benchmarks import gpu, gpu_table, steps
 from benchmarks.table import Store
-from pidlearn import commands
+from pidlearn.cli import commands
 from tests.tiny import recipe
 
 SIZE = gpu.DRY["toy"]

@@ -17,7 +17,8 @@ from PIL import Image
 
 import pidlearn as pid
 from benchmarks import student, student_table, table
-from pidlearn import checkpoint, commands
+from pidlearn.cli import commands
+from pidlearn.training import checkpoints
 
 BEGUN = 4
 """Steps that the run has when the benchmark comes to it."""
@@ -181,7 +182,7 @@ def test_the_student_of_another_recipe_is_refused(
 
 
 def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
-    with checkpoint.claimed(tmp_path / "toy" / "checkpoints"), pytest.raises(ValueError, match="another run uses"):
+    with checkpoints.claimed(tmp_path / "toy" / "checkpoints"), pytest.raises(ValueError, match="another run uses"):
         dry_run(tmp_path, "--parts", "main")
 
 
@@ -192,7 +193,7 @@ def test_sigterm_ends_the_run_too(tmp_path: Path) -> None:
         while not student._last(tmp_path / "toy" / "log.jsonl"):
             time.sleep(0.01)
         process.terminate()
-    with checkpoint.claimed(tmp_path / "toy" / "checkpoints"):
+    with checkpoints.claimed(tmp_path / "toy" / "checkpoints"):
         assert len(log(tmp_path)) < 64
 
 

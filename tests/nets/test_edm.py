@@ -10,15 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets import (
-    DhariwalUNet,
-    EDMPrecond,
-    Preconditioned,
-    SongUNet,
-    VEPrecond,
-    VPPrecond,
-    iDDPMPrecond,
-)
+from pidlearn.nets import DhariwalUNet, EDMPrecond, Preconditioned, SongUNet, VEPrecond, VPPrecond, iDDPMPrecond
 from pidlearn.nets.blocks import Conv2d, Init, one_hot_labels, self_attention
 from tests.reference import load_student_network, load_teacher, tensor
 

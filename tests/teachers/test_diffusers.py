@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.equations.problem import problem_of
 from pidlearn.nets.adapted import AdaptedStudent
-from pidlearn.problem import problem_of
 from tests.teachers.tiny import ExactUNet, unet
 
 from_diffusers = pid.teachers.from_diffusers

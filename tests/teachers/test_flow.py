@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.equations.problem import problem_of
 from pidlearn.nets.adapted import AdaptedStudent
-from pidlearn.problem import problem_of
 from tests.teachers.tiny import Velocity, exact_velocity
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 8, "progress": False}

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 import pidlearn as pid
-from pidlearn import cli
-from pidlearn.teachers import named, ours
+from pidlearn.cli import main
+from pidlearn.teachers.files import published, safetensors_file
 from tests.strategies import random_network
 from tests.teachers import edm_files
 
@@ -43,14 +43,14 @@ def test_round_trip(kind: str, tmp_path: Path) -> None:
 
 def test_headers_of_a_teacher_trained_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = pid.nets.Preconditioned(random_network(2))
-    as_is = ours._describe(written)
+    as_is = safetensors_file._describe(written)
     for change, says in (
         ({"sigma_data": -1.0}, "sigma_data"),
         ({"sigma_data": None}, "NoneType"),
         ({"options": {**as_is["options"], "depth": 60_000}}, "60000 blocks"),
         ({"options": {**as_is["options"], "activation": "exec"}}, "options that MLP does not: activation"),
     ):
-        monkeypatch.setattr(ours, "_describe", lambda _, change=change: {**as_is, **change})
+        monkeypatch.setattr(safetensors_file, "_describe", lambda _, change=change: {**as_is, **change})
         path = pid.save_teacher(written, tmp_path / "teacher.safetensors")
         with pytest.raises(ValueError, match=says):
             pid.load_teacher(path)
@@ -140,22 +140,22 @@ def test_what_is_no_teacher(tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    for one in named.NAMED:
-        assert named.find(one.name) is named.find(one.short) is one
-    assert named.find("edm-cifar10-uncond-vp") is named.NAMED[0]
-    assert named.find("edm-cifar10") is None
-    assert len({one.short for one in named.NAMED}) == len(named.NAMED) == 9
-    assert all(one.sha256 is None or len(bytes.fromhex(one.sha256)) == 32 for one in named.NAMED)
+    for one in published.NAMED:
+        assert published.find(one.name) is published.find(one.short) is one
+    assert published.find("edm-cifar10-uncond-vp") is published.NAMED[0]
+    assert published.find("edm-cifar10") is None
+    assert len({one.short for one in published.NAMED}) == len(published.NAMED) == 9
+    assert all(one.sha256 is None or len(bytes.fromhex(one.sha256)) == 32 for one in published.NAMED)
 
 
 def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PIDLEARN_CACHE", raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert named.NAMED[0].path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
+    assert published.NAMED[0].path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "mine"))
-    assert named.NAMED[0].path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
+    assert published.NAMED[0].path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
     monkeypatch.setenv("PIDLEARN_CACHE", "~/mine")
-    assert named.folder() == Path.home() / "mine"
+    assert published.folder() == Path.home() / "mine"
 
 
 class Server:
@@ -178,92 +178,92 @@ class Server:
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Any, Server]:
     """The last of the published networks, made tiny, on a server of its own."""
     network = edm_files.denoiser("adm")
-    published = replace(named.NAMED[-1], parameters=sum(p.numel() for p in network.parameters()))
+    one = replace(published.NAMED[-1], parameters=sum(p.numel() for p in network.parameters()))
     server = Server(edm_files.edm_pickle(network, *edm_files.KINDS["adm"]))
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(urllib.request, "urlopen", server)
-    monkeypatch.setattr(named, "NAMED", (published,))
-    return published, server
+    monkeypatch.setattr(published, "NAMED", (one,))
+    return one, server
 
 
 def test_a_name_downloads_once(tiny: tuple[Any, Server]) -> None:
-    published, server = tiny
+    known, server = tiny
     for _ in range(2):
         teacher = pid.load_teacher("edm-imagenet-cond-adm")
     assert server.asked == ["https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-imagenet-64x64-cond-adm.pkl"]
     assert teacher.state_dict().keys() == edm_files.denoiser("adm").state_dict().keys()
-    assert published.remembered.read_text().startswith(hashlib.sha256(server.contents).hexdigest())
+    assert known.remembered.read_text().startswith(hashlib.sha256(server.contents).hexdigest())
 
 
 def test_damage_since_the_download_is_seen(tiny: tuple[Any, Server]) -> None:
-    published, _ = tiny
-    pid.load_teacher(published.name)
-    contents = bytearray(published.path.read_bytes())
+    known, _ = tiny
+    pid.load_teacher(known.name)
+    contents = bytearray(known.path.read_bytes())
     contents[-1000] ^= 1
-    published.path.write_bytes(contents)
+    known.path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"damaged or not the published file.*Delete it"):
-        pid.load_teacher(published.name)
+        pid.load_teacher(known.name)
 
 
 @pytest.mark.parametrize("note", [b"", b"\xff\xfe\x00"])
 def test_damage_to_a_checksum(note: bytes, tiny: tuple[Any, Server]) -> None:
-    published, _ = tiny
-    pid.load_teacher(published.name)
-    published.remembered.write_bytes(note)
-    with pytest.raises(ValueError, match=rf"damaged or not.*not '.*' as {published.remembered.name} says.*Delete it"):
-        pid.load_teacher(published.name)
-    published.path.unlink()
-    pid.load_teacher(published.name)
+    known, _ = tiny
+    pid.load_teacher(known.name)
+    known.remembered.write_bytes(note)
+    with pytest.raises(ValueError, match=rf"damaged or not.*not '.*' as {known.remembered.name} says.*Delete it"):
+        pid.load_teacher(known.name)
+    known.path.unlink()
+    pid.load_teacher(known.name)
 
 
 def test_another_network_under_the_name(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    published, server = tiny
+    known, server = tiny
     server.contents = edm_files.edm_pickle(edm_files.denoiser("vp"), *edm_files.KINDS["vp"])
     with pytest.raises(ValueError, match=r"is not edm-imagenet.*over SongUNet with 189,667"):
-        pid.load_teacher(published.name)
-    assert not published.remembered.exists()
-    published.path.unlink()
+        pid.load_teacher(known.name)
+    assert not known.remembered.exists()
+    known.path.unlink()
     server.contents = b"<html>try again later</html>"
     with pytest.raises(ValueError, match=r"not an EDM network.*Delete it"):
-        pid.load_teacher(published.name)
+        pid.load_teacher(known.name)
 
 
 def test_known_checksums(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    published, server = tiny
-    monkeypatch.setattr(named, "NAMED", (replace(published, sha256="0" * 64),))
+    known, server = tiny
+    monkeypatch.setattr(published, "NAMED", (replace(known, sha256="0" * 64),))
     with pytest.raises(ValueError, match="not the file that others know by that name"):
-        pid.load_teacher(published.name)
-    assert not published.path.exists()
-    published.path.write_bytes(server.contents)
+        pid.load_teacher(known.name)
+    assert not known.path.exists()
+    known.path.write_bytes(server.contents)
     with pytest.raises(ValueError, match=f"not '{'0' * 64}'\\. Delete"):
-        pid.load_teacher(published.name)
-    known = hashlib.sha256(server.contents).hexdigest()
-    monkeypatch.setattr(named, "NAMED", (replace(published, sha256=known),))
-    pid.load_teacher(published.name)
-    assert not published.remembered.exists()
+        pid.load_teacher(known.name)
+    sha256 = hashlib.sha256(server.contents).hexdigest()
+    monkeypatch.setattr(published, "NAMED", (replace(known, sha256=sha256),))
+    pid.load_teacher(known.name)
+    assert not known.remembered.exists()
 
 
 def test_without_a_network(tiny: tuple[Any, Server]) -> None:
-    published, server = tiny
+    known, server = tiny
     server.contents = URLError("no route to host")
     with pytest.raises(FileNotFoundError, match=r"no route to host.*Fetch https://.*PIDLEARN_CACHE") as error:
-        pid.load_teacher(published.name)
-    assert str(published.path) in str(error.value)
+        pid.load_teacher(known.name)
+    assert str(known.path) in str(error.value)
 
 
 def test_a_folder_that_cannot_be_written_to(
     tiny: tuple[Any, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published, server = tiny
+    known, server = tiny
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "file"))
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded.*set PIDLEARN_CACHE"):
-        pid.load_teacher(published.name)
+        pid.load_teacher(known.name)
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path))
-    published.path.write_bytes(server.contents)
-    published.remembered.with_name(f".{published.remembered.name}.{os.getpid()}.part").mkdir()
-    pid.load_teacher(published.name)
-    assert not published.remembered.exists()
+    known.path.write_bytes(server.contents)
+    known.remembered.with_name(f".{known.remembered.name}.{os.getpid()}.part").mkdir()
+    pid.load_teacher(known.name)
+    assert not known.remembered.exists()
 
 
 # The command line
@@ -272,21 +272,21 @@ def test_a_folder_that_cannot_be_written_to(
 def test_import_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = edm_files.write(tmp_path / "network.pkl")
     out = tmp_path / "teacher.safetensors"
-    assert cli.main(["import-teacher", str(tmp_path / "network.pkl"), "-o", str(out)]) == 0
+    assert main.main(["import-teacher", str(tmp_path / "network.pkl"), "-o", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     imported = pid.load_teacher(out).state_dict()
     assert all(torch.equal(imported[name], tensor) for name, tensor in written.state_dict().items())
-    assert cli.main(["import-teacher", str(tmp_path / "none.pkl"), "-o", str(out)]) == 1
+    assert main.main(["import-teacher", str(tmp_path / "none.pkl"), "-o", str(out)]) == 1
     assert "there is no file" in capsys.readouterr().err
 
 
 def test_list_of_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path))
     (tmp_path / "edm-ffhq-64x64-uncond-ve.pkl").touch()
-    assert cli.main(["import-teacher", "--list"]) == 0
+    assert main.main(["import-teacher", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["edm-cifar10-uncond-vp", "55.7", "M", "parameters", "to", "download"]
     assert str(tmp_path / "edm-ffhq-64x64-uncond-ve.pkl") in lines[5]
-    assert cli.main(["import-teacher"]) == 1
-    assert cli.main(["import-teacher", "network.pkl"]) == 1
+    assert main.main(["import-teacher"]) == 1
+    assert main.main(["import-teacher", "network.pkl"]) == 1
     assert "expected a source and -o OUTPUT" in capsys.readouterr().err

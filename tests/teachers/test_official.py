@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.teachers import archives, official
+from pidlearn.teachers.files import official_pid, torch_archive
 from tests.teachers import edm_files
 
 CIFAR = {"img_resolution": 32, "channel_mult": [2, 2, 2]}
@@ -52,7 +52,7 @@ def test_options_follow_from_names_and_shapes(cls: type[Any], options: dict[str,
         name: network_filter(options) if name.endswith("resample_filter") else value
         for name, value in network.state_dict().items()
     }
-    kind, found = official.infer(tensors)
+    kind, found = official_pid.infer(tensors)
     assert kind == cls.__name__
     expected = {key: list(v) if isinstance(v, tuple) else v for key, v in network.options.items()}
     expected.pop("label_dropout")
@@ -211,7 +211,7 @@ ODD: dict[str, tuple[bytes, str]] = {
 
 
 def test_the_archives_that_odd_ones_are_made_of(tmp_path: Path) -> None:
-    found = archives.read(archive_of(named(tensor()), tmp_path / "one.pt", struct.pack("<f", 2.5)))
+    found = torch_archive.read(archive_of(named(tensor()), tmp_path / "one.pt", struct.pack("<f", 2.5)))
     assert found.keys() == {"w"}
     assert found["w"].item() == 2.5
 
@@ -219,13 +219,13 @@ def test_the_archives_that_odd_ones_are_made_of(tmp_path: Path) -> None:
 def test_a_kind_of_storage_nested_too_deep_to_be_hashed(tmp_path: Path) -> None:
     deep = tensor().replace(b"ctorch\nFloatStorage\n", b")" + b"\x85" * 250_000)
     with pytest.raises(ValueError, match="tuple where a Global"):
-        archives.read(archive_of(named(deep), tmp_path / "deep.pt"))
+        torch_archive.read(archive_of(named(deep), tmp_path / "deep.pt"))
 
 
 @pytest.mark.parametrize(("program", "message"), ODD.values(), ids=ODD)
 def test_odd_archives(program: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        archives.read(archive_of(program, tmp_path / "odd.pt"))
+        torch_archive.read(archive_of(program, tmp_path / "odd.pt"))
 
 
 def test_every_kind_of_number(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_every_kind_of_number(tmp_path: Path) -> None:
     content = OrderedDict((str(kind), torch.arange(6).reshape(2, 3).to(kind).T) for kind in kinds)
     content["weight"] = torch.nn.Parameter(torch.ones(2))
     torch.save(content, tmp_path / "kinds.pt")
-    found = archives.read(tmp_path / "kinds.pt")
+    found = torch_archive.read(tmp_path / "kinds.pt")
     assert list(found) == list(content)
     for name, value in content.items():
         assert found[name].dtype == value.dtype
@@ -243,7 +243,7 @@ def test_every_kind_of_number(tmp_path: Path) -> None:
 def test_tensors_that_are_more_than_a_view(tmp_path: Path) -> None:
     torch.save({"weight": torch._neg_view(torch.ones(2))}, tmp_path / "negative.pt")
     with pytest.raises(ValueError, match="more than a view of numbers"):
-        archives.read(tmp_path / "negative.pt")
+        torch_archive.read(tmp_path / "negative.pt")
 
 
 def test_archives_that_claim_more_than_they_hold(tmp_path: Path) -> None:

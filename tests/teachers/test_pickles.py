@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.teachers import machine, pickles
+from pidlearn.teachers.files import edm_pickle, pickle_machine
+from pidlearn.teachers.files.build import complete
 from tests.teachers import edm_files
 
 TOUCHED: list[str] = []
@@ -47,8 +48,8 @@ class Call:
         return self.call
 
 
-def load(contents: bytes) -> pickles.Pickled:
-    return pickles.unpickle(io.BytesIO(contents), len(contents))
+def load(contents: bytes) -> edm_pickle.Pickled:
+    return edm_pickle.unpickle(io.BytesIO(contents), len(contents))
 
 
 @functools.cache
@@ -86,7 +87,7 @@ def test_a_loaded_teacher_computes(kind: str, tmp_path: Path) -> None:
 
 
 def test_defaults_are_edms() -> None:
-    options = pid.teachers.build.complete(pid.nets.EDMPrecond, {"img_resolution": 64, "img_channels": 3})
+    options = complete(pid.nets.EDMPrecond, {"img_resolution": 64, "img_channels": 3})
     assert (options["model_type"], options["model_channels"], options["num_blocks"]) == ("DhariwalUNet", 192, 3)
 
 
@@ -422,7 +423,7 @@ def test_a_tensor_under_many_names_does_not_multiply() -> None:
 
 
 def test_too_many_opcodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "MAX_OPCODES", 1000)
+    monkeypatch.setattr(pickle_machine, "MAX_OPCODES", 1000)
     with pytest.raises(ValueError, match="more than 1000 opcodes"):
         load(proto4(b"\x8f" * 2000))
 

@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 
 import pidlearn as pid
-from pidlearn import cli
-from pidlearn.teachers import pipelines
+from pidlearn.cli import main
+from pidlearn.teachers.files import diffusers_folder
 from tests.teachers.tiny import unet
 from tests.tiny import recipe
 
@@ -72,7 +72,7 @@ def incomplete(folder: Path) -> None:
 
 
 def index(**entries: Any) -> Callable[[Path], None]:
-    return lambda folder: change(folder / pipelines.INDEX, **entries)
+    return lambda folder: change(folder / diffusers_folder.INDEX, **entries)
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -80,8 +80,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "code of its own": (index(unet=["unet", "UNet2DModel"]), "its unet is a unet.UNet2DModel"),
     "another network": (index(unet=["diffusers", "UNet1DModel"]), "diffusers.UNet1DModel, and no UNet2DModel"),
     "no scheduler": (index(scheduler=["diffusers", "DDPMPipeline"]), "DDPMPipeline, and no SchedulerMixin"),
-    "nothing": (lambda folder: (folder / pipelines.INDEX).write_text("{}"), "'unet'"),
-    "no index": (lambda folder: (folder / pipelines.INDEX).write_text("{"), "Expecting"),
+    "nothing": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{}"), "'unet'"),
+    "no index": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{"), "Expecting"),
     "pickles": (pickled, "no file named diffusion_pytorch_model.safetensors"),
     "missing weights": (incomplete, r"weights are not those of its network.*conv_in\.bias"),
     "other weights": (lambda folder: change(folder / "unet/config.json", block_out_channels=[8, 16]), "expected shape"),
@@ -111,10 +111,10 @@ def test_without_diffusers(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_distilled_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     brief = recipe(tmp_path, text='teacher = "some"\n[config]\nsteps = 2\nbatch_size = 2\nn = 8\n')
-    assert cli.main(["distill", str(brief), "--teacher", str(saved), "--out", str(tmp_path / "run")]) == 0
+    assert main.main(["distill", str(brief), "--teacher", str(saved), "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "samples.png").exists()
     student = str(tmp_path / "run" / "student.safetensors")
-    assert cli.main(["sample", student, "-n", "2", "--teacher", str(saved), "-o", str(tmp_path / "two.png")]) == 0
-    assert cli.main(["evaluate", student, "-n", "2", "--teacher", str(saved)]) == 0
-    assert cli.main(["sample", student, "-n", "2", "-o", str(tmp_path / "one.png")]) == 1
+    assert main.main(["sample", student, "-n", "2", "--teacher", str(saved), "-o", str(tmp_path / "two.png")]) == 0
+    assert main.main(["evaluate", student, "-n", "2", "--teacher", str(saved)]) == 0
+    assert main.main(["sample", student, "-n", "2", "-o", str(tmp_path / "one.png")]) == 1
     assert "pass that teacher too" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn._torchvision import package
+from pidlearn.utils.optional_imports import package
 
 
 def unet(**options: Any) -> Any:

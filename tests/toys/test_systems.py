@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 import pidlearn as pid
-from pidlearn.toys import SYSTEMS
+from pidlearn.equations.systems import SYSTEMS
 
 EQUATIONS: dict[str, Callable[[float, np.ndarray], list[float]]] = {
     "pendulum": lambda t, x: [x[1], -9.81 * np.sin(x[0]) - 0.2 * x[1]],

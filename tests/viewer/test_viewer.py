@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from pidlearn.scenes import network
 from pidlearn.viewer import Heat, Images, Plane, Scene, View
+from pidlearn.viewer.build import network
 from tests.browser import ask, chromium, wait
 
 Z = 80 * torch.randn(40, 2, generator=torch.Generator().manual_seed(3))
@@ -73,7 +73,7 @@ def test_the_solvers_in_the_browser_are_the_solvers(browser: Any, tmp_path: Path
 
 
 def test_figures_are_the_library_s(browser: Any, tmp_path: Path) -> None:
-    from pidlearn.metrics import rmse, wrong_mode_share
+    from pidlearn.evaluation.metrics import rmse, wrong_mode_share
 
     ours = student()
     page = opened(browser, pid.watch(SKEW, ours, starts=Z, view=View(n=10, solver="euler", play=False)), tmp_path)

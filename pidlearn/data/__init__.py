@@ -1,0 +1,5 @@
+"""Small data sets that are already on this machine: nothing is downloaded."""
+
+from pidlearn.data.images import DEBIAN, digits, fashion_mnist, read_idx
+
+__all__ = ["DEBIAN", "digits", "fashion_mnist", "read_idx"]

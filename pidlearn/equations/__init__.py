@@ -1,0 +1,1 @@
+"""What is solved: equations, time grids, solvers, and the problems that teachers pose."""

@@ -1,0 +1,105 @@
+"""A zoo of ordinary differential equations, each with where to start, for how long, and what solves it.
+
+Students of these are *solution operators*: one network for all starts that the prior draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pidlearn.equations.ode import VelocityODE
+from pidlearn.equations.solvers import solve
+
+__all__ = ["SYSTEMS", "System", "system"]
+
+
+@dataclass(frozen=True)
+class System:
+    """An initial value problem: dx/dt = f(x, t) from starts uniform in a box.
+
+    Attributes:
+        f: the field, x (B, d) and t (B,) to (B, d).
+        low: lower corner of the box, d numbers.
+        high: upper corner.
+        t_start: when paths start.
+        t_end: when they end.
+        names: of the d coordinates.
+        stiff: whether the reference needs an implicit method.
+    """
+
+    f: Callable[[Tensor, Tensor], Tensor]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    t_start: float
+    t_end: float
+    names: tuple[str, ...]
+    stiff: bool = False
+
+    @property
+    def ode(self) -> VelocityODE:
+        """The equation."""
+        return VelocityODE(self.f)
+
+    def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n starts (n, d), uniform in the box."""
+        low, high = torch.tensor(self.low), torch.tensor(self.high)
+        return low + (high - low) * torch.rand(n, len(self.low), generator=generator)
+
+    def reference(self, x: Tensor, grid: Tensor) -> Tensor:
+        """SciPy's path of starts x (B, d) at rtol 1e-10 in float64: (len(grid), B, d)."""
+        return solve(self.ode, x.double(), grid, "scipy", integrator="Radau" if self.stiff else "DOP853")
+
+
+def pendulum(x: Tensor, t: Tensor) -> Tensor:
+    """Damped pendulum: angle' = rate, rate' = -9.81 sin(angle) - 0.2 rate."""
+    angle, rate = x.unbind(1)
+    return torch.stack([rate, -9.81 * angle.sin() - 0.2 * rate], 1)
+
+
+def lotka_volterra(x: Tensor, t: Tensor) -> Tensor:
+    """Prey p and predators q: p' = 1.5 p - p q, q' = p q - 3 q."""
+    p, q = x.unbind(1)
+    return torch.stack([1.5 * p - p * q, p * q - 3 * q], 1)
+
+
+def van_der_pol(x: Tensor, t: Tensor) -> Tensor:
+    """Relaxation oscillator: x'' = 2 (1 - x^2) x' - x."""
+    y, v = x.unbind(1)
+    return torch.stack([v, 2 * (1 - y**2) * v - y], 1)
+
+
+def lorenz(x: Tensor, t: Tensor) -> Tensor:
+    """Lorenz's convection with his parameters 10, 28, 8/3: chaotic, so the zoo stays within one Lyapunov time."""
+    a, b, c = x.unbind(1)
+    return torch.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], 1)
+
+
+def logistic(x: Tensor, t: Tensor) -> Tensor:
+    """Logistic growth x' = x (1 - x)."""
+    return x * (1 - x)
+
+
+def stiff(x: Tensor, t: Tensor) -> Tensor:
+    """Prothero and Robinson's problem x' = -1000 (x - cos t) - sin t: after a flash, x = cos t."""
+    return -1000 * (x - t[:, None].cos()) - t[:, None].sin()
+
+
+SYSTEMS: dict[str, System] = {
+    "pendulum": System(pendulum, (-2.5, -2.0), (2.5, 2.0), 0.0, 10.0, ("angle", "rate")),
+    "lotka_volterra": System(lotka_volterra, (0.5, 0.5), (2.5, 2.5), 0.0, 7.0, ("prey", "predators")),
+    "van_der_pol": System(van_der_pol, (-2.0, -2.0), (2.0, 2.0), 0.0, 10.0, ("x", "v")),
+    "lorenz": System(lorenz, (-15.0, -15.0, 10.0), (15.0, 15.0, 40.0), 0.0, 1.1, ("a", "b", "c")),
+    "logistic": System(logistic, (0.05,), (2.0,), 0.0, 8.0, ("x",)),
+    "stiff": System(stiff, (0.0,), (2.0,), 0.0, 6.0, ("x",), stiff=True),
+}
+
+
+def system(name: str) -> System:
+    """A system of the zoo by name: pendulum, lotka_volterra, van_der_pol, lorenz, logistic, stiff."""
+    if name not in SYSTEMS:
+        raise ValueError(f"system must be one of {sorted(SYSTEMS)}, got {name!r}")
+    return SYSTEMS[name]

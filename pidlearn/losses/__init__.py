@@ -1,0 +1,1 @@
+"""What methods share: distances, time sampling and weights."""

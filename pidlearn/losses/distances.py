@@ -1,0 +1,66 @@
+"""Distances between the two sides of the residual: (a, b) -> one number a sample.
+
+Theorem 1 asks one thing of a distance: d(a, b) = 0 only where a = b. Anything of this signature may be passed in a
+distance's place, a perceptual network (`torch.nn.Module`) included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from pidlearn.losses.lpips import LPIPS, check_images
+
+__all__ = ["DISTANCES", "Distance", "l1", "l2", "lpips", "pseudo_huber"]
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(a, b), both (B, *event), to (B,): zero exactly where a = b."""
+
+
+def l2(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference over the event: (B, *event), (B, *event) -> (B,)."""
+    return (a - b).square().flatten(1).mean(1)
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference over the event: (B, *event), (B, *event) -> (B,)."""
+    return (a - b).abs().flatten(1).mean(1)
+
+
+def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
+    """sqrt(mean squared difference + c^2) - c: quadratic below c, a norm above it.
+
+    The few samples on a ridge between two modes, whose residual is large and unavoidable, then do not outweigh all
+    the others. The form is that of Song & Dhariwal (2023, section 3.3); c is in data units (scale about 1).
+    """
+    squared = l2(a, b)
+    # squared / (sqrt(squared + c^2) + c) is the same number, without cancelling two c's for small residuals.
+    return squared / ((squared + c * c).sqrt() + c)
+
+
+def lpips(a: Tensor, b: Tensor, net: str = "vgg", pooling: str = "max") -> Tensor:
+    """`pidlearn.losses.lpips.LPIPS` of images (B, C, H, W) in [-1, 1], resized to 224 pixels; a pseudo-metric.
+
+    The network is built at the first call, once for each device. Make an `LPIPS` of your own for other choices.
+    """
+    check_images(a, b)  # before anything is fetched for them
+    return _built(net, pooling, a.device)(a, b)
+
+
+@cache
+def _built(net: str, pooling: str, device: torch.device) -> Distance:
+    return LPIPS(net, pooling=pooling).to(device)
+
+
+DISTANCES: dict[str, Distance] = {
+    "l1": l1,
+    "l2": l2,
+    "pseudo_huber": pseudo_huber,
+    "lpips": lpips,
+    "lpips-vgg-average": partial(lpips, pooling="average"),
+    "lpips-alex": partial(lpips, net="alex"),
+    "lpips-squeeze": partial(lpips, net="squeeze"),
+}

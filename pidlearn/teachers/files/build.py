@@ -1,0 +1,125 @@
+"""From what a file says of a denoiser, its class, options and tensors, to the denoiser.
+
+Files name classes and options as EDM does. Recorded options are what a constructor was called with; the defaults that
+fill them up are those of the constructors here, which are EDM's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn import nets
+from pidlearn.utils.validation import printable
+
+__all__ = ["DENOISERS", "GIVEN_BY_THE_DENOISER", "NETWORKS", "build", "complete", "fill"]
+
+DENOISERS: dict[str, type[nn.Module]] = {
+    cls.__name__: cls for cls in (nets.EDMPrecond, nets.VPPrecond, nets.VEPrecond, nets.iDDPMPrecond)
+}
+NETWORKS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (nets.SongUNet, nets.DhariwalUNet)}
+
+GIVEN_BY_THE_DENOISER = {"in_channels", "out_channels"}
+
+MAX_NUMBER, MAX_ITEMS = 2**16, 16
+"""An option beyond these describes no network, but one that would take forever to build."""
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_NUMBER
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= MAX_ITEMS and all(map(_count, value))
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "float": lambda value: isinstance(value, (int, float)) and type(value) is not bool and value >= 0,
+    "int": _count,
+    "Sequence[int]": _counts,
+    "int | Sequence[int]": lambda value: _count(value) or _counts(value),
+}
+"""What a file may give for an option, by how the constructor declares it."""
+
+
+def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a denoiser or a network: those recorded, and the defaults of the others, which are EDM's.
+
+    Raises:
+        ValueError: for an option that the class does not have or that is not of its kind, or a required one that is
+            missing.
+    """
+    known = _parameters(cls, options)
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"it has options that {cls.__name__} does not: {printable(', '.join(unknown)):.200}")
+    full = {**{name: parameter.default for name, parameter in known.items()}, **options}
+    missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
+    if missing:
+        raise ValueError(f"it does not say {', '.join(missing)}, which {cls.__name__} cannot do without")
+    for name, value in full.items():
+        kind = known[name].annotation
+        if isinstance(value, tuple):
+            full[name] = list(value)  # as JSON has it, whatever the file was
+        if not KINDS[kind](value):
+            raise ValueError(f"its option {name} is {_shown(value)}, where {cls.__name__} takes {kind}")
+    return full
+
+
+def build(class_name: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A denoiser with exactly these tensors, in eval mode and frozen. It shares their memory.
+
+    Raises:
+        ValueError: for a class or options that are not EDM's or make no network, tensors that are not those of this
+            network.
+    """
+    if class_name not in DENOISERS:
+        raise ValueError(f"its network is of class {class_name!r:.80}; known are {', '.join(DENOISERS)}")
+    return fill(DENOISERS[class_name], options, tensors)
+
+
+def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A module with exactly these tensors, in eval mode and frozen. It shares their memory.
+
+    Raises:
+        ValueError: options that do not make one, tensors that are not those of this one or not finite.
+    """
+    full = complete(cls, options)
+    blocks = full["depth"] if "depth" in full else len(full["channel_mult"]) * full["num_blocks"]
+    if blocks > len(tensors):
+        raise ValueError(f"its options ask for {blocks} blocks, which its {len(tensors)} tensors cannot fill")
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"its tensor {printable(name):.120} is {tensor.dtype}, and weights are floating")
+        if not tensor.isfinite().all():
+            raise ValueError(f"its tensor {printable(name):.120} holds NaN or infinity")
+    try:
+        with torch.device("meta"):  # nothing is allocated or drawn before the tensors have been found to fit
+            module = cls(**full)
+        module.load_state_dict(tensors, assign=True)
+    except Exception as error:
+        raise ValueError(f"its tensors and options do not make a {cls.__name__}: {printable(error):.600}") from error
+    return module.eval().requires_grad_(False)
+
+
+def _parameters(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
+    """What the constructor takes by name; of a denoiser also what it hands on to its network."""
+    own = {p.name: p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD}
+    if "model_type" not in own:
+        return own
+    model_type = options.get("model_type", own["model_type"].default)
+    if not isinstance(model_type, str) or model_type not in NETWORKS:
+        raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(NETWORKS)}")
+    handed_on = _parameters(NETWORKS[model_type], options)
+    return {name: p for name, p in handed_on.items() if name not in GIVEN_BY_THE_DENOISER} | own
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; of one that may be endless, its type."""
+    return f"{value!r:.80}" if isinstance(value, (int, float, str)) else f"a {type(value).__name__}"

@@ -1,0 +1,26 @@
+"""Calls in chunks, and the one way in which students are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pidlearn.utils.broadcast import exact_time
+
+__all__ = ["ask", "in_chunks"]
+
+
+def ask(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+    """x(z, t) of any student, called as training calls it: t (B,) float64, and labels only where there are any."""
+    labels = () if class_labels is None else (class_labels,)
+    return student(z, exact_time(t, z), *labels)
+
+
+@torch.no_grad()
+def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
+    """f(z, class_labels), (B, *event), for so many rows at once."""
+    labels = [None] * len(z) if class_labels is None else class_labels.split(size)
+    return torch.cat([f(*some) for some in zip(z.split(size), labels, strict=False)])

@@ -1,0 +1,181 @@
+"""Scenes of teachers and students for the viewer: arrays out of whatever can be distilled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.grids import karras_grid
+from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.equations.solvers import solve
+from pidlearn.equations.systems import System
+from pidlearn.nets import MLP
+from pidlearn.students.trajectory import BOUNDARIES, TIMES, Trajectory
+from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
+from pidlearn.utils.batching import ask
+from pidlearn.utils.broadcast import expand
+from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
+
+__all__ = ["drawn", "network", "scene_of", "watch"]
+
+FRAMES, WINDING = 61, 121
+"""Frames of a flow, and of an ODE, whose paths wind."""
+BLURRED = 0.05
+"""Overlap from which on a mixture's components are not told as modes."""
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def watch(
+    teacher: Any,
+    student: nn.Module | Mapping[str, nn.Module] | None = None,
+    *,
+    starts: int | Tensor | None = None,
+    seed: int = 7,
+    axes: tuple[int, int] = (0, 1),
+    view: View | None = None,
+    title: str | None = None,
+) -> Scene:
+    """Teacher and student from the same starts, to look at and to play with.
+
+    In a notebook the returned scene shows itself; ``save("page.html")`` writes a page that stands alone.
+
+    Args:
+        teacher: as given to `distill`, of two dimensions, or images, or a `System`.
+        student: one student, or several by name, each in a panel of its own; None for the teacher alone.
+        starts: how many, or the starts (B, *event) themselves; 400 points, 40 paths of an ODE or 12 images.
+        seed: of starts that are drawn.
+        axes: the two coordinates of an ODE that are drawn.
+        view: what is looked at first.
+        title: by default what the teacher is.
+
+    Raises:
+        ValueError: a teacher that cannot be drawn: a diffusion that is neither 2-D nor of one-channel images; axes
+            that it does not have.
+    """
+    return scene_of(problem_of(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
+
+
+def scene_of(
+    problem: Problem,
+    student: nn.Module | Mapping[str, nn.Module] | None = None,
+    *,
+    starts: int | Tensor | None = None,
+    seed: int = 7,
+    axes: tuple[int, int] = (0, 1),
+    view: View | None = None,
+    title: str | None = None,
+) -> Scene:
+    """As `watch`, of a problem that has been read off its teacher."""
+    students: dict[str, Any] = dict(student) if isinstance(student, Mapping) else {"": student}
+    plane = problem.event_shape == (2,)
+    image = len(problem.event_shape) == 3 and problem.event_shape[0] == 1
+    if problem.sigma_data is not None and not plane and not image:
+        raise ValueError(f"only 2-D points and one-channel images can be drawn, not {problem.event_shape}")
+    if starts is None:
+        starts = 12 if image else 400 if problem.sigma_data is not None else 40
+    z = starts if isinstance(starts, Tensor) else problem.draw(starts, torch.Generator().manual_seed(seed))
+    title = title or f"{type(problem.teacher).__name__} and its student"
+    if problem.sigma_data is None:
+        return _system(problem, students, z, title, axes, view)
+    return (_images if image else _points)(problem, students, z, title, view)
+
+
+def network(student: nn.Module) -> Network | None:
+    """The student as the viewer can evaluate it; None if it has other parts than a plain MLP in the plane."""
+    if type(student) is not Trajectory or type(student.network) is not MLP or student.network.event_shape != (2,):
+        return None
+    options: dict[str, Any] = getattr(student.network, "options")  # noqa: B009 - not of Callable
+    boundary = next((name for name, part in BOUNDARIES.items() if part is student.boundary), None)
+    if boundary is None or student.time is not TIMES["log"] or options.get("norm") or options.get("label_dim"):
+        return None
+    weights = {name: value.float().numpy(force=True) for name, value in student.network.state_dict().items()}
+    return Network(weights, student.t_max, student.sigma_data, boundary, student.c_in)
+
+
+def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+    assert problem.sigma_data is not None
+    grid = karras_grid(FRAMES, problem.t_end, problem.t_start)
+    mixture, names = None, {"teacher": "teacher, Euler-250"}
+    teacher = problem.teacher
+    if isinstance(teacher, EmpiricalDenoiser) and teacher.bandwidth and len(teacher.data) <= 200:
+        teacher = GaussianMixture(teacher.data, teacher.bandwidth**2)
+    if isinstance(teacher, GaussianMixture):
+        mixture = {name: getattr(teacher, name).numpy() for name in ("means", "weights", "covs")}
+        exact, names = solve(problem.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8), {}
+    else:
+        # A fine grid that holds the frames: what is drawn is the path that students are measured against.
+        exact = problem.reference(z, karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start))[::4]
+        names = {"teacher": f"teacher, Euler-{4 * (FRAMES - 1) + 1}"}
+    return Scene(
+        title,
+        grid.numpy(),
+        [Plane(name, drawn(problem, student, z, grid)) for name, student in students.items()],
+        starts=z.numpy(force=True),
+        mixture=mixture,
+        exact=exact.numpy(force=True),
+        sigma_data=problem.sigma_data,
+        names=names,
+        view=view or View(),
+        modes=isinstance(problem.teacher, GaussianMixture) and problem.teacher.overlap < BLURRED,
+    )
+
+
+@torch.no_grad()
+def drawn(
+    problem: Problem, student: nn.Module | None, z: Tensor, grid: Tensor, axes: tuple[int, int] = (0, 1)
+) -> Network | np.ndarray | None:
+    """What a `Plane` shows of a student: itself where the viewer can evaluate it, else its paths (F, B, 2)."""
+    if student is None:
+        return None
+    found = network(student) if problem.sigma_data is not None else None
+    if found is not None:
+        return found
+    # All times in one call: a chain of windows is then gone through once, and not once for every time.
+    at = grid.to(z.device).repeat_interleave(len(z))
+    path = ask(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at).unflatten(0, (len(grid), len(z)))
+    return _flat(path, grid, axes)
+
+
+def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
+    """Two coordinates of paths (F, B, d), or the only one over time."""
+    if path.shape[2] == 1:
+        path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
+    return path[..., list(axes)].double().numpy(force=True)
+
+
+def _system(
+    problem: Problem, students: dict[str, Any], z: Tensor, title: str, axes: tuple[int, int], view: View | None
+) -> Scene:
+    grid = torch.linspace(problem.t_start, problem.t_end, WINDING, dtype=torch.float64)
+    plain = tuple(f"x{i}".translate(SUBSCRIPTS) for i in range(1, z.shape[1] + 1))
+    names = problem.teacher.names if isinstance(problem.teacher, System) else plain
+    if len(names) == 1:
+        names = ("t", *names)
+    if len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
+        raise ValueError(f"axes are two coordinates out of 0..{len(names) - 1}, got {axes!r}")
+    panels = [Plane(name, drawn(problem, student, z, grid, axes)) for name, student in students.items()]
+    exact = _flat(problem.reference(z, grid), grid, axes)
+    return phase_plane(title, grid.numpy(), exact, panels, (names[axes[0]], names[axes[1]]), view)
+
+
+def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+    """Paths of images, each over its own scale at that time so that noise and data both show."""
+    grid = karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start)
+    frames = grid[::4]
+
+    def grey(path: Tensor) -> np.ndarray:
+        shown = path / expand((1 + frames**2).sqrt(), path)
+        return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
+
+    labels = problem.draw_labels(len(z), torch.Generator().manual_seed(0))
+    rows = {f"Euler-{len(grid)}": grey(problem.reference(z, grid, labels)[::4])}
+    with torch.no_grad():
+        for name, student in students.items():
+            if student is not None:
+                path = torch.stack([ask(student, z, t, labels) for t in frames])
+                rows[name or "student"] = grey(path)
+    return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())
