@@ -19,7 +19,10 @@ from pidlearn import nets
 from pidlearn.config import Config
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import COORDINATES
-from pidlearn.students.trajectory import BOUNDARIES, TIMES, Student, Trajectory, Windows
+from pidlearn.students.base import Student
+from pidlearn.students.boundaries import BOUNDARIES, TIMES
+from pidlearn.students.piecewise import PiecewiseTrajectory
+from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.files.build import fill
 from pidlearn.teachers.files.safetensors_file import digest_of
 from pidlearn.utils.files import write_atomically
@@ -125,7 +128,7 @@ def _under(prefix: str, tensors: dict[str, Tensor], end: str = "/") -> dict[str,
 
 def describe(student: nn.Module) -> dict[str, Any] | None:
     """How to build a student again, or None if parts of it are not this library's."""
-    if isinstance(student, Windows):
+    if isinstance(student, PiecewiseTrajectory):
         windows = [describe(window) for window in student.windows]
         return None if None in windows else {"windows": windows}
     if type(student) is not Trajectory:
@@ -158,7 +161,7 @@ def _built(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if "windows" not in description:
         return _trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])
-    return Windows([_trajectory(window, _under(f"chain.{i}", weights, "."), teacher) for i, window in parts])
+    return PiecewiseTrajectory([_trajectory(window, _under(f"chain.{i}", weights, "."), teacher) for i, window in parts])
 
 
 def _trajectory(description: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> Trajectory:

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.equations.grids import karras_grid
-from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import solve
 from pidlearn.equations.systems import System
 from pidlearn.nets import MLP
-from pidlearn.students.trajectory import BOUNDARIES, TIMES, Trajectory
+from pidlearn.students.boundaries import BOUNDARIES, TIMES
+from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
 from pidlearn.utils.batching import ask
 from pidlearn.utils.broadcast import expand
@@ -56,7 +58,7 @@ def watch(
         ValueError: a teacher that cannot be drawn: a diffusion that is neither 2-D nor of one-channel images; axes
             that it does not have.
     """
-    return scene_of(problem_of(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
+    return scene_of(problem_from_teacher(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
 
 
 def scene_of(
@@ -71,15 +73,15 @@ def scene_of(
 ) -> Scene:
     """As `watch`, of a problem that has been read off its teacher."""
     students: dict[str, Any] = dict(student) if isinstance(student, Mapping) else {"": student}
-    plane = problem.event_shape == (2,)
+    diffusion, plane = isinstance(problem, Diffusion), problem.event_shape == (2,)
     image = len(problem.event_shape) == 3 and problem.event_shape[0] == 1
-    if problem.sigma_data is not None and not plane and not image:
+    if diffusion and not plane and not image:
         raise ValueError(f"only 2-D points and one-channel images can be drawn, not {problem.event_shape}")
     if starts is None:
-        starts = 12 if image else 400 if problem.sigma_data is not None else 40
-    z = starts if isinstance(starts, Tensor) else problem.draw(starts, torch.Generator().manual_seed(seed))
+        starts = 12 if image else 400 if diffusion else 40
+    z = starts if isinstance(starts, Tensor) else problem.sample_prior(starts, torch.Generator().manual_seed(seed))
     title = title or f"{type(problem.teacher).__name__} and its student"
-    if problem.sigma_data is None:
+    if not diffusion:
         return _system(problem, students, z, title, axes, view)
     return (_images if image else _points)(problem, students, z, title, view)
 
@@ -97,8 +99,7 @@ def network(student: nn.Module) -> Network | None:
 
 
 def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
-    assert problem.sigma_data is not None
-    grid = karras_grid(FRAMES, problem.t_end, problem.t_start)
+    grid = problem.plot_grid(FRAMES)
     mixture, names = None, {"teacher": "teacher, Euler-250"}
     teacher = problem.teacher
     if isinstance(teacher, EmpiricalDenoiser) and teacher.bandwidth and len(teacher.data) <= 200:
@@ -108,7 +109,7 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         exact, names = solve(problem.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8), {}
     else:
         # A fine grid that holds the frames: what is drawn is the path that students are measured against.
-        exact = problem.reference(z, karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start))[::4]
+        exact = problem.reference(z, problem.plot_grid(4 * (FRAMES - 1) + 1))[::4]
         names = {"teacher": f"teacher, Euler-{4 * (FRAMES - 1) + 1}"}
     return Scene(
         title,
@@ -117,7 +118,7 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         starts=z.numpy(force=True),
         mixture=mixture,
         exact=exact.numpy(force=True),
-        sigma_data=problem.sigma_data,
+        sigma_data=problem.data_scale,
         names=names,
         view=view or View(),
         modes=isinstance(problem.teacher, GaussianMixture) and problem.teacher.overlap < BLURRED,
@@ -131,7 +132,7 @@ def drawn(
     """What a `Plane` shows of a student: itself where the viewer can evaluate it, else its paths (F, B, 2)."""
     if student is None:
         return None
-    found = network(student) if problem.sigma_data is not None else None
+    found = network(student) if isinstance(problem, Diffusion) else None
     if found is not None:
         return found
     # All times in one call: a chain of windows is then gone through once, and not once for every time.
@@ -150,7 +151,7 @@ def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
 def _system(
     problem: Problem, students: dict[str, Any], z: Tensor, title: str, axes: tuple[int, int], view: View | None
 ) -> Scene:
-    grid = torch.linspace(problem.t_start, problem.t_end, WINDING, dtype=torch.float64)
+    grid = problem.plot_grid(WINDING)
     plain = tuple(f"x{i}".translate(SUBSCRIPTS) for i in range(1, z.shape[1] + 1))
     names = problem.teacher.names if isinstance(problem.teacher, System) else plain
     if len(names) == 1:
@@ -164,14 +165,14 @@ def _system(
 
 def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
     """Paths of images, each over its own scale at that time so that noise and data both show."""
-    grid = karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start)
+    grid = problem.plot_grid(4 * (FRAMES - 1) + 1)
     frames = grid[::4]
 
     def grey(path: Tensor) -> np.ndarray:
         shown = path / expand((1 + frames**2).sqrt(), path)
         return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
 
-    labels = problem.draw_labels(len(z), torch.Generator().manual_seed(0))
+    labels = problem.sample_labels(len(z), torch.Generator().manual_seed(0))
     rows = {f"Euler-{len(grid)}": grey(problem.reference(z, grid, labels)[::4])}
     with torch.no_grad():
         for name, student in students.items():
