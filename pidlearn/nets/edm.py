@@ -10,17 +10,17 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import IDDPM, VE, VP, Coordinates
 from pidlearn.nets.preconditioning import Preconditioned
-from pidlearn.nets.registry import check_option, remembers_options
-from pidlearn.nets.unets import DhariwalUNet, SongUNet
+from pidlearn.nets.registry import NETWORKS, check_option, register_denoiser
 
-__all__ = ["EDMPrecond", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
+__all__ = ["MODEL_TYPES", "EDMPrecond", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
 
-NETWORKS: dict[str, type[nn.Module]] = {"DhariwalUNet": DhariwalUNet, "SongUNet": SongUNet}
+MODEL_TYPES = ("SongUNet", "DhariwalUNet")
+"""The registered networks that an image denoiser, and so a file of one, may name."""
 
 
 class ImageDenoiser(Preconditioned):
@@ -46,7 +46,7 @@ class ImageDenoiser(Preconditioned):
         model_type: str,
         network_options: dict[str, Any],
     ) -> None:
-        check_option("model_type", model_type, tuple(NETWORKS))
+        check_option("model_type", model_type, MODEL_TYPES)
         network = NETWORKS[model_type](
             img_resolution=img_resolution,
             in_channels=img_channels,
@@ -83,7 +83,7 @@ class ImageDenoiser(Preconditioned):
         return torch.as_tensor(sigma)
 
 
-@remembers_options
+@register_denoiser
 class EDMPrecond(ImageDenoiser):
     """EDM's own denoiser, as all of its published models are; see `ImageDenoiser` and `Preconditioned`."""
 
@@ -120,7 +120,7 @@ class NoisePredictor(ImageDenoiser):
         return AdaptedStudent(self.model, self.coordinates, t_max, self.sigma_data, self.label_dim)
 
 
-@remembers_options
+@register_denoiser
 class VPPrecond(NoisePredictor):
     """A variance-preserving teacher of Score-SDE, which predicts the noise; see `noise_parametrization.VP`."""
 
@@ -143,7 +143,7 @@ class VPPrecond(NoisePredictor):
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
 
 
-@remembers_options
+@register_denoiser
 class VEPrecond(NoisePredictor):
     """A variance-exploding teacher of Score-SDE, which predicts the noise; see `noise_parametrization.VE`."""
 
@@ -163,7 +163,7 @@ class VEPrecond(NoisePredictor):
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
 
 
-@remembers_options
+@register_denoiser
 class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files hold
     """A teacher of iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672), which knows M noise levels and predicts the noise.
 

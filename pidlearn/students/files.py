@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pidlearn import nets
 from pidlearn.config import Config
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import COORDINATES
+from pidlearn.nets.registry import NETWORKS
 from pidlearn.students.trajectory import BOUNDARIES, TIMES, Student, Trajectory, Windows
 from pidlearn.teachers.files.build import fill
 from pidlearn.teachers.files.safetensors_file import digest_of
@@ -27,12 +27,6 @@ from pidlearn.utils.files import write_atomically
 __all__ = ["describe", "packed", "read", "save"]
 
 FORMAT = "pidlearn student 1"
-NETWORKS: dict[str, type[nn.Module]] = {
-    "ChebyshevMLP": nets.ChebyshevMLP,
-    "DhariwalUNet": nets.DhariwalUNet,
-    "MLP": nets.MLP,
-    "SongUNet": nets.SongUNet,
-}
 FOREIGN = "of another make"
 
 
