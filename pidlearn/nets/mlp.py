@@ -132,9 +132,9 @@ class ChebyshevMLP(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """F(x, time), of x's shape."""
-        return self.read(x)(time)
+        return self.encode(x)(time)
 
-    def read(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+    def encode(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """F(x, .) for x (B, *event), as a function of time: (k B,) to (k B, *event), k times for each x in turn."""
         check_event(x, self.event_shape)
         flat = (x.flatten(1) - self.mean) / self.scale
