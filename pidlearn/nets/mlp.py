@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from pidlearn.nets.blocks import check_event, one_hot_labels
-from pidlearn.nets.registry import remembers_options
+from pidlearn.nets.registry import register_network
 from pidlearn.utils.validation import check_shape
 
 __all__ = ["MLP", "ChebyshevMLP"]
@@ -35,7 +35,7 @@ class _Residual(nn.Module):
         return self.out(self.norms[-1](h))
 
 
-@remembers_options
+@register_network
 class MLP(nn.Module):
     """F(x, time, class_labels=None): x (B, *event) of unit scale and time (B,) of order one, to (B, *event).
 
@@ -95,7 +95,7 @@ class MLP(nn.Module):
         return self.body(self.first(torch.cat(features, 1))).reshape(x.shape)
 
 
-@remembers_options
+@register_network
 class ChebyshevMLP(nn.Module):
     """F(x, time) = sum_k c_k(x) T_k(time) for time in [-1, 1]: a polynomial in time whose coefficients are learned.
 
@@ -132,9 +132,9 @@ class ChebyshevMLP(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """F(x, time), of x's shape."""
-        return self.read(x)(time)
+        return self.encode(x)(time)
 
-    def read(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+    def encode(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """F(x, .) for x (B, *event), as a function of time: (k B,) to (k B, *event), k times for each x in turn."""
         check_event(x, self.event_shape)
         flat = (x.flatten(1) - self.mean) / self.scale

@@ -1,4 +1,16 @@
-"""Options of networks: checked, and remembered so that a file can make the network again."""
+"""One table of networks and one of denoisers, by class name, with the options that each object was built with.
+
+A student or teacher file names a class and its options, and is rebuilt from these tables. A new network class is one
+module with one decorator, imported in `pidlearn.nets`:
+
+    @register_network
+    class MyNetwork(nn.Module):
+        def __init__(self, event_shape: int | Sequence[int], depth: int = 4, label_dim: int = 0) -> None: ...
+
+Readers of files take options of the types that `pidlearn.teachers.files.build` lists. An option for the number of
+layers is called ``depth``, or ``num_blocks`` for each entry of ``channel_mult``, because a reader compares it with the
+number of tensors in the file before it builds anything.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +21,51 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-__all__ = ["check_option", "remembers_options"]
+__all__ = ["DENOISERS", "NETWORKS", "check_option", "register_denoiser", "register_network"]
 
-Network = TypeVar("Network", bound=type[nn.Module])
+Class = TypeVar("Class", bound=type[nn.Module])
+
+NETWORKS: dict[str, type[nn.Module]] = {}
+"""Networks F(x, time, class_labels=None) by class name."""
+
+DENOISERS: dict[str, type[nn.Module]] = {}
+"""Denoisers D(x, sigma, class_labels=None) by class name: a network with its preconditioning."""
 
 
-def remembers_options(cls: Network) -> Network:
-    """Class decorator: ``self.options`` holds the constructor's arguments by name, defaults filled in."""
+def register_network(cls: Class) -> Class:
+    """Class decorator: enter a network in `NETWORKS`, and record the arguments of its constructor in ``self.options``.
+
+    Raises:
+        ValueError: if another class of that name is registered.
+    """
+    return _register(NETWORKS, cls)
+
+
+def register_denoiser(cls: Class) -> Class:
+    """Class decorator: enter a denoiser in `DENOISERS`, and record the arguments of its constructor in
+    ``self.options``.
+
+    Raises:
+        ValueError: if another class of that name is registered.
+    """
+    return _register(DENOISERS, cls)
+
+
+def _register(table: dict[str, type[nn.Module]], cls: Class) -> Class:
+    known = table.get(cls.__name__, cls)
+    # Running a notebook's cell again defines the same class once more.
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"cannot register {cls.__module__}.{cls.__qualname__}: {known.__module__} has registered another "
+            f"{cls.__name__}, and files find a class by its name. Rename the new class"
+        )
+    _record_options(cls)
+    table[cls.__name__] = cls
+    return cls
+
+
+def _record_options(cls: type[nn.Module]) -> None:
+    """Have the constructor keep its arguments by name in ``self.options``, defaults filled in."""
     original = cls.__init__
     signature = inspect.signature(original)
 
@@ -24,18 +74,17 @@ def remembers_options(cls: Network) -> Network:
         original(self, *args, **kwargs)
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        _, *named = bound.arguments.items()
+        _, *arguments = bound.arguments.items()  # without self
         options: dict[str, Any] = {}
-        for name, value in named:
-            further = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-            options |= value if further else {name: value}
+        for name, value in arguments:
+            is_kwargs = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            options |= value if is_kwargs else {name: value}
         object.__setattr__(self, "options", options)
 
     type.__setattr__(cls, "__init__", init)
-    return cls
 
 
 def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise unless an option has one of the allowed values."""
+    """Raise ValueError unless an option has one of the allowed values."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

@@ -29,7 +29,7 @@ from pidlearn.nets.blocks import (
     check_event,
     one_hot_labels,
 )
-from pidlearn.nets.registry import check_option, remembers_options
+from pidlearn.nets.registry import check_option, register_network
 
 __all__ = ["DhariwalUNet", "SongUNet"]
 
@@ -166,7 +166,7 @@ class UNet(nn.Module, ABC):
         return image
 
 
-@remembers_options
+@register_network
 class SongUNet(UNet):
     """DDPM++ (the defaults) and NCSN++ (fourier, residual, channel_mult_noise 2, filter 1 3 3 1); called as `UNet`.
 
@@ -255,7 +255,7 @@ class SongUNet(UNet):
         return F.silu(self.map_layer1(emb))
 
 
-@remembers_options
+@register_network
 class DhariwalUNet(UNet):
     """ADM: attention in heads of 64 channels, and an embedding that scales and shifts; called as `UNet`.
 

@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pidlearn import nets
 from pidlearn.config import Config
 from pidlearn.nets.adapted import AdaptedStudent
-from pidlearn.nets.noise_parametrization import COORDINATES
+from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
+from pidlearn.nets.registry import NETWORKS
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.piecewise import PiecewiseTrajectory
@@ -30,12 +30,6 @@ from pidlearn.utils.files import write_atomically
 __all__ = ["describe", "packed", "read", "save"]
 
 FORMAT = "pidlearn student 1"
-NETWORKS: dict[str, type[nn.Module]] = {
-    "ChebyshevMLP": nets.ChebyshevMLP,
-    "DhariwalUNet": nets.DhariwalUNet,
-    "MLP": nets.MLP,
-    "SongUNet": nets.SongUNet,
-}
 FOREIGN = "of another make"
 
 
@@ -148,9 +142,9 @@ def _describe_network(network: Any) -> list[Any] | None:
     if type(network) is not AdaptedStudent:
         return None
     plain = {"t_max": network.t_max, "sigma_data": network.sigma_data}
-    coordinates: Any = network.coordinates
+    coordinates: Any = network.noise_parametrization
     inner, name = _describe_network(network.network), type(coordinates).__name__
-    if inner is None or COORDINATES.get(name) is not type(coordinates):
+    if inner is None or NOISE_PARAMETRIZATIONS.get(name) is not type(coordinates):
         return [FOREIGN, {**plain, "scales": network.scales}]
     return ["AdaptedStudent", {**plain, "network": inner, "coordinates": [name, asdict(coordinates)]}]
 
@@ -179,7 +173,7 @@ def _network(name: str, options: dict[str, Any], weights: dict[str, Tensor], tea
     (kind, coordinates), (inner_name, of_inner) = options["coordinates"], options["network"]
     inner: Any = _network(inner_name, of_inner, _under("network", weights, "."), teacher)
     return AdaptedStudent(
-        inner, COORDINATES[kind](**coordinates), options["t_max"], options["sigma_data"], inner.label_dim
+        inner, NOISE_PARAMETRIZATIONS[kind](**coordinates), options["t_max"], options["sigma_data"], inner.label_dim
     )
 
 

@@ -117,7 +117,7 @@ class Trajectory(Student):
 
         The result takes k copies of z, (k B, *event), at (k B,) times, and costs one call of the network whatever k is.
         """
-        at = self.network.read(self.c_in * z)  # type: ignore[attr-defined]  # only networks with this method come here
+        at = self.network.encode(self.c_in * z)  # type: ignore[attr-defined]  # only networks with this method come here
         return Trajectory(
             lambda x, time: at(time),
             self.t_max,

@@ -309,7 +309,7 @@ def test_numbers_that_do_not_fit_the_images_are_refused() -> None:
         network(x, c_noise, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="3 noise levels do not fit 2 images"):
         network(x, torch.zeros(3))
-    with pytest.raises(ValueError, match=r"one for each of 2 samples; got \(3,\)"):
+    with pytest.raises(ValueError, match=r"got sigma of shape \(3,\); expected a number, or one for each of 2 samples"):
         Preconditioned(network)(x, torch.ones(3))
     for other in (x[:, :1], x[..., :8], x[..., :15, :15], x.repeat(1, 1, 2, 2), x[0]):
         with pytest.raises(ValueError, match=r"takes samples of shape \(3, 16, 16\), got"):
@@ -522,10 +522,10 @@ def test_labels_inside_transforms() -> None:
 
 
 def test_levels_first_asked_in_inference_mode_can_be_differentiated_after() -> None:
-    coordinates = iDDPMPrecond(**TINY | VP, img_channels=3).coordinates
+    noise_parametrization = iDDPMPrecond(**TINY | VP, img_channels=3).noise_parametrization
     sigma = torch.tensor([3.0], requires_grad=True)
     with torch.inference_mode():
-        coordinates(sigma)
-    coordinates(sigma).time.sum().backward()
+        noise_parametrization(sigma)
+    noise_parametrization(sigma).c_noise.sum().backward()
     assert sigma.grad is not None
     assert sigma.grad > 0

@@ -191,4 +191,4 @@ def _windows(student: nn.Module) -> Sequence[nn.Module]:
 
 def _encodes(window: nn.Module) -> bool:
     """Whether the window's network encodes a start once for all times."""
-    return hasattr(getattr(window, "network", None), "read")
+    return hasattr(getattr(window, "network", None), "encode")

@@ -13,15 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn import nets
+from pidlearn.nets.edm import MODEL_TYPES
+from pidlearn.nets.registry import DENOISERS, NETWORKS
 from pidlearn.utils.validation import printable
 
-__all__ = ["DENOISERS", "GIVEN_BY_THE_DENOISER", "NETWORKS", "build", "complete", "fill"]
-
-DENOISERS: dict[str, type[nn.Module]] = {
-    cls.__name__: cls for cls in (nets.EDMPrecond, nets.VPPrecond, nets.VEPrecond, nets.iDDPMPrecond)
-}
-NETWORKS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (nets.SongUNet, nets.DhariwalUNet)}
+__all__ = ["GIVEN_BY_THE_DENOISER", "build", "complete", "fill"]
 
 GIVEN_BY_THE_DENOISER = {"in_channels", "out_channels"}
 
@@ -91,7 +87,8 @@ def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str,
         ValueError: options that do not make one, tensors that are not those of this one or not finite.
     """
     full = complete(cls, options)
-    blocks = full["depth"] if "depth" in full else len(full["channel_mult"]) * full["num_blocks"]
+    # A few bytes must not make the constructor build thousands of layers.
+    blocks = full["depth"] if "depth" in full else len(full.get("channel_mult", ())) * full.get("num_blocks", 0)
     if blocks > len(tensors):
         raise ValueError(f"its options ask for {blocks} blocks, which its {len(tensors)} tensors cannot fill")
     for name, tensor in tensors.items():
@@ -114,8 +111,8 @@ def _parameters(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, i
     if "model_type" not in own:
         return own
     model_type = options.get("model_type", own["model_type"].default)
-    if not isinstance(model_type, str) or model_type not in NETWORKS:
-        raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(NETWORKS)}")
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+        raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(MODEL_TYPES)}")
     handed_on = _parameters(NETWORKS[model_type], options)
     return {name: p for name, p in handed_on.items() if name not in GIVEN_BY_THE_DENOISER} | own
 

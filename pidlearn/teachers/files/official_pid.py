@@ -15,9 +15,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pidlearn.nets.registry import NETWORKS
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.files import torch_archive
-from pidlearn.teachers.files.build import GIVEN_BY_THE_DENOISER, NETWORKS, build, fill
+from pidlearn.teachers.files.build import GIVEN_BY_THE_DENOISER, build, fill
 
 __all__ = ["infer", "load_official_student", "read_teacher"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +14,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets import MLP, Preconditioned
-from pidlearn.teachers.files.build import DENOISERS, NETWORKS, build, complete, fill
+from pidlearn.nets import Preconditioned
+from pidlearn.nets.edm import MODEL_TYPES
+from pidlearn.nets.registry import DENOISERS, NETWORKS
+from pidlearn.teachers.files.build import build, complete, fill
 from pidlearn.utils.files import write_atomically
 
 __all__ = ["digest_of", "read", "save_teacher"]
 
 FORMAT = "pidlearn teacher 1"
-OWN_NETWORKS: dict[str, type[nn.Module]] = {"MLP": MLP, **NETWORKS}
 
 
 def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
@@ -72,14 +74,14 @@ def read(path: Path) -> nn.Module:
 def _describe(denoiser: nn.Module) -> dict[str, Any]:
     """How to build a denoiser again: its class, its options, and those of a network of ours."""
     network: Any = getattr(denoiser, "model", None)
-    if type(denoiser) in DENOISERS.values() and type(network) in NETWORKS.values():
+    if type(denoiser) in DENOISERS.values() and type(network) in [NETWORKS[name] for name in MODEL_TYPES]:
         options: Any = denoiser.options
         return {"class": type(denoiser).__name__, "options": complete(type(denoiser), options)}
-    if type(denoiser) is Preconditioned and type(network) in OWN_NETWORKS.values():
+    if type(denoiser) is Preconditioned and type(network) in _networks().values():
         own = {"network": type(network).__name__, "sigma_data": denoiser.sigma_data}
         return {"class": "Preconditioned", **own, "options": complete(type(network), network.options)}
     raise ValueError(
-        f"save_teacher writes {', '.join(DENOISERS)} and Preconditioned over {', '.join(OWN_NETWORKS)}; got "
+        f"save_teacher writes {', '.join(DENOISERS)} and Preconditioned over {', '.join(_networks())}; got "
         f"{type(denoiser).__name__} over {type(network).__name__}: torch.save its state_dict instead"
     )
 
@@ -88,9 +90,14 @@ def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.
     options = description["options"]
     if description["class"] != "Preconditioned":
         return build(description["class"], options, tensors)
-    cls = OWN_NETWORKS[description["network"]]
+    cls = _networks()[description["network"]]
     bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     return Preconditioned(fill(cls, options, bare), description["sigma_data"]).eval()
+
+
+def _networks() -> dict[str, type[nn.Module]]:
+    """The registered networks that `nets.Preconditioned` can call: those that take class labels."""
+    return {name: cls for name, cls in NETWORKS.items() if "label_dim" in inspect.signature(cls).parameters}
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
