@@ -42,7 +42,7 @@ from pidlearn.cli.commands import device_of
 from pidlearn.losses.distances import l2
 from pidlearn.nets import EDMPrecond
 from pidlearn.teachers import load_teacher
-from pidlearn.training.execution import switched, tf32
+from pidlearn.training.execution import overridden, tf32
 from pidlearn.training.loop import Batch
 from pidlearn.utils.fingerprint import digest
 
@@ -119,7 +119,7 @@ class Machine:
     def ceilings(self, n: int) -> Row:
         """FLOP/s of an n by n matrix product, in float32 as fast as TF32 makes it, and in bfloat16."""
         found = {}
-        with switched(tf32(True)):
+        with overridden(tf32(True)):
             for name, dtype in (("TF32", torch.float32), ("half", torch.bfloat16)):
                 a = torch.randn(n, n, device=self.device).to(dtype)
                 torch.mm(a, a)

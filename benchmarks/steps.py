@@ -17,7 +17,7 @@ from pidlearn.equations.ode import DenoiserODE
 from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.methods.pid.loss import _Bend
 from pidlearn.nets import EDMPrecond, blocks
-from pidlearn.training.execution import switched
+from pidlearn.training.execution import overridden
 from pidlearn.training.loop import Batch, Trainer
 from pidlearn.utils.validation import choose
 
@@ -87,7 +87,7 @@ class Ours:
     def gradient(self, distance: Distance, batch: Batch) -> Tensor:
         """Of that distance's mean over a batch, of all weights in a row."""
         self.run.trainer.optimizer.zero_grad()
-        with mock.patch.object(self.run, "_distance", return_value=distance), switched(self.run.switches):
+        with mock.patch.object(self.run, "_distance", return_value=distance), overridden(self.run.overrides):
             self.run._losses(0, batch).mean().backward()
         return _row(self.run.student)
 
@@ -134,7 +134,7 @@ class OfficialStyle:
         self.generator = torch.Generator(self.run.problem.random).manual_seed(config.seed)
         self.distance: Distance = choose("distance", config.distance, DISTANCES)
         self.body, self.scale = (torch.float16, 256.0) if half else (None, 1.0)
-        self.switches = [*self.run.switches, (teacher, "compute_dtype", self.body)]
+        self.switches = [*self.run.overrides, (teacher, "compute_dtype", self.body)]
         if compile:
             nets = (self.network, teacher.model)
             self.switches += [(net, "forward", torch.compile(net.forward, backend=compile)) for net in nets]
@@ -167,7 +167,7 @@ class OfficialStyle:
         z, index, labels = batch
         grid = self.run.config.grid().to(z.device)
         plain = mock.patch.object(blocks.F, "scaled_dot_product_attention", blocks._plain_attention)
-        with plain, switched(self.switches):
+        with plain, overridden(self.switches):
             lhs, rhs = self.sides(z, grid[index], grid[index + 1], labels)
             loss = distance(lhs, rhs).sum() / of
             (self.scale * loss).backward()

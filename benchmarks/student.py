@@ -36,10 +36,11 @@ from benchmarks.table import RESULTS, Row, Store
 from benchmarks.unet import grid
 from pidlearn import data, recipes
 from pidlearn.cli.commands import device_of
-from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS, walk
 from pidlearn.evaluation import images, metrics
-from pidlearn.students.build import config_for
+from pidlearn.run import resolve_settings
 from pidlearn.teachers import load_teacher
 from pidlearn.training import checkpoints
 from pidlearn.utils.batching import in_chunks
@@ -105,13 +106,15 @@ class Study:
     @cached_property
     def problem(self) -> Problem:
         """What is solved."""
-        return problem_of(load_teacher(self.folder / "teacher.safetensors").to(self.device))
+        return problem_from_teacher(load_teacher(self.folder / "teacher.safetensors").to(self.device))
 
     @cached_property
     def noise(self) -> tuple[Tensor, Tensor | None]:
         """Starts and labels, the same for all."""
         generator = torch.Generator().manual_seed(1)
-        return self.problem.draw(self.size.samples, generator), self.problem.draw_labels(self.size.samples, generator)
+        return self.problem.sample_prior(self.size.samples, generator), self.problem.sample_labels(
+            self.size.samples, generator
+        )
 
     def first(self, count: int | None) -> tuple[Tensor, Tensor | None]:
         """So many of `noise`; all for None."""
@@ -226,7 +229,7 @@ class Study:
     def student(self) -> Any:
         """The one of the recipe's run."""
         found = pid.load(self.folder / "student.safetensors", teacher=self.problem.teacher)
-        if found.config != config_for(self.problem, self.recipe.config):
+        if found.config != resolve_settings(self.problem, self.recipe.config)[0]:
             raise ValueError(f"{self.folder} holds the student of another recipe: move it, or take another --work")
         return found.student.to(self.device)
 

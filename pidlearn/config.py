@@ -36,8 +36,8 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
     """What `distill` minimises, and how; the fields of `OptimizerConfig`, `ExecutionConfig` and `PIDConfig` come first.
 
     What fits depends on the problem, so the fields marked * stay unset (None) until the run fills them in from the
-    method's recipe; ``result.config`` holds all values. Of the inherited fields these are steps, batch_size, lr, warmup,
-    derivative and stop_gradient.
+    method's recipe; ``result.config`` holds all values. Of the inherited fields these are steps, batch_size, lr,
+    warmup, derivative and stop_gradient.
 
     Attributes:
         method: name of a method in `pidlearn.methods.METHODS`, or a `pidlearn.methods.Method`.

@@ -1,7 +1,7 @@
 """Distillation: a teacher's ODE in, a student that solves it in one call out.
 
-`steps` is the bare loop, for the user to drive. `distill` drives it, with a progress bar, checkpoints and callbacks, and
-returns what has been learned, whatever stops it.
+`steps` is the bare loop, for the user to drive. `distill` drives it, with a progress bar, checkpoints and callbacks,
+and returns what has been learned, whatever stops it.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ def distill(
             `torch.nn.Module` is put into eval mode; its weights and their ``.grad`` are not changed.
         student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module
             x(z, t, class_labels=None) with ``t_max``, called with t (B,) float64. It is trained in place, from its
-            current weights, on the teacher's device; if the teacher has no weights, on its own. By default a fitting one
-            is built: for a convolutional teacher a copy of its network.
+            current weights, on the teacher's device; if the teacher has no weights, on its own. By default a fitting
+            one is built: for a convolutional teacher a copy of its network.
         method: name of a method in `pidlearn.methods.METHODS` ("pid" by default), or a `pidlearn.methods.Method`.
         config: settings; unset fields take the recipe's values.
-        data: for methods that need real data: a tensor (M, *event) or a function ``(n, generator=None) -> (n, *event)``.
+        data: for methods that need real data: a tensor (M, *event), or a function
+            ``(n, generator=None) -> (n, *event)``.
         prior: for an ODE: ``prior(n, generator=None) -> (n, *event)``, the values at ``t_start``.
         t_start: start of the paths; for a diffusion another name of ``t_max``.
         t_end: end of the paths; for a diffusion another name of ``t_min``.

@@ -23,7 +23,7 @@ from pidlearn.methods import Context, Method, method_of
 from pidlearn.methods.pid import checks
 from pidlearn.nets.unets import UNet
 from pidlearn.result import Result
-from pidlearn.students import build, files
+from pidlearn.students import files
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.validate import prepare_student
 from pidlearn.training.distributed import current_processes
@@ -36,7 +36,7 @@ from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
 from pidlearn.utils.validation import choose
 
-__all__ = ["Run"]
+__all__ = ["Run", "resolve_settings"]
 
 
 class Run(Training):
@@ -64,7 +64,7 @@ class Run(Training):
             config = _with_windows_of(student, config)
         self.processes = current_processes()
         self.problem = _problem(teacher, student, config, prior, event_shape, self.processes.device)
-        self.config, method = _resolve(self.problem, config)
+        self.config, method = resolve_settings(self.problem, config)
         built = student is None
         if student is None:
             with seeded(self.config.seed):
@@ -157,10 +157,8 @@ class Run(Training):
             steps, errors = zip(*self.errors, strict=True)
             history |= {"error_step": np.array(steps), "error": np.array(errors)}
         averages = dict(zip(self.config.ema, trainer.averages.modules, strict=True))
-        reason = stop and stop.reason
-        return Result(
-            trainer.best, averages, history, self.config, self.problem, stop.message if stop else None, stop_reason=reason
-        )
+        stopped, reason = (stop.message, stop.reason) if stop else (None, None)
+        return Result(trainer.best, averages, history, self.config, self.problem, stopped, reason)
 
     def __repr__(self) -> str:
         """One line: the method, the teacher, and how far it is."""
@@ -194,7 +192,7 @@ def _problem(
     return problem if networks or device is None else problem.to(device)
 
 
-def _resolve(problem: Problem, config: Config) -> tuple[Config, Method]:
+def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     """Fill in the unset fields from the method's recipe; returns the configuration, and a configured method."""
     method = method_of(config.method)
     shared = {field.name for field in fields(method) if field.init} & {field.name for field in fields(Config)}  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from pidlearn.evaluation.images import as_files_hold, image_grid
 from pidlearn.run import Run
 from pidlearn.teachers import save_teacher
 from pidlearn.training import checkpoints
-from pidlearn.training.loop import Trainer
+from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -309,7 +309,7 @@ class TestWhatDistillRefuses:
         assert not (begun / "checkpoints").exists()
 
     @pytest.mark.parametrize(
-        "option", ["--max-time=0", "--max-time=1h30m", "--max-images=1e6", "--save-every=-1", "--reference=-1"]
+        "option", ["--max-time=0", "--max-time=1h30m", "--max-images=1e6", "--save-every=-1", "--track_error=-1"]
     )
     def test_limits_that_are_none(self, option: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
@@ -435,7 +435,7 @@ class TestEvaluate:
 
     def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr("pidlearn.equations.problem.Problem.student_ends", None)
-        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
+        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_samples", None)
         monkeypatch.setattr(urllib.request, "urlopen", refuse)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         both = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors"]
@@ -462,7 +462,7 @@ class TestEvaluate:
         self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any
     ) -> None:
         monkeypatch.setattr(commands, "Inception", lambda weights: torch.nn.Identity())
-        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
+        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_samples", None)
         student, reference = made / "run" / "student.safetensors", tmp_path / "reference.npz"
         np.savez(reference, mu=np.zeros(64), sigma=np.eye(64))
         told = fails("evaluate", student, "--fid", reference, "-n", 60)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.training.loop import Optimisation, Trainer
+from pidlearn.training.optim import OptimizerConfig
+from pidlearn.training.trainer import Trainer
 
 SHORT = {"steps": 250, "batch_size": 128, "lr": 5e-3, "ema": (0.98,), "progress": False}
 
@@ -86,7 +87,7 @@ def test_same_seed_same_teacher() -> None:
 
 
 def test_the_averaged_weights_are_returned() -> None:
-    data, how = torch.randn(50, 2), Optimisation(steps=20, batch_size=16, lr=0.02)
+    data, how = torch.randn(50, 2), OptimizerConfig(steps=20, batch_size=16, lr=0.02)
     plain, averaged = (
         pid.train_denoiser(data, network=network(), optimisation=how, progress=False, ema=ema) for ema in ((), (0.9,))
     )

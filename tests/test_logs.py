@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pidlearn.training import loggers
-from pidlearn.training.loop import Step
+from pidlearn.training.history import Step
 
 
 def step(number: int, steps: int = 25) -> Step:

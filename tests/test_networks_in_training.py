@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 
 import pidlearn as pid
 from pidlearn.training import checkpoints
-from pidlearn.training.execution import switched, tf32
+from pidlearn.training.execution import overridden, tf32
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}
@@ -30,7 +30,7 @@ def losses(denoiser: nn.Module | None = None, **choices: Any) -> np.ndarray:
 def image_at_the_start(init: str, denoiser: Any) -> tuple[Tensor, Tensor]:
     """What a new student puts out at t_max, and D(z, t_max)."""
     run = pid.steps(denoiser, init=init, steps=1)
-    z = run.problem.draw(3, torch.Generator().manual_seed(0)).double()
+    z = run.problem.sample_prior(3, torch.Generator().manual_seed(0)).double()
     student = run.student.double()
     with torch.no_grad():
         t = torch.full((3,), 80.0, dtype=torch.float64)
@@ -132,7 +132,7 @@ def test_recomputation_keeps_less() -> None:
         run = pid.steps(teacher(), recompute=recompute, **{k: SHORT[k] for k in ("steps", "batch_size", "n")})
         sizes: list[int] = []
         hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.nbytes) or x, lambda x: x)
-        with switched(run.switches), hooks:
+        with overridden(run.overrides), hooks:
             run._losses(0, run._draw(0, torch.Generator().manual_seed(0)))
         held.append(sum(sizes))
     assert held[1] < 0.5 * held[0]
@@ -140,7 +140,7 @@ def test_recomputation_keeps_less() -> None:
 
 def switched_off(*modules: nn.Module) -> bool:
     parts = [part for module in modules for part in module.modules()]
-    switched = {"body", "compute_dtype", "recompute", "forward", "bend_and_slope"}
+    switched = {"body", "compute_dtype", "recompute", "forward", "learned_term_jvp"}
     return not any(switched & vars(part).keys() for part in parts)
 
 
@@ -241,8 +241,8 @@ def test_a_run_goes_on_where_random_numbers_are_others(tmp_path: Path) -> None:
 def test_a_gpu_s_float32_is_as_before() -> None:
     kernels = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch's stubs
     before = [part.fp32_precision for part in kernels]
-    with switched([(kernels[0], "fp32_precision", "tf32")]):  # as torch advises; the older flags now raise
-        with switched(tf32(False)):
+    with overridden([(kernels[0], "fp32_precision", "tf32")]):  # as torch advises; the older flags now raise
+        with overridden(tf32(False)):
             assert [part.fp32_precision for part in kernels] == ["ieee", "ieee"]
         assert [part.fp32_precision for part in kernels] == ["tf32", before[1]]
     assert [part.fp32_precision for part in kernels] == before

@@ -43,7 +43,7 @@ def test_a_formula_has_no_weights() -> None:
 
 def test_a_share_of_the_batch_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     run = pid.steps(pid.toy("ring"), steps=2, batch_size=9)
-    monkeypatch.setattr(run.team, "size", 4)
+    monkeypatch.setattr(run.processes, "size", 4)
     assert plan(run, steps=1).at_once == 2
     assert plan(run, steps=1).processes == 4
 
@@ -114,5 +114,5 @@ def test_a_trial_that_fails_leaves_it_too() -> None:
     before = [p.detach().clone() for p in run.student.parameters()]
     with pytest.raises(ValueError, match="smaller lr"):
         plan(run, steps=10)
-    assert run.trainer.number == 0
+    assert run.trainer.step == 0
     assert all(torch.equal(a, b) for a, b in zip(before, run.student.parameters(), strict=True))

@@ -12,7 +12,7 @@ import torch
 from pidlearn import data, recipes
 from pidlearn.recipes import UnfinishedError, images_of, names, read, teacher_of
 from pidlearn.teachers.files import published
-from pidlearn.training.loop import Trainer
+from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe
 
 

@@ -28,11 +28,15 @@ def sampler_of(data: Any, teacher: Any, device: torch.device) -> Callable[..., T
     if data is None:
         data = getattr(teacher, "sample", None)
         if data is None:
-            raise ValueError("this method needs data: pass data=, a tensor (M, *event) or a function (n, generator=None)")
+            raise ValueError(
+                "this method needs data: pass data=, a tensor (M, *event) or a function (n, generator=None)"
+            )
     if isinstance(data, Tensor):
         if data.ndim < 2 or not len(data) or not data.is_floating_point():
             raise ValueError(f"got data {what(data)}, but data must be a floating tensor (M, *event)")
         return lambda n, generator=None: data[torch.randint(len(data), (n,), generator=generator)].to(device)
     if not callable(data):
-        raise ValueError(f"got data of type {type(data).__name__}, but data is a tensor or a function (n, generator=None)")
+        raise ValueError(
+            f"got data of type {type(data).__name__}, but data is a tensor or a function (n, generator=None)"
+        )
     return lambda n, generator=None: data(n, generator=generator).to(device)

@@ -31,7 +31,9 @@ class Evaluation(dict[str, float]):
 
     def __str__(self) -> str:
         names = max((len(name) for name in self), default=0)
-        return "\n".join(f"{name:<{names}}  {value:>10.4g}  {MEANINGS.get(name, '')}".rstrip() for name, value in self.items())
+        return "\n".join(
+            f"{name:<{names}}  {value:>10.4g}  {MEANINGS.get(name, '')}".rstrip() for name, value in self.items()
+        )
 
 
 @singledispatch
@@ -84,5 +86,3 @@ def _initial_value(
         worst_coordinate=relative.max().item() if len(relative) else 0.0,
         rmse=metrics.rmse(ours, exact),
     )
-
-

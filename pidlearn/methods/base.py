@@ -1,7 +1,8 @@
 """What a distillation method is, and what it may use while it trains.
 
-A method says how a batch is drawn and what is minimised on it; the loop (`pidlearn.training.loop`) does everything else.
-A new method is a dataclass in a file of its own, whose fields are its settings, and a line in `pidlearn.methods.METHODS`.
+A method says how a batch is drawn and what is minimised on it; the loop (`pidlearn.training.loop`) does everything
+else. A new method is a dataclass in a file of its own, whose fields are its settings, and a line in the table
+`pidlearn.methods.METHODS`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,17 @@ __all__ = ["Batch", "Context", "Method", "Sampler", "Stage", "TrainingContext"]
 
 Batch = tuple[Tensor | None, ...]
 """Tensors with one row per sample of a batch; None for what a problem does not have, such as labels."""
+
+DEFAULTS: dict[str, Any] = {
+    "steps": 6000,
+    "batch_size": 256,
+    "lr": 4e-3,
+    "warmup": 0.02,
+    "n": 250,
+    "windows": 1,
+    "time_sampling": "uniform",
+}
+"""Settings of a method that has no recipe of its own."""
 
 Sampler = Callable[..., Tensor]
 """``data(n, generator=None) -> (n, *event)``."""
@@ -117,7 +129,7 @@ class Method(ABC, Generic[C]):
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Values for the fields of `Config` that are unset; ``given`` holds those that are set."""
-        return {}
+        return DEFAULTS
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         """The student that is trained if the user passes none; ``init`` and ``windows`` as in `pidlearn.Config`."""

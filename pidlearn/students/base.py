@@ -45,7 +45,9 @@ class Student(nn.Module):
             ValueError: a number of calls that this student cannot make use of.
         """
         if calls != 1:
-            raise ValueError(f"got calls = {calls}, but a {type(self).__name__} solves its ODE in one call: leave it out")
+            raise ValueError(
+                f"got calls = {calls}, but a {type(self).__name__} solves its ODE in one call: leave it out"
+            )
         return in_chunks(lambda z, labels: ask(self, z, self.t_min, labels), z, class_labels)
 
     @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from pidlearn.config import Config
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
@@ -38,7 +36,7 @@ class UnknownPartsError(ValueError):
 
 
 def save(
-    student: nn.Module, history: dict[str, np.ndarray], config: Config, stopped: str | None, path: str | Path
+    student: nn.Module, history: dict[str, np.ndarray], config: dict[str, Any], stopped: str | None, path: str | Path
 ) -> Path:
     """Write a student and how it came to be to one safetensors file, whole or not at all.
 
@@ -50,14 +48,14 @@ def save(
     return path
 
 
-def packed(student: nn.Module, history: dict[str, np.ndarray], config: Config, stopped: str | None) -> bytes:
+def packed(student: nn.Module, history: dict[str, np.ndarray], config: dict[str, Any], stopped: str | None) -> bytes:
     """The file that `save` writes."""
     # Clones, because safetensors refuses weights that share memory.
     tensors = {
         f"student/{key}": value.detach().cpu().clone().contiguous() for key, value in student.state_dict().items()
     }
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
-    choices = {name: value for name, value in vars(config).items() if not callable(value)}
+    choices = dict(config)
     header = {"student": describe(student), "config": choices, "stopped": stopped}
     metadata = {"format": FORMAT, "digest": digest_of(tensors), **{k: json.dumps(v) for k, v in header.items()}}
     return safetensors.torch.save(tensors, metadata)
@@ -65,7 +63,7 @@ def packed(student: nn.Module, history: dict[str, np.ndarray], config: Config, s
 
 def read(
     path: str | Path, student: nn.Module | None = None, teacher: Any = None
-) -> tuple[nn.Module, dict[str, np.ndarray], Config, str | None]:
+) -> tuple[nn.Module, dict[str, np.ndarray], dict[str, Any], str | None]:
     """Student, history, configuration and reason of stopping, as `save` was given them.
 
     Args:
@@ -89,8 +87,7 @@ def read(
     weights = _under("student", tensors)
     try:
         header = {key: json.loads(metadata[key]) for key in ("student", "config", "stopped")}
-        choices = {**header["config"], "ema": tuple(header["config"]["ema"])}
-        config = Config(**choices)  # functions among the choices are not in the file: they read as by default
+        config = header["config"]
         if student is None:
             student = _built(header["student"], weights, teacher)
             student.load_state_dict(weights, assign=True)  # in the dtype of the file
@@ -106,12 +103,6 @@ def read(
         )
         raise ValueError(f"{path} {what}: {error!s:.600}") from error
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
-    if "spacing" not in header["config"]:
-        warnings.warn(
-            f"the student in {path} was trained on a grid of your own function, which no file holds: what is measured "
-            f"on config.grid() is measured on EDM's",
-            stacklevel=3,
-        )
     return student.eval(), history, config, header["stopped"]
 
 
@@ -155,7 +146,9 @@ def _built(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if "windows" not in description:
         return _trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])
-    return PiecewiseTrajectory([_trajectory(window, _under(f"chain.{i}", weights, "."), teacher) for i, window in parts])
+    return PiecewiseTrajectory(
+        [_trajectory(window, _under(f"chain.{i}", weights, "."), teacher) for i, window in parts]
+    )
 
 
 def _trajectory(description: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> Trajectory:

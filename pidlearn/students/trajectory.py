@@ -63,7 +63,9 @@ class Trajectory(Student):
     ) -> None:
         super().__init__()
         if not callable(network):
-            raise TypeError(f"got a {type(network).__name__}, but a network is a function F(x, time, class_labels=None)")
+            raise TypeError(
+                f"got a {type(network).__name__}, but a network is a function F(x, time, class_labels=None)"
+            )
         if t_max == t_min or not (math.isfinite(t_max) and math.isfinite(t_min)):
             raise ValueError(f"got t_max = {t_max}, t_min = {t_min}, but a span needs two different, finite times")
         if boundary == "hard" and t_max == 0:

@@ -62,12 +62,14 @@ def check_path_student(student: nn.Module, problem: Problem, windows: int, soft_
         raise ValueError("the student returns NaN or infinity before any training: check its weights")
     t_max: Any = student.t_max
     if t_max != problem.t_start:
-        raise ValueError(f"the student starts at t_max = {t_max:g} but the paths at {problem.t_start:g}: make them equal")
+        raise ValueError(
+            f"the student starts at t_max = {t_max:g} but the paths at {problem.t_start:g}: make them equal"
+        )
     error = (start - z).abs().max()
     if not soft_boundary and error > 1e-4 * z.abs().max():
         raise ValueError(
-            f"the student does not start at z: x(z, {problem.t_start:g}) is off by {error:.3g}. Use a Trajectory with a "
-            f"hard boundary, or set boundary_weight"
+            f"the student does not start at z: x(z, {problem.t_start:g}) is off by {error:.3g}. Use a Trajectory with "
+            f"a hard boundary, or set boundary_weight"
         )
     if isinstance(problem, Diffusion) and (isinstance(student, PiecewiseTrajectory) or windows != 1):
         raise ValueError("a diffusion is solved in one window: leave windows out, or make the student a Trajectory")

@@ -2,9 +2,9 @@
 
 `torchrun` and `accelerate launch` start several, on one machine or many, each with a device of its own. All of them
 draw the same random numbers for the whole batch and work on their own rows of it, so their number changes nothing but
-rounding, and every device applies the same update. Gradients are summed between the backward pass and the update. Nothing
-is hooked into the backward pass itself, as `DistributedDataParallel` does, so forward-mode differentiation and partly
-trained students are synchronised like everything else.
+rounding, and every device applies the same update. Gradients are summed between the backward pass and the update.
+Nothing is hooked into the backward pass itself, as `DistributedDataParallel` does, so forward-mode differentiation and
+partly trained students are synchronised like everything else.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class AccelerateProcesses(Processes):
         self.device = self._accelerator.device
 
     def sum(self, *values: float) -> list[float]:
+        """The sum of each number over the processes."""
         return self._reduce(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
     def _reduce(self, tensor: Tensor) -> Tensor:
@@ -80,6 +81,7 @@ class AccelerateProcesses(Processes):
         return reduced
 
     def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
         # One message for all gradients: many small ones would wait for the network's latency each.
         flat = self._reduce(torch.cat([t.reshape(-1) for t in tensors]))
         parts = flat.split([t.numel() for t in tensors])
@@ -87,12 +89,14 @@ class AccelerateProcesses(Processes):
 
     @torch.no_grad()
     def broadcast_weights(self, module: nn.Module) -> None:
+        """Copy the weights and buffers of the first process to all others."""
         from accelerate.utils import broadcast
 
         for tensor in module.state_dict().values():
             tensor.copy_(broadcast(tensor.detach().clone(memory_format=torch.contiguous_format)))
 
     def barrier(self) -> None:
+        """Wait until all processes have arrived here."""
         self._accelerator.wait_for_everyone()
 
 

@@ -1,4 +1,4 @@
-"""Driving a training: a progress bar, checkpoints, limits, signals and callbacks. Whatever ends it, the result stays."""
+"""Driving a training: progress bar, checkpoints, limits, signals, callbacks. Whatever ends it, its result remains."""
 
 from __future__ import annotations
 

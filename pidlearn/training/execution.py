@@ -84,9 +84,9 @@ def overrides(
         result += tf32(config.precision != "float32")
         result += [(torch.backends.cudnn, "benchmark", True)]  # shapes stay the same: search the fastest kernels once
     if config.precision == "bfloat16":
-        result += [(part, "compute_dtype", torch.bfloat16)
-            for part in (*students, *teachers)
-            if hasattr(part, "compute_dtype")]
+        result += [
+            (part, "compute_dtype", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "compute_dtype")
+        ]
     if config.recompute:
         result += [(unet, "recompute", True) for of_student in unets for unet in of_student]
     if config.compile:

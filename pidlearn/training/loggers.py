@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pidlearn.training.loop import Step
+from pidlearn.training.history import Step
 from pidlearn.utils.files import write_atomically
 
 __all__ = ["TRACKERS", "check", "jsonl", "tracker"]

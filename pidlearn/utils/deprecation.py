@@ -9,9 +9,7 @@ from typing import Any
 __all__ = ["rename_arguments"]
 
 
-def rename_arguments(
-    arguments: Mapping[str, Any], new_names: Mapping[str, str], stacklevel: int = 3
-) -> dict[str, Any]:
+def rename_arguments(arguments: Mapping[str, Any], new_names: Mapping[str, str], stacklevel: int = 3) -> dict[str, Any]:
     """Replace old names among keyword arguments by their new ones, with a `DeprecationWarning` for each.
 
     Raises:

@@ -58,8 +58,8 @@ def density(values: Tensor, t: Tensor) -> Tensor:
     usable = isinstance(values, Tensor) and values.shape == t.shape
     if not usable or not ((values >= 0) & values.isfinite()).all() or not values.sum() > 0:
         raise ValueError(
-            f"time_sampling returned {what(values)}, but must give each of {len(t)} times a finite number >= 0, and not "
-            f"only zeros"
+            f"time_sampling returned {what(values)}, but must give each of {len(t)} times a finite number >= 0, and "
+            f"not only zeros"
         )
     return values
 
@@ -110,7 +110,8 @@ def validate_inputs(
     low, high = extremes(index)
     if low < 0 or high > top:
         raise ValueError(
-            f'got index {low}..{high}, but with N = {len(grid)} and last_interval="{last_interval}" it must lie in 0..{top}'
+            f'got index {low}..{high}, but with N = {len(grid)} and last_interval="{last_interval}" it must lie in '
+            f"0..{top}"
         )
     return grid
 
@@ -139,7 +140,8 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
         raise ValueError(f"got a grid from {start:g} to {end:g}, but a denoiser's must fall from t_max to a t_min > 0")
     if beyond > slack:
         warnings.warn(
-            f"the grid starts at {start:g} but the paths at t_max = {t_max:g}: the student is not constrained in between",
+            f"the grid starts at {start:g} but the paths at t_max = {t_max:g}: the student is not constrained in "
+            f"between",
             stacklevel=4,
         )
     return grid

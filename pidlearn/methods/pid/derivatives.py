@@ -79,8 +79,8 @@ def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor,
 def can(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Coupled automatic-numerical differentiation (CAN-PINN, Chiu et al. 2022, second-order upwind form).
 
-    The automatic derivatives extrapolate the path by half a step from either point, and the difference quotient is taken
-    of the extrapolated values: [(y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2)] / h.
+    The automatic derivatives extrapolate the path by half a step from either point, and the difference quotient is
+    taken of the extrapolated values: [(y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2)] / h.
     """
     t, t_next = grid[index], grid[_next(grid, index)]
     (y, y_next), (dydt, dydt_next) = path_jvp(path, t, t_next)

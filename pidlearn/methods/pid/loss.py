@@ -120,7 +120,7 @@ class _LearnedTerm:
         return self._checked(values)
 
     def jvp(self, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The values and their time derivatives; by the trajectory's own method, which may be compiled, if it has one."""
+        """The values and their time derivatives, by the trajectory's own, perhaps compiled, method if any."""
         trajectory, z = self.trajectory, self.z
         if not hasattr(trajectory, "learned_term_jvp"):
             return with_slopes(self, *times)

@@ -105,7 +105,7 @@ class PID(Method[Context]):
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         """One stage per window."""
         windows = _windows(context.student)
-        # A window that the run built starts from the one before it and needs fewer steps; the user's keep their weights.
+        # A window that the run built starts from the one before it and needs fewer steps; a user's keeps its weights.
         first, later_lr = (FIRST_WINDOW, LATER_LR) if context.built else (1, 1.0)
         later = steps // (first + len(windows) - 1)
         if len(windows) > 1 and later < 1:

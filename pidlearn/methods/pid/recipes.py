@@ -60,7 +60,7 @@ def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
     return MLP_TEACHER if isinstance(teacher, MLP) else COPIED_NETWORK
 
 
-def _mesh(problem: InitialValueProblem, windows: int | None, n: int | None) -> dict[str, int]:
+def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
     """Enough windows and grid points for a second-order scheme to follow the field within one per cent."""
     start = problem.sample_prior(32, torch.Generator().manual_seed(0))
     if not problem.ode.velocity(start, problem.t_start).isfinite().all():
