@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from pidlearn.nets.noise_parametrization import NoiseParametrization
+from pidlearn.nets.summary import summarize
 
 __all__ = ["AdaptedStudent"]
 
@@ -54,6 +55,10 @@ class AdaptedStudent(nn.Module):
         scale_in, scale_skip, scale_out = self.scales
         with forward_mode_kernels(c_noise):
             return scale_skip * u + scale_out * self.network(scale_in * u, c_noise, class_labels)
+
+    def __repr__(self) -> str:
+        network = getattr(self.network, "name", type(self.network).__name__)  # a third-party network has a name
+        return summarize(self, network, repr(self.noise_parametrization))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.nets.noise_parametrization import EDM, Coefficients, NoiseParametrization
+from pidlearn.nets.summary import summarize
 
 __all__ = ["Preconditioned", "precondition"]
 
@@ -82,3 +83,6 @@ class Preconditioned(nn.Module):
                 f"got sigma of shape {tuple(s.shape)}; expected a number, or one for each of {len(x)} samples"
             )
         return precondition(network, x, self.coefficients(s.reshape(-1)), self.compute_dtype)
+
+    def __repr__(self) -> str:
+        return summarize(self, type(self.model).__name__)

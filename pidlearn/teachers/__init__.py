@@ -1,4 +1,4 @@
-"""Teachers of other makes, and teachers from files and by name: read without executing anything that a file holds."""
+"""Teachers: third-party networks, and teachers from files or by name, read without executing code in the files."""
 
 from pidlearn.teachers.adapters.diffusers import from_diffusers
 from pidlearn.teachers.adapters.flow import from_flow

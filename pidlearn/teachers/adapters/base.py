@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NoiseParametrization
 from pidlearn.nets.preconditioning import precondition
+from pidlearn.nets.summary import summarize
 from pidlearn.utils.broadcast import per_sample
 from pidlearn.utils.validation import check_shape
 
@@ -46,6 +47,14 @@ class ThirdPartyNetwork(nn.Module):
     def call(self, x: Tensor, c_noise: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         """Return the module's own output. x is in the dtype of the weights, c_noise in that of the caller."""
         return self.module(x, c_noise.to(x.dtype), *labels)
+
+    @property
+    def name(self) -> str:
+        """Name of the module's class, or of a plain function."""
+        return getattr(self.module, "__name__", type(self.module).__name__)
+
+    def __repr__(self) -> str:
+        return summarize(self, self.name)
 
 
 class AdaptedDenoiser(nn.Module):
@@ -85,10 +94,12 @@ class AdaptedDenoiser(nn.Module):
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         # One c_noise per sample, (B,), because a third-party network may not broadcast a single one.
         coefficients = self.noise_parametrization(per_sample(sigma, work))
-        return precondition(lambda x_in, c_noise: self.network(x_in, c_noise, class_labels), work, coefficients).to(
-            x.dtype
-        )
+        out = precondition(lambda x_in, c_noise: self.network(x_in, c_noise, class_labels), work, coefficients)
+        return out.to(x.dtype)
 
     def as_student(self, t_max: float) -> AdaptedStudent:
         """Return the network as a student's F. It shares the weights: copy it before training."""
         return AdaptedStudent(self.network, self.noise_parametrization, t_max, self.sigma_data, self.label_dim)
+
+    def __repr__(self) -> str:
+        return summarize(self, self.network.name, repr(self.noise_parametrization))
