@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ class Result:
 
     def save(self, path: str | Path) -> Path:
         """Write student, history and configuration to one file, for `pidlearn.load`."""
-        return files.save(self.student, self.history, self.config, self.stopped, path)
+        return files.save(self.student, self.history, config_to_json(self.config), self.stopped, path)
 
     def _problem(self) -> Problem:
         if self.problem is None:
@@ -152,10 +153,35 @@ def load(
     Raises:
         ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
     """
-    found, history, config, stopped = files.read(path, student, teacher)
+    found, history, settings, stopped = files.read(path, student, teacher)
+    config = _config_from_json(settings, path)
     problem = None
     if teacher is not None:
         shape = event_shape or getattr(found, "event_shape", None)
         problem = problem_of(teacher, config.t_max, config.t_min, prior, shape)
         found.to(problem.device)
     return Result(found, {}, history, config, problem, stopped)
+
+
+RENAMED_FIELDS: dict[str, str] = {}
+"""Fields of `Config` by the names that they have in older files."""
+
+
+def config_to_json(config: Config) -> dict[str, Any]:
+    """Return the settings as values that a file can hold; functions among them are left out."""
+    return {name: value for name, value in vars(config).items() if not callable(value)}
+
+
+def _config_from_json(settings: dict[str, Any], path: str | Path) -> Config:
+    """Make a `Config` of a file's settings; functions, which no file holds, read as their defaults."""
+    try:
+        config = Config(**{RENAMED_FIELDS.get(name, name): value for name, value in settings.items()})
+    except Exception as error:  # the errors that a damaged file can lead to cannot be listed
+        raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
+    if "spacing" not in settings:
+        warnings.warn(
+            f"the student in {path} was trained on a time grid of your own function, which a file does not hold: "
+            f"metrics on config.grid() use EDM's grid instead",
+            stacklevel=3,
+        )
+    return config
