@@ -75,6 +75,7 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     import torch
 
     import pidlearn as pid
+    from pidlearn.result import config_to_json
     from pidlearn.students import files
     from pidlearn.viewer.build import drawn, scene_of
 
@@ -100,7 +101,7 @@ def train(job: Job, wishes: Wishes, tell: Any) -> None:
     def show(stopped: str | None = None) -> None:
         result = run.result(stopped)
         # The file first: it takes a moment, and a visitor who cancels waits for no picture.
-        tell("file", files.packed(result.student, result.history, result.config, stopped))
+        tell("file", files.packed(result.student, result.history, config_to_json(result.config), stopped))
         tell("student", drawn(problem, result.student, z, times))
 
     try:

@@ -325,7 +325,7 @@ class TestWhatDistillRefuses:
     def test_a_folder_of_another_run(self, made: Path, tmp_path: Path, fails: Any) -> None:
         shutil.copytree(made / "run", tmp_path / "run")
         told = fails("distill", made / "tiny.toml", "--out", tmp_path / "run", "--set", "lr=0.5")
-        assert "holds a run with other choices (lr = 0.001, here 0.5): take another folder" in told
+        assert "holds a run with other settings (lr = 0.001, here 0.5): use another folder" in told
         other = recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 4"))
         told = fails("distill", other, "--out", tmp_path / "run")
         assert "teacher.safetensors was trained as" in told

@@ -163,7 +163,7 @@ def test_another_network_does_not_go_on_with_a_checkpoint(tmp_path: Path) -> Non
     one, two = (pid.nets.SongUNet(4, 1, 1, dropout=dropout, **shape) for dropout in (0.0, 0.4))
     brief = {"steps": 2, "batch_size": 4, "progress": False, "checkpoints": tmp_path}
     pid.train_denoiser(images, network=one, **brief)
-    with pytest.raises(ValueError, match=r"other choices.*network"):
+    with pytest.raises(ValueError, match=r"other settings.*network"):
         pid.train_denoiser(images, network=two, **brief)
 
 

@@ -613,7 +613,7 @@ class TestFiles:
         assert loaded.student is empty
         z = torch.randn(4, 2)
         assert torch.equal(loaded.student(z, 1.0), result.student(z, 1.0))
-        with pytest.raises(ValueError, match="not of the kind"):
+        with pytest.raises(ValueError, match="another kind of student"):
             pid.load(path, student=pid.Trajectory(net()))
 
     def test_a_class_that_only_shares_a_name(self, tmp_path: Path) -> None:
@@ -677,7 +677,7 @@ class TestFiles:
 
     def test_a_grid_of_ones_own_is_told(self, tmp_path: Path) -> None:
         path = tiny_ring(spacing=lambda n, t_min, t_max: pid.log_grid(n, t_min, t_max)).save(tmp_path / "a")
-        with pytest.warns(UserWarning, match="trained on a grid of your own function"):
+        with pytest.warns(UserWarning, match="trained on a time grid of your own function"):
             pid.load(path)
 
     def test_of_a_teacher_that_does_not_say_its_shape(self, tmp_path: Path) -> None:

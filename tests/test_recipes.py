@@ -214,7 +214,7 @@ class TestTeacher:
         pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
         assert all(torch.equal(one, two) for one, two in pairs)
         other = read(recipe(tmp_path, "other", RECIPE.replace("steps = 3", "steps = 4")))
-        with pytest.raises(ValueError, match=r"other choices \(steps = 3, here 4\)"):
+        with pytest.raises(ValueError, match=r"other settings \(steps = 3, here 4\)"):
             teacher_of(other, progress=False, checkpoints=tmp_path / "saved")
 
     def test_that_diverged_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

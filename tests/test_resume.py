@@ -130,13 +130,13 @@ def test_sigterm_saves_and_a_later_call_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"lr": 0.5}, "other choices.*lr = "),
-        ({"seed": 1}, "other choices.*seed = 0, here 1"),
-        ({"steps": 61}, "other choices.*steps = 60, here 61"),
-        ({"distance": pid.l1}, "other choices.*distance"),
-        ({"t_start": 40.0}, "other choices.*t_max"),
-        ({"ema": (0.9,)}, "other choices.*ema"),
-        ({"student": pid.nets.MLP(2, width=9)}, "other choices.*student = Trajectory"),
+        ({"lr": 0.5}, "other settings.*lr = "),
+        ({"seed": 1}, "other settings.*seed = 0, here 1"),
+        ({"steps": 61}, "other settings.*steps = 60, here 61"),
+        ({"distance": pid.l1}, "other settings.*distance"),
+        ({"t_start": 40.0}, "other settings.*t_max"),
+        ({"ema": (0.9,)}, "other settings.*ema"),
+        ({"student": pid.nets.MLP(2, width=9)}, "other settings.*student = Trajectory"),
         ({"student": pid.Trajectory(network(), sigma_data=pid.toy("ring").std, time="linear")}, "student = Traj"),
     ],
 )
@@ -165,14 +165,14 @@ def test_functions_are_known_by_what_they_do(tmp_path: Path, make: Callable[[], 
     case.run(tmp_path, [lambda step: step.number == 20], distance=make())
     assert_same(case.run(tmp_path, distance=make()), case.run(distance=make()))
     for other in (partial(pid.pseudo_huber, c=0.2), lambda a, b: pid.l1(a, b) + 2 * pid.l2(a, b), Scaled(3.0)):
-        with pytest.raises(ValueError, match=r"other choices.*distance"):
+        with pytest.raises(ValueError, match=r"other settings.*distance"):
             case.run(tmp_path, distance=other)
 
 
 def test_a_folder_of_another_teacher(tmp_path: Path) -> None:
     config = CASES["mixture"].run(tmp_path).config
     for teacher in (pid.toy("moons"), pid.EmpiricalDenoiser(pid.toy("ring").sample(9))):
-        with pytest.raises(ValueError, match=r"other choices.*teacher = GaussianMixture"):
+        with pytest.raises(ValueError, match=r"other settings.*teacher = GaussianMixture"):
             pid.distill(teacher, network(), config=config, checkpoints=tmp_path, progress=False)
 
 

@@ -13,9 +13,9 @@ from pidlearn.teachers.files import (
     official_pid,
     published,
     safetensors_file,
-    torch_archive,
 )
 from pidlearn.teachers.files.build import build
+from pidlearn.utils import torch_archive
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
 

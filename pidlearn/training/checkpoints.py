@@ -1,21 +1,29 @@
-"""Checkpoints that survive: written whole or not at all, checked on reading, the one before always kept.
+"""Checkpoints of a run: written whole or not at all, checked on reading, the one before always kept.
 
-A file is named ``step-<number>-<digest>.pt``; the digest is that of its contents, which `torch.load` reads. A file
-cut short by a crash, or changed on the disk, no longer fits its name: it is reported and the one before it used.
+A file is named ``step-<number>-<digest>.safetensors``, with the digest of its whole contents. A file that a crash cut
+short, or that changed on the disk, no longer fits its name: it is reported, and the one before it is used.
+
+The state is nested: dicts with str or int keys, lists, tuples, tensors, numbers, strings, True, False and None. The
+tensors are those of the safetensors file; the rest is JSON in its header, with a tensor's name where the tensor was.
 """
 
 from __future__ import annotations
 
-import io
+import json
+import math
 import re
+import struct
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from pidlearn.utils import safetensors
 from pidlearn.utils.files import write_atomically
 from pidlearn.utils.fingerprint import digest
 
@@ -26,20 +34,26 @@ except ImportError:  # Windows
 
 __all__ = ["claimed", "load_newest", "load_run", "restore", "save"]
 
-OURS = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
+FORMAT = "pidlearn checkpoint 1"
+NAME = re.compile(r"step-\d{9}-[0-9a-f]{16}\.safetensors")
 """Other files in the folder are the user's."""
+NAME_BEFORE = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
+"""Checkpoints of pidlearn 0.1, which were pickles."""
 
 
 def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Write ``state`` as checkpoint ``number`` of ``folder`` and drop all but the newest ``keep``.
+    """Write ``state`` as checkpoint ``number`` of ``folder`` and delete all but the newest ``keep``.
 
-    Others of the same number or a later one are dropped too: the run has come back to here because they are damaged.
+    Checkpoints of the same number or a later one are deleted as well: the run came back to here because they are
+    damaged.
+
+    Raises:
+        OSError: if the file cannot be written.
+        ValueError: for a state with a part that a checkpoint cannot hold, naming the part.
     """
     folder = Path(folder)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    contents = buffer.getvalue()
-    path = folder / f"step-{number:09d}-{digest(contents)}.pt"
+    contents = _to_bytes(state)
+    path = folder / f"step-{number:09d}-{digest(contents)}.safetensors"
     write_atomically(path, contents)
     before = [old for old in _newest_first(folder) if old.name < path.name[: len("step-000000000")]]
     killed_while_writing = folder.glob(".step-*.part")
@@ -50,10 +64,12 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
 
 @contextmanager
 def claimed(folder: str | Path | None, first: bool = True) -> Iterator[None]:
-    """Keep the folder, if there is one, for this run; the ``first`` of its processes does. One that is killed lets go.
+    """Lock the folder for this run, if there is one. Only the ``first`` process of a run locks it.
+
+    The operating system releases the lock of a process that is killed.
 
     Raises:
-        ValueError: if another run has it, or if it is a file.
+        ValueError: if another run has locked it, or if it is a file.
         OSError: if it cannot be written.
     """
     if folder is None or not first:
@@ -66,31 +82,36 @@ def claimed(folder: str | Path | None, first: bool = True) -> Iterator[None]:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"another run uses {folder}: wait for its end, or take another folder") from error
-        except OSError:  # a file system that knows no locks
+            raise ValueError(f"another run uses {folder}: wait for its end, or use another folder") from error
+        except OSError:  # a file system without locks
             pass
         try:
             yield
         finally:
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_UN)  # for a process forked meanwhile may hold the file open
+                fcntl.flock(file, fcntl.LOCK_UN)  # a process forked meanwhile may still have the file open
 
 
 def load_newest(folder: str | Path) -> dict[str, Any] | None:
-    """The newest checkpoint of ``folder`` that is whole, or None. Warns of each damaged one, by name.
+    """Return the newest undamaged checkpoint of ``folder``, or None; warn of each damaged one by name.
 
     Raises:
-        ValueError: if ``folder`` is a file, or a checkpoint that is whole cannot be read.
+        ValueError: if ``folder`` is a file or holds checkpoints of pidlearn 0.1, or if an undamaged checkpoint cannot
+            be read.
     """
     _check_folder(folder)
+    if old := sorted(path.name for path in Path(folder).glob("step-*.pt") if NAME_BEFORE.fullmatch(path.name)):
+        raise ValueError(
+            f"{folder} holds checkpoints of pidlearn 0.1 ({old[-1]}), which this version does not read: finish that "
+            f"run with pidlearn 0.1, or use another folder"
+        )
     for path in _newest_first(Path(folder)):
-        contents = path.read_bytes()
-        if path.stem.endswith(f"-{digest(contents)}"):
+        if path.stem.endswith(f"-{digest(path.read_bytes())}"):
             try:
-                return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
-            except Exception as error:  # as of another torch: to pass over it would lose the run
+                return _from_file(path)
+            except Exception as error:  # such as one of a later version: to pass over it would lose the run
                 raise ValueError(
-                    f"checkpoint {path} is whole but cannot be read ({error!r:.200}): take another folder"
+                    f"checkpoint {path} is whole but cannot be read ({error!r:.200}): use another folder"
                 ) from error
         warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
     return None
@@ -102,30 +123,96 @@ def _check_folder(folder: str | Path) -> None:
 
 
 def load_run(folder: str | Path, choices: dict[str, str]) -> dict[str, Any] | None:
-    """The newest whole checkpoint of ``folder``, or None.
+    """Return the newest undamaged checkpoint of ``folder``, or None.
 
     Raises:
-        ValueError: if its run was made with other ``choices``.
+        ValueError: as `load_newest`, and if its run has other settings than ``choices``.
     """
     state = load_newest(folder)
     if state is not None:
         other = [f"{k} = {v}, here {choices.get(k)}" for k, v in state["choices"].items() if choices.get(k) != v]
         if other:
-            raise ValueError(f"{folder} holds a run with other choices ({'; '.join(other)}): take another folder")
+            raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}): use another folder")
     return state
 
 
 def restore(trainer: Any, state: dict[str, Any], folder: str | Path) -> None:
-    """Put a `Trainer` where a checkpoint of ``folder`` was taken.
+    """Load a checkpoint of ``folder`` into a `Trainer`.
 
     Raises:
-        ValueError: if it trains another network.
+        ValueError: if it is of another network.
     """
     try:
         trainer.load_state_dict(state["trainer"])
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{folder} holds a run of another network: take another folder") from error
+        raise ValueError(f"{folder} holds a run of another network: use another folder") from error
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("step-*.pt") if OURS.fullmatch(path.name)), reverse=True)
+    return sorted((path for path in folder.glob("step-*") if NAME.fullmatch(path.name)), reverse=True)
+
+
+def _to_bytes(state: dict[str, Any]) -> bytes:
+    tensors: dict[str, Tensor] = {}
+    metadata = {"format": FORMAT, "state": json.dumps(_encode(state, "state", tensors))}
+    return safetensors.to_bytes(tensors, metadata, digest=False)  # the file's name has one
+
+
+def _from_file(path: Path) -> Any:
+    tensors, metadata = safetensors.read(path, FORMAT)
+    return _decode(json.loads(metadata["state"]), tensors)
+
+
+def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a value as JSON has it; put its tensors into ``tensors`` by their place in the state.
+
+    What JSON does not have is a dict of one entry, whose key is the type: {"tuple": [1, 2]}.
+    """
+    if isinstance(value, Tensor):
+        name = where
+        while name in tensors:  # of two places that read the same, such as the keys 1 and "1"
+            name += "'"
+        # Not every version of safetensors has complex dtypes: (..., 2) real numbers instead.
+        tensors[name] = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+        return {"complex" if value.is_complex() else "tensor": name}
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        # repr gives the same bits back for every finite number; of NaN and infinity JSON has none.
+        return float(value) if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
+    if isinstance(value, (list, tuple)):
+        items = [_encode(item, f"{where}/{i}", tensors) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    if isinstance(value, dict) and all(type(key) in (str, int) for key in value):
+        # As pairs, for the keys of JSON's own objects are strings.
+        pairs = [[key, _encode(item, f"{where}/{key}", tensors)] for key, item in value.items()]
+        versions = getattr(value, "_metadata", None)  # which a module's load_state_dict may look at
+        return {"dict": pairs} if versions is None else {"state dict": [pairs, _encode(versions, where, tensors)]}
+    raise ValueError(
+        f"a checkpoint holds dicts with str or int keys, lists, tuples, tensors, numbers and strings; {where} is a "
+        f"{type(value).__name__}"
+    )
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the value that `_encode` wrote."""
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content].clone()  # in memory of its own, for the file may be deleted
+    if kind == "complex":
+        return torch.view_as_complex(tensors[content].clone())
+    if kind == "float":
+        return struct.unpack(">d", bytes.fromhex(content))[0]
+    if kind == "tuple":
+        return tuple(_decode(item, tensors) for item in content)
+    if kind == "state dict":
+        state = OrderedDict(_decode({"dict": content[0]}, tensors))
+        state._metadata = _decode(content[1], tensors)  # type: ignore[attr-defined]  # as torch's own state dicts have
+        return state
+    return {key: _decode(item, tensors) for key, item in content}

@@ -111,7 +111,7 @@ class TestDistilled:
         assert any(p.requires_grad for p in loaded.student.parameters())
         with pytest.raises(ValueError, match=r"copy of its teacher's network.*pass that teacher too"):
             pid.load(path)
-        with pytest.raises(ValueError, match="another teacher's network, which sees noise otherwise"):
+        with pytest.raises(ValueError, match="another teacher's network, which has another noise parametrization"):
             pid.load(path, denoiser(data_at=1 - teacher.noise_parametrization.data_at))
 
 

@@ -1,8 +1,8 @@
-"""EDM's ``.pkl`` files, read without running anything that they hold.
+"""EDM's ``.pkl`` files, read without executing anything that they hold.
 
-They are pickles and carry Python source for the ordinary unpickler; here they run on the machine of
-`pickle_machine`. The weights stand in the pickle in torch's old storage format, which holds pickles again.
-A second machine reads them, with one global, `torch.FloatStorage`; `torch.load` is not involved.
+Each is a pickle with Python source code for Python's own unpickler; `NetworkMachine` reads it and ignores the source.
+The weights are byte strings inside the pickle, each a file in the format of torch before 1.6, which holds pickles
+again: `StorageMachine` reads those, with the one global `torch.FloatStorage`.
 """
 
 from __future__ import annotations
@@ -15,59 +15,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pidlearn.teachers.files.pickle_machine import (
-    Builder,
-    Global,
-    Machine,
-    RefusedError,
-    Storage,
-    Stream,
-    exactly,
-    of_type,
-)
+from pidlearn.utils.pickle_machine import Builder, Global, RefusedError, Storage, Stream, exactly, of_type
+from pidlearn.utils.torch_archive import LegacyMachine, read_legacy
 
 __all__ = ["Pickled", "read", "unpickle"]
 
-STORAGE_MAGIC = 119547037146038801333356
-STORAGE_VERSION = 1001
-
 
 class Pickled(NamedTuple):
-    """What an EDM pickle says of its network ``ema``."""
+    """The network ``ema`` of an EDM pickle."""
 
     class_name: str
     options: dict[str, Any]
-    """What the constructor was called with; its defaults are not among them."""
+    """The arguments of the constructor's call, without the defaults."""
     tensors: dict[str, Tensor]
-    """The state dict: float32, on the CPU."""
+    """The state dict, float32 on the CPU."""
 
 
 @dataclass(eq=False)
 class Record:
-    """An object of the pickle: the name of its class and its attributes. Those of a ModuleDict follow with BUILD."""
+    """An object of the pickle: its class's name and its attributes. A ModuleDict gets its attributes with BUILD."""
 
     class_name: str
     state: dict[str, Any] | None
 
 
 class DType:
-    """A float64, the one dtype of the numbers in such files."""
-
-
-@dataclass
-class Reference:
-    """A persistent id: the storage of ``length`` numbers that the file goes on to list."""
-
-    key: str
-    length: int
+    """float64, the only dtype of NumPy scalars in these files."""
 
 
 class NetworkMachine(Builder):
-    """The outer pickle. ``budget`` is how many bytes of storage the file can hold."""
+    """The outer pickle: modules, their options and tensors.
+
+    Args:
+        budget: bytes that all storages together may take, no more than the file has.
+    """
 
     def __init__(self, budget: int) -> None:
         super().__init__()
@@ -90,12 +74,12 @@ class NetworkMachine(Builder):
         }
 
     def stack_global(self, _: Any) -> None:
-        """Push the name of a global, if it is one of ours."""
+        """Push the name of a global if it is in one of the tables."""
         name, module = self.stack.pop(), self.stack.pop()
-        asked = Global(of_type(module, str), of_type(name, str))
-        if asked not in self.calls and asked not in self.classes:
-            raise RefusedError(f"it asks for {str(asked)!r:.120}, which EDM's networks do not need")
-        self.stack.append(asked)
+        found = Global(of_type(module, str), of_type(name, str))
+        if found not in self.calls and found not in self.classes:
+            raise RefusedError(f"it asks for {str(found)!r:.120}, which EDM's networks do not need")
+        self.stack.append(found)
 
     def newobj(self, _: Any) -> None:
         """Replace the name of a class by an empty record or dict."""
@@ -104,7 +88,7 @@ class NetworkMachine(Builder):
         self.stack.append(self.classes[of_type(cls, Global)]())
 
     def build(self, _: Any) -> None:
-        """Give a ModuleDict its attributes, once; what NumPy and EasyDict add to their objects is of no use here."""
+        """Set the attributes of a ModuleDict, once; drop the state of NumPy scalars and EasyDicts."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Record) and target.state is None:
             target.state = of_type(state, dict)
@@ -115,62 +99,46 @@ class NetworkMachine(Builder):
             raise RefusedError(f"it sets the state of a {type(target).__name__}, which EDM's files do not do")
 
     def record(self, meta: Any) -> Record:
-        """An object of EDM's: the name of its class and its attributes. The source code beside them is ignored."""
+        """Return one of EDM's objects as its class's name and its attributes; ignore the source code in it."""
         meta = of_type(meta, dict)
         return Record(of_type(meta["class_name"], str), of_type(meta["state"], dict))
 
     def storage(self, contents: Any) -> Storage:
-        """A storage, if the file is large enough for it beside those before it."""
+        """Return a storage if the file has room for it and for those before it."""
         self.budget -= len(of_type(contents, bytes))
         if self.budget < 0:
             raise RefusedError("its storages hold more numbers than the file has room for")
-        return read_storage(contents)
+        try:
+            return of_type(read_legacy(io.BytesIO(contents), StorageMachine(len(contents))), Storage)
+        except RefusedError as error:
+            raise RefusedError(f"one of its storages cannot be read: {error}") from error
 
     def dtype(self, kind: Any, *_: Any) -> DType:
-        """float64, and no other."""
+        """Return the dtype float64; refuse any other."""
         if kind != "f8":
             raise RefusedError("it holds a NumPy number that is not of type f8")
         return DType()
 
     def number(self, dtype: Any, contents: Any) -> float:
-        """A NumPy scalar as a float."""
+        """Return a NumPy scalar as a float."""
         of_type(dtype, DType)
         return float(struct.unpack("<d", of_type(contents, bytes))[0])
 
 
-class StorageMachine(Machine):
-    """The pickles within a storage: plain values, and one reference to ``torch.FloatStorage``."""
+class StorageMachine(LegacyMachine):
+    """The pickle of a storage: nothing but a reference to a ``torch.FloatStorage``."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations |= {"GLOBAL": self.global_, "BINPERSID": self.reference, "BINPUT": self.put}
-
-    def global_(self, name: Any) -> None:
-        """Push the name of the one kind of storage."""
-        if name != "torch FloatStorage":
-            asked = str(name).replace(" ", ".")
-            raise RefusedError(f"one of its storages asks for {asked!r:.120} where torch.FloatStorage was expected")
-        self.stack.append(Global("torch", "FloatStorage"))
-
-    def reference(self, _: Any) -> None:
-        """Push a reference to the storage that follows."""
-        kind, dtype, key, _location, length, _view = exactly(of_type(self.stack.pop(), tuple), 6)
-        if kind != "storage" or not isinstance(dtype, Global):
-            raise RefusedError("one of its storages has a persistent id that is not torch's")
-        self.stack.append(Reference(of_type(key, str), of_type(length, int)))
-
-    def put(self, number: Any) -> None:
-        """Remember the top of the stack under a number, which is always the next one."""
-        if number != len(self.memo):
-            raise RefusedError(f"one of its storages remembers value {number} after {len(self.memo)} others")
-        self.memo.append(self.stack[-1])
+    def __init__(self, budget: int) -> None:
+        super().__init__(budget)
+        self.calls, self.classes = {}, set()
+        self.kinds = {Global("torch", "FloatStorage"): torch.float32}
 
 
 def read(path: Path) -> Pickled:
     """Read the network ``ema`` of an EDM pickle.
 
     Raises:
-        ValueError: for a file that is anything else, naming what it tried. Nothing in it is executed.
+        ValueError: for a file that is anything else, saying what it holds. Nothing in it is executed.
     """
     if not path.stat().st_size:
         raise RefusedError(f"{path} is empty")
@@ -187,44 +155,26 @@ def unpickle(stream: Stream, size: int) -> Pickled:
     """Read the network ``ema`` of a pickle of ``size`` bytes.
 
     Raises:
-        ValueError: whatever is wrong.
+        ValueError: for anything else.
     """
     try:
         pickled = _network(NetworkMachine(size).run(stream))
     except RefusedError:
         raise
-    except Exception as error:  # what a damaged pickle can lead to is not to be listed
+    except Exception as error:  # the errors that a damaged pickle can lead to cannot be listed
         raise RefusedError(f"it is damaged ({error!r:.200})") from error
     if 4 * sum(tensor.numel() for tensor in pickled.tensors.values()) > size:
         raise RefusedError("its tensors hold more numbers than the file has room for")
     return pickled
 
 
-def read_storage(contents: bytes) -> Storage:
-    """Numbers in torch's format of before version 1.6: five pickles, a count and the raw little-endian values."""
-    stream = io.BytesIO(contents)
-    magic, version, system, reference, keys = (StorageMachine().run(stream) for _ in range(5))
-    if (magic, version) != (STORAGE_MAGIC, STORAGE_VERSION) or of_type(system, dict)["little_endian"] is not True:
-        raise RefusedError("one of its storages is not in torch's little-endian format 1001")
-    length = of_type(reference, Reference).length
-    count = int.from_bytes(stream.read(8), "little")
-    start = stream.tell()
-    if keys != [reference.key] or count != length or length < 1 or len(contents) - start != 4 * length:
-        raise RefusedError(
-            f"one of its storages announces {length} and {count} numbers in {len(contents) - start} bytes, "
-            f"which are {(len(contents) - start) / 4:g}"
-        )
-    values = np.frombuffer(contents, "<f4", offset=start)
-    return Storage(torch.from_numpy(values.astype(np.float32)))  # a copy, for tensors must be writable
-
-
 def _network(content: Any) -> Pickled:
-    """The network among what the pickle holds."""
+    """Find the network in the pickle's content."""
     if type(content) is not dict or not isinstance(content.get("ema"), Record):
         raise RefusedError("it holds no network under the name 'ema'")
     ema = content["ema"]
     if not isinstance(ema.state, dict) or ema.state.get("_init_args", ()) != ():
-        raise RefusedError("its network does not say which options it was made with")
+        raise RefusedError("its network does not say which options it was built with")
     options = of_type(ema.state["_init_kwargs"], dict)
     tensors: dict[str, Tensor] = {}
     _collect(ema, "", tensors, set())

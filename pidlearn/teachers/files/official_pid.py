@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pidlearn.nets.registry import NETWORKS
 from pidlearn.students.trajectory import Trajectory
-from pidlearn.teachers.files import torch_archive
 from pidlearn.teachers.files.build import GIVEN_BY_THE_DENOISER, build, fill
+from pidlearn.utils import torch_archive
 
 __all__ = ["infer", "load_official_student", "read_teacher"]
 

@@ -1,14 +1,14 @@
-"""Pickles, read without running anything that they hold.
+"""A restricted interpreter for pickles: it reads them without executing anything that they hold.
 
-A pickle is a program: the ordinary unpickler imports and calls what it names. Here it runs on a stack machine of our
-own which knows the few opcodes of networks' files. What the pickle calls a global never becomes a Python object: it
-stays a name, and a name outside a machine's table is refused. A call of one builds plain numbers, dicts, tensors and
-records, and nothing else.
+A pickle is a program: Python's own unpickler imports and calls what it names. Here it runs on a stack machine that has
+only the few opcodes found in files of networks. What the pickle calls a global never becomes a Python object: it stays
+a name, and a name that is not in the machine's table is refused. A call of a global builds plain numbers, dicts,
+tensors and records, and nothing else.
 
-Whatever a file claims, memory and time stay in proportion to its size: no opcode allocates by a number that it is
-given, the storages together are no larger than the file, views lie within their storage, and what a file refers to
-many times is visited once. So values that a file made up are never printed or compared whole: they may be short in the
-file and endless on paper.
+Whatever a file claims, memory and time stay in proportion to its size: no opcode allocates by a number in the file,
+the storages together are no larger than the file, every view lies within its storage, and an object that a file refers
+to many times is visited once. Values from a file are never printed or compared whole: a few bytes can describe a value
+that is endless when written out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 __all__ = ["Builder", "Global", "Machine", "RefusedError", "Storage", "exactly", "of_type"]
 
 MAX_OPCODES = 300_000
-"""EDM's largest network takes some 60 thousand; an opcode of one byte can ask for 200 bytes of memory."""
+"""EDM's largest network takes about 60 thousand. One byte of opcode can allocate 200 bytes."""
 
 MAX_ARGUMENTS = 8
 MAX_DIMENSIONS = 4
@@ -44,20 +44,25 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class RefusedError(ValueError):
-    """What these modules have to say of a file, told from the errors that Python and torch raise within."""
+    """A reader refuses a file. Distinguishes our reasons from the errors that Python and torch raise inside."""
 
 
 class Stream(Protocol):
-    """What `pickletools.genops` reads: an `io.BytesIO` or a `mmap.mmap`, which never read beyond their end."""
+    """What `pickletools.genops` reads: an `io.BytesIO` or a `mmap.mmap`.
+
+    Both return at most what is left when a length in the file claims more; a buffered file would allocate the claim.
+    """
 
     def read(self, n: int | None = ..., /) -> bytes: ...
 
     def readline(self) -> bytes: ...
 
+    def tell(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class Global:
-    """A global as the pickle names it. It cannot be called."""
+    """The name of a global in a pickle. It cannot be called."""
 
     module: str
     name: str
@@ -68,18 +73,21 @@ class Global:
 
 @dataclass
 class Storage:
-    """The numbers that tensors are views of: (n,)."""
+    """The memory that tensors are views of, one-dimensional."""
 
     values: Tensor
 
 
 class Machine:
-    """A stack machine for what both kinds of pickle have in common: plain values, containers and the memo."""
+    """The stack machine for what all these pickles share: plain values, containers and the memo.
+
+    A subclass adds opcodes to ``operations``, by name; `step` refuses every other opcode.
+    """
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks under each mark: nothing above a mark reaches beneath it
-        self.memo: list[Any] = []
+        self.below: list[list[Any]] = []  # the stacks under each mark: no opcode above a mark reaches beneath it
+        self.memo: dict[int, Any] = {}  # a dict, so that a large number in the file allocates nothing
         self.operations: dict[str, Callable[[Any], None]] = {
             "PROTO": self.ignore,
             "FRAME": self.ignore,
@@ -96,7 +104,11 @@ class Machine:
         }
 
     def run(self, stream: Stream) -> Any:
-        """The value that the pickle at the stream's position describes; the stream is left behind it."""
+        """Return the value of the pickle that starts at the stream's position; leave the stream just after it.
+
+        Raises:
+            RefusedError: for an opcode that the machine does not have, or that makes no sense where it stands.
+        """
         for count, (opcode, argument, position) in enumerate(_opcodes(stream)):
             if count >= MAX_OPCODES:
                 raise RefusedError(f"it has more than {MAX_OPCODES} opcodes, far more than a network needs")
@@ -111,7 +123,7 @@ class Machine:
         raise RefusedError("it ends before its STOP opcode")
 
     def step(self, name: str, argument: Any) -> None:
-        """Carry out one opcode."""
+        """Execute one opcode."""
         if name in LITERALS:
             self.stack.append(argument)
         elif name in CONSTANTS:
@@ -124,10 +136,10 @@ class Machine:
             self.operations[name](argument)
         else:
             shown = "" if argument is None else f" with {argument!r:.80}"
-            raise RefusedError(f"it uses the opcode {name}{shown}, which such files do not have")
+            raise RefusedError(f"it uses the opcode {name}{shown}, which files of this kind do not contain")
 
     def ignore(self, _: Any) -> None:
-        """Protocol and frame sizes say nothing about the values."""
+        """Skip protocol and frame sizes, which do not affect the values."""
 
     def mark(self, _: Any) -> None:
         """Begin a run of items."""
@@ -135,7 +147,7 @@ class Machine:
         self.stack = []
 
     def marked(self) -> list[Any]:
-        """End a run of items, and return it."""
+        """End a run of items and return it."""
         items, self.stack = self.stack, self.below.pop()
         return items
 
@@ -145,12 +157,12 @@ class Machine:
         self.stack.append(tuple(items))
 
     def append(self, _: Any) -> None:
-        """Add one item to a list."""
+        """Append one item to a list."""
         item = self.stack.pop()
         of_type(self.stack[-1], list).append(item)
 
     def appends(self, _: Any) -> None:
-        """Add a run of items to a list."""
+        """Append a run of items to a list."""
         items = self.marked()
         of_type(self.stack[-1], list).extend(items)
 
@@ -164,25 +176,33 @@ class Machine:
         items = self.marked()
         target = of_type(self.stack[-1], dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Names only: hashing a tuple nested a million deep would overflow the C stack.
+            # Keys must be strings: hashing a tuple nested a million deep would overflow the C stack.
             target[of_type(key, str)] = value
 
     def additems(self, _: Any) -> None:
-        """Add a run of names to a set."""
+        """Add a run of strings to a set."""
         items = self.marked()
         of_type(self.stack[-1], set).update(of_type(item, str) for item in items)
 
     def memoize(self, _: Any) -> None:
-        """Remember the top of the stack under the next number."""
-        self.memo.append(self.stack[-1])
+        """Store the top of the stack in the memo under the next number."""
+        self.put(len(self.memo))
+
+    def put(self, number: Any) -> None:
+        """Store the top of the stack in the memo under a number."""
+        self.memo[number] = self.stack[-1]
 
     def get(self, number: Any) -> None:
-        """Push what was remembered under a number."""
+        """Push the memo's entry of a number."""
         self.stack.append(self.memo[number])
+
+    def push(self, value: Any) -> None:
+        """Push the opcode's own argument."""
+        self.stack.append(value)
 
 
 class Builder(Machine):
-    """A machine that makes tensors: it answers the calls in its table."""
+    """A machine that also builds tensors: it evaluates calls of the globals in its table ``calls``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,22 +214,22 @@ class Builder(Machine):
         }
 
     def reduce(self, _: Any) -> None:
-        """Replace a global and its arguments by what we make of them."""
+        """Replace a global and its arguments by the result of our own function for that global."""
         arguments, function = of_type(self.stack.pop(), tuple), of_type(self.stack.pop(), Global)
         if len(arguments) > MAX_ARGUMENTS:
             raise RefusedError(f"it calls {function} with {len(arguments)} arguments")
         self.stack.append(self.calls[function](*arguments))
 
     def ordered_dict(self) -> dict[str, Any]:
-        """An empty dict: what is in it follows."""
+        """Return an empty dict; later opcodes set its items."""
         return {}
 
     def tensor(
         self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, more: Any = None
     ) -> Tensor:
-        """A view of a storage that lies within it."""
-        if more:  # such as that its sign is the other one
-            raise RefusedError("it has a tensor that is more than a view of numbers")
+        """Return a view of a storage that lies within it."""
+        if more:  # such as a conjugate or negative bit
+            raise RefusedError("it has a tensor that is more than a plain view of its numbers")
         values = of_type(storage, Storage).values
         size, stride = of_type(size, tuple), of_type(stride, tuple)
         numbers = (offset, *size, *stride)
@@ -217,27 +237,27 @@ class Builder(Machine):
         if len(size) == len(stride) <= MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in numbers):
             last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if not 0 <= last < len(values) or not 0 < math.prod(size) <= len(values):
-            raise RefusedError(f"it has a tensor whose size, stride and offset lead out of its {len(values)} numbers")
+            raise RefusedError(f"it has a tensor whose size, stride and offset reach outside its {len(values)} numbers")
         return values.as_strided(size, stride, offset)
 
 
 def of_type(value: Any, expected: type) -> Any:
-    """The value, once it is of a type."""
+    """Return the value if it is of that type, else refuse the file."""
     if not isinstance(value, expected):
         raise RefusedError(f"it has a {type(value).__name__} where a {expected.__name__} was expected")
     return value
 
 
 def exactly(items: Any, n: int) -> tuple[Any, ...]:
-    """The items as a tuple, once they are n."""
+    """Return the items as a tuple if there are n of them, else refuse the file."""
     if len(items) != n:
         raise RefusedError(f"it has {len(items)} values where {n} were expected")
     return tuple(items)
 
 
 def _opcodes(stream: Stream) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
-    """The opcodes up to STOP, with their arguments and positions."""
+    """Yield the opcodes up to STOP with their arguments and positions."""
     try:
-        yield from pickletools.genops(stream)  # type: ignore[arg-type]  # a mmap is no IO to typeshed
+        yield from pickletools.genops(stream)  # type: ignore[arg-type]  # typeshed does not count mmap as IO
     except Exception as error:
         raise RefusedError(f"it is damaged or cut short ({error!s:.200})") from error
