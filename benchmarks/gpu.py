@@ -38,7 +38,7 @@ import pidlearn as pid
 from benchmarks.gpu_table import BASELINE, BOUND, LARGEST, OFFICIAL, ROUNDING, Size, rounding_lines, write
 from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
 from benchmarks.table import RESULTS, Row, Store
-from pidlearn.cli.commands import device_of
+from pidlearn.cli.shared import resolve_device
 from pidlearn.losses.distances import l2
 from pidlearn.nets import EDMPrecond
 from pidlearn.teachers import load_teacher
@@ -343,7 +343,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.out and args.out.exists() and not args.out.is_dir():
         parser.error(f"--out must be a folder, and {args.out} is a file")
     try:
-        machine = Machine(device_of(args.device or ("cpu" if args.dry_run else "cuda")))
+        machine = Machine(resolve_device(args.device or ("cpu" if args.dry_run else "cuda")))
     except ValueError as error:
         parser.error(f"{error}; --dry-run does the same at toy size on the CPU")
     out = args.out or (Path(tempfile.mkdtemp(prefix="pidlearn-gpu-")) if args.dry_run else RESULTS)

@@ -35,7 +35,7 @@ from benchmarks.student_table import SHORT, STUDENT, SWEEPS, Size, publish, shor
 from benchmarks.table import RESULTS, Row, Store
 from benchmarks.unet import grid
 from pidlearn import data, recipes
-from pidlearn.cli.commands import device_of
+from pidlearn.cli.shared import resolve_device
 from pidlearn.equations.problem import Problem, problem_of
 from pidlearn.equations.solvers import SOLVERS, walk
 from pidlearn.evaluation import images, metrics
@@ -125,7 +125,7 @@ class Study:
         if table["data"] == "digits":
             return digits()
         test, labels = data.fashion_mnist(split="test")
-        return judged(*recipes.images_of(table), recipes.resized(test, table.get("resolution")), labels, epochs=4)
+        return judged(*recipes.load_images(table), recipes.resize(test, table.get("resolution")), labels, epochs=4)
 
     @cached_property
     def real(self) -> list[Tensor]:
@@ -365,7 +365,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     out, work = args.out or RESULTS, args.work or Path("out")
-    source, size, device = args.recipe, SIZES[args.recipe], device_of("cpu" if args.dry_run else args.device)
+    source, size, device = args.recipe, SIZES[args.recipe], resolve_device("cpu" if args.dry_run else args.device)
     command = f"python -m benchmarks.student --recipe {args.recipe}"
     if args.dry_run:
         elsewhere = Path(tempfile.mkdtemp(prefix="pidlearn-student-"))

@@ -39,7 +39,7 @@ def main() -> None:
     )
     taken = None
     if not args.teacher.exists():
-        made, taken = timed(lambda: recipes.teacher_of(recipe))
+        made, taken = timed(lambda: recipes.teacher_from_recipe(recipe))
         save_teacher(made, args.teacher)
     problem = problem_of(load_teacher(args.teacher))
     generator = torch.Generator().manual_seed(1)
