@@ -94,7 +94,7 @@ def rows(
     for seed in seeds:
         result, seconds = timed(lambda seed=seed: pid.distill(teacher, seed=seed, **choices))
         key = f"{name} / student" + (f", seed {seed}" if len(seeds) > 1 else "")
-        table[key] = figures(problem.student_ends(result.student, z), 1, seconds)
+        table[key] = figures(result.generate(z), 1, seconds)
     return table
 
 

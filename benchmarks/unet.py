@@ -21,6 +21,7 @@ from pidlearn import recipes
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.problem import Problem
 from pidlearn.evaluation import images, metrics
+from pidlearn.students.base import as_student
 from pidlearn.teachers import load_teacher, save_teacher
 
 SHORT = {"steps": 400, "batch_size": 64}
@@ -40,7 +41,7 @@ def main() -> None:
     )
     taken = None
     if not args.teacher.exists():
-        made, taken = timed(lambda: recipes.teacher_of(recipe))
+        made, taken = timed(lambda: recipes.teacher_from_recipe(recipe))
         save_teacher(made, args.teacher)
     problem = problem_from_teacher(load_teacher(args.teacher))
     generator = torch.Generator().manual_seed(1)
@@ -70,10 +71,10 @@ def main() -> None:
                         problem.teacher, config=recipe.config, **SHORT, init=init, seed=seed, progress=False
                     )
                 )
-                store.add(key, figures(problem.student_ends(result.student, z, labels), 1, seconds))
+                store.add(key, figures(result.generate(z, labels), 1, seconds))
     if "recipe / student" not in store.rows:
         result, seconds = timed(lambda: pid.distill(problem.teacher, config=recipe.config))
-        store.add("recipe / student", figures(problem.student_ends(result.student, z, labels), 1, seconds))
+        store.add("recipe / student", figures(result.generate(z, labels), 1, seconds))
         images.save_png(grid(problem, result.student, z[:24], labels), args.out / "images-unet.png")
     lines = [{"sampler": key, **{k: _shown(v) for k, v in row.items()}} for key, row in store.rows.items()]
     store.publish("A convolutional student: digits", TEXT, {"All from the same noise and labels": lines})
@@ -86,7 +87,7 @@ def grid(problem: Problem, student: Any, z: Tensor, labels: Tensor | None) -> An
     rows = {
         "teacher, 249 calls": problem.reference_samples(z, pid.karras_grid(), some),
         "teacher, 9 calls": few,
-        "student, 1 call": problem.student_ends(student, z, some),
+        "student, 1 call": as_student(student, problem).generate(z, some),
     }
     return images.comparison(rows, 12)
 

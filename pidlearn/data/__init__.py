@@ -1,4 +1,4 @@
-"""Small data sets that are already on this machine: nothing is downloaded."""
+"""Small data sets that are already installed on the machine: nothing is downloaded."""
 
 from pidlearn.data.images import DEBIAN, digits, fashion_mnist, read_idx
 

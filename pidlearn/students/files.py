@@ -139,7 +139,9 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])
-    return PiecewiseTrajectory([_build_trajectory(part, _under(f"chain.{i}", weights, "."), teacher) for i, part in parts])
+    return PiecewiseTrajectory(
+        [_build_trajectory(part, _under(f"chain.{i}", weights, "."), teacher) for i, part in parts]
+    )
 
 
 def _build_trajectory(description: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> Trajectory:

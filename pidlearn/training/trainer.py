@@ -68,7 +68,7 @@ class Trainer:
         self.history = History(self.learning_rate)
         context.steps, context.averaged = config.steps, lambda: self.best
         # Good weights to return to after a divergence: the averages, which lag behind, or else a copy.
-        self._snapshot: dict[str, Any] = {} if config.ema else _copy(module)
+        self.snapshot: dict[str, Any] = {} if config.ema else _copy(module)
 
     @property
     def step(self) -> int:
@@ -137,13 +137,13 @@ class Trainer:
 
     def keep_good_weights(self) -> None:
         """Keep a copy of the current weights, whose loss is known to be finite, every few steps."""
-        if self._snapshot and self.step % self.SNAPSHOT_EVERY == 0:
-            _copy_into(self._snapshot, self.module.state_dict())
+        if self.snapshot and self.step % self.SNAPSHOT_EVERY == 0:
+            _copy_into(self.snapshot, self.module.state_dict())
 
     def restore_good_weights(self) -> None:
         """Put the last good weights back."""
         self.averages.drop_update()
-        self.module.load_state_dict(self._snapshot or self.best.state_dict())
+        self.module.load_state_dict(self.snapshot or self.best.state_dict())
 
     # Checkpoints.
 
@@ -156,7 +156,7 @@ class Trainer:
             "averages": self.averages.state_dict(),
             "method": self.method.state_dict(),
             "generator": self.generator.get_state(),
-            "snapshot": self._snapshot,
+            "snapshot": self.snapshot,
             "history": self.history.state_dict(),
         }
 
@@ -171,7 +171,7 @@ class Trainer:
         self.averages.load_state_dict(state["averages"])
         self.method.load_state_dict(state["method"])
         self._entered = None
-        _copy_into(self._snapshot, state["snapshot"])
+        _copy_into(self.snapshot, state["snapshot"])
         if len(state["generator"]) == len(self.generator.get_state()):
             self.generator.set_state(state["generator"])
         else:  # saved on another kind of device, whose generator cannot be continued here
