@@ -69,7 +69,7 @@ class Run(Training):
         if student is None:
             with seeded(self.config.seed):
                 student = method.student(self.problem, self.config.init, self.config.windows)
-            student = student.to(self.problem.sample_prior(1).dtype)
+                student = student.to(self.problem.sample_prior(1).dtype)
         self.student = prepare_student(student, self.problem)
         context = self._context(method, built, data)
         method.check(context)
