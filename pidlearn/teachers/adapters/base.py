@@ -79,7 +79,7 @@ class AdaptedDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < sigma_data < math.inf:
-            raise ValueError(f"got sigma_data = {sigma_data}; expected the standard deviation of the data, positive")
+            raise ValueError(f"got sigma_data = {sigma_data}; expected a positive standard deviation of the data")
         if not isinstance(label_dim, int) or label_dim < 0:
             raise ValueError(f"got label_dim = {label_dim}; expected the number of classes, 0 for none")
         self.network = network
