@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pidlearn.config import Config
 from pidlearn.data.sampler import sampler_of
+from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import modules_of, problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.tracking import ErrorTracker
@@ -205,5 +206,7 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
         **method.defaults(problem, given),
     }
     config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
+    if isinstance(problem, Diffusion) and config.windows != 1:
+        raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
     configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]
     return config, configured

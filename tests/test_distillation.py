@@ -109,7 +109,7 @@ class TestWhatComesBack:
         given = pid.Config(steps=20, batch_size=8, windows=3)
         config = pid.distill(ode, prior=box, t_start=0.0, t_end=1.0, config=given, progress=False).config
         assert config == pid.distill(ode, **{**TINY, **ODE, "n": 13}).config
-        assert (config.derivative, config.stop_gradient, config.index) == ("trapezoid", False, "uniform")
+        assert (config.derivative, config.stop_gradient, config.time_sampling) == ("trapezoid", False, "uniform")
         assert (config.t_max, config.t_min) == (0.0, 1.0)
         with pytest.raises(ValueError, match="its span"):
             pid.distill(ode, prior=box, config=given)
@@ -216,7 +216,7 @@ class TestSeeds:
         result = run.result()
         assert result.stopped is None
         assert torch.equal(flat(result.averages[0.5]), flat(tiny_ring(ema=(0.5,)).student))
-        with pytest.raises(ValueError, match="unknown choice stride"):
+        with pytest.raises(ValueError, match="got stride, but"):
             pid.steps(pid.toy("ring"), stride=3)  # at once, not at the first step
 
     def test_the_callers_random_numbers_stay(self) -> None:
@@ -440,7 +440,7 @@ class TestWhatStopsIt:
         assert "callback" in str(tiny_ring(callbacks=[lambda step: np.bool_(True)]).stopped)
 
     def test_an_interrupted_loop_can_be_taken_up_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        inner, calls = Trainer._step, []
+        inner, calls = Trainer.set_learning_rate, []
 
         def interrupted(self: Trainer) -> float:
             calls.append(1)
@@ -448,7 +448,7 @@ class TestWhatStopsIt:
                 raise KeyboardInterrupt
             return inner(self)
 
-        monkeypatch.setattr(Trainer, "_step", interrupted)
+        monkeypatch.setattr(Trainer, "set_learning_rate", interrupted)
         run = pid.steps(pid.toy("ring"), net(), steps=20, batch_size=8, n=10)
         with pytest.raises(KeyboardInterrupt):
             list(run)
@@ -519,7 +519,7 @@ class TestWhatStopsIt:
 def test_what_cannot_be_trained() -> None:
     teacher = pid.nets.Preconditioned(net(label_dim=3))
     with pytest.raises(
-        ValueError, match="3 classes apart and the student's network knows none: make it with label_dim=3"
+        ValueError, match=r"\(3 classes\) but the student's network is unconditional: build it with label_dim=3"
     ):
         pid.steps(teacher, net())
     with torch.no_grad(), pytest.raises(ValueError, match=r"outside of torch\.no_grad"):
@@ -757,27 +757,27 @@ class TestBadInput:
             ({"weight": None}, "weight must be one of"),
             ({"ema": None}, "ema"),
             ({"student": net().to("meta")}, "the student is on the meta device"),
-            ({"student": Tuple()}, "must return the shape of z, .* got tuple"),
+            ({"student": Tuple()}, "returned tuple, but must return the shape of z"),
             ({"student": Cut()}, "does not depend on the weights"),
             ({"derivative": "backward"}, "derivative must be one of"),
             ({"distance": "lpips?"}, "distance must be one of"),
-            ({"distance": lambda a, b: (a - b).square()}, "one number a sample"),
+            ({"distance": lambda a, b: (a - b).square()}, "one value per sample"),
             ({"distance": "lpips"}, "LPIPS compares two batches of images"),
             ({"weight": "edm"}, "weight must be one of"),
-            ({"index": "often"}, "index must be one of"),
-            ({"index": lambda t, s: t * 0}, "only zeros"),
-            ({"index": lambda t, s: t - 1}, ">= 0"),
-            ({"index": lambda t, s: t[:3]}, "each of 9 times"),
+            ({"time_sampling": "often"}, "time_sampling must be one of"),
+            ({"time_sampling": lambda t, s: t * 0}, "only zeros"),
+            ({"time_sampling": lambda t, s: t - 1}, ">= 0"),
+            ({"time_sampling": lambda t, s: t[:3]}, "each of 9 times"),
             ({"spacing": "cubic"}, "spacing must be one of"),
-            ({"last": "keep"}, "last"),
+            ({"last_interval": "keep"}, "last_interval"),
             ({"learning_rate": 1e-3}, "learning_rate.*'lr'"),
-            ({"t_start": 0.1}, "below the scale of the data"),
+            ({"t_start": 0.1}, "below the standard deviation of the data"),
             ({"t_end": -1.0}, "t_min > 0"),
             ({"prior": box}, "leave prior out"),
             ({"student": Half()}, "does not start at z.*off by"),
             ({"student": Half(math.nan)}, "NaN"),
-            ({"student": pid.Trajectory(net(), 40.0)}, "starts at t_max = 40, the paths at 80"),
-            ({"student": pid.Trajectory(net()), "t_end": 0.01}, "ends at t_min = 0.002, the paths at 0.01"),
+            ({"student": pid.Trajectory(net(), 40.0)}, "starts at t_max = 40 but the paths at 80"),
+            ({"student": pid.Trajectory(net()), "t_end": 0.01}, "ends at t_min = 0.002 but the paths at 0.01"),
             ({"student": pid.Trajectory(net(), boundary="soft")}, "boundary_weight"),
             ({"student": pid.Trajectory(net().double())}, "float64"),
             ({"student": frozen()}, "requires a gradient"),
@@ -801,7 +801,7 @@ class TestBadInput:
         [
             ({"prior": None}, "prior="),
             ({"t_start": None}, "t_start="),
-            ({"t_end": 0.0}, "different times"),
+            ({"t_end": 0.0}, "two different, finite times"),
             ({"windows": 10}, "20 steps cannot train 10 windows"),
             ({"teacher": pid.VelocityODE(lambda x, t: x[:, :1])}, r"f\(x, t\) must return the shape"),
             ({"teacher": pid.VelocityODE(lambda x, t: x * math.nan)}, "^the teacher returned NaN"),
@@ -810,9 +810,9 @@ class TestBadInput:
                 "^the teacher returned NaN.*paths start",
             ),
             ({"weight": "snr"}, "the weight is inf at t = 0: .* such as 'uniform'"),
-            ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5, the paths at 1"),
+            ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5 but the paths at 1"),
             ({"student": window(0.0, 2.0)}, "ends at t_min = 2"),
-            ({"student": window(0.1, 1.0)}, "starts at t_max = 0.1, the paths at 0"),
+            ({"student": window(0.1, 1.0)}, "starts at t_max = 0.1 but the paths at 0"),
             ({"student": PiecewiseTrajectory([window(0.0, 0.5), window(0.5, 0.9)])}, "ends at t_min = 0.9"),
             ({"student": pid.Trajectory(net(), 0.0, boundary="increment", time="linear")}, "ends at t_min = 0.002"),
         ],
@@ -829,8 +829,8 @@ class TestBadInput:
         [
             ({"teacher": None}, "callable"),
             ({"teacher": "ring"}, "callable"),
-            ({"student": lambda z, t: z}, "torch.nn.Module, got function"),
-            ({"student": "mlp"}, "torch.nn.Module, got str"),
+            ({"student": lambda z, t: z}, "got a function, but a student is a torch.nn.Module"),
+            ({"student": "mlp"}, "got a str, but a student is a torch.nn.Module"),
             ({"config": {"steps": 3}}, "pidlearn.Config, got dict"),
             ({"config": {}}, "pidlearn.Config, got dict"),
         ],

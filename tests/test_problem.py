@@ -250,11 +250,11 @@ class TestInitialValues:
             ({"t_end": float("nan")}, "finite"),
             ({"prior": 3.0}, "prior must be a function"),
             ({"prior": lambda n: torch.ones(n, 2)}, "generator"),
-            ({"prior": lambda n, generator=None: torch.ones(n)}, r"\(2, \*event\), got \(2,\)"),
-            ({"prior": lambda n, generator=None: torch.ones(5, 2)}, r"got \(5, 2\)"),
+            ({"prior": lambda n, generator=None: torch.ones(n)}, r"returned \(2,\).*\(2, \*event\)"),
+            ({"prior": lambda n, generator=None: torch.ones(5, 2)}, r"returned \(5, 2\)"),
             ({"prior": lambda n, generator=None: torch.ones(n, 2, dtype=torch.int64)}, "int64"),
             ({"prior": lambda n, generator=None: torch.full((n, 2), torch.nan)}, "finite"),
-            ({"prior": lambda n, generator=None: [[0.0, 1.0]] * n}, "got list"),
+            ({"prior": lambda n, generator=None: [[0.0, 1.0]] * n}, "returned list"),
         ],
     )
     def test_bad_input(self, options: dict[str, Any], says: str) -> None:

@@ -45,7 +45,7 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
     return student.to(problem.device).eval()
 
 
-def check_path_student(student: nn.Module, problem: Problem, windows: int, soft_boundary: bool) -> None:
+def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool) -> None:
     """Check that a student is a path x(z, t) over the problem's span that starts at z.
 
     Raises:
@@ -71,8 +71,8 @@ def check_path_student(student: nn.Module, problem: Problem, windows: int, soft_
             f"the student does not start at z: x(z, {problem.t_start:g}) is off by {error:.3g}. Use a Trajectory with "
             f"a hard boundary, or set boundary_weight"
         )
-    if isinstance(problem, Diffusion) and (isinstance(student, PiecewiseTrajectory) or windows != 1):
-        raise ValueError("a diffusion is solved in one window: leave windows out, or make the student a Trajectory")
+    if isinstance(problem, Diffusion) and isinstance(student, PiecewiseTrajectory):
+        raise ValueError("got a student of several windows, but a diffusion is solved in one window: use a Trajectory")
     t_min: Any = getattr(student, "t_min", problem.t_end)
     if t_min != problem.t_end:
         raise ValueError(f"the student ends at t_min = {t_min:g} but the paths at {problem.t_end:g}: make them equal")

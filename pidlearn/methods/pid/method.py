@@ -99,8 +99,7 @@ class PID(Method[Context]):
 
     def check(self, context: Context) -> None:
         """Check that the student is a path that starts at z."""
-        windows = len(_windows(context.student))
-        check_path_student(context.student, context.problem, windows, soft_boundary=self.boundary_weight > 0)
+        check_path_student(context.student, context.problem, soft_boundary=self.boundary_weight > 0)
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         """One stage per window."""
