@@ -27,7 +27,7 @@ def visited(browser: Any, address: str) -> Any:
 
 def workers() -> int:
     """How many trainings run on this machine."""
-    return len(subprocess.run(["pgrep", "-f", "app.worker"], capture_output=True, text=True).stdout.split())
+    return len(subprocess.run(["pgrep", "-f", "app.training.worker"], capture_output=True, text=True).stdout.split())
 
 
 def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
