@@ -9,16 +9,17 @@ from app.pages.residual import model
 from app.pages.residual.snippet import snippet
 from app.shared.assets import PRESETS, student_file
 
-st.markdown("### Training minimizes the residual: the student's time derivative minus the teacher's vector field")
+st.markdown("### Training minimizes the residual: how much the student violates the ODE")
 preset = pick("Data", PRESETS, "data")
 
 residuals = model.recorded(preset)
 show(model.scene(preset), "residual", lambda view: snippet(preset, view), student_file(preset))
 st.markdown(
-    f"Each row of the heat map is one trajectory; rows are sorted by the error at the endpoint. If the lower rows are "
-    f"brighter, samples with a larger residual along the trajectory end farther from the teacher. The Spearman rank "
-    f"correlation between mean residual and endpoint error is **{residuals.rank_correlation:.2f}** over "
-    f"{len(residuals.path)} trajectories."
+    f"The residual is the difference between the student's time derivative and the teacher's vector field. Each row of "
+    f"the heat map is one trajectory; rows are sorted by the error at the endpoint. If the lower rows are brighter, "
+    f"samples with a larger residual along the trajectory end farther from the teacher. The Spearman rank correlation "
+    f"between mean residual and endpoint error is **{residuals.rank_correlation:.2f}** over {len(residuals.path)} "
+    f"trajectories."
 )
 
 left, right = st.columns(2, gap="large")
@@ -35,8 +36,9 @@ with left:
         reverse_x=True,
     )
     st.caption(
-        "One student, root mean square over its trajectories. Eq. 8 is the ODE as dx/dt = f, Eq. 9 is the same "
-        "multiplied by −t. Without that factor the same error counts more and more as t decreases."
+        "One student, root mean square over its trajectories. Eq. 8 of the paper is the ODE dx/dt = f with "
+        "f = (x − D) / t, where D is the denoiser's output; Eq. 9 is the same times −t. Without that factor the same "
+        "error counts more and more as t decreases."
     )
 with right:
     st.markdown("#### Why: the Lipschitz constant of the vector field")
@@ -51,7 +53,7 @@ with right:
         reverse_x=True,
     )
     st.caption(
-        "Spectral norm of ∂f/∂x along 200 exact trajectories. It is 1/t where the denoiser D does not depend on x, and "
+        "Spectral norm of ∂f/∂x along 200 exact trajectories. It is 1/t where D does not depend on x, and "
         "largest where trajectories diverge. Within a mode of width w it is t / (w² + t²), which decreases again below "
         "t = w; for data that are single points (w = 0) it remains 1/t to the end."
     )

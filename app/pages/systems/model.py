@@ -143,7 +143,7 @@ def sentence(name: str) -> str:
             f"where it does not."
         )
     return (
-        f"In this ODE even *exact* solutions diverge: {average} they end up {growth:.0f} times as far apart as at the "
-        f"start. Any small error of a student grows just as fast, here to {system.error.max():.1f} of the spread, and "
-        f"a residual that is merely small cannot prevent it."
+        f"In this ODE even *exact* solutions diverge: {average} they get up to {growth:.0f} times as far apart as at "
+        f"the start. Any small error of a student grows just as fast, here to {system.error.max():.1f} of the spread, "
+        f"and a residual that is merely small cannot prevent it."
     )

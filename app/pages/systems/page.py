@@ -20,7 +20,7 @@ if len(planes) > 1:
 
 def series(view: View) -> None:
     """Draw every coordinate over time, from the start that is selected in the plane."""
-    st.markdown("#### Coordinates over time, from the selected start")
+    st.markdown("#### Over time, from the selected start")
     start = model.selected_start(name, planes[plane], view)
     for coordinate in system.names:
         last = coordinate == system.names[-1]

@@ -22,10 +22,10 @@ evaluates a denoiser at each of its steps (Euler: N − 1 times). Every **orange
 noise: a network that returns the position at any time t in one call.
 
 **Try**
-- Drag **N** down to 3: Euler takes two long straight steps and misses the data. The student does not change: it was
+- Drag **N** down to 3: Euler takes only two steps and ends far from the data. The student does not change: it was
   trained on a grid of 250 points.
-- Drag the **yellow ring**, a noise point z, and watch its two trajectories. On the border between two modes, a tiny
-  change of z changes the endpoint.
+- Drag the **yellow ring**, a noise point z, and watch its two trajectories. Near the border between two modes, a tiny
+  change of z leads to a different mode.
 - Select *exact (SciPy)* as the teacher: what remains is the student's own error.
 - Tick **raw x** to see why points are drawn at x / √(σ² + t²), with σ the standard deviation of the data: the noise
   at t = 80 is about a hundred times larger than the data.
