@@ -274,6 +274,16 @@ def saved(training: Training, folder: Path) -> pid.Result:
     return pid.load(path)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the worker has: sums over several threads round otherwise, and training amplifies it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_training_is_that_of_the_library(start: Callable[..., Training], tmp_path: Path) -> None:
     job = TrainingJob("Ring", "preset", "ring", 300, {"n": 20, "seed": 3})
     mine = start(job)
