@@ -17,7 +17,7 @@ docs: $(INSTALLED)
 	PYTHONPATH=. $(BIN)/python -m mkdocs build
 
 assets: $(INSTALLED)
-	$(BIN)/python -m app.make_assets
+	$(BIN)/python -m benchmarks.app_assets
 
 # Files are shared out among the cores, but for the app's: its tests watch a browser and servers of their own.
 test: check

@@ -6,6 +6,7 @@ compared with, and the units of its residual, so that nothing above has to ask w
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ Prior = Callable[..., Tensor]
 
 Spacing = Callable[..., Tensor]
 """``spacing(n=..., t_min=..., t_max=...)`` to a falling grid (n,) float64."""
+
+
+NEW_NAMES = {"draw": "sample_prior", "draw_labels": "sample_labels", "reference_ends": "reference_samples"}
+"""Methods of the first release that have new names."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Problem(ABC):
             return None
         device = generator.device if generator is not None else CPU
         return torch.randint(self.label_dim, (n,), generator=generator, device=device).to(self.device)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for attributes that do not exist.
+        if name in NEW_NAMES:
+            warnings.warn(f"problem.{name} is now called {NEW_NAMES[name]}", DeprecationWarning, stacklevel=2)
+            return getattr(self, NEW_NAMES[name])
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def to(self, device: torch.device) -> Problem:
         """The same problem on another device, for a teacher that is a formula and has no weights."""
