@@ -27,8 +27,9 @@ from pidlearn.evaluation.inception import Inception
 from pidlearn.result import Result
 from pidlearn.run import Run
 from pidlearn.students import files
+from pidlearn.students.official_pid import load_official_student
 from pidlearn.students.trajectory import Student
-from pidlearn.teachers import load_official_student, load_teacher, save_teacher
+from pidlearn.teachers import load_teacher, save_teacher
 from pidlearn.training import loggers
 from pidlearn.training.distributed import Team, assembled
 from pidlearn.training.loop import Step
