@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pidlearn.nets.registry import NETWORKS
-from pidlearn.teachers.files.build import GIVEN_BY_THE_DENOISER, build, fill
+from pidlearn.teachers.files.build import SET_BY_THE_DENOISER, build, fill
 from pidlearn.utils import torch_archive
 
 __all__ = ["infer", "read_student_network", "read_teacher"]
@@ -58,7 +58,7 @@ def read_teacher(path: Path) -> nn.Module:
     bare = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     with _naming(path):
         kind, options = infer(bare)
-        denoiser_options = {k: v for k, v in options.items() if k not in GIVEN_BY_THE_DENOISER}
+        denoiser_options = {k: v for k, v in options.items() if k not in SET_BY_THE_DENOISER}
         denoiser_options |= {"img_channels": options["in_channels"], "model_type": kind}
         teacher = build("EDMPrecond", denoiser_options, {PREFIX + name: tensor for name, tensor in bare.items()})
     if not named and not options["augment_dim"]:
