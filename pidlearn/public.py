@@ -12,8 +12,9 @@ from pidlearn.losses.distances import l1, l2, pseudo_huber
 from pidlearn.losses.lpips import LPIPS
 from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.result import Result, load
+from pidlearn.students.official_pid import load_official_student
 from pidlearn.students.trajectory import Trajectory
-from pidlearn.teachers import load_official_student, load_teacher, save_teacher
+from pidlearn.teachers import load_teacher, save_teacher
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, toy
 from pidlearn.viewer.build import watch
 

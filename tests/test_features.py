@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,11 +71,30 @@ def test_weights_that_are_missing_or_others(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(ValueError, match=f"the Inception weights of FID are not in {tmp_path}.*{WEIGHTS.file}"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}.*{WEIGHTS.name} \(the Inception weights of FID\) is missing"):
         Inception()
     torch.save({"w": torch.ones(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="does not hold the Inception weights of FID"):
         Inception(tmp_path / "other.pth")
+
+
+def test_weights_of_the_old_format(inception: Inception, untrained: Path, tmp_path: Path) -> None:
+    state = torch.load(untrained, weights_only=True)
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    x = images(1)
+    assert torch.equal(Inception(tmp_path / "old.pth")(x), inception(x))
+
+
+def test_nothing_in_the_weights_is_executed(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    for zipped in (True, False):
+        torch.save({"w": Hostile()}, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match=r"does not hold the Inception weights.*asks for 'posix.mkdir'"):
+            Inception(tmp_path / "bad.pth")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_what_are_not_images(inception: Inception) -> None:

@@ -14,7 +14,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.evaluation.images import comparison
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
-from pidlearn.teachers import load_official_student
+from pidlearn.students.official_pid import load_official_student
 
 __all__ = ["problem_for", "read_student", "resolve_device", "side_by_side"]
 

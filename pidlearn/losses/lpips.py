@@ -2,9 +2,10 @@
 
     d(a, b) = sum over layers l of  mean over pixels  w_l . (f_l(a) - f_l(b))^2
 
-f_l are the activations of a classifier trained on ImageNet, scaled to unit length at each pixel, and w_l >= 0 weights
-fitted to human judgements. PID was published with it. It is a pseudo-metric: a = b gives zero, but zero need not mean
-a = b, for layers forget. Theorem 1 holds of it in one direction; of LPIPS + l2 in both.
+f_l are the activations of a classifier trained on ImageNet, normalized to unit length at each pixel, and w_l >= 0 are
+weights fitted to human judgements. The PID paper uses it. It is a pseudo-metric: d(a, a) = 0, but d(a, b) = 0 does not
+imply a = b, because layers discard information. Theorem 1 holds for LPIPS in one direction only, for LPIPS + l2 in
+both.
 """
 
 from __future__ import annotations
@@ -34,30 +35,32 @@ TRUNKS = {
     "squeeze": Published(f"{_AT}/squeezenet1_1-b8a52dc0.pth", "the SqueezeNet weights of LPIPS"),
 }
 SMALLEST = {"vgg": 16, "alex": 31, "squeeze": 17}
-"""Pixels a side that the trunk still takes."""
+"""Smallest image that each trunk takes, in pixels per side."""
 
 
 class LPIPS(nn.Module):
     """LPIPS as a distance: (a, b), both (B, C, H, W) in [-1, 1] with C = 1 or 3, to (B,).
 
-    Computed in float32 at least, under autocast too: a and b are nearly alike, and in bfloat16 the distance would be
-    that of their rounding. The frozen weights stay as they are, and are cast to the images' device and dtype at each
-    call: for images on a GPU, move the module there before. What is returned has that dtype.
+    Computed in float32 or float64, under autocast as well: a and b are nearly equal, and in bfloat16 the distance would
+    be that of their rounding errors. The frozen weights are cast to the images' device and dtype at each call, which
+    leaves the module's own as they are; for images on a GPU, move the module there first. The result has the images'
+    dtype, or float32 if that is lower.
 
     Args:
         net: the trunk, vgg | alex | squeeze.
-        resize: images are resized to so many pixels a side, bilinearly as in the official PID code; None leaves them.
-        pooling: "max", as LPIPS was fitted; "average" puts average pools in their place, as the official PID code
-            does.
-        weights: file of the trunk's torchvision weights; None looks in torch's cache and fetches them; "random" is an
-            untrained trunk, always the same, for tests and timings.
-        chunk: pairs in the trunk at a time. The gradient of each chunk is taken at once and kept as an image, so memory
-            stays that of a chunk and nothing is computed twice; second derivatives are then not to be had. None puts
-            the whole batch through.
+        resize: pixels per side to which images are resized, bilinearly as in the official PID code; None for no
+            resizing.
+        pooling: "max", as LPIPS was fitted, or "average", which replaces max pools as the official PID code does.
+        weights: the file of the trunk's torchvision weights; None looks in torch's cache and downloads it; "random" is
+            an untrained trunk, always the same, for tests and timings.
+        chunk: pairs in the trunk at a time. The gradient of each chunk is computed immediately and kept as an image, so
+            that memory is that of one chunk and nothing is computed twice; second derivatives are not available then.
+            None for the whole batch at once.
 
     Raises:
         ImportError: without the packages lpips or torchvision.
-        ValueError: choices that are none, weights that cannot be found; from a call, what are not two such batches.
+        ValueError: for other values of these arguments, or weights that are missing; when called, for anything but two
+            such batches.
     """
 
     def __init__(
@@ -71,13 +74,13 @@ class LPIPS(nn.Module):
     ) -> None:
         super().__init__()
         if net not in TRUNKS:
-            raise ValueError(f"net must be one of {sorted(TRUNKS)}, got {net!r}")
+            raise ValueError(f"got net={net!r}; net must be one of {sorted(TRUNKS)}")
         if resize is not None and resize < SMALLEST[net]:
-            raise ValueError(f"resize must be None or at least {SMALLEST[net]} pixels for {net}, got {resize}")
+            raise ValueError(f"got resize={resize}; resize must be None or, for {net}, at least {SMALLEST[net]} pixels")
         if pooling not in ("max", "average"):
-            raise ValueError(f'pooling must be "max" or "average", got {pooling!r}')
+            raise ValueError(f'got pooling={pooling!r}; pooling must be "max" or "average"')
         if chunk is not None and chunk < 1:
-            raise ValueError(f"chunk counts images and must be None or at least 1, got {chunk}")
+            raise ValueError(f"got chunk={chunk}; chunk must be None or a number of pairs of at least 1")
         self.net, self.resize, self.pooling, self.chunk = net, resize, pooling, chunk
         self.layers = _Layers(_published(net, weights), resize)
         if pooling == "average":
@@ -85,16 +88,16 @@ class LPIPS(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(B, C, H, W), (B, C, H, W) -> (B,), zero where a = b."""
+        """Return the distance of each pair, (B, C, H, W), (B, C, H, W) -> (B,); exactly zero where a = b."""
         check_images(a, b)
         if self.resize is None and min(a.shape[2:]) < SMALLEST[self.net]:
             raise ValueError(
-                f"{self.net} takes images of at least {SMALLEST[self.net]} pixels a side, got {tuple(a.shape[2:])}: "
-                f"let LPIPS resize them, or take another net ({SMALLEST})"
+                f"got images of {tuple(a.shape[2:])} pixels; {self.net} takes images of at least "
+                f"{SMALLEST[self.net]} pixels per side: set resize=, or use another net ({SMALLEST})"
             )
         dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
         a, b = a.to(dtype), b.to(dtype)
-        # Never in place: within a transform of torch.func, or in inference mode, that would spoil the weights for good.
+        # Not in place: inside a torch.func transform or inference mode, that would make the weights unusable for good.
         weights = {name: value.to(a) for name, value in self.layers.state_dict().items()}
 
         def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -109,7 +112,7 @@ class LPIPS(nn.Module):
 
 
 class _Layers(nn.Module):
-    """The network itself: (B, C, H, W), (B, C, H, W) -> (B,), of images in the dtype of its weights."""
+    """The network itself: (B, C, H, W), (B, C, H, W) -> (B,), for images in the dtype of its weights."""
 
     def __init__(self, published: Any, resize: int | None) -> None:
         super().__init__()
@@ -118,8 +121,8 @@ class _Layers(nn.Module):
         self.scales = nn.ParameterList([line.model[-1].weight for line in published.lins])
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        # One pass each, not one over both: where only a needs a gradient nothing of b is kept, and equal images meet
-        # the same sums in the same order, so that their distance is exactly zero.
+        # One pass each, not one over both: if only a needs a gradient, no activations of b are kept; and equal images
+        # go through the same sums in the same order, so that their distance is exactly zero.
         layers = zip(self._features(a), self._features(b), self.scales, strict=True)
         return torch.stack([F.conv2d((fa - fb).square(), scale).mean((1, 2, 3)) for fa, fb, scale in layers]).sum(0)
 
@@ -130,16 +133,20 @@ class _Layers(nn.Module):
 
 
 def check_images(a: Tensor, b: Tensor) -> None:
-    """Raise unless these are two batches that LPIPS compares."""
+    """Raise ValueError unless a and b are two batches of images that LPIPS can compare."""
     image = isinstance(a, Tensor) and a.is_floating_point() and a.ndim == 4 and len(a) and a.shape[1] in (1, 3)
     if not image or not isinstance(b, Tensor) or b.shape != a.shape:
         raise ValueError(
-            f"LPIPS compares two batches of images (B, C, H, W) with C = 1 or 3, got {what(a)} and {what(b)}"
+            f"got {what(a)} and {what(b)}; LPIPS compares two batches of images (B, C, H, W) of one shape, with C = 1 "
+            f"or 3"
         )
 
 
 class _ByChunks(torch.autograd.Function):
-    """Distances of a batch, chunk by chunk, each with its gradient: d_i depends on the i-th pair alone."""
+    """Distances of a batch, chunk by chunk, each with its gradient.
+
+    This is exact because d_i depends only on the i-th pair: the gradient of a chunk's sum has that of each d_i as rows.
+    """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, distance: Callable[[Tensor, Tensor], Tensor], chunk: int) -> Tensor:
@@ -166,27 +173,27 @@ def _pairs(a: Tensor, b: Tensor, chunk: int) -> zip[tuple[Tensor, Tensor]]:
 
 
 def _published(net: str, weights: str | Path | None) -> Any:
-    """The lpips package's module, with its linear weights and the trunk's."""
+    """Build the lpips package's module, with its linear weights and the trunk's."""
     lpips = package("lpips", "LPIPS")
     state = None if weights == "random" else TRUNKS[net].load(weights)
     with seeded(0), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the old name of an argument, between lpips and torchvision
+        warnings.simplefilter("ignore")  # lpips passes torchvision an argument by its old name
         module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     if state is not None:
         try:
-            # Slices of the classifier: "slice2.5.weight" there is its "features.5.weight".
+            # lpips cuts the classifier into slices: "slice2.5.weight" is torchvision's "features.5.weight".
             module.net.load_state_dict(
                 {key: state[f"features.{key.split('.', 1)[1]}"] for key in module.net.state_dict()}
             )
         except (KeyError, RuntimeError) as error:
             raise ValueError(
-                f"{weights or TRUNKS[net].file} does not hold {TRUNKS[net].what}: {error!s:.300}"
+                f"{weights or TRUNKS[net].path} does not hold {TRUNKS[net].title}: {error!s:.300}"
             ) from error
     return module
 
 
 def _average(module: nn.Module) -> None:
-    """Put average pools in the place of maximum pools."""
+    """Replace max pools by average pools of the same shape."""
     for name, child in module.named_children():
         if isinstance(child, nn.MaxPool2d):
             setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode))

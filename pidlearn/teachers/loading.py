@@ -1,4 +1,4 @@
-"""Any teacher from a file or by name; what the file is shows in its first bytes."""
+"""Teachers from any supported file, or by name. The first bytes of a file decide which reader takes it."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from pidlearn.utils import torch_archive
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
 
 READABLE = (
-    "an EDM .pkl, a .pt or .ckpt of the official PID repository (a torch.save archive of tensors by name), "
+    "an EDM .pkl, a .pt or .ckpt of the official PID repository (tensors by name, as torch.save writes them), "
     "a .safetensors file of save_teacher, or the folder of a diffusers pipeline"
 )
 
 
 def load_teacher(source: str | Path) -> nn.Module:
-    """A teacher D(x, sigma, class_labels=None) from a file or by name, without executing anything of the file.
+    """Load a teacher D(x, sigma, class_labels=None) from a file or by name, executing nothing in the file.
 
     Args:
-        source: a file: an EDM ``.pkl``, a teacher of the official PID repository, or what `save_teacher` wrote; or
-            the folder that a diffusers pipeline's ``save_pretrained`` wrote, which `from_diffusers` could take; or the
-            name of one of EDM's published networks, such as "edm-cifar10-uncond-vp". Those come from NVIDIA under
-            CC BY-NC-SA 4.0, are downloaded once, and are kept in ``pidlearn`` under `torch.hub.get_dir` or in the
-            folder that the environment variable PIDLEARN_CACHE names.
+        source: one of
+            a file: an EDM ``.pkl``, a teacher of the official PID repository, or a file that `save_teacher` wrote;
+            the folder that ``save_pretrained`` of a diffusers pipeline wrote, of a kind that `from_diffusers` takes;
+            the name of one of EDM's published networks, such as "edm-cifar10-uncond-vp". NVIDIA publishes them under
+            CC BY-NC-SA 4.0. They are downloaded once, into the folder that the environment variable PIDLEARN_CACHE
+            names, or else ``pidlearn`` in `torch.hub.get_dir`.
 
     Returns:
         The denoiser, in eval mode and frozen, on the CPU in the dtype of the file: x (B, channels, R, R), sigma (B,),
         class labels int64 (B,) if its ``label_dim`` is not 0.
 
     Raises:
-        FileNotFoundError: if there is no such file, or the published one is not at hand and cannot be downloaded.
+        FileNotFoundError: if there is no such file, or the published one is missing and cannot be downloaded.
         ImportError: for a pipeline, without the package diffusers.
-        ValueError: for a file that is anything else or damaged, saying what is wrong with it.
+        ValueError: for a file that is damaged or anything else, saying what is wrong with it.
     """
     known = published.find(source) if isinstance(source, str) else None
     if known:
@@ -50,12 +51,12 @@ def load_teacher(source: str | Path) -> nn.Module:
     path = Path(source)
     if not path.exists():
         names = ", ".join(one.short for one in published.NAMED)
-        raise FileNotFoundError(f"there is no file {source}, and the published teachers are {names}")
+        raise FileNotFoundError(f"there is no file {source}, and it is not the name of a published teacher: {names}")
     return _reader(path)(path)
 
 
 def import_teacher(source: str | Path, path: str | Path) -> Path:
-    """Turn any teacher that `load_teacher` reads into a safetensors file of ours; returns its path.
+    """Convert any teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
 
     Raises:
         FileNotFoundError: as `load_teacher`.
@@ -65,16 +66,18 @@ def import_teacher(source: str | Path, path: str | Path) -> Path:
 
 
 def published_teachers() -> str:
-    """A table of the published teachers: name, parameters, and where the file is if it is at hand."""
-    rows = [
-        f"{one.short:28}{one.parameters / 1e6:7.1f} M parameters  {one.path if one.path.is_file() else 'to download'}"
-        for one in published.NAMED
-    ]
+    """Return a table of the published teachers: name, parameters, and the file's path if it is downloaded."""
+    rows = []
+    for one in published.NAMED:
+        path = one.file.path
+        rows.append(
+            f"{one.short:28}{one.parameters / 1e6:7.1f} M parameters  {path if path.is_file() else 'to download'}"
+        )
     return "\n".join(rows)
 
 
 def _reader(path: Path) -> Callable[[Path], nn.Module]:
-    """What reads a file that begins like this one."""
+    """Return the reader for a file that begins like this one."""
     if (path / diffusers_folder.INDEX).is_file():
         return diffusers_folder.read
     if not path.is_file():
@@ -87,7 +90,7 @@ def _reader(path: Path) -> Callable[[Path], nn.Module]:
         return official_pid.read_teacher
     if head.startswith(b"\x80") or path.suffix == ".pkl":
         return _read_pickle
-    raise ValueError(f"{path} is not a file that load_teacher reads, which is {READABLE}. It begins with {head!r}")
+    raise ValueError(f"{path} begins with {head!r} and is not a file that load_teacher reads, which is {READABLE}")
 
 
 def _read_pickle(path: Path) -> nn.Module:
@@ -95,4 +98,4 @@ def _read_pickle(path: Path) -> nn.Module:
     try:
         return build(*pickled)
     except ValueError as error:
-        raise ValueError(f"{path} holds no network of EDM's: {error}") from error
+        raise ValueError(f"{path} holds no EDM network: {error}") from error

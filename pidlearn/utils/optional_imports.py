@@ -1,8 +1,8 @@
-"""Packages that stand on torchvision, imported when they are first needed, also beside a torch of another build.
+"""Imports of optional packages that depend on torchvision, on first use and with any build of torch.
 
-torchvision's compiled operators fit one build of torch. Beside another, such as a CPU build, they do not load, and
-``import torchvision`` then fails as it describes an operator that does not exist. Two operators are described there;
-declaring both lets the import pass. They belong to object detection, and nothing here calls them.
+torchvision's compiled operators fit one build of torch. With another, such as a CPU build, they do not load, and
+``import torchvision`` fails when it describes an operator that does not exist. It describes two; declaring both lets
+the import pass. They belong to object detection, and nothing here calls them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ import torch
 __all__ = ["package"]
 
 _DECLARED: list[torch.library.Library] = []
-"""Kept, because the declarations live as long as this."""
+"""Keeps the declarations alive."""
 
 
 def package(name: str, use: str) -> ModuleType:
-    """The package of that name, which needs torchvision.
+    """Import the package ``name``, which needs torchvision.
+
+    Args:
+        name: the package.
+        use: what needs it, for the error message.
 
     Raises:
-        ImportError: if it or torchvision is not installed, with what to install.
+        ImportError: if it or torchvision is not installed, naming what to install.
     """
     try:
         _import_torchvision()

@@ -145,15 +145,15 @@ def test_names() -> None:
     assert published.find("edm-cifar10-uncond-vp") is published.NAMED[0]
     assert published.find("edm-cifar10") is None
     assert len({one.short for one in published.NAMED}) == len(published.NAMED) == 9
-    assert all(one.sha256 is None or len(bytes.fromhex(one.sha256)) == 32 for one in published.NAMED)
+    assert all(len(bytes.fromhex(one.file.sha256)) in (0, 32) for one in published.NAMED)
 
 
 def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PIDLEARN_CACHE", raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert published.NAMED[0].path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
+    assert published.NAMED[0].file.path == tmp_path / "pidlearn" / "edm-cifar10-32x32-uncond-vp.pkl"
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path / "mine"))
-    assert published.NAMED[0].path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
+    assert published.NAMED[0].file.path == tmp_path / "mine" / "edm-cifar10-32x32-uncond-vp.pkl"
     monkeypatch.setenv("PIDLEARN_CACHE", "~/mine")
     assert published.folder() == Path.home() / "mine"
 
@@ -192,15 +192,15 @@ def test_a_name_downloads_once(tiny: tuple[Any, Server]) -> None:
         teacher = pid.load_teacher("edm-imagenet-cond-adm")
     assert server.asked == ["https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/edm-imagenet-64x64-cond-adm.pkl"]
     assert teacher.state_dict().keys() == edm_files.denoiser("adm").state_dict().keys()
-    assert known.remembered.read_text().startswith(hashlib.sha256(server.contents).hexdigest())
+    assert known.file.note.read_text().startswith(hashlib.sha256(server.contents).hexdigest())
 
 
 def test_damage_since_the_download_is_seen(tiny: tuple[Any, Server]) -> None:
     known, _ = tiny
     pid.load_teacher(known.name)
-    contents = bytearray(known.path.read_bytes())
+    contents = bytearray(known.file.path.read_bytes())
     contents[-1000] ^= 1
-    known.path.write_bytes(contents)
+    known.file.path.write_bytes(contents)
     with pytest.raises(ValueError, match=r"damaged or not the published file.*Delete it"):
         pid.load_teacher(known.name)
 
@@ -209,46 +209,50 @@ def test_damage_since_the_download_is_seen(tiny: tuple[Any, Server]) -> None:
 def test_damage_to_a_checksum(note: bytes, tiny: tuple[Any, Server]) -> None:
     known, _ = tiny
     pid.load_teacher(known.name)
-    known.remembered.write_bytes(note)
-    with pytest.raises(ValueError, match=rf"damaged or not.*not '.*' as {known.remembered.name} says.*Delete it"):
+    known.file.note.write_bytes(note)
+    with pytest.raises(ValueError, match=rf"damaged or not.*not '.*' as {known.file.note.name} says.*Delete it"):
         pid.load_teacher(known.name)
-    known.path.unlink()
+    known.file.path.unlink()
     pid.load_teacher(known.name)
 
 
 def test_another_network_under_the_name(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
     known, server = tiny
     server.contents = edm_files.edm_pickle(edm_files.denoiser("vp"), *edm_files.KINDS["vp"])
-    with pytest.raises(ValueError, match=r"is not edm-imagenet.*over SongUNet with 189,667"):
+    with pytest.raises(ValueError, match=r"over SongUNet with 189,667 parameters and is not edm-imagenet.*Delete it"):
         pid.load_teacher(known.name)
-    assert not known.remembered.exists()
-    known.path.unlink()
+    assert not known.file.note.exists()
+    known.file.path.unlink()
     server.contents = b"<html>try again later</html>"
     with pytest.raises(ValueError, match=r"not an EDM network.*Delete it"):
         pid.load_teacher(known.name)
 
 
+def with_sha256(known: Any, sha256: str) -> Any:
+    return replace(known, file=replace(known.file, sha256=sha256))
+
+
 def test_known_checksums(tiny: tuple[Any, Server], monkeypatch: pytest.MonkeyPatch) -> None:
     known, server = tiny
-    monkeypatch.setattr(published, "NAMED", (replace(known, sha256="0" * 64),))
-    with pytest.raises(ValueError, match="not the file that others know by that name"):
+    monkeypatch.setattr(published, "NAMED", (with_sha256(known, "0" * 64),))
+    with pytest.raises(ValueError, match="sent a file that is not edm-imagenet"):
         pid.load_teacher(known.name)
-    assert not known.path.exists()
-    known.path.write_bytes(server.contents)
+    assert not known.file.path.exists()
+    known.file.path.write_bytes(server.contents)
     with pytest.raises(ValueError, match=f"not '{'0' * 64}'\\. Delete"):
         pid.load_teacher(known.name)
     sha256 = hashlib.sha256(server.contents).hexdigest()
-    monkeypatch.setattr(published, "NAMED", (replace(known, sha256=sha256),))
+    monkeypatch.setattr(published, "NAMED", (with_sha256(known, sha256),))
     pid.load_teacher(known.name)
-    assert not known.remembered.exists()
+    assert not known.file.note.exists()
 
 
 def test_without_a_network(tiny: tuple[Any, Server]) -> None:
     known, server = tiny
     server.contents = URLError("no route to host")
-    with pytest.raises(FileNotFoundError, match=r"no route to host.*Fetch https://.*PIDLEARN_CACHE") as error:
+    with pytest.raises(FileNotFoundError, match=r"no route to host.*Download https://.*PIDLEARN_CACHE") as error:
         pid.load_teacher(known.name)
-    assert str(known.path) in str(error.value)
+    assert str(error.value).startswith(f"{known.file.path} (edm-imagenet-64x64-cond-adm) is missing")
 
 
 def test_a_folder_that_cannot_be_written_to(
@@ -260,10 +264,10 @@ def test_a_folder_that_cannot_be_written_to(
     with pytest.raises(FileNotFoundError, match=r"could not be downloaded.*set PIDLEARN_CACHE"):
         pid.load_teacher(known.name)
     monkeypatch.setenv("PIDLEARN_CACHE", str(tmp_path))
-    known.path.write_bytes(server.contents)
-    known.remembered.with_name(f".{known.remembered.name}.{os.getpid()}.part").mkdir()
+    known.file.path.write_bytes(server.contents)
+    known.file.note.with_name(f".{known.file.note.name}.{os.getpid()}.part").mkdir()
     pid.load_teacher(known.name)
-    assert not known.remembered.exists()
+    assert not known.file.note.exists()
 
 
 # The command line

@@ -78,8 +78,8 @@ def index(**entries: Any) -> Callable[[Path], None]:
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "of latents": (index(vqvae=["diffusers", "VQModel"]), "vqvae in addition to its unet"),
     "code of its own": (index(unet=["unet", "UNet2DModel"]), "its unet is a unet.UNet2DModel"),
-    "another network": (index(unet=["diffusers", "UNet1DModel"]), "diffusers.UNet1DModel, and no UNet2DModel"),
-    "no scheduler": (index(scheduler=["diffusers", "DDPMPipeline"]), "DDPMPipeline, and no SchedulerMixin"),
+    "another network": (index(unet=["diffusers", "UNet1DModel"]), "diffusers.UNet1DModel, not a UNet2DModel"),
+    "no scheduler": (index(scheduler=["diffusers", "DDPMPipeline"]), "DDPMPipeline, not a SchedulerMixin"),
     "nothing": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{}"), "'unet'"),
     "no index": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{"), "Expecting"),
     "pickles": (pickled, "no file named diffusion_pytorch_model.safetensors"),

@@ -1,1 +1,1 @@
-"""Readers of checkpoint files. None of them executes anything that a file holds."""
+"""Readers of teacher files, one module per format. None executes anything in a file."""

@@ -1,7 +1,7 @@
-"""From what a file says of a denoiser, its class, options and tensors, to the denoiser.
+"""Build a denoiser or network from the class name, options and tensors in a file, which may be hostile.
 
-Files name classes and options as EDM does. Recorded options are what a constructor was called with; the defaults that
-fill them up are those of the constructors here, which are EDM's.
+Files name classes and options as EDM does. Recorded options are the arguments of a constructor's call; the others get
+the defaults of the constructors here, which are EDM's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pidlearn.nets.edm import MODEL_TYPES
 from pidlearn.nets.registry import DENOISERS, NETWORKS
 from pidlearn.utils.validation import printable
 
-__all__ = ["GIVEN_BY_THE_DENOISER", "build", "complete", "fill"]
+__all__ = ["SET_BY_THE_DENOISER", "build", "complete", "fill"]
 
-GIVEN_BY_THE_DENOISER = {"in_channels", "out_channels"}
+SET_BY_THE_DENOISER = {"in_channels", "out_channels"}
 
 MAX_NUMBER, MAX_ITEMS = 2**16, 16
-"""An option beyond these describes no network, but one that would take forever to build."""
+"""Bounds on options: a network beyond them would take forever to build."""
 
 
 def _count(value: Any) -> bool:
@@ -41,14 +41,14 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "Sequence[int]": _counts,
     "int | Sequence[int]": lambda value: _count(value) or _counts(value),
 }
-"""What a file may give for an option, by how the constructor declares it."""
+"""The values that a file may have for an option, by the option's annotation in the constructor."""
 
 
 def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a denoiser or a network: those recorded, and the defaults of the others, which are EDM's.
+    """Return all options of a denoiser or a network: the recorded ones, and the defaults of the others.
 
     Raises:
-        ValueError: for an option that the class does not have or that is not of its kind, or a required one that is
+        ValueError: for an option that the class does not have or that has the wrong type, or a required one that is
             missing.
     """
     known = _parameters(cls, options)
@@ -58,22 +58,21 @@ def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]
     full = {**{name: parameter.default for name, parameter in known.items()}, **options}
     missing = [name for name, value in full.items() if value is inspect.Parameter.empty]
     if missing:
-        raise ValueError(f"it does not say {', '.join(missing)}, which {cls.__name__} cannot do without")
+        raise ValueError(f"it lacks the options {', '.join(missing)}, which {cls.__name__} requires")
     for name, value in full.items():
         kind = known[name].annotation
         if isinstance(value, tuple):
-            full[name] = list(value)  # as JSON has it, whatever the file was
+            full[name] = list(value)  # as JSON has it, whatever the format of the file
         if not KINDS[kind](value):
             raise ValueError(f"its option {name} is {_shown(value)}, where {cls.__name__} takes {kind}")
     return full
 
 
 def build(class_name: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A denoiser with exactly these tensors, in eval mode and frozen. It shares their memory.
+    """Build a denoiser with exactly these tensors, in eval mode and frozen. It shares their memory.
 
     Raises:
-        ValueError: for a class or options that are not EDM's or make no network, tensors that are not those of this
-            network.
+        ValueError: for a class that is not registered, or as `fill`.
     """
     if class_name not in DENOISERS:
         raise ValueError(f"its network is of class {class_name!r:.80}; known are {', '.join(DENOISERS)}")
@@ -81,10 +80,10 @@ def build(class_name: str, options: Mapping[str, Any], tensors: Mapping[str, Ten
 
 
 def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A module with exactly these tensors, in eval mode and frozen. It shares their memory.
+    """Build a module with exactly these tensors, in eval mode and frozen. It shares their memory.
 
     Raises:
-        ValueError: options that do not make one, tensors that are not those of this one or not finite.
+        ValueError: for options that the class does not take, or tensors that are not its own or not finite.
     """
     full = complete(cls, options)
     # A few bytes must not make the constructor build thousands of layers.
@@ -93,11 +92,12 @@ def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str,
         raise ValueError(f"its options ask for {blocks} blocks, which its {len(tensors)} tensors cannot fill")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise ValueError(f"its tensor {printable(name):.120} is {tensor.dtype}, and weights are floating")
+            raise ValueError(f"its tensor {printable(name):.120} is {tensor.dtype}, and weights are floating-point")
         if not tensor.isfinite().all():
             raise ValueError(f"its tensor {printable(name):.120} holds NaN or infinity")
     try:
-        with torch.device("meta"):  # nothing is allocated or drawn before the tensors have been found to fit
+        # On the meta device, so that nothing is allocated or drawn before the tensors have proved to fit.
+        with torch.device("meta"):
             module = cls(**full)
         module.load_state_dict(tensors, assign=True)
     except Exception as error:
@@ -106,17 +106,17 @@ def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str,
 
 
 def _parameters(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
-    """What the constructor takes by name; of a denoiser also what it hands on to its network."""
+    """Return the constructor's parameters by name, for a denoiser with those that it passes on to its network."""
     own = {p.name: p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD}
     if "model_type" not in own:
         return own
     model_type = options.get("model_type", own["model_type"].default)
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(MODEL_TYPES)}")
-    handed_on = _parameters(NETWORKS[model_type], options)
-    return {name: p for name, p in handed_on.items() if name not in GIVEN_BY_THE_DENOISER} | own
+    passed_on = _parameters(NETWORKS[model_type], options)
+    return {name: p for name, p in passed_on.items() if name not in SET_BY_THE_DENOISER} | own
 
 
 def _shown(value: Any) -> str:
-    """A value in a message; of one that may be endless, its type."""
+    """Return a value for a message, or its type if it may be endless when written out."""
     return f"{value!r:.80}" if isinstance(value, (int, float, str)) else f"a {type(value).__name__}"

@@ -1,7 +1,7 @@
-"""Folders that pipelines of diffusers were saved to, read without running anything that lies in them.
+"""Folders of saved diffusers pipelines, read without executing anything in them.
 
-diffusers makes the network and its scheduler, of JSON and safetensors. Its own loader would also take code and pickles
-from the folder.
+diffusers builds the network and its scheduler from JSON and safetensors. Its own pipeline loader would also accept code
+and pickles from the folder.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pidlearn.utils.validation import printable
 __all__ = ["INDEX", "read"]
 
 INDEX = "model_index.json"
-"""What a pipeline's folder says it holds."""
+"""The list of a pipeline's parts, in its folder."""
 
 
 def read(folder: Path) -> AdaptedDenoiser:
-    """The teacher in a folder that a pipeline's ``save_pretrained`` wrote, in eval mode and frozen.
+    """Return the teacher in a folder that a pipeline's ``save_pretrained`` wrote, in eval mode and frozen.
 
     Raises:
         ImportError: without the package diffusers.
-        ValueError: for a folder that is damaged or holds another pipeline.
+        ValueError: for a folder that is damaged or holds another kind of pipeline.
     """
     diffusers: Any = package("diffusers", f"{folder}, the folder of a pipeline,")
     try:
@@ -35,27 +35,27 @@ def read(folder: Path) -> AdaptedDenoiser:
         for shards in (_part(folder, "unet")).glob("*.index.json"):
             if not all(name.endswith(".safetensors") for name in json.loads(shards.read_text())["weight_map"].values()):
                 raise ValueError(f"{shards.name} names files that are not safetensors")
-        unet, told = _class(diffusers, index, "unet", diffusers.UNet2DModel).from_pretrained(
+        unet, info = _class(diffusers, index, "unet", diffusers.UNet2DModel).from_pretrained(
             _part(folder, "unet"), local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-        if any(told.values()):
-            raise ValueError(f"its weights are not those of its network ({told})")
-        kind = _class(diffusers, index, "scheduler", diffusers.SchedulerMixin)
-        scheduler = kind.from_pretrained(_part(folder, "scheduler"), local_files_only=True)
+        if any(info.values()):  # lists of missing, unexpected and mismatched weights
+            raise ValueError(f"its weights are not those of its network ({info})")
+        scheduler_class = _class(diffusers, index, "scheduler", diffusers.SchedulerMixin)
+        scheduler = scheduler_class.from_pretrained(_part(folder, "scheduler"), local_files_only=True)
         return from_diffusers(unet, scheduler).eval().requires_grad_(False)
-    except Exception as error:  # what a damaged folder can lead diffusers to is not to be listed
+    except Exception as error:  # the errors that a damaged folder can lead to cannot be listed
         raise ValueError(f"{folder} holds no pipeline that can be read: {printable(error):.400}") from error
 
 
 def _class(diffusers: Any, index: Any, part: str, base: type[Any]) -> Any:
-    """The class of diffusers that a pipeline's part is of, once it is of a kind."""
+    """Return the diffusers class of a pipeline's part, if it derives from ``base``."""
     library, name = index[part]
-    found = getattr(diffusers, name, None) if library == "diffusers" else None
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"its {part} is a {library}.{name}, and no {base.__name__}")
-    return found
+    cls = getattr(diffusers, name, None) if library == "diffusers" else None
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"its {part} is a {library}.{name}, not a {base.__name__}")
+    return cls
 
 
 def _part(folder: Path, name: str) -> Path:
-    """Where a part of a pipeline lies: in a folder of its own, or among the others."""
+    """Return the folder of a pipeline's part: its own, or in older pipelines the common one."""
     return folder / name if (folder / name).is_dir() else folder

@@ -1,7 +1,7 @@
-"""Files of the official PID repository: `torch.save` archives of a network's tensors by name, without its options.
+"""Files of the official PID repository: a network's tensors by name, as `torch.save` writes them, without its options.
 
 The options follow from the names and shapes. Teachers there are EDM's, so their names start with ``model.``; students
-are the bare network. Dropout leaves no trace in a file, and is 0.
+are the bare network. Dropout leaves no trace in a file and is set to 0.
 """
 
 from __future__ import annotations
@@ -16,72 +16,63 @@ from typing import Any
 from torch import Tensor, nn
 
 from pidlearn.nets.registry import NETWORKS
-from pidlearn.students.trajectory import Trajectory
-from pidlearn.teachers.files.build import GIVEN_BY_THE_DENOISER, build, fill
+from pidlearn.teachers.files.build import SET_BY_THE_DENOISER, build, fill
 from pidlearn.utils import torch_archive
 
-__all__ = ["infer", "load_official_student", "read_teacher"]
+__all__ = ["infer", "read_student_network", "read_teacher"]
 
 PREFIX = "model."
 
 
-def load_official_student(path: str | Path) -> Trajectory:
-    """A student trained with the official PID code, as the path x(z, t) that it stands for.
-
-    Args:
-        path: a ``model*.pt`` or ``ema_*.pt`` of the official repository.
-
-    Returns:
-        The trajectory from t_max = 80 to t_min = 0.002, in eval mode and frozen, with z scaled as at t_max for every t
-        and sigma_data 0.5: ``sample(n)`` draws images (n, channels, R, R). Class labels are int64 (n,).
+def read_student_network(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a student's network, in eval mode and frozen, and the shape of its images.
 
     Raises:
-        ValueError: for another kind of file, a teacher among them.
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file of anything else, a teacher included.
     """
-    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     tensors = torch_archive.read(path)
     if any(name.startswith(PREFIX) or "map_augment" in name for name in tensors):
-        raise ValueError(f"{path} is a teacher, not a student: pidlearn.load_teacher reads it")
-    with _explained(path):
+        raise ValueError(f"{path} is a teacher, not a student: load it with pidlearn.load_teacher")
+    with _naming(path):
         kind, options = infer(tensors)
         channels, outputs = options["in_channels"], options["out_channels"]
         if outputs != channels:
-            raise ValueError(f"it makes {outputs} channels of {channels}, which no student does")
+            raise ValueError(f"it maps {channels} channels to {outputs}, and a student's are equal")
         network = fill(NETWORKS[kind], options, tensors)
-    event_shape = (channels, *[options["img_resolution"]] * 2)
-    return Trajectory(network, 80.0, t_min=0.002, sigma_data=0.5, event_shape=event_shape).eval()
+    return network, (channels, *[options["img_resolution"]] * 2)
 
 
 def read_teacher(path: Path) -> nn.Module:
-    """A teacher's file, with or without ``model.`` before its names, as EDM's denoiser.
+    """Return the teacher of a file, whose names may start with ``model.`` or not, as EDM's denoiser.
 
     Raises:
-        ValueError: for a file that is no network of the official code.
+        ValueError: for a file that does not hold a network of the official code.
     """
     tensors = torch_archive.read(path)
     named = [name for name in tensors if name.startswith(PREFIX)]
     if named and len(named) < len(tensors):
-        raise ValueError(f"{path} mixes names with and without {PREFIX!r}, so it is not a file of the official code")
+        raise ValueError(f"{path} has names with and without {PREFIX!r}; the official code writes either")
     bare = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
-    with _explained(path):
+    with _naming(path):
         kind, options = infer(bare)
-        of_denoiser = {k: v for k, v in options.items() if k not in GIVEN_BY_THE_DENOISER}
-        of_denoiser |= {"img_channels": options["in_channels"], "model_type": kind}
-        teacher = build("EDMPrecond", of_denoiser, {PREFIX + name: tensor for name, tensor in bare.items()})
+        denoiser_options = {k: v for k, v in options.items() if k not in SET_BY_THE_DENOISER}
+        denoiser_options |= {"img_channels": options["in_channels"], "model_type": kind}
+        teacher = build("EDMPrecond", denoiser_options, {PREFIX + name: tensor for name, tensor in bare.items()})
     if not named and not options["augment_dim"]:
         warnings.warn(
-            f"nothing in {path} tells whether it is a teacher or a student of the official code: it is taken for a "
-            f"teacher. load_official_student reads students",
+            f"{path} may be a teacher or a student of the official code, and is loaded as a teacher; load a student "
+            f"with load_official_student",
             stacklevel=3,
         )
     return teacher
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors."""
     try:
         yield
     except ValueError as error:
@@ -89,10 +80,10 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def infer(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
-    """The class and options of the network that a bare state dict belongs to; its dropout is taken for 0.
+    """Return the class and options of the network that a bare state dict belongs to, with dropout 0.
 
     Raises:
-        ValueError: if it belongs to none.
+        ValueError: if it is not the state dict of a `SongUNet` or `DhariwalUNet`.
     """
     try:
         return _infer({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors)
@@ -103,14 +94,14 @@ def infer(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
 
 
 def _infer(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
-    """`infer`, for names and shapes that may lack what is asked for."""
+    """Do the work of `infer`; raise LookupError and the like where a name or shape is missing."""
     adm = "out_conv.weight" in shapes
-    found = {int(match[1]) for name in shapes if (match := re.match(r"enc\.(\d+)x\1_", name))}
-    if not found:
+    levels = {int(match[1]) for name in shapes if (match := re.match(r"enc\.(\d+)x\1_", name))}
+    if not levels:
         raise ValueError(
             f"its names, such as {next(iter(shapes), '')!r:.80}, are not those of a SongUNet or DhariwalUNet"
         )
-    resolutions = sorted(found, reverse=True)
+    resolutions = sorted(levels, reverse=True)
     top = f"{resolutions[0]}x{resolutions[0]}"
     first = shapes[f"enc.{top}_conv.weight"]
     emb, noise = shapes["map_layer0.weight"]
@@ -144,14 +135,14 @@ def _infer(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor])
 
 
 def _ratio(channels: int, m: int) -> int:
-    """How many times m the channels are."""
-    times, left = divmod(channels, m)
-    if left:
-        raise ValueError(f"{channels} channels are no multiple of its model_channels, {m}")
+    """Return channels / m, a whole number."""
+    times, remainder = divmod(channels, m)
+    if remainder:
+        raise ValueError(f"{channels} channels are not a multiple of its model_channels, {m}")
     return times
 
 
 def _taps(kernel: Tensor) -> list[int]:
-    """The whole numbers f of which a filter (1, 1, L, L) is outer(f, f) / sum(f)^2."""
+    """Return the whole numbers f with filter = outer(f, f) / sum(f)^2, for a filter (1, 1, L, L)."""
     row = kernel.double()[0, 0].sum(0)
     return [round(tap) for tap in (row / row.min()).tolist()]
