@@ -21,7 +21,7 @@ from pidlearn.nets import EDMPrecond, blocks
 from pidlearn.run import Run
 from pidlearn.training.ema import Averages
 from pidlearn.training.execution import overridden
-from pidlearn.utils.validation import choose
+from pidlearn.utils.validation import resolve
 
 RATES = (0.999, 0.9999, 0.99995)
 PAPER: dict[str, Any] = {
@@ -136,7 +136,7 @@ class OfficialStyle:
         self.averages = [copy.deepcopy(list(self.network.parameters())) for _ in self.rates]
         self.optimizer = torch.optim.RAdam(self.network.parameters(), config.lr, foreach=False)
         self.generator = torch.Generator(self.run.problem.rng_device).manual_seed(config.seed)
-        self.distance: Distance = choose("distance", config.distance, DISTANCES)
+        self.distance: Distance = resolve("distance", config.distance, DISTANCES)
         self.body, self.scale = (torch.float16, 256.0) if half else (None, 1.0)
         self.switches = [*self.run.overrides, (teacher, "compute_dtype", self.body)]
         if compile:

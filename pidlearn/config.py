@@ -20,7 +20,7 @@ from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.settings import COUNT, UNSET, Rule, is_number
-from pidlearn.utils.validation import choose
+from pidlearn.utils.validation import resolve
 
 __all__ = ["GRIDS", "NEW_NAMES", "Config"]
 
@@ -84,7 +84,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
             "spacing": GRIDS,
         }
         for name in named.keys() - self.unset():
-            choose(name, getattr(self, name), dict(named[name]))
+            resolve(name, getattr(self, name), dict(named[name]))
 
     def rules(self) -> dict[str, Rule]:
         """The rule for each field, by name."""
@@ -107,7 +107,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         """The spacing as a function of n, t_min and t_max."""
         if self.spacing == "karras":
             return functools.partial(karras_grid, rho=self.rho)
-        spacing: Callable[..., Tensor] = choose("spacing", self.spacing, GRIDS)
+        spacing: Callable[..., Tensor] = resolve("spacing", self.spacing, GRIDS)
         return spacing
 
     def grid(self) -> Tensor:

@@ -20,7 +20,7 @@ from pidlearn.training.trainer import Trainer
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.fingerprint import identity
 from pidlearn.utils.random import seeded
-from pidlearn.utils.validation import what
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["DenoiserTraining", "train_denoiser"]
 
@@ -113,15 +113,18 @@ def _standard_deviation(data: Tensor, class_labels: Tensor | None) -> float:
     """The standard deviation of the data, after checking them and their labels."""
     if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.isfinite().all():
         raise ValueError(
-            f"got data {what(data)}, but data must be a finite floating tensor (M, *event), images in [-1, 1]"
+            f"got data {describe_tensor(data)}, but data must be a finite floating tensor (M, *event), images in "
+            f"[-1, 1]"
         )
     if class_labels is not None:
         fits = isinstance(class_labels, Tensor) and class_labels.shape == data.shape[:1]
         if not fits or class_labels.dtype != torch.int64 or (class_labels < 0).any():
-            raise ValueError(f"class_labels must be int64 ({len(data)},), 0 or more; got {what(class_labels)}")
+            raise ValueError(
+                f"class_labels must be int64 ({len(data)},), 0 or more; got {describe_tensor(class_labels)}"
+            )
     std = data.std().item() if data.numel() > 1 else 0.0
     if not std > 0:
         raise ValueError(
-            f"got data {what(data)} without variation, but their standard deviation is the denoiser's scale"
+            f"got data {describe_tensor(data)} without variation, but their standard deviation is the denoiser's scale"
         )
     return std

@@ -35,7 +35,7 @@ from pidlearn.training.trainer import Trainer
 from pidlearn.utils.fingerprint import digest, identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
-from pidlearn.utils.validation import choose
+from pidlearn.utils.validation import resolve
 
 __all__ = ["Run", "resolve_settings"]
 
@@ -87,8 +87,8 @@ class Run(Training):
     def _context(self, method: Method, built: bool, data: Any) -> Context:
         """The parts that the settings name, for the method to use."""
         config, problem = self.config, self.problem
-        weight = choose("weight", config.weight, weights(getattr(self.student, "sigma_data", 0.5)))
-        distance: Distance = choose("distance", config.distance, DISTANCES)
+        weight = resolve("weight", config.weight, weights(getattr(self.student, "sigma_data", 0.5)))
+        distance: Distance = resolve("distance", config.distance, DISTANCES)
         if isinstance(distance, nn.Module):
             distance.to(problem.device)
         # A perceptual distance looks for its weights when first called: now, rather than after an hour.
@@ -104,7 +104,7 @@ class Run(Training):
             spacing=config.spacing_function,
             distance=distance,
             weight=weight,
-            time_sampling=choose("time_sampling", config.time_sampling, DENSITIES),
+            time_sampling=resolve("time_sampling", config.time_sampling, DENSITIES),
             data=sampler_of(data, problem.teacher, problem.device) if method.needs == "data" else None,
         )
 

@@ -105,7 +105,8 @@ def train(job: TrainingJob, commands: Commands, send: Send) -> None:
     def send_student(stop: Stop | None = None) -> None:
         result = run.result(stop)
         # The file first: it takes a moment, and a visitor who cancels does not wait for the picture.
-        send("file", files.packed(result.student, result.history, result.config.to_dict(), stop and stop.message))
+        reason = stop.message if stop else None
+        send("file", files.packed(result.student, result.history, result.config.to_dict(), reason))
         send("student", drawn(problem, result.student, z, times))
 
     try:

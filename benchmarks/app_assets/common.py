@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.utils.batching import ask
+from pidlearn.utils.batching import call_student
 
 __all__ = ["SEED", "STARTS_SEED", "Metrics", "student_trajectories", "without_history"]
 
@@ -27,4 +27,4 @@ def without_history(result: pid.Result) -> pid.Result:
 @torch.no_grad()
 def student_trajectories(result: pid.Result, starts: Tensor, times: Tensor, labels: Tensor | None = None) -> Tensor:
     """Evaluate the student at every time, (F, B, *event)."""
-    return torch.stack([ask(result.student, starts, t, labels) for t in times])
+    return torch.stack([call_student(result.student, starts, t, labels) for t in times])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.validation import what
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["sampler_of"]
 
@@ -33,7 +33,7 @@ def sampler_of(data: Any, teacher: Any, device: torch.device) -> Callable[..., T
             )
     if isinstance(data, Tensor):
         if data.ndim < 2 or not len(data) or not data.is_floating_point():
-            raise ValueError(f"got data {what(data)}, but data must be a floating tensor (M, *event)")
+            raise ValueError(f"got data {describe_tensor(data)}, but data must be a floating tensor (M, *event)")
         return lambda n, generator=None: data[torch.randint(len(data), (n,), generator=generator)].to(device)
     if not callable(data):
         raise ValueError(

@@ -15,7 +15,7 @@ from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
 from pidlearn.utils.random import seeded
-from pidlearn.utils.validation import NotFiniteError, what
+from pidlearn.utils.validation import NotFiniteError, describe_tensor
 
 __all__ = ["InitialValueProblem", "initial_value"]
 
@@ -149,7 +149,9 @@ def _event_shape(prior: Prior) -> tuple[int, ...]:
         raise ValueError(f"prior must be a function (n, generator=None) -> (n, *event): {error}") from error
     usable = isinstance(probe, Tensor) and probe.is_floating_point() and probe.ndim >= 2 and len(probe) == 2
     if not usable or not probe.isfinite().all():
-        raise ValueError(f"prior(2) returned {what(probe)}, but must return 2 finite floating values (2, *event)")
+        raise ValueError(
+            f"prior(2) returned {describe_tensor(probe)}, but must return 2 finite floating values (2, *event)"
+        )
     return tuple(probe.shape[1:])
 
 

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pidlearn.utils.broadcast import expand, per_sample
-from pidlearn.utils.validation import explained
+from pidlearn.utils.broadcast import as_batch, expand_like
+from pidlearn.utils.validation import reraise_with_context
 
 __all__ = ["ODE", "DenoiserODE", "VelocityODE"]
 
@@ -61,9 +61,9 @@ class VelocityODE:
         Raises:
             ValueError: if f cannot take x, or returns another shape than x's.
         """
-        t = per_sample(t, x)
+        t = as_batch(t, x)
         labels = () if class_labels is None else (class_labels,)
-        with explained("field f", self.f, x, t):
+        with reraise_with_context("field f", self.f, x, t):
             out = self.f(x, t, *labels)
         return _same_shape("f(x, t)", out, x)
 
@@ -95,19 +95,19 @@ class DenoiserODE:
         Raises:
             ValueError: if the denoiser cannot take x, or returns another shape than x's.
         """
-        t = per_sample(t, x)
+        t = as_batch(t, x)
         labels = {} if class_labels is None else {"class_labels": class_labels}
-        with explained("teacher", self.denoiser, x, t):
+        with reraise_with_context("teacher", self.denoiser, x, t):
             out = self.denoiser(x, t, **labels)
         return _same_shape("the denoiser D(x, sigma)", out, x)
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """(x - D(x, t)) / t, for t > 0."""
-        return (x - self.denoise(x, t, class_labels)) / expand(t, x)
+        return (x - self.denoise(x, t, class_labels)) / expand_like(t, x)
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
         """The image that the path points at: x - t dx/dt."""
-        return x - expand(t, x) * dxdt
+        return x - expand_like(t, x) * dxdt
 
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """The image that the teacher sees: D(x, t)."""

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE
-from pidlearn.utils.broadcast import expand
-from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, what
+from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, describe_tensor
 
 __all__ = ["SOLVERS", "Solver", "solve", "walk"]
 
@@ -52,7 +52,7 @@ class Euler:
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h f(x, t)."""
-        return x + expand(t_next - t, x) * f(x, t)
+        return x + expand_like(t_next - t, x) * f(x, t)
 
 
 class Heun:
@@ -62,7 +62,7 @@ class Heun:
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h (f(x, t) + f(x', t_next)) / 2."""
-        h, slope = expand(t_next - t, x), f(x, t)
+        h, slope = expand_like(t_next - t, x), f(x, t)
         if t_next == 0:
             return x + h * slope  # the probability flow (x - D) / t is singular at t = 0, so EDM ends with Euler
         return x + h * (slope + f(x + h * slope, t_next)) / 2
@@ -76,8 +76,8 @@ class DPM:
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h f(x_mid, t_mid), with t_mid = sqrt(t t_next)."""
         t_mid = (t * t_next).sqrt()  # ln t_mid is half-way between ln t and ln t_next
-        x_mid = x + expand(t_mid - t, x) * f(x, t)
-        return x + expand(t_next - t, x) * f(x_mid, t_mid)
+        x_mid = x + expand_like(t_mid - t, x) * f(x, t)
+        return x + expand_like(t_next - t, x) * f(x_mid, t_mid)
 
 
 class DPMPlusPlus:
@@ -94,14 +94,14 @@ class DPMPlusPlus:
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """(t_next / t) (x - D_mid) + D_mid, the exact solution if D were constant and equal to D_mid."""
-        D, ds = x - expand(t, x) * f(x, t), (t / t_next).log()
+        D, ds = x - expand_like(t, x) * f(x, t), (t / t_next).log()
         D_mid = D  # of the first step, which makes it an Euler step
         if self.previous is not None:
             D_previous, ds_previous = self.previous
             # D is linear in s through the starts of both steps; the middle of this one is ds / 2 further on.
-            D_mid = D + expand(ds / (2 * ds_previous), x) * (D - D_previous)
+            D_mid = D + expand_like(ds / (2 * ds_previous), x) * (D - D_previous)
         self.previous = D, ds
-        return expand(t_next / t, x) * (x - D_mid) + D_mid
+        return expand_like(t_next / t, x) * (x - D_mid) + D_mid
 
 
 MAX_CALLS = 100_000
@@ -178,7 +178,7 @@ def walk(
 def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
     """Check the arguments of a solver and return the grid as float64."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x):
-        raise ValueError(f"x must be a floating-point tensor (B, *event) with B >= 1, got {what(x)}")
+        raise ValueError(f"x must be a floating-point tensor (B, *event) with B >= 1, got {describe_tensor(x)}")
     times = torch.as_tensor(grid, dtype=torch.float64)
     check_real(x=x, grid=times)
     if not x.isfinite().all():

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pidlearn.utils.files import write_atomically
-from pidlearn.utils.validation import what
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["comparison", "image_grid", "quantize", "save_png", "to_uint8"]
 
@@ -30,7 +30,7 @@ def to_uint8(images: Tensor) -> Tensor:
     u / 127.5 - 1 is restored exactly.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise ValueError(f"images must be a floating-point tensor in [-1, 1], got {what(images)}")
+        raise ValueError(f"images must be a floating-point tensor in [-1, 1], got {describe_tensor(images)}")
     # In bfloat16, numbers above 128 are whole numbers, so the sum would be rounded before the floor.
     x = images.to(torch.promote_types(images.dtype, torch.float32))
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
@@ -53,7 +53,7 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
         A uint8 array (height, width, 3), white between the images.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images) or images.shape[1] not in (1, 3):
-        raise ValueError(f"a grid shows images (n, C, H, W) with n >= 1 and C = 1 or 3, got {what(images)}")
+        raise ValueError(f"a grid shows images (n, C, H, W) with n >= 1 and C = 1 or 3, got {describe_tensor(images)}")
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     # (n, C, H, W) -> (n, H, W, 3), a grey channel three times -> (n, zoom H, zoom W, 3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pidlearn.methods.base import Batch, Method, TrainingContext
 from pidlearn.nets.preconditioning import Preconditioned
-from pidlearn.utils.broadcast import expand
+from pidlearn.utils.broadcast import expand_like
 
 __all__ = ["Denoising"]
 
@@ -49,7 +49,7 @@ class Denoising(Method[TrainingContext]):
         assert isinstance(denoiser, Preconditioned)
         device = next(denoiser.parameters()).device
         y, sigma, noise, *labels = (x.to(device) for x in batch if x is not None)
-        error = denoiser(y + expand(sigma, y) * noise, sigma, *labels) - y
+        error = denoiser(y + expand_like(sigma, y) * noise, sigma, *labels) - y
         # lambda = 1 / c_out^2 gives the training target of F unit weight at every noise level.
         weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
         return weight * error.square().flatten(1).mean(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.equations.problem import Problem
-from pidlearn.utils.batching import ask, in_chunks
+from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.validation import check_labels
 
 __all__ = ["Student", "as_student"]
@@ -48,7 +48,7 @@ class Student(nn.Module):
             raise ValueError(
                 f"got calls = {calls}, but a {type(self).__name__} solves its ODE in one call: leave it out"
             )
-        return in_chunks(lambda z, labels: ask(self, z, self.t_min, labels), z, class_labels)
+        return in_chunks(lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels)
 
     @torch.no_grad()
     def sample(
@@ -82,7 +82,7 @@ class Student(nn.Module):
     @torch.no_grad()
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path at every grid time: (len(grid), B, *event)."""
-        return torch.stack([ask(self, z, t, class_labels) for t in grid])
+        return torch.stack([call_student(self, z, t, class_labels) for t in grid])
 
 
 class _ModuleStudent(Student):
@@ -95,7 +95,7 @@ class _ModuleStudent(Student):
         self.event_shape, self.label_dim = problem.event_shape, problem.label_dim
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-        return ask(self.module, z, t, class_labels)
+        return call_student(self.module, z, t, class_labels)
 
 
 def as_student(module: nn.Module, problem: Problem) -> Student:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pidlearn.students.base import Student
 from pidlearn.students.trajectory import Trajectory
-from pidlearn.utils.broadcast import exact_time
+from pidlearn.utils.broadcast import as_float64_time
 
 __all__ = ["PiecewiseTrajectory"]
 
@@ -53,7 +53,7 @@ class PiecewiseTrajectory(Student):
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event) at t_max, t a scalar or (B,), to (B, *event)."""
-        t = exact_time(t, z)
+        t = as_float64_time(t, z)
         out, state = torch.empty_like(z), z
         left = torch.ones_like(t, dtype=torch.bool)  # (B,): samples whose time lies in a later window
         for window in self.windows:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
-from pidlearn.utils.broadcast import exact_time, expand, with_slopes
-from pidlearn.utils.validation import choose
+from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
+from pidlearn.utils.validation import resolve
 
 __all__ = ["Trajectory"]
 
@@ -74,18 +74,18 @@ class Trajectory(Student):
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
         self.network = network
         self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
-        self.boundary: Boundary = choose("boundary", boundary, BOUNDARIES)
-        self.time: Time = choose("time", time, TIMES)
+        self.boundary: Boundary = resolve("boundary", boundary, BOUNDARIES)
+        self.time: Time = resolve("time", time, TIMES)
         self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
         self.event_shape = None if event_shape is None else tuple(event_shape)
         self.label_dim = getattr(network, "label_dim", 0)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event) ~ N(0, t_max^2), t a scalar or (B,), to (B, *event); z itself at t_max."""
-        t = exact_time(t, z)
+        t = as_float64_time(t, z)
         a, _ = self.skip_term(t)
         (learned,) = self.learned_term(z, t, class_labels=class_labels)
-        return expand(a, z) * z + learned
+        return expand_like(a, z) * z + learned
 
     def skip_term(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """a(t) and da/dt, (B,) each: the term a(t) z depends on no weight."""
@@ -106,13 +106,13 @@ class Trajectory(Student):
                 f"{tuple(scaled.shape)}"
             )
         *_, b = self.boundary(t, self.t_max, self.sigma_data)
-        return (expand(b, out) * out).chunk(k)
+        return (expand_like(b, out) * out).chunk(k)
 
     def learned_term_jvp(
         self, z: Tensor, *times: Tensor, class_labels: Tensor | None = None
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """`learned_term` and its time derivative, in one pass of forward-mode automatic differentiation."""
-        return with_slopes(lambda *t: self.learned_term(z, *t, class_labels=class_labels), *times)
+        return jvp_in_time(lambda *t: self.learned_term(z, *t, class_labels=class_labels), *times)
 
     def at_start(self, z: Tensor) -> Trajectory:
         """This trajectory from fixed starts z (B, *event), for a network that encodes z once for all times.

@@ -12,9 +12,9 @@ from pidlearn.equations.problem import Problem
 from pidlearn.students.build import as_trajectory
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
-from pidlearn.utils.batching import ask
-from pidlearn.utils.broadcast import exact_time
-from pidlearn.utils.validation import explained, what
+from pidlearn.utils.batching import call_student
+from pidlearn.utils.broadcast import as_float64_time
+from pidlearn.utils.validation import describe_tensor, reraise_with_context
 
 __all__ = ["check_path_student", "prepare_student"]
 
@@ -53,11 +53,13 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
     """
     generator = torch.Generator().manual_seed(0)
     z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
-    t = exact_time(problem.t_start, z)
-    with torch.no_grad(), explained("student", student, z, t):
-        start = ask(student, z, t, labels)
+    t = as_float64_time(problem.t_start, z)
+    with torch.no_grad(), reraise_with_context("student", student, z, t):
+        start = call_student(student, z, t, labels)
     if not isinstance(start, Tensor) or start.shape != z.shape:
-        raise ValueError(f"the student returned {what(start)}, but must return the shape of z, {tuple(z.shape)}")
+        raise ValueError(
+            f"the student returned {describe_tensor(start)}, but must return the shape of z, {tuple(z.shape)}"
+        )
     if not start.isfinite().all():
         raise ValueError("the student returns NaN or infinity before any training: check its weights")
     t_max: Any = student.t_max

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.broadcast import exact_time
+from pidlearn.utils.broadcast import as_float64_time
 
-__all__ = ["ask", "in_chunks"]
+__all__ = ["call_student", "in_chunks"]
 
 
-def ask(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
     """x(z, t) of any student, called as training calls it: t (B,) float64, and labels only where there are any."""
     labels = () if class_labels is None else (class_labels,)
-    return student(z, exact_time(t, z), *labels)
+    return student(z, as_float64_time(t, z), *labels)
 
 
 @torch.no_grad()

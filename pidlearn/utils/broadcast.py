@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["exact_time", "expand", "noise_level", "per_sample", "with_slopes"]
+__all__ = ["as_batch", "as_float64_time", "expand_like", "jvp_in_time", "noise_level"]
 
 
-def expand(t: Any, x: Tensor) -> Tensor:
+def expand_like(t: Any, x: Tensor) -> Tensor:
     """A scalar or (B,) t with x's dtype and device, shaped to broadcast against x (B, *event)."""
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
 
 
-def per_sample(t: Any, x: Tensor) -> Tensor:
+def as_batch(t: Any, x: Tensor) -> Tensor:
     """A scalar or (B,) t as (B,) with x's dtype and device.
 
     Raises:
@@ -27,24 +27,24 @@ def per_sample(t: Any, x: Tensor) -> Tensor:
 
 
 def noise_level(sigma: Any, x: Tensor) -> Tensor:
-    """`per_sample` of a standard deviation, which is not negative.
+    """`as_batch` of a standard deviation, which is not negative.
 
     Raises:
         ValueError: if one is negative or NaN.
     """
-    sigma = per_sample(sigma, x)
+    sigma = as_batch(sigma, x)
     if not sigma.amin() >= 0:
         raise ValueError(f"a noise level is 0 or more, got {sigma.min().item():g}")
     return sigma
 
 
-def exact_time(t: Any, x: Tensor) -> Tensor:
+def as_float64_time(t: Any, x: Tensor) -> Tensor:
     """A scalar or (B,) t as (B,) on x's device, in float64 unless it is a floating tensor: 1 - t/T needs its digits."""
     t = t if isinstance(t, Tensor) and t.is_floating_point() else torch.as_tensor(t, dtype=torch.float64)
     return _one_each(t.to(x.device), x)
 
 
-def with_slopes(
+def jvp_in_time(
     path: Callable[..., tuple[Tensor, ...]], *times: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """``path(*times)``, a value for each of the times, and their derivatives: one pass of forward mode (`torch.func`).

@@ -14,11 +14,11 @@ __all__ = [
     "check_labels",
     "check_real",
     "check_shape",
-    "choose",
-    "explained",
+    "describe_tensor",
     "extremes",
     "printable",
-    "what",
+    "reraise_with_context",
+    "resolve",
 ]
 
 
@@ -27,7 +27,7 @@ class NotFiniteError(ValueError):
 
 
 @contextmanager
-def explained(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
+def reraise_with_context(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
     """Turn torch's complaint about what a module was given into one that names the part and what to do."""
     try:
         yield
@@ -41,7 +41,9 @@ def explained(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
                 f"{x.device}: move or convert one of them"
             ) from error
         hint = f"; if it mixes the two, convert t to {x.dtype} first" if t.dtype != x.dtype else ""
-        raise ValueError(f"the {role} fails on x {what(x)} with t {what(t)}{hint}: {error}") from error
+        raise ValueError(
+            f"the {role} fails on x {describe_tensor(x)} with t {describe_tensor(t)}{hint}: {error}"
+        ) from error
 
 
 def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
@@ -50,7 +52,7 @@ def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
         return
     fits = isinstance(class_labels, Tensor) and class_labels.dtype == torch.int64 and class_labels.shape == (n,)
     if not fits:
-        raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {what(class_labels)}")
+        raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {describe_tensor(class_labels)}")
     if classes:
         low, high = extremes(class_labels)
         if low < 0 or high >= classes:
@@ -77,7 +79,7 @@ def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def choose(kind: str, given: Any, table: dict[str, Any]) -> Any:
+def resolve(kind: str, given: Any, table: dict[str, Any]) -> Any:
     """The part of that name, or the part itself if it is one already."""
     if callable(given):
         return given
@@ -91,6 +93,6 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def what(x: Any) -> str:
+def describe_tensor(x: Any) -> str:
     """Shape and dtype of a tensor, or else the type."""
     return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__

@@ -18,8 +18,8 @@ from pidlearn.nets import MLP
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
-from pidlearn.utils.batching import ask
-from pidlearn.utils.broadcast import expand
+from pidlearn.utils.batching import call_student
+from pidlearn.utils.broadcast import expand_like
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["drawn", "network", "scene_of", "watch"]
@@ -137,14 +137,14 @@ def drawn(
         return found
     # All times in one call: a chain of windows is then gone through once, and not once for every time.
     at = grid.to(z.device).repeat_interleave(len(z))
-    path = ask(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at).unflatten(0, (len(grid), len(z)))
+    path = call_student(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at).unflatten(0, (len(grid), len(z)))
     return _flat(path, grid, axes)
 
 
 def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
     """Two coordinates of paths (F, B, d), or the only one over time."""
     if path.shape[2] == 1:
-        path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
+        path = torch.cat([expand_like(grid, path).expand_as(path).to(path), path], 2)
     return path[..., list(axes)].double().numpy(force=True)
 
 
@@ -169,7 +169,7 @@ def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
     frames = grid[::4]
 
     def grey(path: Tensor) -> np.ndarray:
-        shown = path / expand((1 + frames**2).sqrt(), path)
+        shown = path / expand_like((1 + frames**2).sqrt(), path)
         return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
 
     labels = problem.sample_labels(len(z), torch.Generator().manual_seed(0))
@@ -177,6 +177,6 @@ def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
     with torch.no_grad():
         for name, student in students.items():
             if student is not None:
-                path = torch.stack([ask(student, z, t, labels) for t in frames])
+                path = torch.stack([call_student(student, z, t, labels) for t in frames])
                 rows[name or "student"] = grey(path)
     return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())

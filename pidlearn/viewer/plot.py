@@ -12,7 +12,7 @@ from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
 from pidlearn.students.base import Student
 from pidlearn.teachers.exact import GaussianMixture
-from pidlearn.utils.broadcast import expand
+from pidlearn.utils.broadcast import expand_like
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def paths(axes: Axes, teacher: Tensor, student: Tensor, grid: Tensor, sigma_data
     """
     shrink = sigma_data / (sigma_data**2 + grid**2).sqrt()
     for path, colour, width, name in ((teacher, TEACHER, 3.0, "teacher"), (student, STUDENT, 1.1, "student")):
-        scaled = (path * expand(shrink, path)).numpy(force=True)
+        scaled = (path * expand_like(shrink, path)).numpy(force=True)
         lines = axes.plot(scaled[:, :, 0], scaled[:, :, 1], color=colour, lw=width, solid_capstyle="round")
         lines[0].set_label(name)
         axes.plot(*scaled[-1].T, "o", color=colour, ms=3 + width)

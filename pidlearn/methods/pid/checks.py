@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE, DenoiserODE
-from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, extremes, what
+from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, describe_tensor, extremes
 
 
 def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
@@ -41,7 +41,8 @@ def weight(values: Tensor, t: Tensor) -> Tensor:
     """Check that a weight function returned one finite value of at least 0 per time, (B,)."""
     if not isinstance(values, Tensor) or values.shape != t.shape:
         raise ValueError(
-            f"the weight function returned {what(values)}, but must return one value per time, {tuple(t.shape)}"
+            f"the weight function returned {describe_tensor(values)}, but must return one value per time, "
+            f"{tuple(t.shape)}"
         )
     low, high = extremes(values)
     if not (low >= 0 and high < math.inf):
@@ -58,8 +59,8 @@ def density(values: Tensor, t: Tensor) -> Tensor:
     usable = isinstance(values, Tensor) and values.shape == t.shape
     if not usable or not ((values >= 0) & values.isfinite()).all() or not values.sum() > 0:
         raise ValueError(
-            f"time_sampling returned {what(values)}, but must give each of {len(t)} times a finite number >= 0, and "
-            f"not only zeros"
+            f"time_sampling returned {describe_tensor(values)}, but must give each of {len(t)} times a finite number "
+            f">= 0, and not only zeros"
         )
     return values
 
@@ -70,7 +71,7 @@ def student_output(
     """Check the shape of the student's values; warn if differences are taken of half-precision numbers."""
     for y in values:
         if not isinstance(y, Tensor):
-            raise ValueError(f"the student returned {what(y)}, but must return a tensor of the shape of z")
+            raise ValueError(f"the student returned {describe_tensor(y)}, but must return a tensor of the shape of z")
         if y.shape != z.shape:
             raise ValueError(f"the student returned {tuple(y.shape)}, but must return the shape of z, {tuple(z.shape)}")
     dtype = compute_dtype or values[0].dtype
@@ -91,13 +92,13 @@ def validate_inputs(
     if not hasattr(trajectory, "t_max"):
         raise TypeError("a trajectory needs an attribute t_max, the time at which x(z, t_max) = z")
     if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z):
-        raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {what(z)}")
+        raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {describe_tensor(z)}")
     if not hasattr(ode, "lhs"):
         raise TypeError(f"ode must be a DenoiserODE, a VelocityODE or have their methods, got {type(ode).__name__}")
     check_real(z=z)
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
-        raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {what(index)}")
+        raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {describe_tensor(index)}")
     check_labels(class_labels, len(z), getattr(trajectory, "label_dim", 0))
     for name, given in (("index", index), ("class_labels", class_labels)):
         if given is not None and given.device != z.device:
@@ -122,7 +123,7 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
     Warns if it starts beyond t_max.
     """
     if not isinstance(grid, Tensor) or not grid.is_floating_point() or grid.ndim != 1 or len(grid) < 2:
-        raise ValueError(f"a grid must be a floating tensor of N >= 2 times, got {what(grid)}")
+        raise ValueError(f"a grid must be a floating tensor of N >= 2 times, got {describe_tensor(grid)}")
     check_real(grid=grid)
     grid = grid.double()
     step = grid.diff()

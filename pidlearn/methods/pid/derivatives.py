@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pidlearn.utils.broadcast import expand, with_slopes
+from pidlearn.utils.broadcast import expand_like, jvp_in_time
 
 __all__ = ["SCHEMES", "Path", "Scheme", "can", "central", "exact", "forward", "forward_mode", "trapezoid"]
 
@@ -63,7 +63,7 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     y, y_s, y_r = path(t, s, r)
     to_s, to_r = _quotient(y, y_s, t, s), _quotient(y, y_r, t, r)
     # Newton's divided differences: the two slopes, extrapolated to zero distance from t.
-    dydt = expand((r - t) / (r - s), y) * to_s + expand((t - s) / (r - s), y) * to_r
+    dydt = expand_like((r - t) / (r - s), y) * to_s + expand_like((t - s) / (r - s), y) * to_r
     return [(t, y, dydt)]
 
 
@@ -110,10 +110,10 @@ def _next(grid: Tensor, index: Tensor) -> Tensor:
 
 
 def _quotient(y: Tensor, y_next: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-    return (y - y_next) / expand(t - t_next, y)
+    return (y - y_next) / expand_like(t - t_next, y)
 
 
 def path_jvp(path: Path, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Values and time derivatives of a path; by its own ``jvp``, which may be compiled, if it has one."""
     own = getattr(path, "jvp", None)
-    return own(*times) if own else with_slopes(path, *times)
+    return own(*times) if own else jvp_in_time(path, *times)

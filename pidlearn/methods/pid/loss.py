@@ -20,10 +20,10 @@ from pidlearn.losses.weighting import Weight, weights
 from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
 from pidlearn.students.trajectory import Trajectory
-from pidlearn.utils.batching import ask
-from pidlearn.utils.broadcast import expand, with_slopes
+from pidlearn.utils.batching import call_student
+from pidlearn.utils.broadcast import expand_like, jvp_in_time
 from pidlearn.utils.deprecation import rename_arguments
-from pidlearn.utils.validation import choose, explained
+from pidlearn.utils.validation import reraise_with_context, resolve
 
 __all__ = ["boundary_loss", "pid_loss"]
 
@@ -74,9 +74,9 @@ def pid_loss(
     """
     last_interval = _last_interval(last_interval, old_names)
     grid = checks.validate_inputs(trajectory, ode, z, grid, index, last_interval, class_labels)
-    scheme: Scheme = choose("derivative", derivative, SCHEMES)
-    d: Distance = choose("distance", distance, DISTANCES)
-    w: Weight = choose("weight", weight, weights(getattr(trajectory, "sigma_data", 0.5)))
+    scheme: Scheme = resolve("derivative", derivative, SCHEMES)
+    d: Distance = resolve("distance", distance, DISTANCES)
+    w: Weight = resolve("weight", weight, weights(getattr(trajectory, "sigma_data", 0.5)))
 
     # x = a(t) z + y(t). The skip term a(t) z is known exactly; y carries everything that is learned.
     skip_term = getattr(trajectory, "skip_term", _no_skip_term)
@@ -86,9 +86,9 @@ def pid_loss(
         # lhs is linear in (x, dx/dt), so it is taken of the two terms separately: of a(t) z by its coefficient, in
         # float64, and of y as it is. In the denoiser form a - t da/dt = 0: z, ~80x the data, cancels before it rounds.
         a, dadt = skip_term(t)
-        lhs = expand(ode.lhs(a, dadt, t), y) * z + ode.lhs(y, dydt, t)
+        lhs = expand_like(ode.lhs(a, dadt, t), y) * z + ode.lhs(y, dydt, t)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
-            x = expand(a, y) * z + y
+            x = expand_like(a, y) * z + y
             rhs = ode.rhs(x.to(z.dtype), t, class_labels).to(y.dtype)
         sides.append((lhs, rhs))
     lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
@@ -112,19 +112,19 @@ class _LearnedTerm:
     def __call__(self, *times: Tensor) -> tuple[Tensor, ...]:
         """The values at each of the times (B,)."""
         trajectory, z, labels = self.trajectory, self.z, self.class_labels
-        with explained("student", trajectory, z, times[0]):
+        with reraise_with_context("student", trajectory, z, times[0]):
             if hasattr(trajectory, "learned_term"):
                 values = trajectory.learned_term(z, *times, class_labels=labels)
             else:
-                values = tuple(ask(trajectory, z, t, labels) for t in times)
+                values = tuple(call_student(trajectory, z, t, labels) for t in times)
         return self._checked(values)
 
     def jvp(self, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The values and their time derivatives, by the trajectory's own, perhaps compiled, method if any."""
         trajectory, z = self.trajectory, self.z
         if not hasattr(trajectory, "learned_term_jvp"):
-            return with_slopes(self, *times)
-        with explained("student", trajectory, z, times[0]):
+            return jvp_in_time(self, *times)
+        with reraise_with_context("student", trajectory, z, times[0]):
             values, slopes = trajectory.learned_term_jvp(z, *times, class_labels=self.class_labels)
         return self._checked(values), tuple(slope.to(self.dtype) for slope in slopes)
 

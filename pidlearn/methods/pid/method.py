@@ -23,9 +23,9 @@ from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.methods.pid.recipes import recipe
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.validate import check_path_student
-from pidlearn.utils.batching import ask
+from pidlearn.utils.batching import call_student
 from pidlearn.utils.settings import FLAG, UNSET, Rule, Settings, is_number
-from pidlearn.utils.validation import choose
+from pidlearn.utils.validation import resolve
 
 __all__ = ["PID", "PIDConfig"]
 
@@ -85,7 +85,7 @@ class PID(Method[Context]):
     @property
     def scheme(self) -> Scheme:
         """The derivative scheme."""
-        scheme: Scheme = choose("derivative", self.derivative, SCHEMES)
+        scheme: Scheme = resolve("derivative", self.derivative, SCHEMES)
         return scheme
 
     @property
@@ -133,7 +133,7 @@ class PID(Method[Context]):
             generator = torch.Generator().manual_seed(context.seed)
             self.pool, self.pool_window = context.problem.sample_prior(POOL, generator), 0
         for window in windows[self.pool_window : which]:
-            self.pool = ask(window, self.pool, window.t_min)
+            self.pool = call_student(window, self.pool, window.t_min)
         self.pool_window = which
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
