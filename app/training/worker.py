@@ -87,7 +87,7 @@ def train(job: TrainingJob, commands: Commands, send: Send) -> None:
     from pidlearn.equations.diffusion import Diffusion
     from pidlearn.students import files
     from pidlearn.training import DivergedError, Stop, StopReason
-    from pidlearn.viewer.build import drawn
+    from pidlearn.viewer.build import as_drawn
 
     torch.set_num_threads(1)
     run = pid.steps(build_teacher(job), steps=job.steps, **job.settings)
@@ -107,7 +107,7 @@ def train(job: TrainingJob, commands: Commands, send: Send) -> None:
         # The file first: it takes a moment, and a visitor who cancels does not wait for the picture.
         reason = stop.message if stop else None
         send("file", files.packed(result.student, result.history, result.config.to_dict(), reason))
-        send("student", drawn(problem, result.student, z, times))
+        send("student", as_drawn(problem, result.student, z, times))
 
     try:
         for step in run:

@@ -14,13 +14,13 @@ __all__ = ["call_student", "in_chunks"]
 
 
 def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-    """x(z, t) of any student, called as training calls it: t (B,) float64, and labels only where there are any."""
+    """Return x(z, t) of any student, called as training calls it: t (B,) float64, and labels only if there are any."""
     labels = () if class_labels is None else (class_labels,)
     return student(z, as_float64_time(t, z), *labels)
 
 
 @torch.no_grad()
 def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
-    """f(z, class_labels), (B, *event), for so many rows at once."""
+    """Apply f to z and class_labels in chunks of ``size`` rows: (B, *event)."""
     labels = [None] * len(z) if class_labels is None else class_labels.split(size)
-    return torch.cat([f(*some) for some in zip(z.split(size), labels, strict=False)])
+    return torch.cat([f(*chunk) for chunk in zip(z.split(size), labels, strict=False)])
