@@ -81,7 +81,7 @@ class Training(Iterator[Step]):
         restore(self.trainer, state, folder)
 
 
-def drive(
+def drive(  # noqa: D417 - the others are documented in distill
     training: Training,
     name: str,
     *,
@@ -94,19 +94,13 @@ def drive(
     trackers: Sequence[Callable[[Step], None]] = (),
     callbacks: Sequence[Callback] = (),
 ) -> Stop | None:
-    """Train to the end, or until something stops it.
+    """Train to the end, or until something stops it; arguments not listed here are those of `pidlearn.distill`.
 
     Args:
         training: what to train.
         name: label of the progress bar.
-        progress: as in `pidlearn.distill`, like the next four and ``callbacks``.
-        checkpoints: folder.
-        save_every: steps between two checkpoints.
-        max_time: seconds, of which one step is always done.
-        since: time of `time.monotonic` from which ``max_time`` counts; now by default.
-        max_images: samples.
+        since: time of `time.monotonic` from which ``max_time`` counts; now by default. One step is always done.
         trackers: functions that fill ``step.metrics``, called before the step is shown or saved.
-        callbacks: called last, in the first process; each sees every step, also after an earlier one asked to stop.
 
     Returns:
         Why not all steps were done, or None. A checkpoint that cannot be written ends the run, too: its weights are
@@ -125,11 +119,11 @@ def drive(
             training.resume(checkpoints)
         with catch_signals() as signals, bar(steps, name, progress and first, trainer.step) as show:
             try:
-                # A run that is resumed may have reached its limit before.
-                done = limits.images_are_done(trainer.step * trainer.config.batch_size)
-                if done:
-                    stop = _agree(trainer, limits.reached(trainer.step * trainer.config.batch_size, signals, False))
-                for step in () if done else training:
+                # A run that is resumed may have reached its limit before; one step is done otherwise.
+                samples = trainer.step * trainer.config.batch_size
+                if limits.images_are_done(samples):
+                    stop = _agree(trainer, limits.reached(samples, signals))
+                for step in () if stop else training:
                     for track in trackers:
                         track(step)
                     show(step)

@@ -73,11 +73,11 @@ class Limits:
         """Whether ``max_images`` samples have been used."""
         return self.max_images is not None and samples >= self.max_images
 
-    def reached(self, samples: int, signals: list[int], stopped_by_callback: bool) -> Stop | None:
+    def reached(self, samples: int, signals: list[int], by_callback: bool = False) -> Stop | None:
         """The first reason to stop now, its message without the step; or None."""
         late = self.max_time is not None and time.monotonic() - self.since >= self.max_time
         reasons = {
-            StopReason.CALLBACK: (stopped_by_callback, "a callback stopped the run"),
+            StopReason.CALLBACK: (by_callback, "a callback stopped the run"),
             StopReason.MAX_TIME: (late, f"max_time, {self.max_time} s, was over"),
             StopReason.MAX_IMAGES: (self.images_are_done(samples), f"max_images, {self.max_images}, were done"),
             StopReason.TERMINATED: (signal.SIGTERM in signals, "the process was asked to terminate"),
