@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pidlearn.equations.grids import karras_grid, linear_grid, log_grid
+from pidlearn.equations.grids import GRIDS, karras_grid
 from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES, Density
 from pidlearn.losses.weighting import Weight, weights
@@ -22,10 +22,9 @@ from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.settings import COUNT, UNSET, Rule, is_number
 from pidlearn.utils.validation import resolve
 
-__all__ = ["GRIDS", "NEW_NAMES", "Config"]
+__all__ = ["NEW_NAMES", "Config"]
 
 INITS = ("teacher", "official", "random")
-GRIDS: dict[str, Callable[..., Tensor]] = {"karras": karras_grid, "linear": linear_grid, "log": log_grid}
 
 NEW_NAMES = {"last": "last_interval", "index": "time_sampling"}
 """Fields of the first release that have new names."""

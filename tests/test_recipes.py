@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pidlearn import data
+from pidlearn.data import DATA_SETS
 from pidlearn.recipes import UnfinishedError, load_images, names, read, teacher_from_recipe
-from pidlearn.recipes.reading import DATA
 from pidlearn.teachers.files import published
 from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe
@@ -24,7 +24,7 @@ def test_every_recipe_that_ships(name: str) -> None:
     if isinstance(found.teacher, str):
         assert published.find(found.teacher) is not None
     else:
-        assert found.teacher["data"] in DATA
+        assert found.teacher["data"] in DATA_SETS
     assert names()[name].endswith(".")  # a whole sentence
 
 

@@ -8,12 +8,13 @@ diffusion model changes fastest near t = 0, so EDM puts most points there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
-__all__ = ["karras_grid", "linear_grid", "log_grid"]
+__all__ = ["GRIDS", "karras_grid", "linear_grid", "log_grid"]
 
 
 def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -51,6 +52,9 @@ def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
     _check(n, t_min, t_max, positive=True)
     bounds = torch.tensor([t_max, t_min], dtype=torch.float64).log()
     return _pinned(_ramp(n, *bounds.tolist()).exp(), t_max, t_min)
+
+
+GRIDS: dict[str, Callable[..., Tensor]] = {"karras": karras_grid, "linear": linear_grid, "log": log_grid}
 
 
 def _ramp(n: int, first: float, last: float) -> Tensor:

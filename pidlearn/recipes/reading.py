@@ -25,8 +25,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pidlearn import data
 from pidlearn.config import NEW_NAMES, Config
+from pidlearn.data import DATA_SETS
 from pidlearn.nets import SongUNet
 from pidlearn.training.optim import OptimizerConfig
 
@@ -35,10 +35,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DATA", "Recipe", "names", "read", "tomllib"]
+__all__ = ["Recipe", "names", "read", "tomllib"]
 
 FOLDER = Path(__file__).parent
-DATA = {"digits": data.digits, "fashion-mnist": data.fashion_mnist}
 TEACHER_KEYS = {"data", "resolution", "labels", "network", "training"}
 SET_BY_DATA = {"img_resolution", "in_channels", "out_channels", "label_dim"}
 """Arguments of the teacher's network that follow from the data set, so that a recipe cannot set them."""
@@ -131,10 +130,10 @@ def _check_table(path: Path, name: str, table: Any, known: set[str]) -> None:
 def _check_teacher(path: Path, teacher: Any) -> None:
     if isinstance(teacher, str):
         return
-    if not isinstance(teacher, dict) or str(teacher.get("data")) not in DATA or teacher.keys() - TEACHER_KEYS:
+    if not isinstance(teacher, dict) or str(teacher.get("data")) not in DATA_SETS or teacher.keys() - TEACHER_KEYS:
         raise ValueError(
-            f"teacher in {path} must be a name, a file, or a table with data = {' | '.join(DATA)} and no other entries "
-            f"than {', '.join(sorted(TEACHER_KEYS))}; got {teacher!r:.200}"
+            f"teacher in {path} must be a name, a file, or a table with data = {' | '.join(DATA_SETS)} and no other "
+            f"entries than {', '.join(sorted(TEACHER_KEYS))}; got {teacher!r:.200}"
         )
     size, labels, training = teacher.get("resolution", 1), teacher.get("labels", False), teacher.get("training", {})
     if type(size) is not int or size < 1:  # bool is a subclass of int

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pidlearn.data import DATA_SETS
 from pidlearn.denoising import DenoiserTraining
 from pidlearn.nets import SongUNet
-from pidlearn.recipes.reading import DATA, Recipe
+from pidlearn.recipes.reading import Recipe
 from pidlearn.teachers import load_teacher
 from pidlearn.training.driver import drive
 from pidlearn.training.optim import OptimizerConfig
@@ -35,7 +36,7 @@ def load_images(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     Returns:
         Images (n, 1, R, R) float32 in [-1, 1], at the table's resolution R, and class labels (n,) int64.
     """
-    images, labels = DATA[teacher["data"]]()
+    images, labels = DATA_SETS[teacher["data"]]()
     return resize(images, teacher.get("resolution")), labels
 
 
