@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from itertools import accumulate
 from typing import Any
 
@@ -26,7 +26,7 @@ class Trainer:
 
     Args:
         module: what is trained, in place.
-        method: draws batches and computes losses; the trainer works on a copy of it.
+        method: draws batches and computes losses.
         context: what the method may use.
         config: how weights are updated.
         stages: the run's stages, in order; ``method.stages`` if not given.
@@ -58,7 +58,7 @@ class Trainer:
                 f"batch_size = {config.batch_size} leaves some of {self.processes.size} processes without a sample: "
                 f"use more samples or fewer processes"
             )
-        self.module, self.method, self.context, self.config = module, copy(method), context, config
+        self.module, self.method, self.context, self.config = module, method, context, config
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.stages = list(stages or method.stages(context, config.steps))
         self._starts = [0, *accumulate(stage.steps for stage in self.stages)]

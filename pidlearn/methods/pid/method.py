@@ -74,6 +74,8 @@ class PID(Method[Context]):
     last_interval: str = UNSET
     boundary_weight: float = UNSET
 
+    scheme: Scheme = field(init=False, repr=False, compare=False)
+    """The derivative scheme, once ``derivative`` is set."""
     grid: Tensor = field(init=False, repr=False, compare=False)
     """(N,) grid of the window in training."""
     density: Tensor = field(init=False, repr=False, compare=False)
@@ -82,11 +84,9 @@ class PID(Method[Context]):
     """(POOL, *event) states at the start of window ``pool_window``; None where there is one window."""
     pool_window: int = field(init=False, default=0, repr=False, compare=False)
 
-    @property
-    def scheme(self) -> Scheme:
-        """The derivative scheme."""
-        scheme: Scheme = resolve("derivative", self.derivative, SCHEMES)
-        return scheme
+    def __post_init__(self) -> None:
+        if self.derivative is not UNSET:
+            self.scheme = resolve("derivative", self.derivative, SCHEMES)
 
     @property
     def forward_mode(self) -> bool:
