@@ -19,7 +19,7 @@ from pidlearn.evaluation.evaluate import Evaluation, evaluate
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
 from pidlearn.training.stopping import StopReason
-from pidlearn.utils.validation import check_labels
+from pidlearn.utils.validation import check_labels, summary
 from pidlearn.viewer import Scene
 from pidlearn.viewer.build import scene_of
 
@@ -122,9 +122,9 @@ class Result:
     def __repr__(self) -> str:
         """One line: the student, the teacher, the training and its error."""
         steps = len(self.history["loss"])
-        parts = [repr(self.student) if isinstance(self.student, Student) else type(self.student).__name__]
+        parts = [summary(self.student)]
         if self.problem is not None:
-            parts.append(f"teacher {type(self.problem.teacher).__name__}")
+            parts.append(f"teacher {summary(self.problem.teacher)}")
         seconds = self.history["seconds"][-1] if steps else 0.0
         parts.append(f"{steps:,} steps in {seconds:.3g} s")
         if "error" in self.history:

@@ -35,7 +35,7 @@ from pidlearn.training.trainer import Trainer
 from pidlearn.utils.fingerprint import digest, identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
-from pidlearn.utils.validation import resolve
+from pidlearn.utils.validation import resolve, summary
 
 __all__ = ["Run", "resolve_settings"]
 
@@ -163,7 +163,7 @@ class Run(Training):
 
     def __repr__(self) -> str:
         """One line: the method, the teacher, and how far it is."""
-        teacher = type(self.problem.teacher).__name__
+        teacher = summary(self.problem.teacher)
         return f"Run({self.config.method}, teacher {teacher}, step {self.trainer.step:,} of {self.config.steps:,})"
 
 

@@ -84,7 +84,8 @@ class TestOneLine:
         result = pid.distill(pid.toy("ring"), net(), track_error=8, max_images=8, **BRIEF)
         said = repr(result)
         assert said.startswith("Result(Trajectory(MLP, ")
-        assert "teacher GaussianMixture; 2 steps in " in said
+        assert "teacher GaussianMixture(8 components" in said
+        assert "; 2 steps in " in said
         assert f"error {result.history['error'][-1]:.3g}" in said
         assert said.endswith("max_images, 8, were done at step 2)")
         assert "\n" not in said
@@ -99,7 +100,7 @@ class TestOneLine:
     def test_of_a_run(self) -> None:
         run = pid.steps(pid.toy("ring"), net(), steps=2000, batch_size=4, n=9)
         next(run)
-        assert repr(run) == "Run(pid, teacher GaussianMixture, step 1 of 2,000)"
+        assert repr(run) == f"Run(pid, teacher {pid.toy('ring')!r}, step 1 of 2,000)"
 
 
 def test_metrics_print_as_a_table() -> None:

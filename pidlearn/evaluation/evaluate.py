@@ -17,12 +17,12 @@ from pidlearn.teachers.exact import GaussianMixture
 __all__ = ["Evaluation", "evaluate"]
 
 MEANINGS = {
-    "rmse": "error to the teacher's own path from the same start",
-    "relative_rmse": "that error over the standard deviation of the teacher's samples",
-    "worst_coordinate": "relative error of the worst coordinate",
+    "rmse": "error to the reference solution from the same start",
+    "relative_rmse": "that error over the standard deviation of the reference",
+    "worst_coordinate": "the same for the coordinate in which it is largest",
     "wrong_mode": "share of samples in another mode than the teacher's",
-    "energy": "energy distance to the teacher's samples",
-    "energy_floor": "energy distance between two halves of the teacher's samples",
+    "energy": "energy distance to the teacher's samples from other noise",
+    "energy_floor": "the same between two halves of the teacher's samples",
 }
 
 

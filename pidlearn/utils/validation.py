@@ -19,6 +19,7 @@ __all__ = [
     "printable",
     "reraise_with_context",
     "resolve",
+    "summary",
 ]
 
 
@@ -99,6 +100,12 @@ def resolve(kind: str, value: Any, table: dict[str, Any]) -> Any:
 def printable(text: object) -> str:
     """Escape what a file says, so that it cannot control a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def summary(x: Any) -> str:
+    """Return the repr of an object if it is one short line, else the name of its class."""
+    text = repr(x)
+    return type(x).__name__ if "\n" in text or text.startswith("<") or len(text) > 100 else text
 
 
 def describe_tensor(x: Any) -> str:
