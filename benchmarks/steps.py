@@ -134,7 +134,7 @@ class OfficialStyle:
         self.generator = torch.Generator(self.run.problem.random).manual_seed(config.seed)
         self.distance: Distance = choose("distance", config.distance, DISTANCES)
         self.body, self.scale = (torch.float16, 256.0) if half else (None, 1.0)
-        self.switches = [*self.run.switches, (teacher, "body", self.body)]
+        self.switches = [*self.run.switches, (teacher, "compute_dtype", self.body)]
         if compile:
             nets = (self.network, teacher.model)
             self.switches += [(net, "forward", torch.compile(net.forward, backend=compile)) for net in nets]

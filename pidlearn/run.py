@@ -342,7 +342,7 @@ def _home(student: Any) -> torch.device | None:
 
 def _reads(window: Any) -> bool:
     """Whether the network reads a start once for all times, so that each start is asked at every one."""
-    return hasattr(getattr(window, "network", None), "read")
+    return hasattr(getattr(window, "network", None), "encode")
 
 
 def _split(steps: int, windows: int, first: int) -> list[int]:

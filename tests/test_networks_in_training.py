@@ -72,8 +72,8 @@ def test_of_a_network_that_predicts_noise_the_image_starts_at_a_scale_to_learn_i
     raw, _ = image_at_the_start("official", denoiser)
     assert (raw - image).abs().max() > 0.1
     with torch.no_grad():
-        told = denoiser.coordinates(torch.tensor([80.0, 1.0, 0.02], dtype=torch.float64)).time
-        known = denoiser.coefficients(torch.tensor([80.0, 1.0, 0.02], dtype=torch.float64))[3]
+        told = denoiser.noise_parametrization(torch.tensor([80.0, 1.0, 0.02], dtype=torch.float64)).c_noise
+        known = denoiser.coefficients(torch.tensor([80.0, 1.0, 0.02], dtype=torch.float64)).c_noise
     torch.testing.assert_close(told, known, rtol=0, atol=0.51 if kind == "iDDPMPrecond" else 1e-12)
 
 
@@ -112,7 +112,7 @@ def test_precision_lasts_for_the_steps_alone() -> None:
     denoiser.model.register_forward_hook(lambda module, inputs, out: seen.append((out.dtype, inputs[1].dtype)))
     next(run)
     assert set(seen) == {(torch.bfloat16, torch.float32)}  # the noise level stays exact
-    assert (denoiser.body, run.student.body) == (None, None)
+    assert (denoiser.compute_dtype, run.student.body) == (None, None)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
     assert run.result().sample(1).dtype == torch.float32
 
@@ -140,7 +140,8 @@ def test_recomputation_keeps_less() -> None:
 
 def switched_off(*modules: nn.Module) -> bool:
     parts = [part for module in modules for part in module.modules()]
-    return not any({"body", "recompute", "forward", "bend_and_slope"} & vars(part).keys() for part in parts)
+    switched = {"body", "compute_dtype", "recompute", "forward", "bend_and_slope"}
+    return not any(switched & vars(part).keys() for part in parts)
 
 
 def test_recomputation_lasts_for_the_run_alone() -> None:

@@ -1,6 +1,6 @@
-"""A zoo of ordinary differential equations, each with where to start, for how long, and what solves it.
+"""A zoo of ordinary differential equations, each with its initial values, time span and reference solver.
 
-Students of these are *solution operators*: one network for all starts that the prior draws.
+A student of one of these is a *solution operator*: one network for all initial values that the prior draws.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["SYSTEMS", "System", "system"]
 
 @dataclass(frozen=True)
 class System:
-    """An initial value problem: dx/dt = f(x, t) from starts uniform in a box.
+    """An initial value problem: dx/dt = f(x, t) with initial values uniform in a box.
 
     Attributes:
-        f: the field, x (B, d) and t (B,) to (B, d).
+        f: the vector field, x (B, d) and t (B,) to (B, d).
         low: lower corner of the box, d numbers.
         high: upper corner.
-        t_start: when paths start.
-        t_end: when they end.
-        names: of the d coordinates.
-        stiff: whether the reference needs an implicit method.
+        t_start: time of the initial values.
+        t_end: time at which paths end.
+        names: names of the d coordinates.
+        stiff: whether the reference solution needs an implicit method.
     """
 
     f: Callable[[Tensor, Tensor], Tensor]
@@ -45,13 +45,17 @@ class System:
         return VelocityODE(self.f)
 
     def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n starts (n, d), uniform in the box."""
+        """Return n initial values (n, d), uniform in the box."""
         low, high = torch.tensor(self.low), torch.tensor(self.high)
         return low + (high - low) * torch.rand(n, len(self.low), generator=generator)
 
     def reference(self, x: Tensor, grid: Tensor) -> Tensor:
-        """SciPy's path of starts x (B, d) at rtol 1e-10 in float64: (len(grid), B, d)."""
+        """Return SciPy's path from x (B, d) at the times of grid, at rtol 1e-10 in float64: (len(grid), B, d)."""
         return solve(self.ode, x.double(), grid, "scipy", integrator="Radau" if self.stiff else "DOP853")
+
+    def __repr__(self) -> str:
+        name = getattr(self.f, "__name__", type(self.f).__name__)
+        return f"{type(self).__name__}({name}: {', '.join(self.names)}; t from {self.t_start:g} to {self.t_end:g})"
 
 
 def pendulum(x: Tensor, t: Tensor) -> Tensor:
@@ -73,7 +77,7 @@ def van_der_pol(x: Tensor, t: Tensor) -> Tensor:
 
 
 def lorenz(x: Tensor, t: Tensor) -> Tensor:
-    """Lorenz's convection with his parameters 10, 28, 8/3: chaotic, so the zoo stays within one Lyapunov time."""
+    """Lorenz's convection with his parameters 10, 28, 8/3: chaotic, so its time span is one Lyapunov time."""
     a, b, c = x.unbind(1)
     return torch.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c], 1)
 
@@ -84,7 +88,7 @@ def logistic(x: Tensor, t: Tensor) -> Tensor:
 
 
 def stiff(x: Tensor, t: Tensor) -> Tensor:
-    """Prothero and Robinson's problem x' = -1000 (x - cos t) - sin t: after a flash, x = cos t."""
+    """Prothero and Robinson's problem x' = -1000 (x - cos t) - sin t: after a brief transient, x = cos t."""
     return -1000 * (x - t[:, None].cos()) - t[:, None].sin()
 
 
@@ -99,7 +103,11 @@ SYSTEMS: dict[str, System] = {
 
 
 def system(name: str) -> System:
-    """A system of the zoo by name: pendulum, lotka_volterra, van_der_pol, lorenz, logistic, stiff."""
+    """Return a system of the zoo by name: pendulum, lotka_volterra, van_der_pol, lorenz, logistic or stiff.
+
+    Raises:
+        ValueError: for another name.
+    """
     if name not in SYSTEMS:
         raise ValueError(f"system must be one of {sorted(SYSTEMS)}, got {name!r}")
     return SYSTEMS[name]

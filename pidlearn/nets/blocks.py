@@ -2,11 +2,11 @@
 
 Two conventions hold throughout, so that one set of float32 weights serves every precision:
 
-- weights are cast to the dtype of the activation they meet, never the other way round;
-- frequencies and softmax are computed in the dtype of their input (softmax at least in float32).
+- weights are cast to the dtype of the activations, never the other way round;
+- frequencies and softmax are computed in the dtype of their input (softmax in float32 or higher).
 
-Everything is made of tensor operations that have forward-mode derivatives, so `torch.func.jvp`
-passes through. Names of parameters and buffers are those of EDM's published state dicts.
+All operations have forward-mode derivatives, so `torch.func.jvp` works. Names of parameters and buffers are those of
+EDM's published state dicts.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Resample = Literal["up", "down", "fused_down"]
 
 @dataclass(frozen=True)
 class Init:
-    """How a layer's parameters are drawn: zero mean, variance 1/fan_in (kaiming) or 2/(fan_in +
-    fan_out) (xavier), from a uniform or a normal law, then times a factor for weight and bias.
+    """Initialisation of a layer: zero mean, variance 1/fan_in (kaiming) or 2/(fan_in + fan_out) (xavier), from a
+    uniform or normal distribution, scaled by a factor for the weight and one for the bias.
     """
 
     variance: Literal["xavier", "kaiming"]
@@ -48,11 +48,12 @@ class Init:
         std = math.sqrt(2 / (fan_in + fan_out) if self.variance == "xavier" else 1 / fan_in)
         if self.law == "normal":
             return std * torch.randn(*shape)
+        # A uniform distribution on [-a, a] has the standard deviation a / sqrt(3).
         return math.sqrt(3) * std * (2 * torch.rand(*shape) - 1)
 
 
 def _traced_with_tangent(x: Tensor) -> bool:
-    """Whether `torch.compile` is tracing a forward-mode derivative through x: not all that has one can be traced."""
+    """Whether `torch.compile` is tracing a forward-mode derivative of x, which some operations do not support."""
     return torch.compiler.is_compiling() and unpack_dual(x).tangent is not None
 
 
@@ -69,7 +70,8 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
         weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
-        if _traced_with_tangent(x):  # where a product's weight gets a tangent of zeros that inductor cannot multiply
+        if _traced_with_tangent(x):
+            # In a matrix product the weight gets a tangent of zeros that inductor cannot multiply.
             return F.conv1d(x[..., None], weight[..., None], bias)[..., 0]
         return F.linear(x, weight, bias)
 
@@ -77,10 +79,9 @@ class Linear(nn.Module):
 class Conv2d(nn.Module):
     """Convolution with an optional resampling by two, for x (B, C, H, W).
 
-    `kernel` is 3, 1 or 0; with 0 there are no weights and only the resampling is left. "up" and
-    "down" filter first and convolve then; "fused_down" convolves the full resolution first
-    and filters then. The 1-D `resample_filter` is applied along both axes: (1, 1) means nearest-neighbour
-    doubling and 2 x 2 averaging.
+    `kernel` is 3, 1 or 0; with 0 there are no weights, only the resampling. "up" and "down" filter first, then
+    convolve; "fused_down" convolves at full resolution, then filters. The 1-D `resample_filter` is applied along both
+    axes: (1, 1) means nearest-neighbour doubling and 2 x 2 averaging.
     """
 
     weight: nn.Parameter | None
@@ -111,7 +112,7 @@ class Conv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
         if self.resample == "fused_down":
-            # The filter sums to one and is not padded: it leaves the bias added before it alone.
+            # The filter sums to one and has no padding, so it does not change the bias added before it.
             return self._filter(self._convolve(x, self.padding + self.filter_padding), padding=0)
         if self.resample is not None:
             x = self._filter(x, self.filter_padding)
@@ -126,7 +127,7 @@ class Conv2d(nn.Module):
         channels = x.shape[1]
         kernel = self.resample_filter.to(x.dtype).expand(channels, -1, -1, -1)
         if self.resample == "up":
-            # Each pixel is spread over four: 4 x keeps the brightness.
+            # Each pixel is spread over four, so a factor of 4 keeps the mean.
             return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=padding, groups=channels)
         return F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)
 
@@ -137,7 +138,10 @@ class GroupNorm(nn.Module):
     def __init__(self, channels: int, eps: float) -> None:
         groups = min(32, channels // 4)
         if groups == 0 or channels % groups:
-            raise ValueError(f"cannot split {channels} channels into {groups} groups of equal size")
+            raise ValueError(
+                f"got {channels} channels, which cannot be split into {groups} equal groups for normalisation: use a "
+                f"multiple of 4, and of 32 from 128 channels on"
+            )
         super().__init__()
         self.groups = groups
         self.eps = eps
@@ -150,11 +154,11 @@ class GroupNorm(nn.Module):
         if _traced_with_tangent(x):
             return self._written_out(x, weight, bias)
         if unpack_dual(x).tangent is not None:
-            x = x.contiguous()  # its derivative takes a view of it, whatever lies between channels
+            x = x.contiguous()  # the derivative takes a view of x, which fails for other memory layouts
         return F.group_norm(x, self.groups, weight, bias, self.eps)
 
     def _written_out(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same in operations whose forward-mode derivatives `torch.compile` can trace, and fuses."""
+        """Group norm in elementary operations, whose forward-mode derivatives `torch.compile` can trace and fuse."""
         split = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (self.groups, -1))
         centred = split - split.mean((2, 3, 4), keepdim=True)
         variance = centred.square().mean((2, 3, 4), keepdim=True)
@@ -163,9 +167,9 @@ class GroupNorm(nn.Module):
 
 
 class PositionalEmbedding(nn.Module):
-    """[cos(c w), sin(c w)] (B, features) of c (B,), with w falling geometrically from 1.
+    """[cos(c w), sin(c w)] (B, features) of c (B,), with frequencies w that decrease geometrically from 1.
 
-    The frequencies end at 1/10000 exactly with `endpoint`, one step before it without.
+    With `endpoint` the last frequency is 1/10000, without it one step larger.
     """
 
     def __init__(self, features: int, *, endpoint: bool = False) -> None:
@@ -196,61 +200,60 @@ class FourierEmbedding(nn.Module):
 
 
 def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Bring class labels to one float row per sample: (B or 1, label_dim).
+    """Convert class labels to one float row per sample, (B or 1, label_dim).
 
-    Integer labels (B,) become one-hot; floating labels (B, label_dim), one-hot or soft, keep
-    their values; None becomes one row of zeros, which broadcasts over the batch. An integer out of
-    range is refused where looking at it costs nothing. Elsewhere, on a GPU, in a batch of
-    `torch.vmap` or a compiled graph, its row is NaN.
+    Integer labels (B,) become one-hot; floating labels (B, label_dim), one-hot or soft, keep their values; None becomes
+    one row of zeros, which broadcasts over the batch. An integer out of range raises ValueError if checking it is free.
+    Otherwise (on a GPU, under `torch.vmap`, in a compiled graph) its row is NaN.
     """
     if class_labels is None:
         return torch.zeros(1, label_dim, dtype=dtype, device=device)
     if not isinstance(class_labels, Tensor):
-        raise TypeError(f"class labels are a tensor, got {type(class_labels).__name__}")
+        raise TypeError(f"got class labels of type {type(class_labels).__name__}; expected a tensor")
     shape = tuple(class_labels.shape)
     if class_labels.is_floating_point():
         if shape[-1:] != (label_dim,):
-            raise ValueError(f"floating class labels must be (B, {label_dim}), got shape {shape}")
+            raise ValueError(f"got floating class labels of shape {shape}; expected (B, {label_dim})")
         return class_labels.to(device, dtype).reshape(-1, label_dim)
     if len(shape) != 1:
-        raise ValueError(f"integer class labels must be (B,), got shape {shape}")
-    if _at_hand(class_labels) and ((class_labels < 0) | (class_labels >= label_dim)).any():
+        raise ValueError(f"got integer class labels of shape {shape}; expected (B,)")
+    if _is_readable(class_labels) and ((class_labels < 0) | (class_labels >= label_dim)).any():
         low, high = class_labels.min().item(), class_labels.max().item()
         raise ValueError(f"class labels must lie in 0..{label_dim - 1}, got {low}..{high}")
     classes = torch.arange(label_dim, device=device)
     rows = (class_labels.to(device)[:, None] == classes).to(dtype)
-    return rows / rows.sum(1, keepdim=True)
+    return rows / rows.sum(1, keepdim=True)  # 0 / 0 for a label out of range
 
 
-def _at_hand(x: Tensor) -> bool:
-    """Whether Python can look at the values of x without waiting for a GPU or breaking a graph or a transform."""
+def _is_readable(x: Tensor) -> bool:
+    """Whether Python can read the values of x without waiting for a GPU or breaking a graph or a transform."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not is_functorch_wrapped_tensor(x)
 
 
 def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
-    """Raise unless x is a batch of samples of that shape."""
+    """Raise ValueError unless x is a batch of samples of that shape."""
     if x.shape[1:] != event_shape:
         raise ValueError(f"the network takes samples of shape {event_shape}, got {tuple(x.shape[1:])}")
 
 
 def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
-    """Softmax attention among all pixels: (B, 3 C, H, W) to (B, C, H, W).
+    """Softmax attention over all pixels: (B, 3 C, H, W) to (B, C, H, W).
 
-    Channels are laid out as (head, feature, query|key|value), the last varying fastest.
+    The channels of qkv are ordered as (head, feature, query|key|value), the last index varying fastest.
     """
     batch, channels, height, width = qkv.shape
     features, pixels = channels // (3 * num_heads), height * width
     split = qkv.reshape(batch, num_heads, features, 3, pixels)
-    # (query|key|value, B, head, pixel, feature): the fused kernels want the features dense.
+    # (query|key|value, B, head, pixel, feature): the fused kernels need contiguous features.
     q, k, v = split.permute(3, 0, 1, 4, 2).contiguous()
-    fused = unpack_dual(q).tangent is None
+    fused = unpack_dual(q).tangent is None  # fused kernels have no forward-mode derivative
     out = F.scaled_dot_product_attention(q, k, v) if fused else _plain_attention(q, k, v)
     return out.transpose(2, 3).reshape(batch, num_heads * features, height, width)
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`F.scaled_dot_product_attention` in operations that have forward-mode derivatives, as its kernels have not."""
-    # Exponentials need float32 at least. Scaling k before the cast keeps float16 in range.
+    """`F.scaled_dot_product_attention` in operations with forward-mode derivatives, which its fused kernels lack."""
+    # Exponentials need at least float32. Scaling k before the cast keeps float16 in range.
     dtype = torch.promote_types(q.dtype, torch.float32)
     logits = q.to(dtype) @ (k / math.sqrt(k.shape[-1])).to(dtype).transpose(2, 3)
     return logits.softmax(dim=3).to(v.dtype) @ v
@@ -259,11 +262,10 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class UNetBlock(nn.Module):
     """Residual block with a noise embedding, optional resampling and optional self-attention.
 
-    The embedding is added before the second norm, as in DDPM++ (Song et al. 2021, arXiv
-    2011.13456), or with `adaptive` scales and shifts after it, as in ADM (Dhariwal & Nichol 2021,
-    arXiv 2105.05233). `num_heads` = 0 means no attention. `skip_scale` multiplies each residual
-    sum; sqrt(1/2) keeps the variance. `resample_proj` gives a resampled skip a 1 x 1 convolution
-    even where the number of channels stays.
+    The embedding is added before the second norm, as in DDPM++ (Song et al. 2021, arXiv 2011.13456), or, with
+    `adaptive`, scales and shifts the activations after it, as in ADM (Dhariwal & Nichol 2021, arXiv 2105.05233).
+    `num_heads` = 0 means no attention. `skip_scale` multiplies each residual sum; sqrt(1/2) keeps the variance.
+    `resample_proj` adds a 1 x 1 convolution to a resampled skip even if the number of channels stays the same.
     """
 
     def __init__(
@@ -309,7 +311,7 @@ class UNetBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) and (B or 1, emb_channels) to (B, out_channels, H', W')."""
         h: Tensor = self.conv0(F.silu(self.norm0(x)))
-        # The mapping layers keep their precision; only what meets the image is cast to the body's.
+        # The embedding keeps its own precision; only its output is cast to that of the activations.
         params = self.affine(emb).to(h.dtype)[:, :, None, None]
         if self.adaptive:
             scale, shift = params.chunk(2, dim=1)

@@ -1,6 +1,6 @@
-"""Denoisers of images: the published EDM models, and what EDM makes of Score-SDE's and iDDPM's networks.
+"""Denoisers of images: the published EDM models, and Score-SDE's and iDDPM's networks as EDM runs them.
 
-Each is D(x, sigma, class_labels=None) = c_skip x + c_out F(c_in x; c_noise) over a U-Net, with coefficients of its own
+Each is D(x, sigma, class_labels=None) = c_skip x + c_out F(c_in x; c_noise) over a U-Net, with its own coefficients
 (Karras et al. 2022, arXiv 2206.00364, table 1). Constructor options, attributes and state-dict names are EDM's.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.nets.adapted import AdaptedStudent
-from pidlearn.nets.noise_parametrization import IDDPM, VE, VP, Coordinates
+from pidlearn.nets.noise_parametrization import IDDPM, VE, VP, Coefficients
 from pidlearn.nets.preconditioning import Preconditioned
 from pidlearn.nets.registry import NETWORKS, check_option, register_denoiser
 
@@ -24,16 +24,17 @@ MODEL_TYPES = ("SongUNet", "DhariwalUNet")
 
 
 class ImageDenoiser(Preconditioned):
-    """What the four have in common.
+    """Base class of the four image denoisers.
 
     x is (B, img_channels, R, R) with R = ``img_resolution``. Class labels are int64 (B,) or floating (B, label_dim),
     None for unconditional; with ``label_dim`` 0 they are ignored. ``sigma_min`` and ``sigma_max`` bound the noise
-    levels that the network is meant for: samplers respect them, the call does not check. With ``use_fp16`` the network
-    runs in float16 for float32 images on a GPU, unless the call says ``force_fp32``. Further options are the network's.
+    levels that the network was trained for: samplers respect them, the call does not check. With ``use_fp16`` the
+    network runs in float16 for float32 images on a GPU, unless ``force_fp32`` is passed to the call. All other options
+    are passed on to the network.
     """
 
     OUTPUTS = 1
-    """Images that the network puts out for each that it gets; the first is taken."""
+    """Number of images that the network returns per input image; the first is the prediction."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class ImageDenoiser(Preconditioned):
         force_fp32: bool = False,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """D(x; sigma): (B, img_channels, R, R), computed in float64 if x is float64, else in float32."""
+        """Return D(x, sigma), (B, img_channels, R, R), computed in float64 if x is float64, otherwise in float32."""
 
         def network(x_in: Tensor, c_noise: Tensor) -> Tensor:
             half = self.use_fp16 and not force_fp32 and x_in.is_cuda and x_in.dtype == torch.float32
@@ -79,13 +80,13 @@ class ImageDenoiser(Preconditioned):
         return self._denoise(x, sigma, network)
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
-        """The nearest noise level that the network knows: sigma itself, as a tensor."""
+        """Return the nearest noise level that the network was trained on: sigma itself, as a tensor."""
         return torch.as_tensor(sigma)
 
 
 @register_denoiser
 class EDMPrecond(ImageDenoiser):
-    """EDM's own denoiser, as all of its published models are; see `ImageDenoiser` and `Preconditioned`."""
+    """EDM's own denoiser, the class of all its published models; see `ImageDenoiser` and `Preconditioned`."""
 
     def __init__(
         self,
@@ -106,18 +107,11 @@ class EDMPrecond(ImageDenoiser):
 
 
 class NoisePredictor(ImageDenoiser):
-    """What those of other makes have in common: coordinates of their own."""
-
-    coordinates: Coordinates
-
-    def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in, c_noise of noise levels s."""
-        at = self.coordinates(s)
-        return at.c_skip, at.c_out, at.c_in, at.time
+    """Base class of the denoisers with a noise parametrization other than EDM's."""
 
     def as_student(self, t_max: float) -> AdaptedStudent:
-        """Its network as a student's F, on the same weights: copy it to train it."""
-        return AdaptedStudent(self.model, self.coordinates, t_max, self.sigma_data, self.label_dim)
+        """Return the network as a student's F. It shares the weights: copy it before training."""
+        return AdaptedStudent(self.model, self.noise_parametrization, t_max, self.sigma_data, self.label_dim)
 
 
 @register_denoiser
@@ -137,9 +131,9 @@ class VPPrecond(NoisePredictor):
         model_type: str = "SongUNet",
         **network_options: Any,
     ) -> None:
-        self.coordinates = VP(beta_d, beta_min, M, epsilon_t)
-        span = self.coordinates.span
-        super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
+        vp = VP(beta_d, beta_min, M, epsilon_t)
+        super().__init__(img_resolution, img_channels, label_dim, use_fp16, vp.span, 0.5, model_type, network_options)
+        self.noise_parametrization = vp
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
 
 
@@ -158,17 +152,17 @@ class VEPrecond(NoisePredictor):
         model_type: str = "SongUNet",
         **network_options: Any,
     ) -> None:
-        self.coordinates = VE()
         span = (sigma_min, sigma_max)
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
+        self.noise_parametrization = VE()
 
 
 @register_denoiser
 class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files hold
-    """A teacher of iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672), which knows M noise levels and predicts the noise.
+    """A teacher of iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672), which predicts the noise at M discrete levels.
 
-    The buffer ``u`` (M + 1,) float32 holds them, falling from sigma_max to 0; the network is told how far along sigma
-    lies. Its second half of channels, a variance, is not used.
+    The buffer ``u`` (M + 1,) float32 holds the levels, decreasing from sigma_max to 0; the network takes the index of
+    the level nearest to sigma. The second half of its output channels, a learned variance, is not used.
     """
 
     OUTPUTS = 2
@@ -186,21 +180,23 @@ class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files 
         model_type: str = "DhariwalUNet",
         **network_options: Any,
     ) -> None:
-        self.coordinates = IDDPM(C_1, C_2, M)
-        span = self.coordinates.levels.span
+        iddpm = IDDPM(C_1, C_2, M)
+        span = iddpm.table.span
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
-        self.register_buffer("u", torch.tensor(self.coordinates.sigmas[::-1], dtype=torch.float32))
+        self.noise_parametrization = iddpm
+        self.register_buffer("u", torch.tensor(iddpm.sigmas[::-1], dtype=torch.float32))
         self.C_1, self.C_2, self.M = C_1, C_2, M
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
-        """The nearest noise level that the network knows, in sigma's dtype and shape."""
+        """Return the nearest noise level that the network was trained on, in sigma's dtype and shape."""
         sigma = torch.as_tensor(sigma)
-        return self.u.to(sigma)[self._index(sigma)]
+        return self.u.to(sigma)[self._nearest(sigma)]
 
-    def coefficients(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in, c_noise of noise levels s; the last is the nearest level's."""
-        return *super().coefficients(s)[:3], self.M - 1 - self._index(s).to(s)
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """Return c_skip, c_out, c_in and c_noise at noise levels sigma; c_noise is the index of the nearest level."""
+        # u decreases while indices increase with sigma: u[M - 1] is level 0.
+        return super().coefficients(sigma)._replace(c_noise=self.M - 1 - self._nearest(sigma).to(sigma))
 
-    def _index(self, sigma: Tensor) -> Tensor:
-        """Of the nearest entry of u."""
+    def _nearest(self, sigma: Tensor) -> Tensor:
+        """Index into u of the level nearest to sigma, of any shape."""
         return (sigma.reshape(-1, 1) - self.u.to(sigma)).abs().argmin(1).reshape(sigma.shape)

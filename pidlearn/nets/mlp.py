@@ -1,9 +1,9 @@
-"""Small networks for low-dimensional students and teachers."""
+"""A residual MLP with Fourier features, for low-dimensional students and teachers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,14 @@ from torch.nn.functional import silu
 
 from pidlearn.nets.blocks import check_event, one_hot_labels
 from pidlearn.nets.registry import register_network
+from pidlearn.nets.summary import summarize
 from pidlearn.utils.validation import check_shape
 
-__all__ = ["MLP", "ChebyshevMLP"]
+__all__ = ["MLP", "ResidualStack"]
 
 
-class _Residual(nn.Module):
-    """A residual stack over the first layer's output: h + silu(W norm(h) + b), and a linear read-out of zeros."""
+class ResidualStack(nn.Module):
+    """Residual layers h + silu(W norm(h) + b) after a first layer, and a linear read-out, zero at first."""
 
     def __init__(self, width: int, depth: int, outputs: int, norm: bool = False) -> None:
         super().__init__()
@@ -28,9 +29,9 @@ class _Residual(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, width) before the first activation, to (B, outputs)."""
+        """Map (B, width), before the first activation, to (B, outputs)."""
         h = silu(h)
-        for layer, norm in zip(self.hidden, self.norms, strict=False):
+        for layer, norm in zip(self.hidden, self.norms, strict=False):  # the last norm belongs to the read-out
             h = h + silu(layer(norm(h)))
         return self.out(self.norms[-1](h))
 
@@ -39,12 +40,13 @@ class _Residual(nn.Module):
 class MLP(nn.Module):
     """F(x, time, class_labels=None): x (B, *event) of unit scale and time (B,) of order one, to (B, *event).
 
-    A residual MLP over [x, cos(Wx), sin(Wx)], [time, cos(k time), sin(k time)] and the class. W is random and fixed:
-    it lets the network turn quickly where the flow of a multi-modal density does. The output starts at zero.
+    A residual MLP over [x, cos(Wx), sin(Wx)], [time, cos(k time), sin(k time)] and the one-hot class. W is random and
+    fixed: its high frequencies let the network follow the flow of a multi-modal density, which varies quickly between
+    modes. The output is zero at first.
 
     Args:
         event_shape: shape of one sample, or its length.
-        width: of each hidden layer.
+        width: width of each hidden layer.
         depth: number of hidden layers.
         fourier: number of random frequencies W, drawn so that W x has variance 2 for x ~ N(0, 1); 0 for none.
         harmonics: k = 1 .. harmonics.
@@ -72,17 +74,17 @@ class MLP(nn.Module):
         self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
         self.first = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
-        self.body = _Residual(width, depth, d, norm)
+        self.body = ResidualStack(width, depth, d, norm)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """F(x, time, class_labels), of x's shape.
+        """Return F(x, time, class_labels), of the shape of x.
 
         Raises:
-            ValueError: for an x of another event shape, or labels that the network cannot take.
+            ValueError: for an x of another event shape, or labels that do not fit the network or the batch.
         """
         check_event(x, self.event_shape)
-        flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)
-        phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)
+        flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)  # (B, d), (B, 1)
+        phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)  # (B, fourier + harmonics)
         features = [flat, time, phase.cos(), phase.sin()]
         if class_labels is not None and not (self.label_dim and len(class_labels) == len(x)):
             raise ValueError(
@@ -94,58 +96,5 @@ class MLP(nn.Module):
             features.append(labels.expand(len(x), -1))
         return self.body(self.first(torch.cat(features, 1))).reshape(x.shape)
 
-
-@register_network
-class ChebyshevMLP(nn.Module):
-    """F(x, time) = sum_k c_k(x) T_k(time) for time in [-1, 1]: a polynomial in time whose coefficients are learned.
-
-    Made for short windows of smooth ODEs, in any units: ``standardise`` fits the input's mean and scale.
-
-    Args:
-        event_shape: shape of one sample, or its length.
-        width: of each hidden layer.
-        depth: number of hidden layers.
-        terms: number of coefficients, one more than the degree.
-    """
-
-    def __init__(self, event_shape: int | Sequence[int], width: int = 64, depth: int = 4, terms: int = 5) -> None:
-        super().__init__()
-        self.event_shape = check_shape(event_shape)
-        d = math.prod(self.event_shape)
-        self.mean: Tensor
-        self.scale: Tensor
-        self.out_scale: Tensor
-        self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("scale", torch.ones(d))
-        self.register_buffer("out_scale", torch.ones(d))
-        self.terms = terms
-        self.first = nn.Linear(d, width)
-        self.body = _Residual(width, depth, terms * d)
-        self.linear = nn.Linear(d, terms * d, bias=False)
-        nn.init.zeros_(self.linear.weight)
-
-    def standardise(self, mean: Tensor, scale: Tensor, out_scale: Tensor) -> None:
-        """Set the mean and scale of the input and the scale of the output, (d,) each."""
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
-        self.out_scale.copy_(out_scale)
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """F(x, time), of x's shape."""
-        return self.read(x)(time)
-
-    def read(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """F(x, .) for x (B, *event), as a function of time: (k B,) to (k B, *event), k times for each x in turn."""
-        check_event(x, self.event_shape)
-        flat = (x.flatten(1) - self.mean) / self.scale
-        coefficients = (self.body(self.first(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
-        coefficients = coefficients * self.out_scale
-
-        def at(time: Tensor) -> Tensor:
-            basis = [torch.ones_like(time), time]
-            while len(basis) < self.terms:
-                basis.append(2 * time * basis[-1] - basis[-2])
-            by_time = torch.stack(basis[: self.terms], 1).reshape(-1, len(x), self.terms)
-            return torch.einsum("kbn,bnd->kbd", by_time, coefficients).reshape(-1, *x.shape[1:])
-
-        return at
+    def __repr__(self) -> str:
+        return summarize(self)

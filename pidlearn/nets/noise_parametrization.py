@@ -1,9 +1,18 @@
-"""How networks see noise: the four functions of sigma that make a denoiser of each.
+"""Noise parametrizations: the preconditioning functions c_skip, c_out, c_in and c_noise of sigma.
 
-    D(x, sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, time(sigma))
+They turn a network F into a denoiser of x = x0 + sigma n (Karras et al. 2022, arXiv 2206.00364, Eq. 7 and table 1):
 
-These are Score-SDE's and iDDPM's (Karras et al. 2022, arXiv 2206.00364, table 1); all of them predict the noise, up to
-its sign. Each is smooth in sigma, so that a student can be differentiated in time.
+    D(x, sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x; c_noise(sigma))
+
+           c_skip                      c_out                             c_in                        c_noise
+    EDM    sd^2 / (sigma^2 + sd^2)     sigma sd / sqrt(sigma^2 + sd^2)   1 / sqrt(sigma^2 + sd^2)    ln(sigma) / 4
+    VP     1                           -sigma                            1 / sqrt(sigma^2 + 1)       (M - 1) t(sigma)
+    VE     1                           sigma                             1                           ln(sigma / 2)
+    IDDPM  1                           -sigma                            1 / sqrt(sigma^2 + 1)       index of the level
+
+sd is the standard deviation of the data. With EDM's functions, input and training target of F have unit variance at
+every noise level. The networks of the other three predict the noise, up to its sign. All four functions are smooth in
+sigma, so that a student can be differentiated in time.
 """
 
 from __future__ import annotations
@@ -17,27 +26,36 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["COORDINATES", "IDDPM", "VE", "VP", "Coefficients", "Coordinates", "Levels"]
+__all__ = [
+    "EDM",
+    "IDDPM",
+    "NOISE_PARAMETRIZATIONS",
+    "VE",
+    "VP",
+    "Coefficients",
+    "LogSigmaTable",
+    "NoiseParametrization",
+]
 
 
 class Coefficients(NamedTuple):
-    """The four functions at some noise levels, each (B,)."""
+    """The four functions at given noise levels, each of the shape of sigma, in the order of Karras et al., table 1."""
 
-    c_in: Tensor
     c_skip: Tensor
     c_out: Tensor
-    time: Tensor
+    c_in: Tensor
+    c_noise: Tensor
 
 
-Coordinates = Callable[[Tensor], Coefficients]
+NoiseParametrization = Callable[[Tensor], Coefficients]
 """sigma (B,) to `Coefficients` of its dtype and device."""
 
 
-class Levels:
-    """Noise levels that a network knows, as a scale: 0 at the least, 1 at the next, and real numbers between.
+class LogSigmaTable:
+    """A network's discrete noise levels as a continuous scale: 0 at the smallest, 1 at the next, reals between.
 
     Args:
-        log_sigma: (K,) float64, rising strictly, of at least two levels.
+        log_sigma: (K,) float64, strictly increasing, with K >= 2.
     """
 
     def __init__(self, log_sigma: Tensor) -> None:
@@ -46,32 +64,51 @@ class Levels:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the largest sigma."""
+        """The smallest and the largest sigma."""
         low, high = self.log_sigma[[0, -1]].exp().tolist()
         return low, high
 
     def position(self, sigma: Tensor) -> Tensor:
-        """Where sigma, of any shape, lies, linear in its logarithm from level to level; beyond them the nearest end."""
+        """Return the position of sigma, of any shape, on the scale: linear in ln(sigma), clamped to [0, K - 1]."""
         table = self._cached(sigma)
         s = sigma.log().clamp(table[0], table[-1])
         above = torch.searchsorted(table, s.detach().contiguous()).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
+        # The index is a constant; the derivative with respect to sigma comes from the fraction.
         return above - 1 + (s - low) / (high - low)
 
     def _cached(self, sigma: Tensor) -> Tensor:
-        """The levels, converted once for each dtype and device."""
+        """The table in the dtype and on the device of sigma, converted once for each."""
         key = (sigma.dtype, sigma.device)
         if key not in self._cache:
-            with torch.inference_mode(False):  # or no gradient could pass it ever after
+            # A tensor created in inference mode could never take part in a backward pass later.
+            with torch.inference_mode(False):
                 self._cache[key] = self.log_sigma.to(sigma)
         return self._cache[key]
+
+
+@dataclass(frozen=True)
+class EDM:
+    """EDM's own functions (Karras et al. 2022, section 5), for data of standard deviation ``sigma_data``."""
+
+    sigma_data: float = 0.5
+
+    def __call__(self, sigma: Tensor) -> Coefficients:
+        """Return the coefficients at noise levels of any shape."""
+        scale = (sigma**2 + self.sigma_data**2).sqrt()  # the standard deviation of x = x0 + sigma n
+        return Coefficients(
+            c_skip=(self.sigma_data / scale) ** 2,
+            c_out=sigma * self.sigma_data / scale,
+            c_in=1 / scale,
+            c_noise=sigma.log() / 4,
+        )
 
 
 @dataclass(frozen=True)
 class VP:
     """Variance-preserving Score-SDE (Song et al. 2021, arXiv 2011.13456): sigma^2 + 1 = exp(beta_d t^2/2 + beta_min t).
 
-    The network is told (M - 1) t, for t from ``epsilon_t`` to 1.
+    The network takes (M - 1) t, for t from ``epsilon_t`` to 1.
     """
 
     beta_d: float = 19.9
@@ -81,30 +118,33 @@ class VP:
 
     @property
     def span(self) -> tuple[float, float]:
-        """sigma where t begins and ends."""
+        """The smallest and the largest sigma, at t = epsilon_t and t = 1."""
         times = (self.epsilon_t, 1.0)
         low, high = (math.sqrt(math.expm1(self.beta_d * t * t / 2 + self.beta_min * t)) for t in times)
         return low, high
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """Of noise levels of any shape."""
+        """Return the coefficients at noise levels of any shape."""
+        # The positive root t of beta_d t^2 / 2 + beta_min t = ln(1 + sigma^2).
         t = ((self.beta_min**2 + 2 * self.beta_d * (sigma**2).log1p()).sqrt() - self.beta_min) / self.beta_d
-        return Coefficients((sigma**2 + 1).rsqrt(), torch.ones_like(sigma), -sigma, (self.M - 1) * t)
+        return Coefficients(
+            c_skip=torch.ones_like(sigma), c_out=-sigma, c_in=(sigma**2 + 1).rsqrt(), c_noise=(self.M - 1) * t
+        )
 
 
 @dataclass(frozen=True)
 class VE:
-    """Variance-exploding Score-SDE: the network sees x as it is, and is told ln(sigma / 2)."""
+    """Variance-exploding Score-SDE (Song et al. 2021): the network takes x unscaled, and ln(sigma / 2)."""
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """Of noise levels of any shape."""
+        """Return the coefficients at noise levels of any shape."""
         one = torch.ones_like(sigma)
-        return Coefficients(one, one, sigma, (sigma / 2).log())
+        return Coefficients(c_skip=one, c_out=sigma, c_in=one, c_noise=(sigma / 2).log())
 
 
 @dataclass(frozen=True)
 class IDDPM:
-    """iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672): M noise levels, of which the network is told the number."""
+    """iDDPM (Nichol & Dhariwal 2021, arXiv 2102.09672): M discrete noise levels; the network takes a level's index."""
 
     C_1: float = 0.001
     C_2: float = 0.008
@@ -112,30 +152,36 @@ class IDDPM:
 
     def __post_init__(self) -> None:
         if not 2 <= self.M <= 2**16:
-            raise ValueError(f"M is a number of noise levels, 2 to 65536; got {self.M!r:.80}")
+            raise ValueError(f"got M = {self.M!r:.80}; expected the number of noise levels, 2 to 65536")
 
     @cached_property
     def sigmas(self) -> list[float]:
-        """The levels, rising from 0: M + 1 of them."""
+        """The M + 1 noise levels, increasing from 0."""
 
         def alpha_bar(j: int) -> float:
+            # The cosine schedule with offset C_2; j counts from pure noise, 0, to the data, M.
             return math.sin(math.pi / 2 * j / (self.M * (self.C_2 + 1))) ** 2
 
+        # 1 + u[j-1]^2 = (1 + u[j]^2) / r with r = alpha_bar(j - 1) / alpha_bar(j), bounded below by C_1.
         u = [0.0]
         for j in range(self.M, 0, -1):
             u.append(math.sqrt((u[-1] ** 2 + 1) / max(alpha_bar(j - 1) / alpha_bar(j), self.C_1) - 1))
         return u
 
     @cached_property
-    def levels(self) -> Levels:
-        """Those above 0."""
-        return Levels(torch.tensor(self.sigmas[1:], dtype=torch.float64, device="cpu").log())
+    def table(self) -> LogSigmaTable:
+        """The M positive noise levels."""
+        return LogSigmaTable(torch.tensor(self.sigmas[1:], dtype=torch.float64, device="cpu").log())
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """Of noise levels of any shape."""
-        one = torch.ones_like(sigma)
-        return Coefficients((sigma**2 + 1).rsqrt(), one, -sigma, self.levels.position(sigma))
+        """Return the coefficients at noise levels of any shape."""
+        return Coefficients(
+            c_skip=torch.ones_like(sigma),
+            c_out=-sigma,
+            c_in=(sigma**2 + 1).rsqrt(),
+            c_noise=self.table.position(sigma),
+        )
 
 
-COORDINATES: dict[str, type[Any]] = {"VP": VP, "VE": VE, "IDDPM": IDDPM}
-"""Those that a file can name."""
+NOISE_PARAMETRIZATIONS: dict[str, type[Any]] = {"VP": VP, "VE": VE, "IDDPM": IDDPM}
+"""Parametrizations that a student file can name."""

@@ -136,7 +136,7 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
         return type(body)(**body.options).to(next(body.parameters()))
     if init == "teacher" and body is network:
         at = torch.tensor([problem.t_start], dtype=torch.float64)
-        body.scale_output(problem.ode.denoiser.coefficients(at)[1].item())  # type: ignore[attr-defined]  # of a Preconditioned
+        body.scale_output(problem.ode.denoiser.coefficients(at).c_out.item())  # type: ignore[attr-defined]  # of a Preconditioned
     return body if init == "official" else network
 
 

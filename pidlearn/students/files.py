@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.nets.adapted import AdaptedStudent
-from pidlearn.nets.noise_parametrization import COORDINATES
+from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
 from pidlearn.students.trajectory import BOUNDARIES, TIMES, Student, Trajectory, Windows
 from pidlearn.teachers.files.build import fill
@@ -123,11 +123,11 @@ def _describe_network(network: Any) -> list[Any] | None:
     if type(network) is not AdaptedStudent:
         return None
     plain = {"t_max": network.t_max, "sigma_data": network.sigma_data}
-    coordinates: Any = network.coordinates
-    inner, name = _describe_network(network.network), type(coordinates).__name__
-    if inner is None or COORDINATES.get(name) is not type(coordinates):
+    noise: Any = network.noise_parametrization
+    inner, name = _describe_network(network.network), type(noise).__name__
+    if inner is None or NOISE_PARAMETRIZATIONS.get(name) is not type(noise):
         return [THIRD_PARTY, {**plain, "scales": network.scales}]
-    return ["AdaptedStudent", {**plain, "network": inner, "coordinates": [name, asdict(coordinates)]}]
+    return ["AdaptedStudent", {**plain, "network": inner, "coordinates": [name, asdict(noise)]}]
 
 
 def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teacher: Any) -> Student:
@@ -151,10 +151,10 @@ def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor
         return fill(NETWORKS[name], options, weights).requires_grad_(True)
     if name == THIRD_PARTY:
         return _copy_from_teacher(options, teacher)
-    (kind, coordinates), (inner_name, inner_options) = options["coordinates"], options["network"]
+    (kind, noise_options), (inner_name, inner_options) = options["coordinates"], options["network"]
     inner: Any = _build_network(inner_name, inner_options, _under("network", weights, "."), teacher)
     return AdaptedStudent(
-        inner, COORDINATES[kind](**coordinates), options["t_max"], options["sigma_data"], inner.label_dim
+        inner, NOISE_PARAMETRIZATIONS[kind](**noise_options), options["t_max"], options["sigma_data"], inner.label_dim
     )
 
 

@@ -201,7 +201,7 @@ class Trajectory(Student):
         The result takes whole copies of z, (k B, *event), at (k B,) times: what it costs is one call of the network,
         however large k is.
         """
-        at = self.network.read(self.c_in * z)  # type: ignore[attr-defined]  # asked of such networks only
+        at = self.network.encode(self.c_in * z)  # type: ignore[attr-defined]  # asked of such networks only
         return Trajectory(
             lambda x, time: at(time),
             self.t_max,

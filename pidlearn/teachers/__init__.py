@@ -1,4 +1,4 @@
-"""Teachers: third-party networks as denoisers, and teachers from files or by name, executing nothing in a file."""
+"""Teachers: third-party networks, and teachers from files or by name, read without executing code in the files."""
 
 from importlib import import_module
 from typing import Any

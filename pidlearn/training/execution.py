@@ -47,7 +47,8 @@ def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[n
         found += tf32(config.precision != "float32")
         found += [(torch.backends.cudnn, "benchmark", True)]  # a run's shapes stay: its fastest kernels are sought once
     if config.precision == "bfloat16":
-        found += [(part, "body", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "body")]
+        for name in ("body", "compute_dtype"):
+            found += [(part, name, torch.bfloat16) for part in (*students, *teachers) if hasattr(part, name)]
     if config.recompute:
         found += [(net, "recompute", True) for of_student in nets for net in of_student]
     if config.compile:

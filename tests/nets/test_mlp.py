@@ -20,12 +20,12 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
 
 class TestChebyshev:
     @pytest.mark.parametrize("shape", [(2,), (2, 3), 4])
-    def test_read_once_is_the_ordinary_call(self, shape) -> None:
+    def test_encoding_once_is_the_ordinary_call(self, shape) -> None:
         network = randomised(pid.nets.ChebyshevMLP(shape, width=8, depth=2))
         d = math.prod(network.event_shape)
         network.standardise(torch.randn(d), 1 + torch.rand(d), 1 + torch.rand(d))
         x, time = torch.randn(5, *network.event_shape).double(), torch.rand(15).double() * 2 - 1
-        at_once = network.read(x)(time)
+        at_once = network.encode(x)(time)
         assert at_once.shape == (15, *network.event_shape)
         # k copies of the batch, one after another.
         torch.testing.assert_close(at_once, network(x.repeat(3, *[1] * (x.ndim - 1)), time))

@@ -78,5 +78,5 @@ def test_images_denoisers_in_files_stay_within_the_two_u_nets(affine: Any):
 
 def test_teachers_in_files_are_networks_that_take_classes():
     network = pid.nets.ChebyshevMLP(2)
-    with pytest.raises(ValueError, match=r"got .*ChebyshevMLP; .*Preconditioned over MLP, SongUNet, DhariwalUNet: "):
+    with pytest.raises(ValueError, match=r"got .*ChebyshevMLP; .*Preconditioned over MLP, DhariwalUNet, SongUNet: "):
         pid.save_teacher(pid.nets.Preconditioned(network), "nowhere.safetensors")

@@ -146,7 +146,7 @@ class TestRead:
         x, sigma = torch.randn(2, 1, 4, 4), 3.0
         ours = from_diffusers(network, ddpm())
         with torch.no_grad():
-            k = ours.coordinates(torch.full((2,), sigma)).time
+            k = ours.noise_parametrization(torch.full((2,), sigma)).c_noise
             noise = network(x / math.hypot(1, sigma), k).sample[:, :1]
             torch.testing.assert_close(ours(x, sigma), x - sigma * noise)
 
@@ -238,23 +238,35 @@ class TestDistilled:
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        (lambda: [nn.Linear(2, 2), ddpm()], TypeError, "got Linear"),
+        (lambda: [nn.Linear(2, 2), ddpm()], TypeError, "got a Linear"),
         (lambda: [unet()], TypeError, "scheduler"),
-        (lambda: [unet(), ddpm(prediction_type="velocity")], ValueError, "got 'velocity'"),
+        (lambda: [unet(), ddpm(prediction_type="velocity")], ValueError, "prediction_type = 'velocity'; expected"),
         (lambda: [unet(), SimpleNamespace(config=None)], ValueError, "no alphas_cumprod"),
-        (lambda: [unet(time_embedding_type="learned", num_train_timesteps=9), ddpm()], ValueError, "one by one"),
+        (
+            lambda: [unet(time_embedding_type="learned", num_train_timesteps=9), ddpm()],
+            ValueError,
+            "one learned embedding",
+        ),
         (lambda: [unet(class_embed_type="identity"), ddpm()], ValueError, "'identity'"),
         (lambda: [unet(class_embed_type="timestep"), ddpm()], ValueError, "num_class_embeds = None"),
         (lambda: [ExactUNet(pid.toy("ring"), ddpm(), cross_attention_dim=8), ddpm()], ValueError, "text"),
-        (lambda: [unet(out_channels=3), ddpm()], ValueError, "makes 3 channels of 1"),
-        (lambda: [unet(in_channels=2), ddpm()], ValueError, "makes 1 channels of 2"),
-        (lambda: [signals(), ddpm()], ValueError, "a UNet1DModel is not called as a UNet2DModel is"),
-        (lambda: [SimpleNamespace(components={"vqvae": 1, "unet": 2})], ValueError, "this pipeline has vqvae beside"),
-        (lambda: [unet(), SimpleNamespace(config=None, alphas_cumprod=ddpm().alphas_cumprod)], ValueError, "got None"),
+        (lambda: [unet(out_channels=3), ddpm()], ValueError, "3 output channels for 1 input .* 1, or 2"),
+        (lambda: [unet(in_channels=2), ddpm()], ValueError, "1 output channels for 2 input .* 2, or 4"),
+        (lambda: [signals(), ddpm()], ValueError, "a UNet1DModel is not called like a UNet2DModel"),
+        (
+            lambda: [SimpleNamespace(components={"vqvae": 1, "unet": 2})],
+            ValueError,
+            "pipeline has vqvae in addition to",
+        ),
+        (
+            lambda: [unet(), SimpleNamespace(config=None, alphas_cumprod=ddpm().alphas_cumprod)],
+            ValueError,
+            "_type = None",
+        ),
         (
             lambda: [unet(), SimpleNamespace(config=ddpm().config, alphas_cumprod=torch.tensor([0.5, 0.9]))],
             ValueError,
-            "fall strictly",
+            "do not decrease strictly",
         ),
     ],
 )

@@ -112,7 +112,7 @@ class TestDistilled:
         with pytest.raises(ValueError, match=r"copy of its teacher's network.*pass that teacher too"):
             pid.load(path)
         with pytest.raises(ValueError, match="another teacher's network, which has another noise parametrization"):
-            pid.load(path, denoiser(data_at=1 - teacher.coordinates.data_at))
+            pid.load(path, denoiser(data_at=1 - teacher.noise_parametrization.data_at))
 
 
 def test_as_a_plain_ode() -> None:
@@ -148,8 +148,8 @@ def test_the_networks_own_shape_and_classes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"velocity": 3}, TypeError, "got int"),
-        ({"velocity": Velocity(), "data_at": 2}, ValueError, "0 or 1, got 2"),
+        ({"velocity": 3}, TypeError, "type int"),
+        ({"velocity": Velocity(), "data_at": 2}, ValueError, "data_at = 2; expected .* 0 or 1"),
         ({"velocity": Velocity(), "sigma_data": 0.0}, ValueError, "sigma_data"),
         ({"velocity": Velocity(), "event_shape": 0}, ValueError, r"sizes of one sample.*got \(0,\)"),
         ({"velocity": Velocity(), "event_shape": (1, -6)}, ValueError, "event_shape"),

@@ -76,7 +76,7 @@ def index(**entries: Any) -> Callable[[Path], None]:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "of latents": (index(vqvae=["diffusers", "VQModel"]), "vqvae beside its unet"),
+    "of latents": (index(vqvae=["diffusers", "VQModel"]), "vqvae in addition to its unet"),
     "code of its own": (index(unet=["unet", "UNet2DModel"]), "its unet is a unet.UNet2DModel"),
     "another network": (index(unet=["diffusers", "UNet1DModel"]), "diffusers.UNet1DModel, not a UNet2DModel"),
     "no scheduler": (index(scheduler=["diffusers", "DDPMPipeline"]), "DDPMPipeline, not a SchedulerMixin"),
@@ -87,7 +87,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other weights": (lambda folder: change(folder / "unet/config.json", block_out_channels=[8, 16]), "expected shape"),
     "a prediction unknown": (
         lambda folder: change(folder / "scheduler/scheduler_config.json", prediction_type="velocity"),
-        "got 'velocity'",
+        "prediction_type = 'velocity'",
     ),
 }
 

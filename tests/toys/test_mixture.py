@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 import pidlearn as pid
-from pidlearn.teachers.exact.mixture import PRESETS
+from pidlearn.teachers.exact.presets import PRESETS
 from tests.strategies import mixtures
 
 SIGMAS = st.sampled_from([0.0, 0.002, 0.3, 5.0, 80.0])

@@ -1,16 +1,17 @@
 """Flow-matching networks as denoisers.
 
-A flow runs along straight mixtures of data and noise, and its network gives their mean velocity dx_t/dt. At time t,
-divided by the share of the data, the mixture is x = x0 + sigma n, and
+A flow follows straight interpolations x_t of data and noise, and its network predicts their mean velocity v = dx_t/dt.
+Divided by the weight of the data at time t, the interpolation is x = x0 + sigma n:
 
-    data at    x_t                      sigma            t                      x_t            so that D(x, sigma) is
+    data at    x_t                      sigma            t                      x_t                D(x, sigma)
     t = 0      (1 - t) x0 + t n         t / (1 - t)      sigma / (1 + sigma)    x / (1 + sigma)    x_t - t v
     t = 1      t x0 + (1 - t) n         (1 - t) / t      1 / (1 + sigma)        x / (1 + sigma)    x_t + (1 - t) v
 
-with 1 - t = sigma / (1 + sigma) in the second. The probability flow of D has exactly the flow's paths, seen as
-x = (1 + sigma) x_t: (x - D) / sigma = x_t + v / (1 + sigma), or minus it, is the derivative of (1 + sigma) x_t. So a
-flow is distilled by the denoiser form of the residual (PID Eq. 9), from the same noise to the same samples, and by the
-recipes of diffusions. From sigma = 80 it starts at t = 80/81 (or 1/81).
+with 1 - t = sigma / (1 + sigma) in the second row. The probability flow of D has exactly the flow's paths, seen as
+x = (1 + sigma) x_t: (x - D) / sigma = x_t + v / (1 + sigma) for data at t = 0, and x_t - v / (1 + sigma) for data at
+t = 1, is the derivative of (1 + sigma) x_t with respect to sigma. A flow is therefore distilled with the denoiser form
+of the residual (PID, Eq. 9) and with the recipes for diffusions, from the same noise to the same samples. sigma = 80 is
+t = 80/81 (or 1/81).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pidlearn.nets.noise_parametrization import Coefficients
-from pidlearn.teachers.adapters.base import AdaptedDenoiser, ForeignNetwork
+from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork
 
-__all__ = ["FlowCoordinates", "from_flow"]
+__all__ = ["FlowMatching", "from_flow"]
 
 
 def from_flow(
@@ -34,30 +35,30 @@ def from_flow(
     label_dim: int | None = None,
     sigma_data: float = 0.5,
 ) -> AdaptedDenoiser:
-    """A flow-matching (rectified-flow) velocity as a denoiser D(x, sigma, class_labels=None), for `distill`.
+    """Return a flow-matching (rectified-flow) velocity as a denoiser D(x, sigma, class_labels=None), for `distill`.
 
-    Of images it distils better than the same velocity as a `VelocityODE`, and its student starts as a copy of the
-    network; noise is N(0, I) and straight mixtures of it with data are what the network must have been trained on.
+    On images this distils better than the same velocity as a `VelocityODE`, and the student starts as a copy of the
+    network. The network must have been trained on straight interpolations between data and noise from N(0, I).
 
     Args:
-        velocity: v(x_t, t) or v(x_t, t, class_labels), with x_t (B, *event) and t (B,) in [0, 1] and of the dtype of
-            the weights, to dx_t/dt (B, *event). A network that counts t in thousandths needs a module around it.
-        event_shape: shape of one sample; by default what the network says of itself, if it does.
+        velocity: v(x_t, t) or v(x_t, t, class_labels), with x_t (B, *event) and t (B,) in [0, 1], both in the dtype of
+            the weights, to dx_t/dt (B, *event). Wrap a network that takes t in thousandths in a module that rescales t.
+        event_shape: shape of one sample; by default the network's attribute of that name, if it has one.
         data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, 1 for x_t = t x0 + (1 - t) n.
-        label_dim: number of classes, 0 for none; by default what the network says of itself, if it does.
+        label_dim: number of classes, 0 for none; by default the network's attribute of that name, or 0.
         sigma_data: standard deviation of the data.
 
     Raises:
-        TypeError: a velocity that cannot be called.
-        ValueError: another data_at, a shape or a number of classes that is none.
+        TypeError: for a velocity that is not callable.
+        ValueError: for another data_at, or an invalid shape or number of classes.
     """
     if not callable(velocity):
-        raise TypeError(f"velocity is a network or function v(x, t), got {type(velocity).__name__}")
+        raise TypeError(f"got a velocity of type {type(velocity).__name__}; expected a network or function v(x, t)")
     if data_at not in (0, 1):
-        raise ValueError(f"data_at is the time of the data, 0 or 1, got {data_at!r}; noise is at the other end")
+        raise ValueError(f"got data_at = {data_at!r}; expected the time of the data, 0 or 1, with noise at the other")
     return AdaptedDenoiser(
-        ForeignNetwork(velocity),
-        FlowCoordinates(data_at),
+        ThirdPartyNetwork(velocity),
+        FlowMatching(data_at),
         event_shape=getattr(velocity, "event_shape", None) if event_shape is None else event_shape,
         label_dim=getattr(velocity, "label_dim", 0) if label_dim is None else label_dim,
         sigma_data=sigma_data,
@@ -65,16 +66,16 @@ def from_flow(
 
 
 @dataclass(frozen=True)
-class FlowCoordinates:
-    """The table above, with t counted in ``1 / unit``."""
+class FlowMatching:
+    """Noise parametrization of a flow-matching network, the table above, with t multiplied by ``unit``."""
 
     data_at: int
     unit: float = 1.0
 
     def __call__(self, sigma: Tensor) -> Coefficients:
-        """Of noise levels (B,)."""
-        data = 1 / (1 + sigma)
+        """Return the coefficients at noise levels (B,)."""
+        data = 1 / (1 + sigma)  # weights of the data and the noise in x_t
         noise = sigma * data
         if self.data_at == 1:
-            return Coefficients(data, data, noise, self.unit * data)
-        return Coefficients(data, data, -noise, self.unit * noise)
+            return Coefficients(c_skip=data, c_out=noise, c_in=data, c_noise=self.unit * data)
+        return Coefficients(c_skip=data, c_out=-noise, c_in=data, c_noise=self.unit * noise)

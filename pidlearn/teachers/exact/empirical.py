@@ -1,8 +1,8 @@
-"""The denoiser of a data set itself: the optimum that a diffusion model would reach with no training error.
+"""The exact denoiser of a data set, the optimum of a diffusion model's training loss on it.
 
-With data y_1..y_M, each blurred by a standard deviation h (0 for the bare points), the density is a mixture of M equal
-Gaussians, and E[x0 | x] is a softmax-weighted mean of the data. It is computed in chunks, so that 60,000 images and a
-batch never meet in one array.
+With data y_1..y_M, each blurred by a Gaussian kernel of standard deviation h (0 for the points themselves), the density
+is a mixture of M equal Gaussians, and E[x0 | x] is a softmax-weighted mean of the data. It is computed in chunks, so
+that 60,000 images are never compared with a batch in one array.
 """
 
 from __future__ import annotations
@@ -19,24 +19,27 @@ __all__ = ["EmpiricalDenoiser"]
 
 
 class EmpiricalDenoiser:
-    """E[x0 | x] over a data set.
+    """The denoiser E[x0 | x] of a data set.
 
     Args:
         data: (M, *event) floating.
-        bandwidth: standard deviation h of the kernel about each datum; 0 for the data themselves.
-        chunk: how many data are compared with a batch at once.
+        bandwidth: standard deviation h of the kernel around each datum; 0 for the data themselves.
+        chunk: number of data compared with a batch at once.
+
+    Raises:
+        ValueError: for data that are not finite floating numbers (M, *event), or another option out of range.
     """
 
     def __init__(self, data: Tensor, bandwidth: float = 0.0, chunk: int = 4096) -> None:
         data = torch.as_tensor(data)
         if data.ndim < 2 or not len(data) or not data.is_floating_point():
-            raise ValueError(f"data must be floating (M, *event), got {tuple(data.shape)} {data.dtype}")
+            raise ValueError(f"data must be floating (M, *event), got shape {tuple(data.shape)} of {data.dtype}")
         if not data.isfinite().all():
-            raise ValueError("data holds NaN or infinity")
+            raise ValueError("data must be finite, but hold NaN or infinity")
         if not bandwidth >= 0 or chunk < 1:
             raise ValueError(f"expected bandwidth >= 0 and chunk >= 1, got {bandwidth} and {chunk}")
         self.data, self.bandwidth, self.chunk = data, float(bandwidth), chunk
-        # About the mean of the data, or the digits of squared distances are spent on where they lie.
+        # Distances are computed relative to the mean: far from 0, squares would use up the digits of a float.
         self._centre = data.mean(0).flatten()
 
     @property
@@ -46,26 +49,26 @@ class EmpiricalDenoiser:
 
     @property
     def device(self) -> torch.device:
-        """Where the data are, and fastest compared."""
+        """Device of the data, where calls are fastest."""
         return self.data.device
 
     @property
     def std(self) -> float:
-        """Standard deviation of a coordinate about the data mean, over all coordinates."""
+        """Standard deviation of one coordinate, averaged (as a variance) over all coordinates."""
         spread = self.data.double().var(0, correction=0).mean().item()
         return math.sqrt(spread + self.bandwidth**2)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """(n, *event) draws with replacement, plus the kernel's noise."""
+        """Return n data drawn with replacement, plus the kernel's noise, (n, *event)."""
         picked = self.data[torch.randint(len(self.data), (n,), generator=generator)]
         noise = torch.randn(picked.shape, dtype=picked.dtype, generator=generator)
         return picked + self.bandwidth * noise.to(picked.device)
 
     def denoise(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
-        """E[x0 | x0 + sigma n = x], (B, *event) -> (B, *event); sigma is a scalar or (B,), > 0 if bandwidth = 0.
+        """Return E[x0 | x0 + sigma n = x], (B, *event) -> (B, *event); sigma is a scalar or (B,), > 0 if bandwidth = 0.
 
         Raises:
-            ValueError: shapes that do not fit, or labels: this density has no classes.
+            ValueError: for an x of another shape, class labels (this density has no classes), or sigma and bandwidth 0.
         """
         if class_labels is not None:
             raise ValueError("an EmpiricalDenoiser is unconditional: leave class_labels out")
@@ -73,22 +76,26 @@ class EmpiricalDenoiser:
             raise ValueError(f"x must be (B, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}")
         variance = noise_level(sigma, x).square() + self.bandwidth**2
         if not variance.amin() > 0:
-            raise ValueError("sigma = 0 asks for the data themselves: take sigma > 0, or a bandwidth")
+            raise ValueError("E[x0 | x] is undefined for sigma = 0 and bandwidth = 0: take sigma > 0, or a bandwidth")
         centre = self._centre.to(x)
-        flat = x.flatten(1) - centre
+        flat = x.flatten(1) - centre  # (B, d)
         # A running softmax: the sums so far are rescaled whenever a chunk raises the largest logit.
-        top = torch.full_like(flat[:, 0], -math.inf)
+        top = torch.full_like(flat[:, 0], -math.inf)  # (B,)
         total, mean = torch.zeros_like(top), torch.zeros_like(flat)
-        for some in self.data.flatten(1).split(self.chunk):
-            # |x - y|^2 but for |x|^2, which is the same for all data.
-            part = some.to(x) - centre
+        for rows in self.data.flatten(1).split(self.chunk):
+            part = rows.to(x) - centre  # (chunk, d)
+            # -|x - y|^2 / 2 without |x|^2, which is the same for all data and cancels in the softmax: (B, chunk).
             logits = (flat @ part.T - 0.5 * part.square().sum(1)) / variance[:, None]
             new_top = torch.maximum(top, logits.amax(1))
             shrink, weights = (top - new_top).exp(), (logits - new_top[:, None]).exp()
             mean = mean * shrink[:, None] + weights @ part
             total, top = total * shrink + weights.sum(1), new_top
         mean = (mean / total[:, None] + centre).reshape(x.shape)
+        # Each component's denoiser is y + h^2 / (h^2 + sigma^2) (x - y), linear in y, so the mean of y is enough.
         kept = expand(self.bandwidth**2 / variance, x)
         return mean + kept * (x - mean)
 
     __call__ = denoise
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.data)} data of shape {self.event_shape}, bandwidth {self.bandwidth:g})"

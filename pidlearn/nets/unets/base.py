@@ -1,0 +1,156 @@
+"""The forward pass that EDM's two U-Nets share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pidlearn.nets.blocks import Linear, check_event, one_hot_labels
+from pidlearn.nets.summary import summarize
+
+__all__ = ["UNet"]
+
+
+class UNet(nn.Module, ABC):
+    """Base class: an encoder, and a decoder that concatenates the encoder's activations, from the last to the first.
+
+    F(x, c_noise, class_labels=None, augment_labels=None): x (B, in_channels, R, R), R = ``img_resolution``; c_noise
+    (B,) or one element; class_labels int64 (B,) or floating (B, label_dim), None for unconditional; augment_labels
+    (B, augment_dim). Returns (B, out_channels, R, R) in the dtype of x; the noise and label embedding is computed in
+    the dtype of c_noise.
+    """
+
+    recompute = False
+    """Activation checkpointing: recompute activations within a block in the backward pass instead of keeping them."""
+
+    map_label: Linear | None
+    map_augment: Linear | None
+    enc: nn.ModuleDict
+    dec: nn.ModuleDict
+
+    def __init__(
+        self, img_resolution: int, in_channels: int, label_dim: int, label_dropout: float, num_blocks: int, levels: int
+    ) -> None:
+        super().__init__()
+        if levels < 1:
+            raise ValueError("channel_mult must have an entry for each resolution, got none")
+        if label_dim < 0:
+            raise ValueError(f"got label_dim = {label_dim}; expected the number of classes, 0 for none")
+        if img_resolution % 2 ** (levels - 1):
+            raise ValueError(
+                f"img_resolution {img_resolution} cannot be halved {levels - 1} times: use a multiple of "
+                f"{2 ** (levels - 1)}, or fewer entries in channel_mult"
+            )
+        self.event_shape = (in_channels, img_resolution, img_resolution)
+        self.label_dim = label_dim
+        self.label_dropout = label_dropout
+        self.num_blocks = num_blocks
+        self.resolutions = [img_resolution >> level for level in range(levels)]
+
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Return F(x, c_noise): (B, in_channels, R, R) to (B, out_channels, R, R).
+
+        Raises:
+            ValueError: for images of another shape, or a number of noise levels or labels other than 1 or B.
+        """
+        check_event(x, self.event_shape)
+        c = c_noise.reshape(-1)
+        labels = None
+        if self.map_label is not None:
+            labels = one_hot_labels(class_labels, self.label_dim, dtype=c.dtype, device=c.device)
+            if self.training and self.label_dropout:
+                labels = labels * (torch.rand(len(x), 1, device=c.device) >= self.label_dropout)
+        for name, rows in (("noise levels", c), ("class labels", labels), ("augment labels", augment_labels)):
+            if rows is not None and len(rows) not in (1, len(x)):
+                raise ValueError(f"got {len(rows)} {name} for {len(x)} images; expected one for all, or one per image")
+        emb = self._embed(c, labels, augment_labels)
+        skips = self._encode(x, emb)
+        return self._decode(skips, emb)
+
+    @abstractmethod
+    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+        """Map noise levels (B or 1,) and labels (B or 1, label_dim) to one embedding (B or 1, emb)."""
+
+    def _augmented(self, emb: Tensor, augment_labels: Tensor | None) -> Tensor:
+        """Add the embedding of the augmentation parameters, if the network was built with ``augment_dim``."""
+        if self.map_augment is None or augment_labels is None:
+            return emb
+        augmented: Tensor = self.map_augment(augment_labels.to(emb))
+        return emb + augmented
+
+    def _encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
+        """Return the activations for the decoder, the deepest last."""
+        enc, aux, skips = self.enc, x, []
+        for level, res in enumerate(self.resolutions):
+            key = f"{res}x{res}"
+            x = enc[f"{key}_conv"](x) if level == 0 else self._block(enc[f"{key}_down"], x, emb)
+            if f"{key}_aux_skip" in enc:
+                aux = enc[f"{key}_aux_down"](aux)
+                x = x + enc[f"{key}_aux_skip"](aux)
+            elif f"{key}_aux_residual" in enc:
+                # The sum of two terms of unit variance, scaled back to unit variance.
+                x = aux = (x + enc[f"{key}_aux_residual"](aux)) * math.sqrt(0.5)
+            skips.append(x)
+            for i in range(self.num_blocks):
+                x = self._block(enc[f"{key}_block{i}"], x, emb)
+                skips.append(x)
+        return skips
+
+    def _decode(self, skips: list[Tensor], emb: Tensor) -> Tensor:
+        """Consume the encoder's activations, from the deepest up, and return the image."""
+        dec = self.dec
+        x = out = skips[-1]
+        for res in reversed(self.resolutions):
+            key = f"{res}x{res}"
+            for name in ("in0", "in1", "up"):
+                if f"{key}_{name}" in dec:
+                    x = self._block(dec[f"{key}_{name}"], x, emb)
+            for i in range(self.num_blocks + 1):
+                x = self._block(dec[f"{key}_block{i}"], torch.cat([x, skips.pop()], dim=1), emb)
+            if f"{key}_aux_conv" in dec:
+                y = dec[f"{key}_aux_conv"](F.silu(dec[f"{key}_aux_norm"](x)))
+                out = y + dec[f"{key}_aux_up"](out) if f"{key}_aux_up" in dec else y
+        return self._output(x, out)
+
+    def _block(self, block: nn.Module, x: Tensor, emb: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, x, emb, use_reentrant=False)
+        out: Tensor = block(x, emb)
+        return out
+
+    def scale_output(self, factor: float) -> None:
+        """Multiply the output by a factor, through the weights and biases of the last layers."""
+        with torch.no_grad():
+            for layer in self._last_layers():
+                layer.weight.mul_(factor)
+                layer.bias.mul_(factor)
+
+    def keep_outputs(self, channels: int) -> None:
+        """Keep only the first output channels, such as the prediction without its variance."""
+        for layer in self._last_layers():
+            layer.weight, layer.bias = (nn.Parameter(p.detach()[:channels].clone()) for p in (layer.weight, layer.bias))
+        self.options: dict[str, Any]
+        self.options = {**self.options, "out_channels": channels}
+
+    def _last_layers(self) -> list[Any]:
+        """The convolutions whose outputs add up to the image."""
+        return [layer for name, layer in self.dec.items() if name.endswith("_aux_conv")]
+
+    def _output(self, x: Tensor, image: Tensor) -> Tensor:
+        """Return the image, given the last activation and the sum of the decoder's image layers."""
+        return image
+
+    def __repr__(self) -> str:
+        return summarize(self)

@@ -1,0 +1,27 @@
+"""Preset two-dimensional mixtures by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pidlearn.teachers.exact.mixture import GaussianMixture
+
+__all__ = ["PRESETS", "toy"]
+
+PRESETS: dict[str, Callable[..., GaussianMixture]] = {
+    name: getattr(GaussianMixture, name) for name in ("ring", "grid", "checkerboard", "moons", "spiral", "anisotropic")
+}
+
+
+def toy(name: str, **options: Any) -> GaussianMixture:
+    """Return a preset mixture by name: ring, grid, checkerboard, moons, spiral or anisotropic.
+
+    Options are those of the constructor of that name, such as ``modes`` for `GaussianMixture.ring`.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"toy must be one of {sorted(PRESETS)}, got {name!r}")
+    return PRESETS[name](**options)
