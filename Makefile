@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo app assets docs test slow check format clean
+.PHONY: demo app assets docs test quick slow check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.demo
@@ -17,12 +17,19 @@ docs: $(INSTALLED)
 	PYTHONPATH=. $(BIN)/python -m mkdocs build
 
 assets: $(INSTALLED)
-	$(BIN)/python -m app.make_assets
+	$(BIN)/python -m benchmarks.app_assets
 
 # Files are shared out among the cores, but for the app's: its tests watch a browser and servers of their own.
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/app
 	$(BIN)/python -m pytest tests/app
+
+# The fast core: what a change to the mathematics, the loop or a method breaks first.
+QUICK := test_loss test_derivative test_distance test_sampling test_grid test_solvers test_train test_trajectory \
+	test_windows test_methods test_names test_first_release
+
+quick: check
+	$(BIN)/python -m pytest -n auto $(QUICK:%=tests/%.py)
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -1,1 +1,8 @@
-"""The app: thin Streamlit pages over view models in plain Python."""
+"""The app: Streamlit pages over plain-Python models of what they show.
+
+- ``pages/NAME``: ``page.py`` lays the page out, ``model.py`` prepares what it shows, ``snippet.py`` writes the Python
+  that rebuilds the view.
+- ``components``: Streamlit elements that pages share.
+- ``shared``: assets, exports and addresses, without Streamlit.
+- ``training``: students trained in worker processes, without Streamlit.
+"""

@@ -6,20 +6,20 @@ from pathlib import Path
 import streamlit as st
 
 ROOT = str(Path(__file__).resolve().parents[1])
-if ROOT not in sys.path:  # Streamlit knows the folder of this script only, not the one that `app` is in
+if ROOT not in sys.path:  # Streamlit adds the folder of this script, not the one that contains `app`
     sys.path.insert(0, ROOT)
 
 PAGES = [
-    st.Page("views/watch.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),
-    st.Page("views/residual.py", title="Residual", icon=":material/grid_on:", url_path="residual"),
-    st.Page("views/break_it.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
-    st.Page("views/train.py", title="Train", icon=":material/model_training:", url_path="train"),
-    st.Page("views/more_steps.py", title="More steps", icon=":material/double_arrow:", url_path="more-steps"),
-    st.Page("views/systems.py", title="Any ODE", icon=":material/line_axis:", url_path="any-ode"),
-    st.Page("views/images.py", title="Images", icon=":material/image:", url_path="images"),
+    st.Page("pages/watch/page.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),
+    st.Page("pages/residual/page.py", title="Residual", icon=":material/grid_on:", url_path="residual"),
+    st.Page("pages/break_it/page.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
+    st.Page("pages/train/page.py", title="Train", icon=":material/model_training:", url_path="train"),
+    st.Page("pages/more_steps/page.py", title="More steps", icon=":material/double_arrow:", url_path="more-steps"),
+    st.Page("pages/systems/page.py", title="Any ODE", icon=":material/line_axis:", url_path="any-ode"),
+    st.Page("pages/images/page.py", title="Images", icon=":material/image:", url_path="images"),
 ]
 
 st.set_page_config(page_title="pidlearn", page_icon="🎯", layout="wide")
-# Streamlit leaves a hand's breadth above the first line.
+# Streamlit's own padding above the first line is far larger.
 st.html("<style>.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }</style>")
 st.navigation(PAGES, position="top").run()

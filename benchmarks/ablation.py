@@ -23,9 +23,9 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
-from pidlearn.equations.problem import problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.evaluation.metrics import rmse, wrong_mode_share
-from pidlearn.students.build import config_for
+from pidlearn.run import resolve_settings
 
 STEPS = 1500
 SAMPLES = 8192
@@ -63,7 +63,7 @@ class Variant:
 
     def config(self, steps: int, seed: int) -> pid.Config:
         """All the choices of a run."""
-        recipe = config_for(problem_of(pid.toy("ring")))
+        recipe = resolve_settings(problem_from_teacher(pid.toy("ring")), pid.Config())[0]
         return replace(recipe, steps=steps, seed=seed, **self.choices)
 
 
@@ -203,7 +203,7 @@ def main() -> None:
     given = parser.parse_args()
 
     reference = str(Variant("reference").config(given.steps, 0))
-    store = Store(given.out, "ablation", f"python -m benchmarks.ablation --steps {given.steps}", reference=reference)
+    store = Store(given.out, "ablation", f"python -m benchmarks.ablation --steps {given.steps}", track_error=reference)
     costly = {table[name].costly for name in given.only} - {None}
     store.fill({f"cost/{name}": (cost, table[name]) for name in table if name in costly}, 1)
     tasks: dict[str, Task] = {}

@@ -32,10 +32,10 @@ def main() -> None:
     torch.set_num_threads(1)  # small matrices are slower on several
 
     print("A ring of 8 Gaussians. The teacher is exact; the student sees noise and the teacher, no data.")
-    ring = pid.distill(pid.toy("ring"), steps=args.steps, reference=1024)
+    ring = pid.distill(pid.toy("ring"), steps=args.steps, track_error=1024)
     print("Handwritten digits, 8 x 8. First a diffusion model of them, then its student.")
     images, _ = data.digits()
-    digits = pid.distill(pid.train_denoiser(images, steps=args.steps), steps=args.steps, reference=512)
+    digits = pid.distill(pid.train_denoiser(images, steps=args.steps), steps=args.steps, track_error=512)
 
     print(f"\n{table({'ring': ring, 'digits': digits})}\n")
     figure = draw(ring, digits)
@@ -52,7 +52,7 @@ def table(results: dict[str, pid.Result], n: int = 2000) -> str:
     for name, result in results.items():
         problem = result.problem
         assert problem is not None
-        z = problem.draw(n, torch.Generator().manual_seed(1))
+        z = problem.sample_prior(n, torch.Generator().manual_seed(1))
         reference = problem.reference(z, result.config.grid())[-1]
         samplers: dict[str, tuple[int, Callable[[], Tensor]]] = {
             "teacher, Euler-250": (249, lambda p=problem, z=z: pid.solve(p.ode, z, pid.karras_grid(250))[-1]),
@@ -92,7 +92,7 @@ def draw(ring: pid.Result, digits: pid.Result) -> Figure:
     right.set_title("2,000 samples, one call each", fontsize=10)
     problem = digits.problem
     assert problem is not None
-    z = problem.draw(14, torch.Generator().manual_seed(4))
+    z = problem.sample_prior(14, torch.Generator().manual_seed(4))
     theirs = problem.reference(z, digits.config.grid())[-1]
     with torch.no_grad():
         ours = digits.student(z, problem.t_end)

@@ -36,14 +36,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
 from benchmarks.gpu_table import BASELINE, BOUND, LARGEST, OFFICIAL, ROUNDING, Size, rounding_lines, write
-from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, teacher_of
+from benchmarks.steps import CIFAR10, IMAGENET64, PAPER, OfficialStyle, Ours, draw, teacher_of
 from benchmarks.table import RESULTS, Row, Store
-from pidlearn.cli.commands import device_of
+from pidlearn.cli.shared import resolve_device
 from pidlearn.losses.distances import l2
+from pidlearn.methods import Batch
 from pidlearn.nets import EDMPrecond
 from pidlearn.teachers import load_teacher
-from pidlearn.training.execution import switched, tf32
-from pidlearn.training.loop import Batch
+from pidlearn.training.execution import overridden, tf32
 from pidlearn.utils.fingerprint import digest
 
 SIZES = {
@@ -119,7 +119,7 @@ class Machine:
     def ceilings(self, n: int) -> Row:
         """FLOP/s of an n by n matrix product, in float32 as fast as TF32 makes it, and in bfloat16."""
         found = {}
-        with switched(tf32(True)):
+        with overridden(tf32(True)):
             for name, dtype in (("TF32", torch.float32), ("half", torch.bfloat16)):
                 a = torch.randn(n, n, device=self.device).to(dtype)
                 torch.mm(a, a)
@@ -250,10 +250,10 @@ class Benchmark:
 
     def part(self, step: OfficialStyle | Ours) -> Batch:
         """A part of the first batch, the same for all, spread over its times: they come in order."""
-        generator = torch.Generator(step.run.problem.random).manual_seed(0)
+        generator = torch.Generator(step.run.problem.rng_device).manual_seed(0)
         every = self.size.batch // self.size.part
         # Laid out as the parts of a step are, or what is compiled for one would be compiled again for the other.
-        return tuple(None if x is None else x[::every].contiguous() for x in step.run._draw(0, generator))
+        return tuple(None if x is None else x[::every].contiguous() for x in draw(step.run, generator))
 
     def truth(self, step: OfficialStyle | Ours) -> Truth:
         """In float64, of the derivative that the step takes."""
@@ -318,8 +318,8 @@ def rounding(student: pid.Result, teacher: EDMPrecond, machine: Machine, store: 
             continue
         own = copy.deepcopy(student.student).to(machine.device)
         step = step_of(variant, teacher, None, student=own, batch_size=SAMPLES, n=student.config.n)
-        generator = torch.Generator(step.run.problem.random).manual_seed(0)
-        batch, derivative = step.run._draw(0, generator), step.run.config.derivative
+        generator = torch.Generator(step.run.problem.rng_device).manual_seed(0)
+        batch, derivative = draw(step.run, generator), step.run.config.derivative
         if derivative not in truths:
             truths[derivative] = Truth.of(step, teacher, batch)
         store.add(f"trained / {variant}", truths[derivative].beside(step, batch))
@@ -343,7 +343,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.out and args.out.exists() and not args.out.is_dir():
         parser.error(f"--out must be a folder, and {args.out} is a file")
     try:
-        machine = Machine(device_of(args.device or ("cpu" if args.dry_run else "cuda")))
+        machine = Machine(resolve_device(args.device or ("cpu" if args.dry_run else "cuda")))
     except ValueError as error:
         parser.error(f"{error}; --dry-run does the same at toy size on the CPU")
     out = args.out or (Path(tempfile.mkdtemp(prefix="pidlearn-gpu-")) if args.dry_run else RESULTS)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store
 from pidlearn import data
-from pidlearn.equations.problem import problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.evaluation import metrics
 
 SAMPLES = 2000
@@ -74,9 +74,9 @@ def rows(
 ) -> dict[str, dict[str, Any]]:
     """Distil a teacher; then a row for each few-step solver and each seed's student, all from the same noise."""
     teacher, teacher_seconds = timed(make_teacher)
-    ode, problem = pid.DenoiserODE(teacher), problem_of(teacher)
-    z = problem.draw(SAMPLES, torch.Generator().manual_seed(1))
-    target = problem.reference_ends(z, pid.karras_grid())
+    ode, problem = pid.DenoiserODE(teacher), problem_from_teacher(teacher)
+    z = problem.sample_prior(SAMPLES, torch.Generator().manual_seed(1))
+    target = problem.reference_samples(z, pid.karras_grid())
 
     def figures(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
         return {
@@ -94,7 +94,7 @@ def rows(
     for seed in seeds:
         result, seconds = timed(lambda seed=seed: pid.distill(teacher, seed=seed, **choices))
         key = f"{name} / student" + (f", seed {seed}" if len(seeds) > 1 else "")
-        table[key] = figures(problem.student_ends(result.student, z), 1, seconds)
+        table[key] = figures(result.generate(z), 1, seconds)
     return table
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
-from pidlearn.equations.problem import problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.systems import SYSTEMS
 from pidlearn.evaluation.metrics import relative_rmse, rmse, wrong_mode_share
-from pidlearn.students.build import config_for
+from pidlearn.run import resolve_settings
 
 SAMPLES, EULER = 8192, 250
 STARTS, TIMES = 4096, 201
@@ -190,7 +190,9 @@ def main() -> None:
     tasks: dict[str, Task] = {f"{name}/seed {seed}": (diffusion_row, name, seed, given.steps) for name, seed in runs}
     tasks |= {f"{name}/seed {seed}": (ode_row, name, seed, given.steps) for name, seed in ode_runs}
     kinds = {"2-D": pid.toy("ring"), "ODE": pid.system("pendulum")}
-    recipes = {kind: str(config_for(problem_of(teacher))) for kind, teacher in kinds.items()}
+    recipes = {
+        kind: str(resolve_settings(problem_from_teacher(teacher), pid.Config())[0]) for kind, teacher in kinds.items()
+    }
     command = "python -m benchmarks.learning" + (f" --steps {given.steps}" if given.steps else "")
     store = Store(given.out, "learning", command, recipes=recipes)
     store.fill({name: tasks[name] for name in given.only}, given.jobs)

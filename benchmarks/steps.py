@@ -15,11 +15,13 @@ from torch import Tensor
 import pidlearn as pid
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.losses.distances import DISTANCES, Distance
-from pidlearn.methods.pid.loss import _Bend
+from pidlearn.methods import Batch
+from pidlearn.methods.pid.loss import _LearnedTerm
 from pidlearn.nets import EDMPrecond, blocks
-from pidlearn.training.execution import switched
-from pidlearn.training.loop import Batch, Trainer
-from pidlearn.utils.validation import choose
+from pidlearn.run import Run
+from pidlearn.training.ema import Averages
+from pidlearn.training.execution import overridden
+from pidlearn.utils.validation import resolve
 
 RATES = (0.999, 0.9999, 0.99995)
 PAPER: dict[str, Any] = {
@@ -31,7 +33,7 @@ PAPER: dict[str, Any] = {
     "beta2": 0.999,
     "ema": RATES,
     "distance": "l2",
-    "index": "uniform",
+    "time_sampling": "uniform",
     "init": "official",
 }
 """The official hyper-parameters. LPIPS, its distance, is measured apart."""
@@ -86,29 +88,31 @@ class Ours:
 
     def gradient(self, distance: Distance, batch: Batch) -> Tensor:
         """Of that distance's mean over a batch, of all weights in a row."""
-        self.run.trainer.optimizer.zero_grad()
-        with mock.patch.object(self.run, "_distance", return_value=distance), switched(self.run.switches):
-            self.run._losses(0, batch).mean().backward()
+        trainer = self.run.trainer
+        trainer.enter_stage()
+        trainer.optimizer.zero_grad()
+        with mock.patch.object(trainer.context, "distance", distance), overridden(self.run.overrides):
+            trainer.method.loss(trainer.context, batch).mean().backward()
         return _row(self.run.student)
 
     def measured_by(self, distance: Distance) -> None:
         """Take another distance from here on."""
-        self.run._distance = lambda stage: distance  # type: ignore[method-assign]  # of this run alone
+        self.run.trainer.context.distance = distance
 
     def calls(self) -> dict[str, list[Call]]:
         """What takes which share of a step."""
         return {
-            "student": [(_Bend, "__call__"), (_Bend, "with_slopes")],
+            "student": [(_LearnedTerm, "__call__"), (_LearnedTerm, "jvp")],
             "teacher": [(DenoiserODE, "rhs")],
             "optimiser": [(self.run.trainer.optimizer, "step")],
-            "averages": [(Trainer, "_average")],
+            "averages": [(Averages, "include_update")],
         }
 
     def held(self) -> list[Tensor]:
         """What there is of weights between two steps."""
         trainer = self.run.trainer
-        modules = (self.run.problem.teacher, trainer.module, *trainer.averages)
-        return [*(p for module in modules for p in module.parameters()), *trainer._good.values()]
+        modules = (self.run.problem.teacher, trainer.module, *trainer.averages.modules)
+        return [*(p for module in modules for p in module.parameters()), *trainer.snapshot.values()]
 
 
 class OfficialStyle:
@@ -124,17 +128,17 @@ class OfficialStyle:
 
     def __init__(self, teacher: EDMPrecond, *, half: bool = False, compile: str | None = None, **choices: Any) -> None:
         self.run = pid.steps(teacher, **{**choices, "ema": ()})
-        self.run.trainer._good.clear()
+        self.run.trainer.snapshot.clear()
         self.network, config = self.run.student.network, self.run.config
         for module in (self.network, teacher):
             module.to(memory_format=torch.contiguous_format)
         self.rates = choices["ema"]
         self.averages = [copy.deepcopy(list(self.network.parameters())) for _ in self.rates]
         self.optimizer = torch.optim.RAdam(self.network.parameters(), config.lr, foreach=False)
-        self.generator = torch.Generator(self.run.problem.random).manual_seed(config.seed)
-        self.distance: Distance = choose("distance", config.distance, DISTANCES)
+        self.generator = torch.Generator(self.run.problem.rng_device).manual_seed(config.seed)
+        self.distance: Distance = resolve("distance", config.distance, DISTANCES)
         self.body, self.scale = (torch.float16, 256.0) if half else (None, 1.0)
-        self.switches = [*self.run.switches, (teacher, "compute_dtype", self.body)]
+        self.switches = [*self.run.overrides, (teacher, "compute_dtype", self.body)]
         if compile:
             nets = (self.network, teacher.model)
             self.switches += [(net, "forward", torch.compile(net.forward, backend=compile)) for net in nets]
@@ -142,7 +146,7 @@ class OfficialStyle:
     def __call__(self) -> float:
         """One update; the loss before it."""
         self.optimizer.zero_grad()
-        batch = self.run._draw(0, self.generator)
+        batch = draw(self.run, self.generator)
         rows = torch.arange(len(batch[0])).split(self.run.config.micro_batch or len(batch[0]))
         parts = [tuple(None if x is None else x[part] for x in batch) for part in rows]
         loss = sum(self.backward(self.distance, part, len(batch[0])) for part in parts)
@@ -167,7 +171,7 @@ class OfficialStyle:
         z, index, labels = batch
         grid = self.run.config.grid().to(z.device)
         plain = mock.patch.object(blocks.F, "scaled_dot_product_attention", blocks._plain_attention)
-        with plain, switched(self.switches):
+        with plain, overridden(self.switches):
             lhs, rhs = self.sides(z, grid[index], grid[index + 1], labels)
             loss = distance(lhs, rhs).sum() / of
             (self.scale * loss).backward()
@@ -217,6 +221,12 @@ class OfficialStyle:
         """As of `Ours`."""
         averages = [p for average in self.averages for p in average]
         return [*self.run.problem.teacher.parameters(), *self.network.parameters(), *averages]
+
+
+def draw(run: Run, generator: torch.Generator) -> Batch:
+    """The first batch of a run, from random numbers of one's own."""
+    run.trainer.enter_stage()
+    return run.trainer.method.draw(run.trainer.context, run.config.batch_size, generator)
 
 
 def _row(module: torch.nn.Module) -> Tensor:

@@ -35,11 +35,13 @@ from benchmarks.student_table import SHORT, STUDENT, SWEEPS, Size, publish, shor
 from benchmarks.table import RESULTS, Row, Store
 from benchmarks.unet import grid
 from pidlearn import data, recipes
-from pidlearn.cli.commands import device_of
-from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.cli.shared import resolve_device
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS, walk
 from pidlearn.evaluation import images, metrics
-from pidlearn.students.build import config_for
+from pidlearn.run import resolve_settings
+from pidlearn.students.base import as_student
 from pidlearn.teachers import load_teacher
 from pidlearn.training import checkpoints
 from pidlearn.utils.batching import in_chunks
@@ -105,13 +107,15 @@ class Study:
     @cached_property
     def problem(self) -> Problem:
         """What is solved."""
-        return problem_of(load_teacher(self.folder / "teacher.safetensors").to(self.device))
+        return problem_from_teacher(load_teacher(self.folder / "teacher.safetensors").to(self.device))
 
     @cached_property
     def noise(self) -> tuple[Tensor, Tensor | None]:
         """Starts and labels, the same for all."""
         generator = torch.Generator().manual_seed(1)
-        return self.problem.draw(self.size.samples, generator), self.problem.draw_labels(self.size.samples, generator)
+        return self.problem.sample_prior(self.size.samples, generator), self.problem.sample_labels(
+            self.size.samples, generator
+        )
 
     def first(self, count: int | None) -> tuple[Tensor, Tensor | None]:
         """So many of `noise`; all for None."""
@@ -125,7 +129,7 @@ class Study:
         if table["data"] == "digits":
             return digits()
         test, labels = data.fashion_mnist(split="test")
-        return judged(*recipes.images_of(table), recipes.resized(test, table.get("resolution")), labels, epochs=4)
+        return judged(*recipes.load_images(table), recipes.resize(test, table.get("resolution")), labels, epochs=4)
 
     @cached_property
     def real(self) -> list[Tensor]:
@@ -226,7 +230,7 @@ class Study:
     def student(self) -> Any:
         """The one of the recipe's run."""
         found = pid.load(self.folder / "student.safetensors", teacher=self.problem.teacher)
-        if found.config != config_for(self.problem, self.recipe.config):
+        if found.config != resolve_settings(self.problem, self.recipe.config)[0]:
             raise ValueError(f"{self.folder} holds the student of another recipe: move it, or take another --work")
         return found.student.to(self.device)
 
@@ -236,7 +240,7 @@ class Study:
         curve = [[x["samples"], x["seconds"], x["error"] / self.unit] for x in lines.values() if "error" in x]
         row = {"s": lines[max(lines)]["seconds"], "curve": curve}
         training = checkpoints.load_newest(self.folder / "teacher-checkpoints")
-        row["teacher s"] = training and training["trainer"]["history"][2][-1]
+        row["teacher s"] = training and training["trainer"]["history"]["seconds"][-1].item()
         row["weights"] = sum(p.numel() for p in self.problem.teacher.parameters())
         return row | (survival(_lines(self.before), lines) if self.before.exists() else {})
 
@@ -251,7 +255,7 @@ class Study:
             if f"teacher, {name}" not in self.store.rows:
                 x, seconds = self.euler(n, self.size.samples) if n == 250 else self.solved(method, n)
                 self.add(f"teacher, {name}", self.figures(x, (n - 1) * SOLVERS[method]().nfe, seconds))
-        x, seconds = self.clocked(lambda: self.problem.student_ends(student, *self.noise))
+        x, seconds = self.clocked(lambda: as_student(student, self.problem).generate(*self.noise))
         self.add(STUDENT, self.figures(x, 1, seconds))
         first, *others = self.real
         floors = {"test": (self.judge.test[: self.size.samples], self.real), "train": (first, others)}
@@ -287,12 +291,12 @@ class Study:
         for step in run:
             if step.number % max(1, size.steps // 40) == 0 or step.number == size.steps:
                 clock, cpu = time.perf_counter(), time.process_time()
-                x = self.problem.student_ends(run.result().student, few, some)
+                x = run.result().generate(few, some)
                 curve.append([step.samples, step.seconds - aside, metrics.rmse(x, self.target[: len(x)]) / self.unit])
                 aside, aside_cpu = aside + time.perf_counter() - clock, aside_cpu + time.process_time() - cpu
         cpu = time.process_time() - started - aside_cpu
         result = run.result()
-        x, seconds = self.clocked(lambda: self.problem.student_ends(result.student, z, labels))
+        x, seconds = self.clocked(lambda: result.generate(z, labels))
         spent = {"s": curve[-1][1], "CPU s": cpu if self.device.type == "cpu" else None, "curve": curve}
         return result, self.figures(x, 1, seconds) | spent
 
@@ -301,7 +305,7 @@ class Study:
         count, finest = self.size.few, max(self.size.points)
         for n in self.size.points:
             if f"points, N={n}" not in self.store.rows:
-                x = self.problem.student_ends(self.short(n=n), *self.first(count))
+                x = as_student(self.short(n=n), self.problem).generate(*self.first(count))
                 exact, own = self.euler(finest, count)[0], self.euler(n, count)[0]
                 pairs = {f"to Euler-{finest}": (x, exact), "to Euler-N": (x, own), "Euler-N itself": (own, exact)}
                 self.add(f"points, N={n}", {name: metrics.relative_rmse(*pair) for name, pair in pairs.items()})
@@ -365,7 +369,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     out, work = args.out or RESULTS, args.work or Path("out")
-    source, size, device = args.recipe, SIZES[args.recipe], device_of("cpu" if args.dry_run else args.device)
+    source, size, device = args.recipe, SIZES[args.recipe], resolve_device("cpu" if args.dry_run else args.device)
     command = f"python -m benchmarks.student --recipe {args.recipe}"
     if args.dry_run:
         elsewhere = Path(tempfile.mkdtemp(prefix="pidlearn-student-"))

@@ -18,8 +18,10 @@ import pidlearn as pid
 from benchmarks.images import SAMPLES, digits, timed
 from benchmarks.table import RESULTS, Store
 from pidlearn import recipes
-from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.problem import Problem
 from pidlearn.evaluation import images, metrics
+from pidlearn.students.base import as_student
 from pidlearn.teachers import load_teacher, save_teacher
 
 SHORT = {"steps": 400, "batch_size": 64}
@@ -39,12 +41,12 @@ def main() -> None:
     )
     taken = None
     if not args.teacher.exists():
-        made, taken = timed(lambda: recipes.teacher_of(recipe))
+        made, taken = timed(lambda: recipes.teacher_from_recipe(recipe))
         save_teacher(made, args.teacher)
-    problem = problem_of(load_teacher(args.teacher))
+    problem = problem_from_teacher(load_teacher(args.teacher))
     generator = torch.Generator().manual_seed(1)
-    z, labels = problem.draw(SAMPLES, generator), problem.draw_labels(SAMPLES, generator)
-    target = problem.reference_ends(z, pid.karras_grid(), labels)
+    z, labels = problem.sample_prior(SAMPLES, generator), problem.sample_labels(SAMPLES, generator)
+    target = problem.reference_samples(z, pid.karras_grid(), labels)
 
     def figures(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
         return {
@@ -58,7 +60,7 @@ def main() -> None:
 
     for n in (250, 40, 18, 10):
         if f"teacher / Euler-{n}" not in store.rows:
-            x = problem.reference_ends(z, pid.karras_grid(n), labels)
+            x = problem.reference_samples(z, pid.karras_grid(n), labels)
             store.add(f"teacher / Euler-{n}", figures(x, n - 1, taken if n == 250 else None))
     for init in STARTS:
         for seed in (0, 1):
@@ -69,10 +71,10 @@ def main() -> None:
                         problem.teacher, config=recipe.config, **SHORT, init=init, seed=seed, progress=False
                     )
                 )
-                store.add(key, figures(problem.student_ends(result.student, z, labels), 1, seconds))
+                store.add(key, figures(result.generate(z, labels), 1, seconds))
     if "recipe / student" not in store.rows:
         result, seconds = timed(lambda: pid.distill(problem.teacher, config=recipe.config))
-        store.add("recipe / student", figures(problem.student_ends(result.student, z, labels), 1, seconds))
+        store.add("recipe / student", figures(result.generate(z, labels), 1, seconds))
         images.save_png(grid(problem, result.student, z[:24], labels), args.out / "images-unet.png")
     lines = [{"sampler": key, **{k: _shown(v) for k, v in row.items()}} for key, row in store.rows.items()]
     store.publish("A convolutional student: digits", TEXT, {"All from the same noise and labels": lines})
@@ -81,11 +83,11 @@ def main() -> None:
 def grid(problem: Problem, student: Any, z: Tensor, labels: Tensor | None) -> Any:
     """Teacher's and student's images under one another."""
     some = None if labels is None else labels[: len(z)]
-    few = problem.reference_ends(z, pid.karras_grid(10), some)
+    few = problem.reference_samples(z, pid.karras_grid(10), some)
     rows = {
-        "teacher, 249 calls": problem.reference_ends(z, pid.karras_grid(), some),
+        "teacher, 249 calls": problem.reference_samples(z, pid.karras_grid(), some),
         "teacher, 9 calls": few,
-        "student, 1 call": problem.student_ends(student, z, some),
+        "student, 1 call": as_student(student, problem).generate(z, some),
     }
     return images.comparison(rows, 12)
 

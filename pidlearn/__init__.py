@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SHORT_NAMES = {
     "checkpoint": "training.checkpoints",
+    "commands": "cli.commands",
     "denoiser": "denoising",
     "derivative": "methods.pid.derivatives",
     "distance": "losses.distances",
@@ -32,8 +33,8 @@ SHORT_NAMES = {
     "scenes": "viewer.build",
     "solvers": "equations.solvers",
     "toys": "teachers.exact",
-    "train": "training.loop",
-    "trajectory": "students.trajectory",
+    "train": "training",
+    "trajectory": "students",
 }
 """Documented module names, such as `pidlearn.metrics`, and the modules that they stand for."""
 
@@ -50,7 +51,7 @@ class _ShortNames(MetaPathFinder, Loader):
         sys.modules[module.__name__] = import_module(f"{__name__}.{SHORT_NAMES[module.__name__.partition('.')[2]]}")
 
 
-sys.meta_path.append(_ShortNames())
+sys.meta_path.insert(0, _ShortNames())
 
 
 def __getattr__(name: str) -> Any:

@@ -1,130 +1,147 @@
-"""All the choices of a distillation in one place."""
+"""All settings of a distillation in one flat dataclass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pidlearn.equations import grids
+from pidlearn.equations.grids import GRIDS, karras_grid
 from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES, Density
-from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
-from pidlearn.methods.pid.loss import Weight, weights
-from pidlearn.training.loop import COUNT, FLAG, Optimisation, is_number
-from pidlearn.utils.validation import choose
+from pidlearn.losses.weighting import Weight, weights
+from pidlearn.methods import METHODS, Method
+from pidlearn.methods.pid.method import PIDConfig
+from pidlearn.training.execution import ExecutionConfig
+from pidlearn.training.optim import OptimizerConfig
+from pidlearn.utils.deprecation import rename_arguments
+from pidlearn.utils.settings import COUNT, UNSET, Rule, is_number
+from pidlearn.utils.validation import resolve
 
-__all__ = ["GRIDS", "Config"]
-
-RECIPE: Any = None
-"""The value of a field that is left to the recipe for the problem."""
+__all__ = ["NEW_NAMES", "Config"]
 
 INITS = ("teacher", "official", "random")
-PRECISIONS = ("float32", "tf32", "bfloat16")
-GRIDS = {"karras": grids.karras_grid, "linear": grids.linear_grid, "log": grids.log_grid}
+
+NEW_NAMES = {"last": "last_interval", "index": "time_sampling"}
+"""Fields of the first release that have new names."""
 
 
 @dataclass(frozen=True)
-class Config(Optimisation):
-    """What `distill` minimises, and how; the fields of `Optimisation` come first.
+class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
+    """What `distill` minimises, and how; the fields of `OptimizerConfig`, `ExecutionConfig` and `PIDConfig` come first.
 
-    What fits depends on the problem, so the fields marked * are `RECIPE` (None) until the run fills them in from
-    `pidlearn.students.build`; ``result.config`` holds them all. Of `Optimisation` these are steps, batch_size, lr
-    and warmup.
+    What fits depends on the problem, so the fields marked * stay unset (None) until the run fills them in from the
+    method's recipe; ``result.config`` holds all values. Of the inherited fields these are steps, batch_size, lr,
+    warmup, derivative and stop_gradient.
 
     Attributes:
-        n: * grid points, of each window where there are several.
-        t_max: * where the paths start: the prior end of a diffusion, 80.
-        t_min: * where they end: the sample end of a diffusion, 0.002.
+        method: name of a method in `pidlearn.methods.METHODS`, or a `pidlearn.methods.Method`.
+        n: * number of grid points, per window if there are several.
+        t_max: * start of the paths: the prior end of a diffusion, 80.
+        t_min: * end of the paths: the sample end of a diffusion, 0.002.
         spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid.
-        rho: of the karras spacing.
-        derivative: * as in `pid_loss`, like the next four.
-        distance: l2 | l1 | pseudo_huber, of images also those of `pidlearn.losses.distances.lpips`, or a function.
-        weight: uniform | snr | karras | truncated_snr or a function.
-        stop_gradient: * hold the teacher's side constant.
-        last: drop | backward.
-        index: * how often each grid point is visited: uniform | lognormal, or a function as
-            `pidlearn.losses.time_sampling` says.
-            A network that reads a start once for all times (`ChebyshevMLP`) visits all of them.
-        boundary_weight: factor of `boundary_loss`, for a student with a soft boundary.
-        windows: * sub-intervals that the span of an ODE is cut into; a diffusion has one.
-        init: how a copy of a teacher's U-Net starts: "teacher", as the image D(z, t_max), or that over t_max where the
-            network predicts noise; "official", as the network's raw output; "random", from new weights.
-        precision: float32 | tf32 | bfloat16: of the networks, student's and teacher's; all around them is float32.
-            tf32 is a GPU's fast float32. bfloat16 goes with derivative="exact": differences multiply its rounding.
-        recompute: compute a U-Net's activations again for the backward pass rather than keep them.
-        compile: a backend of `torch.compile` for both networks, such as "inductor"; None runs them as they are. Of the
-            exact and coupled derivatives the student is compiled where its network is a U-Net of ours.
+        rho: parameter of the karras spacing.
+        distance: l2 | l1 | pseudo_huber, for images also lpips (-alex, -squeeze, -vgg-average), or a function.
+        weight: uniform | snr | karras | truncated_snr, or a function of time.
+        time_sampling: * how often each grid point is visited: uniform | lognormal, or a function as in
+            `pidlearn.sampling`. A network that encodes a start once for all times (`ChebyshevMLP`) visits all of them.
+        windows: * number of sub-intervals of the span of an ODE; a diffusion has one.
+        init: how a copy of a teacher's U-Net starts. "teacher": it returns the image D(z, t_max), or that image over
+            t_max if the network predicts noise. "official": its raw output is taken for the image, as in the official
+            code. "random": new weights.
     """
 
-    steps: int = RECIPE
-    batch_size: int = RECIPE
-    lr: float = RECIPE
-    warmup: float = RECIPE
-    n: int = RECIPE
-    t_max: float = RECIPE
-    t_min: float = RECIPE
+    steps: int = UNSET
+    batch_size: int = UNSET
+    lr: float = UNSET
+    warmup: float = UNSET
+    method: str | Method = "pid"
+    n: int = UNSET
+    t_max: float = UNSET
+    t_min: float = UNSET
     spacing: str | Callable[..., Tensor] = "karras"
     rho: float = 7.0
-    derivative: str | Scheme = RECIPE
     distance: str | Distance = "pseudo_huber"
     weight: str | Weight = "uniform"
-    stop_gradient: bool = RECIPE
-    last: str = "drop"
-    index: str | Density = RECIPE
-    boundary_weight: float = 0.0
-    windows: int = RECIPE
+    time_sampling: str | Density = UNSET
+    windows: int = UNSET
     init: str = "teacher"
-    precision: str = "float32"
-    recompute: bool = False
-    compile: str | None = None
 
-    MACHINE = ("micro_batch", "recompute", "compile")
-    """Fields that change how a run is computed and not what: a run may be resumed with others."""
+    EXECUTION = ("micro_batch", "recompute", "compile")
+    """Fields that change how a run is computed but not what is computed: a run may be resumed with other values."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parts: dict[str, dict[str, Any]] = {
-            "derivative": SCHEMES,
+        named: dict[str, Mapping[str, Any]] = {
             "distance": DISTANCES,
             "weight": weights(1.0),
-            "index": DENSITIES,
+            "time_sampling": DENSITIES,
             "spacing": GRIDS,
         }
-        for name in parts.keys() - self._left():
-            choose(name, getattr(self, name), parts[name])
+        for name in named.keys() - self.unset():
+            resolve(name, getattr(self, name), dict(named[name]))
 
-    def _rules(self) -> dict[str, tuple[Callable[[Any], bool], str]]:
-        rules = {
-            **super()._rules(),
+    def rules(self) -> dict[str, Rule]:
+        """The rule for each field, by name."""
+        return {
+            **super().rules(),
+            "method": (
+                lambda v: isinstance(v, Method) or (isinstance(v, str) and v in METHODS),
+                f"one of {sorted(METHODS)} or a pidlearn.methods.Method",
+            ),
             "n": (lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2 grid points"),
             "t_max": (is_number, "a number"),
             "t_min": (is_number, "a number"),
             "rho": (lambda v: is_number(v) and v > 0, "a positive number"),
-            "stop_gradient": FLAG,
-            "last": (lambda v: v in ("drop", "backward"), '"drop" or "backward"'),
-            "boundary_weight": (lambda v: is_number(v) and v >= 0, "a number of at least 0"),
             "windows": COUNT,
             "init": (lambda v: v in INITS, f"one of {', '.join(INITS)}"),
-            "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            "recompute": FLAG,
-            "compile": (
-                lambda v: v is None or v in torch.compiler.list_backends(exclude_tags=()),
-                "None or a backend that torch.compiler.list_backends() knows, such as inductor",
-            ),
         }
-        return {name: rules[name] for name in rules.keys() - self._left()}
 
-    def _left(self) -> set[str]:
-        """The fields that are left to the recipe."""
-        return {spec.name for spec in fields(self) if spec.default is RECIPE and getattr(self, spec.name) is RECIPE}
+    @property
+    def spacing_function(self) -> Callable[..., Tensor]:
+        """The spacing as a function of n, t_min and t_max."""
+        if self.spacing == "karras":
+            return functools.partial(karras_grid, rho=self.rho)
+        spacing: Callable[..., Tensor] = resolve("spacing", self.spacing, GRIDS)
+        return spacing
 
     def grid(self) -> Tensor:
-        """The time grid of a diffusion, (n,) float64; what is left to the recipe is the grid function's own default."""
-        span = {name: getattr(self, name) for name in ("n", "t_min", "t_max") if getattr(self, name) is not RECIPE}
-        rho = {"rho": self.rho} if self.spacing == "karras" else {}
-        make: Callable[..., Tensor] = choose("spacing", self.spacing, GRIDS)
-        return make(**span, **rho)
+        """The time grid of a diffusion, (n,) float64; for unset fields the defaults of the grid function."""
+        given = {name: getattr(self, name) for name in ("n", "t_min", "t_max") if getattr(self, name) is not UNSET}
+        return self.spacing_function(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that JSON can hold: all but functions and methods with settings of their own."""
+        return {name: value for name, value in vars(self).items() if not (callable(value) or isinstance(value, Method))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The configuration that `to_dict` described; names of the first release are understood."""
+        return cls(**{NEW_NAMES.get(name, name): value for name, value in values.items()})
+
+    def __repr__(self) -> str:
+        """One line: the fields that differ from their defaults."""
+        changed = [f for f in fields(self) if f.default is MISSING or getattr(self, f.name) != f.default]
+        return f"Config({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in changed)})"
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for attributes that do not exist.
+        if name in NEW_NAMES:
+            warnings.warn(f"Config.{name} is now called {NEW_NAMES[name]}", DeprecationWarning, stacklevel=2)
+            return getattr(self, NEW_NAMES[name])
+        raise AttributeError(f"Config has no field {name!r}")
+
+
+def _accept_old_names(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def wrapped(self: Config, *args: Any, **given: Any) -> None:
+        init(self, *args, **rename_arguments(given, NEW_NAMES))
+
+    return wrapped
+
+
+Config.__init__ = _accept_old_names(Config.__init__)  # type: ignore[method-assign]  # the dataclass made it

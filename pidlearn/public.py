@@ -1,6 +1,6 @@
 """The public names, gathered. `import pidlearn` gives them, and comes here when the first of them is asked for."""
 
-from pidlearn import nets, teachers
+from pidlearn import methods, nets, teachers
 from pidlearn.config import Config
 from pidlearn.denoising import train_denoiser
 from pidlearn.distillation import distill, steps
@@ -39,6 +39,7 @@ __all__ = [
     "load_official_student",
     "load_teacher",
     "log_grid",
+    "methods",
     "nets",
     "pid_loss",
     "pseudo_huber",

@@ -1,4 +1,4 @@
-"""What a distillation leaves: the student, how it got there, and how good it is."""
+"""The outcome of a distillation: the student, its history, and how good it is."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.config import Config
-from pidlearn.equations.problem import Prior, Problem, problem_of
-from pidlearn.evaluation import metrics
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.problem import Prior, Problem
+from pidlearn.evaluation.evaluate import Evaluation, evaluate
 from pidlearn.students import files
-from pidlearn.teachers.exact import GaussianMixture
-from pidlearn.utils.batching import ask
+from pidlearn.students.base import Student, as_student
+from pidlearn.training.stopping import StopReason
 from pidlearn.utils.validation import check_labels
 from pidlearn.viewer import Scene
 from pidlearn.viewer.build import scene_of
@@ -28,17 +29,18 @@ if TYPE_CHECKING:
 __all__ = ["Result", "load"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """The outcome of `distill`.
+    """The outcome of `pidlearn.distill`.
 
     Attributes:
-        student: x(z, t), in eval mode; of averaged weights where ``config.ema`` asks for them.
-        averages: the students of each averaging rate, by rate.
-        history: arrays over the steps: loss, lr, seconds; and, if a reference was asked for, error at error_step.
-        config: all the choices made.
+        student: the student in eval mode; with averaged weights if ``config.ema`` asks for them.
+        averages: the averaged students by decay rate.
+        history: arrays over the steps: loss, lr, seconds; and, with ``track_error``, error at error_step.
+        config: all settings.
         problem: what was solved; None for a student loaded without its teacher.
-        stopped: None if all steps were done, else why not.
+        stopped: None if all steps were done, else why not, as a sentence.
+        stop_reason: the same for programs; None also for a student loaded from a file.
     """
 
     student: nn.Module
@@ -47,89 +49,103 @@ class Result:
     config: Config
     problem: Problem | None
     stopped: str | None = None
+    stop_reason: StopReason | None = None
 
-    def sample(self, n: int, class_labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """n samples (n, *event): new starts, each carried to the sample end in one call.
-
-        Labels are drawn uniformly where the teacher has classes and none are given.
+    def generate(
+        self,
+        z: Tensor,
+        class_labels: Tensor | None = None,
+        calls: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Carry initial values z (B, *event) to samples (B, *event), in ``calls`` calls of the student.
 
         Raises:
-            ValueError: for labels that are not n, or a student that was loaded without its teacher.
+            ValueError: a student loaded without its teacher, or a number of calls that it cannot make use of.
+        """
+        return self._student().generate(z, class_labels, calls, generator)
+
+    def sample(
+        self,
+        n: int,
+        class_labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        calls: int = 1,
+    ) -> Tensor:
+        """Draw n samples (n, *event): fresh initial values, each carried to the sample end.
+
+        Labels are drawn uniformly if the teacher is class-conditional and none are given.
+
+        Raises:
+            ValueError: labels that are not (n,), or a student loaded without its teacher.
         """
         problem = self._problem()
         check_labels(class_labels, n, problem.label_dim)
-        labels = problem.draw_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
-        with torch.no_grad():
-            return ask(self.student, problem.draw(n, generator), problem.t_end, labels)
+        labels = problem.sample_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
+        return self.generate(problem.sample_prior(n, generator), labels, calls, generator)
 
-    def evaluate(self, n: int = 4096, seed: int = 1) -> dict[str, float]:
-        """Figures of merit on n fresh starts.
+    def evaluate(self, n: int = 4096, seed: int = 1, calls: int = 1) -> Evaluation:
+        """Metrics on n fresh starts: a mapping that prints as a table.
 
-        For a diffusion, against the teacher's own Euler-N path from the same z: ``rmse``, ``relative_rmse`` (over the
-        spread of the teacher's samples), ``wrong_mode`` for a Gaussian mixture; and as a distribution, against an
-        equal number of the teacher's samples from other noise: ``energy``, beside ``energy_floor``.
-        For any other ODE, over the whole path against SciPy: ``relative_rmse`` over all coordinates together,
-        ``worst_coordinate``, the same of the coordinate in which it is largest, and ``rmse``.
+        For a diffusion, compared with the teacher's own Euler-N path from the same z: ``rmse``, ``relative_rmse`` (over
+        the standard deviation of the teacher's samples), ``wrong_mode`` for a Gaussian mixture; and as a distribution,
+        compared with as many of the teacher's samples from other noise: ``energy`` and its ``energy_floor``.
+        For any other ODE, over the whole path compared with SciPy's: ``relative_rmse`` over all coordinates together,
+        ``worst_coordinate``, the same for the coordinate in which it is largest, and ``rmse``.
 
         Raises:
-            ValueError: for a student that was loaded without its teacher.
+            ValueError: a student loaded without its teacher.
         """
         problem = self._problem()
-        generator = torch.Generator().manual_seed(seed)
-        z, labels = problem.draw(n, generator), problem.draw_labels(n, generator)
-        if problem.sigma_data is None:
-            return self._evaluate_path(problem, z)
-        grid, ours = self.config.grid(), problem.student_ends(self.student, z, labels)
-        theirs = problem.reference_ends(z, grid, labels)
-        others = problem.reference_ends(problem.draw(n, generator), grid, problem.draw_labels(n, generator))
-        figures = {"rmse": metrics.rmse(ours, theirs), "relative_rmse": metrics.relative_rmse(ours, theirs)}
-        if isinstance(problem.teacher, GaussianMixture):
-            figures["wrong_mode"] = metrics.wrong_mode_share(ours, theirs, problem.teacher)
-        figures["energy"] = metrics.energy_distance(ours, others)
-        figures["energy_floor"] = metrics.floor(metrics.energy_distance, others)
-        return figures
-
-    def _evaluate_path(self, problem: Problem, z: Tensor) -> dict[str, float]:
-        grid = torch.linspace(problem.t_start, problem.t_end, 101, dtype=torch.float64)
-        exact = problem.reference(z, grid)
-        with torch.no_grad():
-            ours = torch.stack([ask(self.student, z, t) for t in grid]).to(exact)
-        a, b = ours.flatten(0, 1), exact.flatten(0, 1)
-        scale = b.flatten(1).std(0)
-        apart = (a - b).flatten(1).square().mean(0).sqrt()[scale > 0] / scale[scale > 0]
-        return {
-            "relative_rmse": metrics.relative_rmse(a, b),
-            "worst_coordinate": apart.max().item() if len(apart) else 0.0,
-            "rmse": metrics.rmse(ours, exact),
-        }
+        grid = problem.time_grid(self.config.n, self.config.spacing_function)
+        return evaluate(problem, self._student(), grid, n, seed, calls)
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """One figure that shows teacher and student from the same starts; written to ``path`` if given."""
+        """A figure of teacher and student from the same starts, and of the loss; written to ``path`` if given."""
         from pidlearn.viewer.plot import overview
 
-        figure = overview(self.student, self._problem(), self.config, self.history)
+        problem = self._problem()
+        grid = problem.time_grid(self.config.n, self.config.spacing_function)
+        figure = overview(self._student(), problem, grid, self.history)
         if path is not None:
             figure.savefig(path)
         return figure
 
     def watch(self, **options: Any) -> Scene:
-        """Teacher and student from the same starts, to play with in a notebook or a browser; see `pidlearn.watch`."""
+        """Teacher and student from the same starts, as an interactive scene; options as in `pidlearn.watch`."""
         return scene_of(self._problem(), self.student, **options)
+
+    def save(self, path: str | Path) -> Path:
+        """Write student, history and configuration to one file, for `pidlearn.load`."""
+        return files.save(self.student, self.history, self.config.to_dict(), self.stopped, path)
+
+    def __repr__(self) -> str:
+        """One line: the student, the teacher, the training and its error."""
+        steps = len(self.history["loss"])
+        parts = [repr(self.student) if isinstance(self.student, Student) else type(self.student).__name__]
+        if self.problem is not None:
+            parts.append(f"teacher {type(self.problem.teacher).__name__}")
+        seconds = self.history["seconds"][-1] if steps else 0.0
+        parts.append(f"{steps:,} steps in {seconds:.3g} s")
+        if "error" in self.history:
+            parts.append(f"error {self.history['error'][-1]:.3g}")
+        if self.stopped:
+            parts.append(self.stopped)
+        return f"Result({'; '.join(parts)})"
 
     def _repr_html_(self) -> str | None:
         try:
             return self.watch()._repr_html_()
-        except ValueError:  # nothing to draw it by: the plain repr will do
+        except ValueError:  # a teacher that cannot be drawn, or none at all: notebooks then show __repr__
             return None
-
-    def save(self, path: str | Path) -> Path:
-        """Write student, history and configuration to one file, for `pidlearn.load`."""
-        return files.save(self.student, self.history, config_to_json(self.config), self.stopped, path)
 
     def _problem(self) -> Problem:
         if self.problem is None:
             raise ValueError("this student was loaded without its teacher: pidlearn.load(path, teacher=...)")
         return self.problem
+
+    def _student(self) -> Student:
+        return as_student(self.student, self._problem())
 
 
 def load(
@@ -140,42 +156,34 @@ def load(
     prior: Prior | None = None,
     event_shape: Sequence[int] | None = None,
 ) -> Result:
-    """Read what `Result.save` wrote.
+    """Read a file that `Result.save` wrote.
 
     Args:
         path: the file.
-        teacher: as given to `distill`; needed for `Result.sample`, `evaluate` and `plot`, and by a student that is a
-            copy of a network of diffusers or of your own.
-        student: a module to fill, for a student that was not made of this library's parts.
-        prior: as given to `distill`, for an ODE.
-        event_shape: as given to `distill`, where neither teacher nor student says.
+        teacher: as passed to `distill`; needed for `Result.sample`, `evaluate` and `plot`, and by a student that is a
+            copy of a third-party network.
+        student: a module to load the weights into, for a student that is not made of this library's parts.
+        prior: as passed to `distill`, for an ODE.
+        event_shape: as passed to `distill`, if neither teacher nor student has one.
 
     Raises:
-        ValueError: a file that is damaged or not ours, or a student that cannot be rebuilt from it alone.
+        FileNotFoundError: if there is no such file.
+        ValueError: a file that is damaged or holds something else, or a student that cannot be rebuilt from it alone.
     """
-    found, history, settings, stopped = files.read(path, student, teacher)
-    config = _config_from_json(settings, path)
+    loaded, history, settings, stopped = files.read(path, student, teacher)
+    config = _config(settings, path)
     problem = None
     if teacher is not None:
-        shape = event_shape or getattr(found, "event_shape", None)
-        problem = problem_of(teacher, config.t_max, config.t_min, prior, shape)
-        found.to(problem.device)
-    return Result(found, {}, history, config, problem, stopped)
+        shape = event_shape or getattr(loaded, "event_shape", None)
+        problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
+        loaded.to(problem.device)
+    return Result(loaded, {}, history, config, problem, stopped)
 
 
-RENAMED_FIELDS: dict[str, str] = {}
-"""Fields of `Config` by the names that they have in older files."""
-
-
-def config_to_json(config: Config) -> dict[str, Any]:
-    """Return the settings as values that a file can hold; functions among them are left out."""
-    return {name: value for name, value in vars(config).items() if not callable(value)}
-
-
-def _config_from_json(settings: dict[str, Any], path: str | Path) -> Config:
-    """Make a `Config` of a file's settings; functions, which no file holds, read as their defaults."""
+def _config(settings: dict[str, Any], path: str | Path) -> Config:
+    """The settings in a file; functions, which no file holds, read as their defaults."""
     try:
-        config = Config(**{RENAMED_FIELDS.get(name, name): value for name, value in settings.items()})
+        config = Config.from_dict(settings)
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
     if "spacing" not in settings:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.training.loop import Step
+from pidlearn.training.history import Step
 
 
 def ring() -> pid.GaussianMixture:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 import pidlearn as pid
-from pidlearn.training.distributed import assembled
+from pidlearn.training.distributed import current_processes
 from tests.tiny import teacher
 
 
 def run(folder: Path, stop: int | None = None, resumable: bool = False, **choices: Any) -> dict[str, Any]:
     """Losses and student of a distillation."""
     # A student that differs from process to process, as one that was drawn without a seed does.
-    torch.manual_seed(assembled().rank)
+    torch.manual_seed(current_processes().rank)
     student = pid.Trajectory(pid.nets.SongUNet(**teacher().model.options), sigma_data=0.5)
     result = pid.distill(
         teacher(),
@@ -33,4 +33,4 @@ def run(folder: Path, stop: int | None = None, resumable: bool = False, **choice
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
-    torch.save([run(folder, **case) for case in cases], folder / f"{assembled().rank}.pt")
+    torch.save([run(folder, **case) for case in cases], folder / f"{current_processes().rank}.pt")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pidlearn.cli import main
+from pidlearn.cli import app, main
+from pidlearn.cli.distill import parse_settings
 
 
 def test_the_app_is_started_where_its_configuration_lies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,10 +27,10 @@ def test_the_app_is_started_where_its_configuration_lies(monkeypatch: pytest.Mon
     monkeypatch.setattr(subprocess, "Popen", instead)
     assert main.main(["app", "--port", "8599", "--no-browser"]) == 3
     assert called["command"][1:4] == ["-m", "streamlit", "run"]
-    assert called["command"][4] == str(main.app_main())
+    assert called["command"][4] == str(app.app_script())
     assert called["command"][5:] == ["--server.port", "8599", "--server.headless", "true"]
     assert (called["cwd"] / ".streamlit" / "config.toml").exists()
-    assert main.app_main().exists()
+    assert app.app_script().exists()
 
 
 def test_who_ends_the_command_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +51,7 @@ def test_who_ends_the_command_ends_the_server(monkeypatch: pytest.MonkeyPatch) -
 def test_without_streamlit_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(main, "find_spec", lambda name: None)
+    monkeypatch.setattr(app, "find_spec", lambda name: None)
     assert main.main(["app"]) == 1
     assert "pip install 'pidlearn[app]'" in capsys.readouterr().err
 
@@ -64,14 +65,14 @@ def test_without_streamlit_it_says_what_to_install(
     ],
 )  # fmt: skip
 def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
-    assert main.choices([text]) == {"a": value}
+    assert parse_settings([text]) == {"a": value}
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", str(2**63), "one"])
 def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.main(["sample", "student", "--seed", text])
-    assert "argument --seed: expected a whole number of at least 0" in capsys.readouterr().err
+    assert "argument --seed: expected an integer of at least 0" in capsys.readouterr().err
 
 
 def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +82,35 @@ def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -
         told.append(warnings.formatwarning(UserWarning("the disk is full"), UserWarning, __file__, 1))
         return 0
 
-    monkeypatch.setattr(main, "start_app", instead)
+    monkeypatch.setattr(app, "run", instead)
     before = warnings.formatwarning
     assert main.main(["app"]) == 0
     assert told == ["pidlearn app: the disk is full\n"]
     assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["app", "--help"]])
+def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
+    code = f"""
+import contextlib, sys
+from pidlearn.cli.main import main
+with contextlib.suppress(SystemExit):
+    main({arguments})
+print("torch" in sys.modules)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.startswith("usage: pidlearn")
+    assert out.endswith("\nFalse\n")
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_every_command_of_the_table(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main([command, "--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: pidlearn {command} ")
+    assert len(out.splitlines()) > 6  # it has arguments
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -25,13 +25,15 @@ from PIL import Image
 
 import pidlearn as pid
 from pidlearn import recipes
-from pidlearn.cli import commands
+from pidlearn.cli import distill as distill_command
+from pidlearn.cli import evaluate as evaluate_command
+from pidlearn.cli import shared
 from pidlearn.cli.main import duration, main
-from pidlearn.evaluation.images import as_files_hold, image_grid
+from pidlearn.evaluation.images import image_grid, quantize
 from pidlearn.run import Run
 from pidlearn.teachers import save_teacher
 from pidlearn.training import checkpoints
-from pidlearn.training.loop import Trainer
+from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +111,7 @@ class TestDistill:
 
     def test_images_are_of_the_same_noise(self, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         rows: dict[str, torch.Tensor] = {}
-        monkeypatch.setattr(commands, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+        monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
         shutil.copytree(made / "run", tmp_path / "run")
         assert distill(made / "tiny.toml", tmp_path / "run") == 0
         assert list(rows) == ["teacher, 9 calls", "student, 1 call"]  # n = 10 grid points
@@ -130,7 +132,7 @@ class TestDistill:
         assert numbers(run) == [1, 2, 3]
         assert "max_images, 20, were done at step 3" in (pid.load(run / "student.safetensors").stopped or "")
         half = state(run)
-        monkeypatch.setattr(recipes, "DenoiserTraining", None)  # it has its teacher
+        monkeypatch.setattr(recipes.teacher, "DenoiserTraining", None)  # it has its teacher
         capsys.readouterr()
         assert distill(made / "tiny.toml", run, "--dry-run") == 0
         assert "\n3 steps of 8 samples by 1 process" in capsys.readouterr().err
@@ -141,7 +143,7 @@ class TestDistill:
         before = (run / "log.jsonl").read_bytes()
         capsys.readouterr()
         assert distill(made / "tiny.toml", run) == 0
-        assert "nothing is left to do\ndone: " in capsys.readouterr().err
+        assert "all steps are already done\ndone: " in capsys.readouterr().err
         assert (run / "log.jsonl").read_bytes() == before
 
     def test_steps_that_are_done_again_are_told_once(self, made: Path, begun: Path) -> None:
@@ -156,18 +158,18 @@ class TestDistill:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         asked: list[int] = []
-        train = recipes.DenoiserTraining
+        train = recipes.teacher.DenoiserTraining
 
         def spied(*given: Any) -> Any:
             asked.append(given[-1].steps)
             return train(*given)
 
-        monkeypatch.setattr(recipes, "DenoiserTraining", spied)
+        monkeypatch.setattr(recipes.teacher, "DenoiserTraining", spied)
         monkeypatch.chdir(tmp_path)
         source = recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 3000").replace("steps = 6", "steps = 6000"))
         assert main(["distill", str(source), "--dry-run"]) == 0
         told = capsys.readouterr().err
-        assert "teacher 10,681 weights, student 10,681; on CPU" in told
+        assert "teacher 10,681 parameters, student 10,681; on CPU" in told
         assert "\n6,000 steps of 8 samples by 1 process, 8 in memory at a time\n" in told
         assert "log.jsonl" not in told
         assert asked == [1]
@@ -199,12 +201,17 @@ class TestDistill:
 
     def test_errors_that_are_followed_are_written_down(self, made: Path, begun: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(Run, "FOLLOW_TIMES", 3)
-        assert distill(made / "tiny.toml", begun, "--reference", "4", "--set", "n=3") == 0
+        assert distill(made / "tiny.toml", begun, "--track-error", "4", "--set", "n=3") == 0
         lines = map(json.loads, (begun / "log.jsonl").read_text().splitlines())
         told = [(line["number"], line["error"]) for line in lines if "error" in line]
         history = pid.load(begun / "student.safetensors").history
         assert told == list(zip(history["error_step"].tolist(), history["error"].tolist(), strict=True))
         assert [number for number, _ in told] == [2, 4, 6]
+
+    def test_the_former_name_of_an_option(self, made: Path, begun: Path) -> None:
+        with pytest.warns(FutureWarning, match="--reference is deprecated: use --track-error"):
+            assert distill(made / "tiny.toml", begun, "--reference", "4", "--set", "steps=1", "n=3") == 0
+        assert "error" in pid.load(begun / "student.safetensors").history
 
     def test_a_full_disk(
         self, made: Path, begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -219,8 +226,8 @@ class TestDistill:
             assert len(pid.load(begun / "student.safetensors").history["loss"]) == 4
             patch.setattr("pidlearn.students.files.write_atomically", full)
             assert distill(made / "tiny.toml", begun) == 1
-            told = f"student.safetensors'; once it can be written the same command goes on from {begun}/checkpoints"
-            assert told in capsys.readouterr().err
+            hint = f"fix the problem and run the same command again to resume from {begun}/checkpoints"
+            assert f"student.safetensors'; {hint}" in capsys.readouterr().err
         assert distill(made / "tiny.toml", begun) == 0
         assert same(state(made / "run"), state(begun))
 
@@ -238,10 +245,9 @@ class TestDistill:
         run = tmp_path / "run"
         for step in (1, 2):
             assert distill(made / "tiny.toml", run, "--max-time", "0.001") == 0
-            told = (
-                f"the teacher is not trained yet: max_time, 0.001 s, was over at step {step}; the same command goes on"
-            )
-            assert told in capsys.readouterr().err
+            err = capsys.readouterr().err
+            assert f"the teacher's training was stopped: max_time, 0.001 s, was over at step {step}; " in err
+            assert "run the same command again to resume it" in err
             assert not (run / "student.safetensors").exists()
         assert distill(made / "tiny.toml", run) == 0
         assert same(state(made / "run"), state(run))
@@ -255,7 +261,7 @@ class TestDistill:
 
     def test_a_run_that_diverges_does_not_end_well(self, made: Path, begun: Path, monkeypatch: Any) -> None:
         inner = Trainer._sum_of_parts
-        monkeypatch.setattr(commands, "_tell", lambda *_: None)  # it would notice, too
+        monkeypatch.setattr(distill_command, "_print_plan", lambda *_: None)  # it would notice, too
         monkeypatch.setattr(
             Trainer, "_sum_of_parts", lambda self, learn: inner(self, learn) * (1 if self.number < 3 else np.nan)
         )
@@ -270,7 +276,7 @@ class TestDistill:
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "_sum_of_parts", interrupt)
             assert distill(made / "tiny.toml", begun) == 130  # while it measures
-        monkeypatch.setattr("pidlearn.training.loggers._cut", interrupt)
+        monkeypatch.setattr("pidlearn.training.loggers._truncate", interrupt)
         assert distill(made / "tiny.toml", begun) == 130
         assert pid.load(begun / "student.safetensors").stopped == "interrupted at step 1"
 
@@ -282,12 +288,12 @@ class TestDistill:
 
 class TestWhatDistillRefuses:
     def test_no_recipe(self, fails: Any) -> None:
-        assert "expected a recipe: a .toml file, or a name that --list tells" in fails("distill")
+        assert "the recipe is missing: expected a .toml file, or a name that --list shows" in fails("distill")
         told = fails("distill", "--set", "lr=1e-4", "digits")  # which takes it in
-        assert "NAME=VALUE, as in lr=1e-4, and goes after the recipe; got 'digits'" in told
+        assert "--set got 'digits': expected NAME=VALUE, as in lr=1e-4, after the name of the recipe" in told
 
     def test_what_is_not_there(self, tmp_path: Path, fails: Any) -> None:
-        assert "no recipe 'cifar11': take a .toml file or one of cifar10" in fails("distill", "cifar11")
+        assert "no recipe 'cifar11': expected a .toml file or one of cifar10" in fails("distill", "cifar11")
         told = fails("distill", "cifar10", "--teacher", "no.pkl", "--out", tmp_path)
         assert "there is no file no.pkl, and the published teachers are edm-" in told
         assert "there is no device 'abacus' here" in fails("distill", "digits", "--out", tmp_path, "--device", "abacus")
@@ -295,7 +301,7 @@ class TestWhatDistillRefuses:
     @pytest.mark.parametrize(
         ("setting", "says"),
         [
-            ("lr", "--set takes NAME=VALUE, as in lr=1e-4, and goes after the recipe; got 'lr'"),
+            ("lr", "--set got 'lr': expected NAME=VALUE, as in lr=1e-4, after the name of the recipe"),
             ("rate=1", "unknown choice rate"),
             ("lr=fast", "lr must be a positive number, got 'fast'"),
             ("steps=2.5", "steps must be a whole number of at least 1, got 2.5"),
@@ -309,7 +315,7 @@ class TestWhatDistillRefuses:
         assert not (begun / "checkpoints").exists()
 
     @pytest.mark.parametrize(
-        "option", ["--max-time=0", "--max-time=1h30m", "--max-images=1e6", "--save-every=-1", "--reference=-1"]
+        "option", ["--max-time=0", "--max-time=1h30m", "--max-images=1e6", "--save-every=-1", "--track-error=-1"]
     )
     def test_limits_that_are_none(self, option: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
@@ -318,7 +324,7 @@ class TestWhatDistillRefuses:
         assert re.search(f"argument {name}: expected .*got '{value}'", capsys.readouterr().err)
 
     def test_a_folder_that_is_a_file(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr(recipes, "DenoiserTraining", None)  # it is told before a teacher is trained
+        monkeypatch.setattr(recipes.teacher, "DenoiserTraining", None)  # it is told before a teacher is trained
         (tmp_path / "run").write_text("")
         assert "run'" in fails("distill", made / "tiny.toml", "--out", tmp_path / "run")
 
@@ -329,10 +335,10 @@ class TestWhatDistillRefuses:
         other = recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 4"))
         told = fails("distill", other, "--out", tmp_path / "run")
         assert "teacher.safetensors was trained as" in told
-        assert "the recipe says otherwise: take another folder" in told
+        assert "which differs from the recipe: use another folder" in told
         (tmp_path / "run" / "teacher.json").write_text('{"data"')
         told = fails("distill", made / "tiny.toml", "--out", tmp_path / "run")
-        assert "teacher.json, how the teacher beside it was trained, is damaged" in told
+        assert "teacher.json, which says how teacher.safetensors was trained, is damaged" in told
 
     def test_a_tracker_that_is_not_installed(self, made: Path, begun: Path, fails: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr("pidlearn.training.loggers.find_spec", lambda name: None)
@@ -353,7 +359,7 @@ class TestSample:
 
     def test_beside_its_teacher_from_the_same_noise(self, made: Path, tmp_path: Path, monkeypatch: Any) -> None:
         rows: dict[str, torch.Tensor] = {}
-        monkeypatch.setattr(commands, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+        monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
         files = [str(made / "run" / name) for name in ("student.safetensors", "teacher.safetensors")]
         options = ["-o", str(tmp_path / "a.png"), "-n", "3", "--seed", "3"]
         student = pid.load(files[0]).student
@@ -367,7 +373,7 @@ class TestSample:
     def test_over_the_students_own_span(self, made: Path, begun: Path, tmp_path: Path, monkeypatch: Any) -> None:
         assert distill(made / "tiny.toml", begun, "--set", "steps=1", "t_max=40.0", "t_min=0.01") == 0
         rows: dict[str, torch.Tensor] = {}
-        monkeypatch.setattr(commands, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+        monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
         files = [str(begun / name) for name in ("student.safetensors", "teacher.safetensors")]
         assert main(["sample", files[0], "--teacher", files[1], "-o", str(tmp_path / "a.png"), "-n", "2"]) == 0
         expected = pid.load(files[0]).student.sample(2, generator=torch.Generator().manual_seed(0))
@@ -391,7 +397,9 @@ class TestSample:
         told = fails("sample", file, "-o", out, "--teacher", other)
         assert "images (1, 8, 8) of 10 classes, the teacher images (1, 8, 8) of 0 classes" in told
         torch.save(teacher().model.state_dict(), tmp_path / "unconditional.pt")
-        assert "knows no classes" in fails("sample", tmp_path / "unconditional.pt", "-o", out, "--label", 3)
+        assert "got label 3 for an unconditional student: leave the label out" in fails(
+            "sample", tmp_path / "unconditional.pt", "-o", out, "--label", 3
+        )
         points = pid.distill(pid.toy("ring"), steps=1, batch_size=4, progress=False).save(tmp_path / "points")
         assert "images (n, C, H, W)" in fails("sample", points, "-o", out)
         assert "a name that ends in .png, got" in fails("sample", file, "-o", made / "tiny.toml")
@@ -413,7 +421,7 @@ class TestEvaluate:
         expected = result.evaluate(70, seed=3)["relative_rmse"]
         assert figures["relative_rmse (n = 70)"] == pytest.approx(expected, rel=1e-4)
         ours = result.student.sample(70, generator=torch.Generator().manual_seed(3))
-        as_bytes = [as_files_hold(x) for x in (ours, recipes.images_of({"data": "digits"})[0][:70])]
+        as_bytes = [quantize(x) for x in (ours, recipes.load_images({"data": "digits"})[0][:70])]
         frechet = pid.metrics.frechet_distance(*as_bytes)
         assert figures[f"frechet {told}"] == pytest.approx(frechet, abs=2e-6)
         del options[:2]
@@ -422,7 +430,7 @@ class TestEvaluate:
         assert json.loads(capsys.readouterr().out) == figures
 
     def test_fid(self, made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(commands, "Inception", lambda weights: lambda images: images.flatten(1)[:, :3])
+        monkeypatch.setattr(evaluate_command, "Inception", lambda weights: lambda images: images.flatten(1)[:, :3])
         np.savez(tmp_path / "reference.npz", mu=np.zeros(3), sigma=np.eye(3))
         files = [made / "run" / name for name in ("student.safetensors", "teacher.safetensors")]
         options = ["--teacher", str(files[1]), "-n", "5", "--fid", str(tmp_path / "reference.npz")]
@@ -435,7 +443,7 @@ class TestEvaluate:
 
     def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr("pidlearn.equations.problem.Problem.student_ends", None)
-        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
+        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_samples", None)
         monkeypatch.setattr(urllib.request, "urlopen", refuse)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         both = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors"]
@@ -451,25 +459,27 @@ class TestEvaluate:
         told = fails("evaluate", *both, "--real", "digits", "-n", 64)
         assert "64 samples (-n) are too few for a Fréchet distance of 64 features" in told
         assert "nothing to compare with" in fails("evaluate", both[0])
-        assert "of no use without a reference" in fails("evaluate", *both, "--inception", tmp_path / "no.pth")
-        assert "takes 2 samples or more: give -n" in fails("evaluate", *both, "-n", 1)
+        assert "of no use without reference statistics" in fails("evaluate", *both, "--inception", tmp_path / "no.pth")
+        assert "needs at least 2 samples, got 1: give a larger -n" in fails("evaluate", *both, "-n", 1)
         other = save_teacher(teacher(img_resolution=16), tmp_path / "other.safetensors")
         assert "the teacher images (1, 16, 16) of 0" in fails("evaluate", both[0], "--teacher", other)
-        monkeypatch.setitem(recipes.DATA, "fashion-mnist", lambda: pid.data.fashion_mnist(tmp_path))
+        monkeypatch.setitem(recipes.reading.DATA, "fashion-mnist", lambda: pid.data.fashion_mnist(tmp_path))
         assert "dataset-fashion-mnist" in fails("evaluate", *both, "--real", "fashion-mnist")
 
     def test_fid_of_too_few_or_of_other_features(
         self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(commands, "Inception", lambda weights: torch.nn.Identity())
+        monkeypatch.setattr(evaluate_command, "Inception", lambda weights: torch.nn.Identity())
         monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
         student, reference = made / "run" / "student.safetensors", tmp_path / "reference.npz"
         np.savez(reference, mu=np.zeros(64), sigma=np.eye(64))
         told = fails("evaluate", student, "--fid", reference, "-n", 60)
         assert "60 samples (-n) are too few for a Fréchet distance of 64 features" in told
-        monkeypatch.setattr(commands, "Inception", lambda weights: lambda images: images.flatten(1).repeat(1, 32))
+        monkeypatch.setattr(
+            evaluate_command, "Inception", lambda weights: lambda images: images.flatten(1).repeat(1, 32)
+        )
         told = fails("evaluate", student, "--fid", reference)
-        assert "reference.npz is of 64 features, and Inception has 2048" in told
+        assert "reference.npz holds statistics of 64 features, but Inception has 2048" in told
         told = fails("evaluate", student, "--real", "digits", "--inception", "some", "-n", 3000)
         assert "1797 samples (digits) are too few for a Fréchet distance of 2048 features" in told
 
@@ -516,7 +526,9 @@ def test_sigterm_saves_and_ends_with_143(made: Path, tmp_path: Path) -> None:
     done = numbers(tmp_path / "told")[-1]
     assert 4 < done < 40
     assert f"the process was asked to terminate at step {done}: " in err
-    assert "\r" not in err  # no bar where nobody looks
+    assert "\r" not in err  # lines instead of a bar
+    assert re.search(r"^student: step 1 of 40, loss \S+$", err, re.MULTILINE)
+    assert re.search(rf"^student: step {done} of 40, loss \S+, \S+ samples/s, 0:00:\d\d left$", err, re.MULTILINE)
     assert [path.name[:14] for path in (tmp_path / "told" / "checkpoints").glob("step-*")] == [f"step-{done:09d}"]
     assert pid.load(tmp_path / "told" / "student.safetensors").student.sample(1).isfinite().all()
     assert distill(source, tmp_path / "told") == distill(source, tmp_path / "whole") == 0

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.equations.problem import problem_of
-from pidlearn.students.build import config_for, student_for
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.run import resolve_settings
+from pidlearn.students.build import build_student
 
 
 def blank(x: Tensor, sigma: Tensor) -> Tensor:
@@ -20,15 +21,18 @@ def blank(x: Tensor, sigma: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("teacher", "choices"),
     [
-        (pid.toy("ring"), {"steps": 7000, "batch_size": 256, "lr": 6e-3, "index": "lognormal"}),
-        (pid.DenoiserODE(blank), {"steps": 7500, "batch_size": 128, "lr": 4e-3, "index": "lognormal"}),
+        (pid.toy("ring"), {"steps": 7000, "batch_size": 256, "lr": 6e-3, "time_sampling": "lognormal"}),
+        (pid.DenoiserODE(blank), {"steps": 7500, "batch_size": 128, "lr": 4e-3, "time_sampling": "lognormal"}),
         (pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8)), {"steps": 7500, "batch_size": 128, "lr": 2.5e-3}),
-        (pid.system("logistic"), {"steps": 9500, "batch_size": 128, "lr": 1e-2, "warmup": 0.2, "index": "uniform"}),
+        (
+            pid.system("logistic"),
+            {"steps": 9500, "batch_size": 128, "lr": 1e-2, "warmup": 0.2, "time_sampling": "uniform"},
+        ),
     ],
 )
 def test_choices(teacher: Any, choices: dict[str, Any]) -> None:
     shape = (1, 8, 8) if isinstance(teacher, pid.DenoiserODE) else None
-    config = config_for(problem_of(teacher, event_shape=shape))
+    config = resolve_settings(problem_from_teacher(teacher, event_shape=shape), pid.Config())[0]
     assert {name: getattr(config, name) for name in choices} == choices
     ode = isinstance(teacher, pid.System)
     scheme = ("trapezoid", False, 40, 13) if ode else ("forward", True, 1, 250)
@@ -37,7 +41,7 @@ def test_choices(teacher: Any, choices: dict[str, Any]) -> None:
 
 def test_what_is_given_stays() -> None:
     given = pid.Config(lr=0.5, n=7, derivative="exact", stop_gradient=False)
-    config = config_for(problem_of(pid.toy("ring")), given)
+    config = resolve_settings(problem_from_teacher(pid.toy("ring")), given)[0]
     assert (config.lr, config.n, config.derivative, config.stop_gradient) == (0.5, 7, "exact", False)
     assert config.steps == 7000
 
@@ -46,8 +50,8 @@ def test_what_is_given_stays() -> None:
 def test_students_of_a_diffusion_know_its_scale(large: bool) -> None:
     torch.manual_seed(0)
     teacher: Any = pid.EmpiricalDenoiser(torch.randn(9, 1, 5, 5)) if large else pid.toy("ring")
-    problem = problem_of(teacher)
-    student = student_for(problem, config_for(problem))
+    problem = problem_from_teacher(teacher)
+    student = build_student(problem)
     assert isinstance(student, pid.Trajectory)
     assert (student.sigma_data, student.event_shape) == (teacher.std, teacher.event_shape)
     # Layer norms are worth their time in many dimensions only.

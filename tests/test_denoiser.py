@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.training.loop import Optimisation, Trainer
+from pidlearn.training.optim import OptimizerConfig
+from pidlearn.training.trainer import Trainer
 
 SHORT = {"steps": 250, "batch_size": 128, "lr": 5e-3, "ema": (0.98,), "progress": False}
 
@@ -86,9 +87,9 @@ def test_same_seed_same_teacher() -> None:
 
 
 def test_the_averaged_weights_are_returned() -> None:
-    data, how = torch.randn(50, 2), Optimisation(steps=20, batch_size=16, lr=0.02)
+    data, how = torch.randn(50, 2), OptimizerConfig(steps=20, batch_size=16, lr=0.02)
     plain, averaged = (
-        pid.train_denoiser(data, network=network(), optimisation=how, progress=False, ema=ema) for ema in ((), (0.9,))
+        pid.train_denoiser(data, network=network(), config=how, progress=False, ema=ema) for ema in ((), (0.9,))
     )
     assert not torch.equal(plain.model.body.out.weight, averaged.model.body.out.weight)
 
@@ -99,7 +100,7 @@ def test_data_in_double_precision() -> None:
 
 
 def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, calls = Trainer._step, []
+    step, calls = Trainer.set_learning_rate, []
 
     def interrupted(self: Trainer) -> float:
         calls.append(1)
@@ -107,8 +108,8 @@ def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
             raise KeyboardInterrupt
         return step(self)
 
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.warns(RuntimeWarning, match="less trained than asked for: interrupted at step 8"):
+    monkeypatch.setattr(Trainer, "set_learning_rate", interrupted)
+    with pytest.warns(RuntimeWarning, match="stopped early: interrupted at step 8"):
         teacher = pid.train_denoiser(torch.randn(50, 2), **SHORT)
     assert teacher(torch.randn(3, 2), 1.0).isfinite().all()
 
@@ -130,8 +131,8 @@ class Narrow(torch.nn.Linear):
         ({"data": torch.randn(9)}, "floating"),
         ({"data": [[0.0, 1.0]]}, "floating"),
         ({"data": torch.tensor([[0.0, torch.nan]])}, "finite"),
-        ({"data": torch.ones(9, 2)}, "vary"),
-        ({"data": torch.ones(0, 2)}, "vary"),
+        ({"data": torch.ones(9, 2)}, "without variation"),
+        ({"data": torch.ones(0, 2)}, "without variation"),
         ({"class_labels": torch.arange(8)}, "class_labels"),
         ({"class_labels": torch.arange(9.0)}, "int64"),
         ({"class_labels": [0] * 9}, "class_labels"),
@@ -151,7 +152,7 @@ def test_bad_input(changes: dict[str, Any], says: str) -> None:
 
 def test_a_rate_that_is_far_too_large() -> None:
     student = network()
-    with pytest.warns(RuntimeWarning, match="less trained than asked for: .* smaller lr"):
+    with pytest.warns(RuntimeWarning, match="stopped early: .* smaller lr"):
         pid.train_denoiser(torch.randn(50, 2), network=student, **{**SHORT, "lr": 1e30})
     assert all(p.isfinite().all() for p in student.parameters())
 

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.students.trajectory import Windows
+from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.training import checkpoints
-from pidlearn.training.loop import DivergedError, Step, Trainer
+from pidlearn.training.history import Step
+from pidlearn.training.loop import DivergedError
+from pidlearn.training.trainer import Trainer
 
 TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
 
@@ -56,7 +58,7 @@ def tiny_ode(**options: Any) -> pid.Result:
 class TestWhatComesBack:
     @pytest.mark.parametrize("distil", [tiny_ring, tiny_ode])
     def test_result(self, distil: Callable[..., pid.Result]) -> None:
-        result = distil(reference=16)
+        result = distil(track_error=16)
         assert result.stopped is None
         assert result.config.steps == 20
         assert {name: len(column) for name, column in result.history.items()} == {
@@ -69,7 +71,7 @@ class TestWhatComesBack:
         assert all(math.isfinite(value) for value in figures.values())
 
     def test_error_is_the_distance_to_the_teachers_own_solver(self) -> None:
-        result = tiny_ring(reference=50, seed=4)
+        result = tiny_ring(track_error=50, seed=4)
         generator = torch.Generator().manual_seed(5)
         z = 80 * torch.randn(50, 2, generator=generator)
         exact = pid.solve(pid.DenoiserODE(pid.toy("ring")), z, pid.karras_grid(10))[-1]
@@ -78,7 +80,7 @@ class TestWhatComesBack:
         assert result.history["error"][-1] == pytest.approx((ours - exact).square().mean().sqrt().item(), rel=1e-5)
 
     def test_it_learns(self) -> None:
-        result = tiny_ring(steps=400, batch_size=32, lr=0.02, reference=200)
+        result = tiny_ring(steps=400, batch_size=32, lr=0.02, track_error=200)
         assert result.history["error"][-1] < 0.5 * result.history["error"][0]
         path = tiny_ode(steps=300, batch_size=32, n=5)
         assert path.evaluate(64)["relative_rmse"] < 0.02
@@ -107,7 +109,7 @@ class TestWhatComesBack:
         given = pid.Config(steps=20, batch_size=8, windows=3)
         config = pid.distill(ode, prior=box, t_start=0.0, t_end=1.0, config=given, progress=False).config
         assert config == pid.distill(ode, **{**TINY, **ODE, "n": 13}).config
-        assert (config.derivative, config.stop_gradient, config.index) == ("trapezoid", False, "uniform")
+        assert (config.derivative, config.stop_gradient, config.time_sampling) == ("trapezoid", False, "uniform")
         assert (config.t_max, config.t_min) == (0.0, 1.0)
         with pytest.raises(ValueError, match="its span"):
             pid.distill(ode, prior=box, config=given)
@@ -133,7 +135,7 @@ class TestWhatComesBack:
             return 0 * x
 
         for last in ("drop", "backward"):
-            pid.distill(denoiser, net(), event_shape=(2,), last=last, **{**TINY, "batch_size": 40})
+            pid.distill(denoiser, net(), event_shape=(2,), last_interval=last, **{**TINY, "batch_size": 40})
         assert min(seen[:20]) > 0.002
         assert min(seen[20:]) == pytest.approx(0.002)
 
@@ -159,7 +161,7 @@ class TestWhatComesBack:
         assert student.sample(3).shape == (3, 2)
 
     def test_windows_of_ones_own_keep_their_weights_and_may_differ(self) -> None:
-        student = Windows([window(0.0, 0.3), window(0.3, 1.0, width=16)])
+        student = PiecewiseTrajectory([window(0.0, 0.3), window(0.3, 1.0, width=16)])
         before = [flat(w).clone() for w in student.windows]
         run = pid.steps(pid.VelocityODE(decay), student, prior=box, t_start=0.0, t_end=1.0, steps=20, batch_size=8)
         for _ in range(10):
@@ -214,7 +216,7 @@ class TestSeeds:
         result = run.result()
         assert result.stopped is None
         assert torch.equal(flat(result.averages[0.5]), flat(tiny_ring(ema=(0.5,)).student))
-        with pytest.raises(ValueError, match="unknown choice stride"):
+        with pytest.raises(ValueError, match="got stride, but"):
             pid.steps(pid.toy("ring"), stride=3)  # at once, not at the first step
 
     def test_the_callers_random_numbers_stay(self) -> None:
@@ -264,7 +266,7 @@ class TestOwnEquation:
         assert result.evaluate(16)["rmse"] < 0.15 * (z - exact).square().mean().sqrt()
 
     def test_starts_in_double_precision(self) -> None:
-        result = tiny_ode(prior=lambda n, generator=None: box(n, generator).double(), reference=8)
+        result = tiny_ode(prior=lambda n, generator=None: box(n, generator).double(), track_error=8)
         assert result.sample(3).dtype == torch.float64
         assert result.evaluate(16)["relative_rmse"] < 1
 
@@ -438,7 +440,7 @@ class TestWhatStopsIt:
         assert "callback" in str(tiny_ring(callbacks=[lambda step: np.bool_(True)]).stopped)
 
     def test_an_interrupted_loop_can_be_taken_up_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        inner, calls = Trainer._step, []
+        inner, calls = Trainer.set_learning_rate, []
 
         def interrupted(self: Trainer) -> float:
             calls.append(1)
@@ -446,7 +448,7 @@ class TestWhatStopsIt:
                 raise KeyboardInterrupt
             return inner(self)
 
-        monkeypatch.setattr(Trainer, "_step", interrupted)
+        monkeypatch.setattr(Trainer, "set_learning_rate", interrupted)
         run = pid.steps(pid.toy("ring"), net(), steps=20, batch_size=8, n=10)
         with pytest.raises(KeyboardInterrupt):
             list(run)
@@ -517,7 +519,7 @@ class TestWhatStopsIt:
 def test_what_cannot_be_trained() -> None:
     teacher = pid.nets.Preconditioned(net(label_dim=3))
     with pytest.raises(
-        ValueError, match="3 classes apart and the student's network knows none: make it with label_dim=3"
+        ValueError, match=r"\(3 classes\) but the student's network is unconditional: build it with label_dim=3"
     ):
         pid.steps(teacher, net())
     with torch.no_grad(), pytest.raises(ValueError, match=r"outside of torch\.no_grad"):
@@ -526,7 +528,7 @@ def test_what_cannot_be_trained() -> None:
 
 class TestFiles:
     def test_of_a_trajectory(self, tmp_path: Path) -> None:
-        result = tiny_ring(ema=(0.9,), reference=8, callbacks=[lambda step: step.number == 15])
+        result = tiny_ring(ema=(0.9,), track_error=8, callbacks=[lambda step: step.number == 15])
         loaded = pid.load(result.save(tmp_path / "student.safetensors"), pid.toy("ring"))
         z = 80 * torch.randn(9, 2)
         for t in (80.0, 3.0, 0.002, torch.linspace(80, 0.002, 9)):
@@ -544,7 +546,7 @@ class TestFiles:
         result = tiny_ode(t_start=1.0, t_end=0.0)
         path = result.save(tmp_path / "student.safetensors")
         loaded = pid.load(path, pid.VelocityODE(decay), prior=box)
-        assert isinstance(loaded.student, Windows)
+        assert isinstance(loaded.student, PiecewiseTrajectory)
         z, t = torch.rand(11, 2), torch.linspace(1, 0, 11).double()
         assert torch.equal(loaded.student(z, t), result.student(z, t))
         assert loaded.evaluate(16) == result.evaluate(16)
@@ -755,32 +757,32 @@ class TestBadInput:
             ({"weight": None}, "weight must be one of"),
             ({"ema": None}, "ema"),
             ({"student": net().to("meta")}, "the student is on the meta device"),
-            ({"student": Tuple()}, "must return the shape of z, .* got tuple"),
+            ({"student": Tuple()}, "returned tuple, but must return the shape of z"),
             ({"student": Cut()}, "does not depend on the weights"),
             ({"derivative": "backward"}, "derivative must be one of"),
             ({"distance": "lpips?"}, "distance must be one of"),
-            ({"distance": lambda a, b: (a - b).square()}, "one number a sample"),
+            ({"distance": lambda a, b: (a - b).square()}, "one value per sample"),
             ({"distance": "lpips"}, "LPIPS compares two batches of images"),
             ({"weight": "edm"}, "weight must be one of"),
-            ({"index": "often"}, "index must be one of"),
-            ({"index": lambda t, s: t * 0}, "only zeros"),
-            ({"index": lambda t, s: t - 1}, ">= 0"),
-            ({"index": lambda t, s: t[:3]}, "each of 9 times"),
+            ({"time_sampling": "often"}, "time_sampling must be one of"),
+            ({"time_sampling": lambda t, s: t * 0}, "only zeros"),
+            ({"time_sampling": lambda t, s: t - 1}, ">= 0"),
+            ({"time_sampling": lambda t, s: t[:3]}, "each of 9 times"),
             ({"spacing": "cubic"}, "spacing must be one of"),
-            ({"last": "keep"}, "last"),
+            ({"last_interval": "keep"}, "last_interval"),
             ({"learning_rate": 1e-3}, "learning_rate.*'lr'"),
-            ({"t_start": 0.1}, "below the scale of the data"),
+            ({"t_start": 0.1}, "below the standard deviation of the data"),
             ({"t_end": -1.0}, "t_min > 0"),
             ({"prior": box}, "leave prior out"),
             ({"student": Half()}, "does not start at z.*off by"),
             ({"student": Half(math.nan)}, "NaN"),
-            ({"student": pid.Trajectory(net(), 40.0)}, "starts at t_max = 40, the paths at 80"),
-            ({"student": pid.Trajectory(net()), "t_end": 0.01}, "ends at t_min = 0.002, the paths at 0.01"),
+            ({"student": pid.Trajectory(net(), 40.0)}, "starts at t_max = 40 but the paths at 80"),
+            ({"student": pid.Trajectory(net()), "t_end": 0.01}, "ends at t_min = 0.002 but the paths at 0.01"),
             ({"student": pid.Trajectory(net(), boundary="soft")}, "boundary_weight"),
             ({"student": pid.Trajectory(net().double())}, "float64"),
             ({"student": frozen()}, "requires a gradient"),
             ({"student": pid.Trajectory(Wide())}, "keep the shape"),
-            ({"student": Windows([window(80.0, 1.0), window(1.0, 0.002)])}, "one window"),
+            ({"student": PiecewiseTrajectory([window(80.0, 1.0), window(1.0, 0.002)])}, "one window"),
             ({"student": net(3)}, r"takes samples of shape \(3,\), got \(2,\)"),
             ({"weight": lambda t: (t - 80) ** -2}, "the weight is inf at t = 80"),
             ({"teacher": lambda x, sigma: x}, "event_shape"),
@@ -799,7 +801,7 @@ class TestBadInput:
         [
             ({"prior": None}, "prior="),
             ({"t_start": None}, "t_start="),
-            ({"t_end": 0.0}, "different times"),
+            ({"t_end": 0.0}, "two different, finite times"),
             ({"windows": 10}, "20 steps cannot train 10 windows"),
             ({"teacher": pid.VelocityODE(lambda x, t: x[:, :1])}, r"f\(x, t\) must return the shape"),
             ({"teacher": pid.VelocityODE(lambda x, t: x * math.nan)}, "^the teacher returned NaN"),
@@ -808,10 +810,10 @@ class TestBadInput:
                 "^the teacher returned NaN.*paths start",
             ),
             ({"weight": "snr"}, "the weight is inf at t = 0: .* such as 'uniform'"),
-            ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5, the paths at 1"),
+            ({"student": window(0.0, 0.5)}, "ends at t_min = 0.5 but the paths at 1"),
             ({"student": window(0.0, 2.0)}, "ends at t_min = 2"),
-            ({"student": window(0.1, 1.0)}, "starts at t_max = 0.1, the paths at 0"),
-            ({"student": Windows([window(0.0, 0.5), window(0.5, 0.9)])}, "ends at t_min = 0.9"),
+            ({"student": window(0.1, 1.0)}, "starts at t_max = 0.1 but the paths at 0"),
+            ({"student": PiecewiseTrajectory([window(0.0, 0.5), window(0.5, 0.9)])}, "ends at t_min = 0.9"),
             ({"student": pid.Trajectory(net(), 0.0, boundary="increment", time="linear")}, "ends at t_min = 0.002"),
         ],
     )
@@ -827,8 +829,8 @@ class TestBadInput:
         [
             ({"teacher": None}, "callable"),
             ({"teacher": "ring"}, "callable"),
-            ({"student": lambda z, t: z}, "torch.nn.Module, got function"),
-            ({"student": "mlp"}, "torch.nn.Module, got str"),
+            ({"student": lambda z, t: z}, "got a function, but a student is a torch.nn.Module"),
+            ({"student": "mlp"}, "got a str, but a student is a torch.nn.Module"),
             ({"config": {"steps": 3}}, "pidlearn.Config, got dict"),
             ({"config": {}}, "pidlearn.Config, got dict"),
         ],

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.cli import commands
 from pidlearn.cli.main import main
-from pidlearn.training.execution import switched, tf32
+from pidlearn.training.execution import overridden, tf32
 from pidlearn.utils.random import seeded
 from tests.tiny import recipe, teacher
 
@@ -39,7 +39,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 
 @pytest.fixture(autouse=True)
 def full_float32() -> Iterator[None]:
-    with switched(tf32(False)):
+    with overridden(tf32(False)):
         yield
 
 
@@ -86,7 +86,7 @@ def test_fewer_digits_are_near(bound: float, choices: dict[str, Any]) -> None:
     ids=["recomputed in parts", "compiled", "radam"],
 )
 def test_how_it_is_computed_changes_nothing(choices: dict[str, Any]) -> None:
-    plain = {name: choice for name, choice in choices.items() if name not in pid.Config.MACHINE}
+    plain = {name: choice for name, choice in choices.items() if name not in pid.Config.EXECUTION}
     np.testing.assert_allclose(losses(**choices), losses(**plain), rtol=5e-4)
 
 
@@ -146,7 +146,7 @@ def test_samples_are_the_cpu_s() -> None:
 
 def test_a_result_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
     denoiser = teacher(label_dim=3).to(DEVICE)
-    result = pid.distill(denoiser, reference=8, ema=(0.9,), progress=False, **SHORT)
+    result = pid.distill(denoiser, track_error=8, ema=(0.9,), progress=False, **SHORT)
     assert on_device(result.student)
     again = pid.load(result.save(tmp_path / "student.safetensors"), denoiser)
     assert on_device(again.student)
@@ -244,7 +244,7 @@ def test_an_ode_of_a_network(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
 def test_precision_told_by_torch_s_newer_flags() -> None:
     """Once they are set, the older ones cannot be read."""
-    with switched(tf32(True)):
+    with overridden(tf32(True)):
         found = losses(steps=1)
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     np.testing.assert_allclose(found, losses(steps=1), rtol=1e-6)

@@ -67,9 +67,9 @@ def test_a_fast_ode_of_ones_own() -> None:
 def test_digits() -> None:
     images, labels = data.digits()
     result = pid.distill(pid.train_denoiser(images[:1500], progress=False), seed=1, progress=False)
-    z = result.problem.draw(2000, torch.Generator().manual_seed(5))
-    ours = result.problem.student_ends(result.student, z)
-    theirs = result.problem.reference_ends(z, pid.karras_grid())
+    z = result.problem.sample_prior(2000, torch.Generator().manual_seed(5))
+    ours = result.generate(z)
+    theirs = result.problem.reference_samples(z, pid.karras_grid())
     judge = LogisticRegression(max_iter=2000).fit(images.flatten(1), labels)
     assert metrics.relative_rmse(ours, theirs) <= 0.19
     assert metrics.agreement(ours, theirs, lambda x: torch.tensor(judge.decision_function(x.flatten(1)))) >= 0.90

@@ -55,7 +55,7 @@ class TestReferenceValues:
         key = f"N10/{distance}_{weight.replace('_', '-')}"
         z, index = tensor("pid_loss", "z"), tensor("pid_loss", "N10/indices", torch.int64)
         loss = pid.pid_loss(
-            trajectory, ode, z, pid.karras_grid(10), index, distance=distance, weight=weight, last="backward"
+            trajectory, ode, z, pid.karras_grid(10), index, distance=distance, weight=weight, last_interval="backward"
         )
         torch.testing.assert_close(loss, tensor("pid_loss", f"{key}/loss64"), rtol=1e-10, atol=1e-10)
         trajectory.zero_grad()
@@ -75,8 +75,8 @@ class TestReferenceValues:
     def test_weight_as_a_function_of_t(self, parts) -> None:
         z, index = tensor("pid_loss", "z"), tensor("pid_loss", "N10/indices", torch.int64)
         args = (*parts, z, pid.karras_grid(10), index)
-        by_name = pid.pid_loss(*args, weight="snr", last="backward")
-        by_hand = pid.pid_loss(*args, weight=lambda t: 1 / t**2, last="backward")
+        by_name = pid.pid_loss(*args, weight="snr", last_interval="backward")
+        by_hand = pid.pid_loss(*args, weight=lambda t: 1 / t**2, last_interval="backward")
         assert torch.equal(by_name, by_hand)
 
 

@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 
 import pidlearn as pid
 from pidlearn.training import checkpoints
-from pidlearn.training.execution import switched, tf32
+from pidlearn.training.execution import overridden, tf32
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}
@@ -30,7 +30,7 @@ def losses(denoiser: nn.Module | None = None, **choices: Any) -> np.ndarray:
 def image_at_the_start(init: str, denoiser: Any) -> tuple[Tensor, Tensor]:
     """What a new student puts out at t_max, and D(z, t_max)."""
     run = pid.steps(denoiser, init=init, steps=1)
-    z = run.problem.draw(3, torch.Generator().manual_seed(0)).double()
+    z = run.problem.sample_prior(3, torch.Generator().manual_seed(0)).double()
     student = run.student.double()
     with torch.no_grad():
         t = torch.full((3,), 80.0, dtype=torch.float64)
@@ -112,7 +112,7 @@ def test_precision_lasts_for_the_steps_alone() -> None:
     denoiser.model.register_forward_hook(lambda module, inputs, out: seen.append((out.dtype, inputs[1].dtype)))
     next(run)
     assert set(seen) == {(torch.bfloat16, torch.float32)}  # the noise level stays exact
-    assert (denoiser.compute_dtype, run.student.body) == (None, None)
+    assert (denoiser.compute_dtype, run.student.compute_dtype) == (None, None)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
     assert run.result().sample(1).dtype == torch.float32
 
@@ -132,15 +132,17 @@ def test_recomputation_keeps_less() -> None:
         run = pid.steps(teacher(), recompute=recompute, **{k: SHORT[k] for k in ("steps", "batch_size", "n")})
         sizes: list[int] = []
         hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.nbytes) or x, lambda x: x)
-        with switched(run.switches), hooks:
-            run._losses(0, run._draw(0, torch.Generator().manual_seed(0)))
+        with overridden(run.overrides), hooks:
+            run.trainer.enter_stage()
+            batch = run.trainer.method.draw(run.trainer.context, 4, torch.Generator().manual_seed(0))
+            run.trainer.method.loss(run.trainer.context, batch)
         held.append(sum(sizes))
     assert held[1] < 0.5 * held[0]
 
 
 def switched_off(*modules: nn.Module) -> bool:
     parts = [part for module in modules for part in module.modules()]
-    switched = {"body", "compute_dtype", "recompute", "forward", "bend_and_slope"}
+    switched = {"compute_dtype", "recompute", "forward", "learned_term_jvp"}
     return not any(switched & vars(part).keys() for part in parts)
 
 
@@ -162,7 +164,7 @@ def test_bfloat16_is_refused_where_it_cannot_be(of: str) -> None:
 def test_recomputation_is_refused_where_it_cannot_be() -> None:
     with pytest.raises(ValueError, match="recompute needs a student with a SongUNet"):
         losses(pid.toy("ring"), recompute=True)
-    with pytest.raises(ValueError, match=r"does not go with derivative='exact'.*micro_batch"):
+    with pytest.raises(ValueError, match=r"forward-mode automatic differentiation.*micro_batch"):
         losses(recompute=True, derivative="exact")
 
 
@@ -189,6 +191,24 @@ def test_exact_derivatives_are_compiled_in_one_piece(kind: str, precision: str) 
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # student and teacher
     plain = losses(teacher(model_type=kind), **choices)
     np.testing.assert_allclose(compiled.history["loss"], plain, rtol=1e-5 if precision == "float32" else 0.02)
+
+
+def test_a_scheme_says_itself_that_it_needs_forward_mode() -> None:
+    """Passed as a function it is compiled, and refused, as by its name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own compiler
+        compiled = losses(compile="eager", derivative=pid.derivative.exact)
+    np.testing.assert_allclose(compiled, losses(derivative="exact"), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"forward-mode automatic differentiation.*micro_batch"):
+        losses(recompute=True, derivative=pid.derivative.exact)
+
+    @pid.derivative.forward_mode
+    def own(path: Any, grid: Tensor, index: Tensor) -> Any:
+        return pid.derivative.exact(path, grid, index)
+
+    np.testing.assert_array_equal(losses(derivative=own), losses(derivative="exact"))
+    with pytest.raises(ValueError, match="forward-mode"):
+        losses(recompute=True, derivative=own)
 
 
 def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:
@@ -241,8 +261,8 @@ def test_a_run_goes_on_where_random_numbers_are_others(tmp_path: Path) -> None:
 def test_a_gpu_s_float32_is_as_before() -> None:
     kernels = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch's stubs
     before = [part.fp32_precision for part in kernels]
-    with switched([(kernels[0], "fp32_precision", "tf32")]):  # as torch advises; the older flags now raise
-        with switched(tf32(False)):
+    with overridden([(kernels[0], "fp32_precision", "tf32")]):  # as torch advises; the older flags now raise
+        with overridden(tf32(False)):
             assert [part.fp32_precision for part in kernels] == ["ieee", "ieee"]
         assert [part.fp32_precision for part in kernels] == ["tf32", before[1]]
     assert [part.fp32_precision for part in kernels] == before

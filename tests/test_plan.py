@@ -26,7 +26,7 @@ def test_numbers() -> None:
     told = plan(run, steps=1)
     assert told.teacher == weights(denoiser)
     assert told.student == weights(run.student) != told.teacher
-    assert (told.batch_size, told.processes, told.at_once, told.steps, told.device) == (6, 1, 4, 40, "CPU")
+    assert (told.batch_size, told.processes, told.micro_batch, told.steps, told.device) == (6, 1, 4, 40, "CPU")
     assert told.seconds > 0
     assert told.images_per_second == 6 / told.seconds
     assert told.memory is None or told.memory > 2**26  # torch alone takes more
@@ -37,14 +37,14 @@ def test_numbers() -> None:
 def test_a_formula_has_no_weights() -> None:
     told = plan(pid.steps(pid.toy("ring"), steps=2, batch_size=4), steps=1)
     assert told.teacher == 0
-    assert told.at_once == 4
-    assert str(told).startswith("teacher 0 weights, student ")
+    assert told.micro_batch == 4
+    assert str(told).startswith("teacher 0 parameters, student ")
 
 
 def test_a_share_of_the_batch_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     run = pid.steps(pid.toy("ring"), steps=2, batch_size=9)
-    monkeypatch.setattr(run.team, "size", 4)
-    assert plan(run, steps=1).at_once == 2
+    monkeypatch.setattr(run.processes, "size", 4)
+    assert plan(run, steps=1).micro_batch == 2
     assert plan(run, steps=1).processes == 4
 
 
@@ -52,9 +52,9 @@ def test_text() -> None:
     told = plan(pid.steps(pid.toy("ring"), steps=2000, batch_size=4), steps=1)
     told = replace(told, teacher=55_733_891, student=950, seconds=2.0, memory=3 * 2**29, device="CUDA")
     assert str(told) == (
-        "teacher 55.7 million weights, student 950; on CUDA, 1.5 GiB at the peak\n"
+        "teacher 55.7 million parameters, student 950; on CUDA, peak memory 1.5 GiB\n"
         "2,000 steps of 4 samples by 1 process, 4 in memory at a time\n"
-        "2 samples/s, 2 s a step: about 1:06:40 to go"
+        "2 samples/s, 2 s per step: about 1:06:40 left"
     )
     assert "peak" not in str(replace(told, memory=None))
     assert "by 8 processes," in str(replace(told, processes=8))
@@ -114,5 +114,5 @@ def test_a_trial_that_fails_leaves_it_too() -> None:
     before = [p.detach().clone() for p in run.student.parameters()]
     with pytest.raises(ValueError, match="smaller lr"):
         plan(run, steps=10)
-    assert run.trainer.number == 0
+    assert run.trainer.step == 0
     assert all(torch.equal(a, b) for a, b in zip(before, run.student.parameters(), strict=True))

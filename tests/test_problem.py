@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.equations.problem import problem_of
-from pidlearn.students.build import config_for, student_for
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.initial_value import InitialValueProblem
+from pidlearn.run import resolve_settings
+from pidlearn.students.build import build_student
 
 
 def box(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -40,16 +42,16 @@ class TestDiffusion:
     def test_is_read_off_the_teacher(self) -> None:
         ring = pid.toy("ring")
         for teacher in (ring, pid.DenoiserODE(ring)):
-            problem = problem_of(teacher)
+            problem = problem_from_teacher(teacher)
             assert (problem.t_start, problem.t_end, problem.event_shape) == (80.0, 0.002, (2,))
             assert problem.sigma_data == ring.std
             assert problem.label_dim == 0
-        z = problem.draw(4000, seeded())
+        z = problem.sample_prior(4000, seeded())
         assert z.std().item() == pytest.approx(80, rel=0.03)
-        assert problem.draw_labels(3) is None
+        assert problem.sample_labels(3) is None
 
     def test_a_bare_callable(self) -> None:
-        problem = problem_of(lambda x, sigma: 0 * x, event_shape=[3, 4, 4])
+        problem = problem_from_teacher(lambda x, sigma: 0 * x, event_shape=[3, 4, 4])
         assert problem.event_shape == (3, 4, 4)
         assert problem.sigma_data == 0.5
 
@@ -60,104 +62,108 @@ class TestDiffusion:
             def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
                 return 0 * x
 
-        problem = problem_of(Open(), event_shape=3)
+        problem = problem_from_teacher(Open(), event_shape=3)
         assert (problem.event_shape, problem.label_dim, problem.sigma_data) == ((3,), 0, 0.5)
 
     def test_labels(self) -> None:
         teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8, label_dim=3))
-        labels = problem_of(teacher).draw_labels(300, seeded())
+        labels = problem_from_teacher(teacher).sample_labels(300, seeded())
         assert labels is not None
         assert labels.dtype == torch.int64
         assert labels.unique().tolist() == [0, 1, 2]
 
     def test_reference_is_eulers_path(self) -> None:
-        problem, grid = problem_of(pid.toy("ring")), pid.karras_grid(9)
-        z = problem.draw(4, seeded())
+        problem, grid = problem_from_teacher(pid.toy("ring")), pid.karras_grid(9)
+        z = problem.sample_prior(4, seeded())
         assert torch.equal(problem.reference(z, grid), pid.solve(problem.ode, z, grid))
 
     def test_a_teacher_is_asked_as_it_will_be_used(self) -> None:
         teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8)).train()
-        problem_of(pid.DenoiserODE(teacher))
+        problem_from_teacher(pid.DenoiserODE(teacher))
         assert not teacher.training
 
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            ({"t_max": 0.3}, r"t_max = 0.3 is below the scale of the data"),
-            ({"t_min": 0.0}, "t_min > 0"),
-            ({"t_max": 1.0, "t_min": 2.0}, "t_min > 0"),
-            ({"t_max": float("inf")}, "t_max"),
-            ({"t_max": float("nan")}, "t_max"),
+            ({"t_start": 0.3}, r"t_max = 0.3 is below the standard deviation of the data"),
+            ({"t_end": 0.0}, "t_min > 0"),
+            ({"t_start": 1.0, "t_end": 2.0}, "t_min > 0"),
+            ({"t_start": float("inf")}, "t_max"),
+            ({"t_start": float("nan")}, "t_max"),
             ({"prior": box}, "leave prior out"),
-            ({"teacher": lambda x, sigma: x}, "event_shape"),
+            ({"teacher": lambda x, sigma: x}, "the teacher has no event_shape"),
             *[({"event_shape": shape}, "the sizes of one sample") for shape in ((), (0,), (-2,), (2.5,))],
         ],
     )
     def test_bad_input(self, options: dict[str, Any], says: str) -> None:
         with pytest.raises(ValueError, match=says):
-            problem_of(**{"teacher": pid.toy("ring"), **options})
+            problem_from_teacher(**{"teacher": pid.toy("ring"), **options})
 
     def test_noise_that_is_barely_enough_is_told(self) -> None:
         with pytest.warns(UserWarning, match="biased samples below 3.6"):
-            problem_of(pid.toy("ring"), 2.0)
+            problem_from_teacher(pid.toy("ring"), 2.0)
 
     def test_levels_that_the_teacher_does_not_know(self) -> None:
         teacher = pid.nets.Preconditioned(pid.nets.MLP((1, 4, 4), width=8))
         teacher.sigma_min, teacher.sigma_max = 0.01, 100.0
-        with pytest.raises(ValueError, match=r"0\.01 to 100; the span 0\.002 to 80"):
-            problem_of(teacher, 80.0, 0.002)
+        with pytest.raises(ValueError, match=r"the span 0\.002 to 80 exceeds .* 0\.01 to 100"):
+            problem_from_teacher(teacher, 80.0, 0.002)
 
     @pytest.mark.parametrize("wrong", [None, 3, "ring", torch.ones(3), {}])
     def test_what_is_no_teacher(self, wrong: object) -> None:
         with pytest.raises(TypeError, match=f"callable.*{type(wrong).__name__}"):
-            problem_of(wrong, event_shape=(2,))
+            problem_from_teacher(wrong, event_shape=(2,))
 
 
 class TestInitialValues:
     def test_is_read_off_the_prior(self) -> None:
-        problem = problem_of(pid.VelocityODE(decay), 1.0, 0.0, lambda n, generator=None: torch.ones(n, 2, 3).double())
+        problem = problem_from_teacher(
+            pid.VelocityODE(decay), 1.0, 0.0, lambda n, generator=None: torch.ones(n, 2, 3).double()
+        )
         assert (problem.t_start, problem.t_end, problem.event_shape) == (1.0, 0.0, (2, 3))
-        assert problem.sigma_data is None
-        assert problem.draw(5).dtype == torch.float64
+        assert isinstance(problem, InitialValueProblem)
+        assert problem.sample_prior(5).dtype == torch.float64
 
     def test_a_system_brings_its_own(self) -> None:
-        problem = problem_of(pid.system("lotka_volterra"))
+        problem = problem_from_teacher(pid.system("lotka_volterra"))
         assert (problem.t_start, problem.t_end, problem.event_shape) == (0.0, 7.0, (2,))
-        assert torch.equal(problem.draw(9, seeded()), pid.system("lotka_volterra").prior(9, seeded()))
+        assert torch.equal(problem.sample_prior(9, seeded()), pid.system("lotka_volterra").prior(9, seeded()))
 
     def test_what_is_given_replaces_a_systems_own(self) -> None:
-        problem = problem_of(pid.system("lotka_volterra"), None, 2.0, box)
+        problem = problem_from_teacher(pid.system("lotka_volterra"), None, 2.0, box)
         assert (problem.t_start, problem.t_end) == (0.0, 2.0)
-        assert torch.equal(problem.draw(9, seeded()), box(9, seeded()))
+        assert torch.equal(problem.sample_prior(9, seeded()), box(9, seeded()))
 
     def test_a_prior_that_ignores_its_generator_is_made_to_obey(self) -> None:
-        problem = problem_of(pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.rand(n, 2))
+        problem = problem_from_teacher(pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.rand(n, 2))
         before = torch.get_rng_state()
-        one, same = (problem.draw(5, seeded()) for _ in range(2))
+        one, same = (problem.sample_prior(5, seeded()) for _ in range(2))
         assert torch.equal(one, same)
         generator = seeded()
-        assert not torch.equal(*(problem.draw(5, generator) for _ in range(2)))
+        assert not torch.equal(*(problem.sample_prior(5, generator) for _ in range(2)))
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_a_prior_that_cannot_obey_is_refused(self) -> None:
         own = np.random.default_rng(0)
         with pytest.raises(ValueError, match="differs from call to call"):
-            problem_of(pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.tensor(own.random((n, 2))))
+            problem_from_teacher(
+                pid.VelocityODE(decay), 0.0, 1.0, lambda n, generator=None: torch.tensor(own.random((n, 2)))
+            )
 
     @pytest.mark.slow
     def test_a_fast_field_gets_a_finer_mesh(self) -> None:
         meshes = []
         for rate in (1.0, 4.0, 10.0, 15.0):
             field = pid.VelocityODE(lambda x, t, rate=rate: rate * torch.stack([x[:, 1], -x[:, 0]], 1))
-            problem = problem_of(field, 0.0, 10.0, box)
-            config = config_for(problem)
+            problem = problem_from_teacher(field, 0.0, 10.0, box)
+            config = resolve_settings(problem, pid.Config())[0]
             steps = config.windows * (config.n - 1)
             assert problem.coarse_error(steps) < 0.01
-            assert 0.2 < problem.spread.max() < 1.0  # the circles' own, not those of a solver that spirals out
+            assert 0.2 < problem.std.max() < 1.0  # the circles' own, not those of a solver that spirals out
             meshes.append((config.windows, config.n))
         assert meshes[0] == (40, 13)
         assert [windows * (n - 1) for windows, n in meshes] == [480, 960, 3840, 7680]
-        pair = config_for(problem_of(field, 0.0, 1.0, box), pid.Config(windows=2))
+        pair = resolve_settings(problem_from_teacher(field, 0.0, 1.0, box), pid.Config(windows=2))[0]
         assert (pair.windows, pair.n) == (2, 97)
 
     def test_units_of_coordinates_do_not_hide_a_fast_one(self) -> None:
@@ -167,26 +173,26 @@ class TestInitialValues:
         def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
             return torch.tensor([1000.0, 1.0, 1.0]) * torch.rand(n, 3, generator=generator)
 
-        assert problem_of(pid.VelocityODE(field), 0.0, 10.0, prior).coarse_error(480) > 0.1
+        assert problem_from_teacher(pid.VelocityODE(field), 0.0, 10.0, prior).coarse_error(480) > 0.1
 
     def test_a_field_too_fast_for_any_mesh_is_told(self) -> None:
         field = pid.VelocityODE(lambda x, t: 200 * torch.stack([x[:, 1], -x[:, 0]], 1))
         with pytest.warns(UserWarning, match="too few to follow this field"):
-            config_for(problem_of(field, 0.0, 10.0, box))
+            resolve_settings(problem_from_teacher(field, 0.0, 10.0, box), pid.Config())
 
     def test_many_dimensions_are_told(self) -> None:
         def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
             return torch.rand(n, 600, generator=generator)
 
-        problem = problem_of(pid.VelocityODE(decay), 0.0, 1.0, prior)
+        problem = problem_from_teacher(pid.VelocityODE(decay), 0.0, 1.0, prior)
         with pytest.warns(UserWarning, match=r"\d\d million weights"):
-            student_for(problem, config_for(problem))
+            build_student(problem, windows=40)
 
     def test_a_stiff_systems_reference_is_implicit(self) -> None:
-        problem = problem_of(pid.system("stiff"))
+        problem = problem_from_teacher(pid.system("stiff"))
         assert problem.integrator == "Radau"
         grid = torch.linspace(0, 6, 4).double()
-        path = problem.reference(problem.draw(2, seeded()), grid)
+        path = problem.reference(problem.sample_prior(2, seeded()), grid)
         assert torch.allclose(path[1:, :, 0], grid[1:, None].cos(), atol=1e-5)
 
     @pytest.mark.parametrize("as_class", [False, True])
@@ -198,7 +204,7 @@ class TestInitialValues:
                 return x @ turn.T
 
         field = Own(decay) if as_class else pid.VelocityODE(lambda x, t: x @ turn.T)
-        problem = problem_of(field, 0.0, 1.0, box)
+        problem = problem_from_teacher(field, 0.0, 1.0, box)
         path = problem.reference(torch.ones(2, 2), torch.tensor([0.0, 1.0]))
         assert path.dtype == torch.float32
         turned = torch.tensor([math.cos(1) + math.sin(1), math.cos(1) - math.sin(1)])
@@ -206,50 +212,52 @@ class TestInitialValues:
 
     def test_units_of_the_paths(self) -> None:
         # x = x_0 exp(-t), t from 0 to 3, x_0 uniform in the unit square: the mean is (1 - exp(-3)) / 6.
-        problem = problem_of(pid.VelocityODE(decay), 0.0, 3.0, box)
-        assert torch.allclose(problem.location, torch.full((2,), 0.158), atol=0.02)
-        resting = problem_of(pid.VelocityODE(lambda x, t: 0 * x), 0.0, 1.0, lambda n, generator=None: torch.ones(n, 2))
-        assert (resting.spread > 0).all()
-        exploding = problem_of(pid.VelocityODE(lambda x, t: x**4 * 1e6), 0.0, 3.0, box)
-        assert (exploding.spread < 1).all()
+        problem = problem_from_teacher(pid.VelocityODE(decay), 0.0, 3.0, box)
+        assert torch.allclose(problem.mean, torch.full((2,), 0.158), atol=0.02)
+        resting = problem_from_teacher(
+            pid.VelocityODE(lambda x, t: 0 * x), 0.0, 1.0, lambda n, generator=None: torch.ones(n, 2)
+        )
+        assert (resting.std > 0).all()
+        exploding = problem_from_teacher(pid.VelocityODE(lambda x, t: x**4 * 1e6), 0.0, 3.0, box)
+        assert (exploding.std < 1).all()
 
     @pytest.mark.parametrize("span", [(0.0, 2.0), (2.0, 0.0)])
     def test_reference_is_exact(self, span: tuple[float, float]) -> None:
-        problem = problem_of(pid.VelocityODE(decay), *span, box)
-        z, grid = problem.draw(4, seeded()), torch.linspace(*span, 5).double()
+        problem = problem_from_teacher(pid.VelocityODE(decay), *span, box)
+        z, grid = problem.sample_prior(4, seeded()), torch.linspace(*span, 5).double()
         exact = z * (span[0] - grid).exp()[:, None, None]
         torch.testing.assert_close(problem.reference(z, grid), exact, rtol=1e-6, atol=1e-7)
 
     def test_a_network_as_a_field(self) -> None:
         """It is asked in its own dtype and without dropout."""
         field = Field()
-        problem = problem_of(pid.VelocityODE(field), 0.0, 1.0, box)
+        problem = problem_from_teacher(pid.VelocityODE(field), 0.0, 1.0, box)
         assert not field.training
         grid = torch.linspace(0, 1, 3).double()
-        path = problem.reference(problem.draw(4, seeded()), grid)
+        path = problem.reference(problem.sample_prior(4, seeded()), grid)
         rate, offset = field.linear.weight.detach().double(), field.linear.bias.detach().double()
         steady = torch.linalg.solve(rate, -offset)
-        exact = steady + (problem.draw(4, seeded()) - steady) @ torch.matrix_exp(rate).T
+        exact = steady + (problem.sample_prior(4, seeded()) - steady) @ torch.matrix_exp(rate).T
         torch.testing.assert_close(path[-1].double(), exact, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize(
         ("options", "says"),
         [
             ({"prior": None}, "prior="),
-            ({"t_max": None}, "t_start="),
-            ({"t_min": None}, "t_end="),
-            ({"t_min": 0.0}, "different times"),
-            ({"t_min": float("nan")}, "finite"),
+            ({"t_start": None}, "t_start="),
+            ({"t_end": None}, "t_end="),
+            ({"t_end": 0.0}, "different, finite times"),
+            ({"t_end": float("nan")}, "finite"),
             ({"prior": 3.0}, "prior must be a function"),
             ({"prior": lambda n: torch.ones(n, 2)}, "generator"),
-            ({"prior": lambda n, generator=None: torch.ones(n)}, r"\(2, \*event\), got \(2,\)"),
-            ({"prior": lambda n, generator=None: torch.ones(5, 2)}, r"got \(5, 2\)"),
+            ({"prior": lambda n, generator=None: torch.ones(n)}, r"returned \(2,\).*\(2, \*event\)"),
+            ({"prior": lambda n, generator=None: torch.ones(5, 2)}, r"returned \(5, 2\)"),
             ({"prior": lambda n, generator=None: torch.ones(n, 2, dtype=torch.int64)}, "int64"),
             ({"prior": lambda n, generator=None: torch.full((n, 2), torch.nan)}, "finite"),
-            ({"prior": lambda n, generator=None: [[0.0, 1.0]] * n}, "got list"),
+            ({"prior": lambda n, generator=None: [[0.0, 1.0]] * n}, "returned list"),
         ],
     )
     def test_bad_input(self, options: dict[str, Any], says: str) -> None:
-        arguments = {"teacher": pid.VelocityODE(decay), "t_max": 0.0, "t_min": 1.0, "prior": box}
+        arguments = {"teacher": pid.VelocityODE(decay), "t_start": 0.0, "t_end": 1.0, "prior": box}
         with pytest.raises(ValueError, match=says):
-            problem_of(**{**arguments, **options})
+            problem_from_teacher(**{**arguments, **options})

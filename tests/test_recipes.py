@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pidlearn import data, recipes
-from pidlearn.recipes import UnfinishedError, images_of, names, read, teacher_of
+from pidlearn import data
+from pidlearn.data import DATA_SETS
+from pidlearn.recipes import UnfinishedError, load_images, names, read, teacher_from_recipe
 from pidlearn.teachers.files import published
-from pidlearn.training.loop import Trainer
+from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe
 
 
@@ -23,7 +24,7 @@ def test_every_recipe_that_ships(name: str) -> None:
     if isinstance(found.teacher, str):
         assert published.find(found.teacher) is not None
     else:
-        assert found.teacher["data"] in recipes.DATA
+        assert found.teacher["data"] in DATA_SETS
     assert names()[name].endswith(".")  # a whole sentence
 
 
@@ -88,11 +89,14 @@ TRAINED = '[teacher]\ndata = "digits"\n'
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "does not say which teacher"),
-        ("teacher = ", "is no recipe: "),
-        ('teacher = "a"\nteachr = "b"\n', "has teachr, which no recipe has: there are base, teacher and config"),
+        ("", "has no teacher: add teacher = NAME or FILE"),
+        ("teacher = ", "is not a recipe, for it cannot be read as TOML: "),
+        ('teacher = "a"\nteachr = "b"\n', r"has unknown entries teachr: expected base, teacher and \[config\]"),
         ('teacher = "a"\nconfig = 3\n', "config in .* must be a table, got 3"),
-        ('teacher = "a"\n[config]\nstep = 3\nlr = 1.0\n', r"\[config\] of .* has step: there are .*steps"),
+        (
+            'teacher = "a"\n[config]\nstep = 3\nlr = 1.0\n',
+            r"\[config\] of .* has unknown entries step: expected .*steps",
+        ),
         ('teacher = "a"\n[config]\nsteps = "many"\n', r"\[config\] of .*: steps must be a whole number"),
         ('teacher = "a"\n[config]\nlr = -1\n', r"\[config\] of .*: lr must be a positive number, got -1"),
         ('teacher = "a"\n[config]\nema = 0.9\n', r"\[config\] of .*: ema must be a tuple"),
@@ -103,19 +107,25 @@ TRAINED = '[teacher]\ndata = "digits"\n'
         ('[teacher]\ndata = ["digits"]\n', "table with data = digits | fashion-mnist"),
         ("[teacher]\nlabels = true\n", "table with data = digits | fashion-mnist"),
         (TRAINED + "size = 8\n", "data, labels, network, resolution, training"),
-        (TRAINED + "resolution = 8.0\n", r"\[teacher\] of .*: resolution must be a whole number of pixels, got 8.0"),
-        (TRAINED + "resolution = 0\n", "resolution must be a whole number"),
+        (
+            TRAINED + "resolution = 8.0\n",
+            r"\[teacher\] of .*: resolution must be a positive integer, in pixels; got 8.0",
+        ),
+        (TRAINED + "resolution = 0\n", "resolution must be a positive integer"),
         (TRAINED + 'labels = "yes"\n', "labels must be true or false, got 'yes'"),
         (TRAINED + "network = 3\n", "teacher.network in .* must be a table, got 3"),
         (
             TRAINED + "[teacher.network]\nwidth = 8\n",
-            r"\[teacher.network\] of .* has width: there are .*model_channels",
+            r"\[teacher.network\] of .* has unknown entries width: expected .*model_channels",
         ),
-        (TRAINED + "[teacher.network]\nlabel_dim = 8\n", "has label_dim"),
-        (TRAINED + "[teacher.training]\nn = 8\n", r"\[teacher.training\] of .* has n: there are .*steps"),
+        (TRAINED + "[teacher.network]\nlabel_dim = 8\n", "has unknown entries label_dim"),
+        (
+            TRAINED + "[teacher.training]\nn = 8\n",
+            r"\[teacher.training\] of .* has unknown entries n: expected .*steps",
+        ),
         (TRAINED + "[teacher.training]\nsteps = 0\n", r"\[teacher.training\] of .*: steps must be"),
-        ('base = "nowhere"\n', "base = 'nowhere' in .* is no recipe beside it, and none of cifar10"),
-        ("base = 3\n", "base = 3 in .* is no recipe"),
+        ('base = "nowhere"\n', "base = 'nowhere' in .* is not a recipe in its folder, and not one of cifar10"),
+        ("base = 3\n", "base = 3 in .* is not a recipe"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
@@ -127,7 +137,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 def test_a_fault_in_a_base_is_told_of_the_base(tmp_path: Path) -> None:
     recipe(tmp_path, "lower", 'teacher = "a"\n[config]\nstep = 3\n')
-    with pytest.raises(ValueError, match=r"lower\.toml has step"):
+    with pytest.raises(ValueError, match=r"lower\.toml has unknown entries step"):
         read(recipe(tmp_path, "upper", 'base = "lower"\n'))
 
 
@@ -143,43 +153,45 @@ def test_bases_that_go_round(tmp_path: Path, bases: dict[str, str]) -> None:
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     for source in ("cifar11", tmp_path / "nowhere.toml"):
-        with pytest.raises(ValueError, match=f"no recipe '{source}': take a .toml file or one of cifar10"):
+        with pytest.raises(ValueError, match=f"no recipe '{source}': expected a .toml file or one of cifar10"):
             read(source)
     (tmp_path / "latin.toml").write_bytes('teacher = "é"'.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"latin\.toml is no recipe: "):
+    with pytest.raises(ValueError, match=r"latin\.toml is not a recipe"):
         read(tmp_path / "latin.toml")
 
 
 def test_images_are_resized() -> None:
-    images, labels = images_of({"data": "digits"})
+    images, labels = load_images({"data": "digits"})
     assert torch.equal(images, data.digits()[0])
-    smaller, same = images_of({"data": "digits", "resolution": 4})
+    smaller, same = load_images({"data": "digits", "resolution": 4})
     assert smaller.shape == (1797, 1, 4, 4)
     assert torch.equal(same, labels)
     # Averages, not single pixels: each image keeps its mean, which a subsampling would not.
     assert (smaller.mean((1, 2, 3)) - images.mean((1, 2, 3))).abs().max() < 0.1
     assert (images[..., ::2, ::2].mean((1, 2, 3)) - images.mean((1, 2, 3))).abs().max() > 0.2
-    larger, _ = images_of({"data": "digits", "resolution": 12})
+    larger, _ = load_images({"data": "digits", "resolution": 12})
     assert larger.shape == (1797, 1, 12, 12)
     assert larger.abs().max() <= 1
 
 
 class TestTeacher:
     def test_is_trained_as_the_recipe_says(self, tmp_path: Path) -> None:
-        one = teacher_of(read(recipe(tmp_path)), progress=False)
+        one = teacher_from_recipe(read(recipe(tmp_path)), progress=False)
         assert (one.event_shape, one.label_dim, one.training) == ((1, 8, 8), 10, False)
         assert one.model.options["model_channels"] == 8
         assert not any(p.requires_grad for p in one.parameters())
         torch.manual_seed(1)  # it has a seed of its own
-        two = teacher_of(read(recipe(tmp_path)), progress=False)
-        longer = teacher_of(read(recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 4"))), progress=False)
+        two = teacher_from_recipe(read(recipe(tmp_path)), progress=False)
+        longer = teacher_from_recipe(
+            read(recipe(tmp_path, text=RECIPE.replace("steps = 3", "steps = 4"))), progress=False
+        )
         states = [x.state_dict() for x in (one, two, longer)]
         assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
         assert not all(torch.equal(value, states[2][name]) for name, value in states[0].items())
 
     def test_without_labels_and_at_another_size(self, tmp_path: Path) -> None:
         text = RECIPE.replace("labels = true", "labels = false\nresolution = 4")
-        found = teacher_of(read(recipe(tmp_path, text=text)), progress=False)
+        found = teacher_from_recipe(read(recipe(tmp_path, text=text)), progress=False)
         assert (found.event_shape, found.label_dim) == ((1, 4, 4), 0)
 
     @pytest.mark.parametrize(
@@ -187,35 +199,35 @@ class TestTeacher:
     )
     def test_options_that_make_no_network(self, tmp_path: Path, old: str, new: str) -> None:
         chosen = read(recipe(tmp_path, text=RECIPE.replace(old, new)))
-        with pytest.raises(ValueError, match=r"\[teacher.network\] of tiny makes no network: "):
-            teacher_of(chosen)
+        with pytest.raises(ValueError, match=r"\[teacher.network\] of tiny cannot be built: "):
+            teacher_from_recipe(chosen)
 
     def test_that_is_not_at_hand(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.pkl"):
-            teacher_of(read(recipe(tmp_path, text='teacher = "nowhere.pkl"\n')))
+            teacher_from_recipe(read(recipe(tmp_path, text='teacher = "nowhere.pkl"\n')))
 
     @pytest.mark.parametrize("how", ["interrupt", "time"])
     def test_that_was_stopped_is_none_and_goes_on(
         self, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chosen = read(recipe(tmp_path))
-        whole = teacher_of(chosen, progress=False)
+        whole = teacher_from_recipe(chosen, progress=False)
         options: dict[str, Any] = {"progress": False, "checkpoints": tmp_path / "saved", "save_every": 1}
         with monkeypatch.context() as patch:
             if how == "interrupt":
                 step = Trainer._step
                 patch.setattr(Trainer, "_step", lambda t: step(t) if t.number < 2 else exec("raise KeyboardInterrupt"))
-                says = "not trained yet: interrupted at step 2"
+                says = "training was stopped: interrupted at step 2"
             else:
-                options["max_time"], says = 1e-9, "not trained yet: max_time, 1e-09 s, was over at step 1"
+                options["max_time"], says = 1e-9, "training was stopped: max_time, 1e-09 s, was over at step 1"
             with pytest.raises(UnfinishedError, match=says):
-                teacher_of(chosen, **options)
-        resumed = teacher_of(chosen, progress=False, checkpoints=tmp_path / "saved")
+                teacher_from_recipe(chosen, **options)
+        resumed = teacher_from_recipe(chosen, progress=False, checkpoints=tmp_path / "saved")
         pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
         assert all(torch.equal(one, two) for one, two in pairs)
         other = read(recipe(tmp_path, "other", RECIPE.replace("steps = 3", "steps = 4")))
-        with pytest.raises(ValueError, match=r"other settings \(steps = 3, here 4\)"):
-            teacher_of(other, progress=False, checkpoints=tmp_path / "saved")
+        with pytest.raises(ValueError, match=r"other choices \(steps = 3, here 4\)"):
+            teacher_from_recipe(other, progress=False, checkpoints=tmp_path / "saved")
 
     def test_that_diverged_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         part = Trainer._sum_of_parts
@@ -223,4 +235,4 @@ class TestTeacher:
             Trainer, "_sum_of_parts", lambda t, learn: part(t, learn) * (1 if t.number < 2 else math.nan)
         )
         with pytest.raises(ValueError, match="the teacher of tiny: training stopped at step 3"):
-            teacher_of(read(recipe(tmp_path)), progress=False)
+            teacher_from_recipe(read(recipe(tmp_path)), progress=False)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import pidlearn as pid
-from pidlearn.training.loop import Step
+from pidlearn.training.history import Step
 from tests.runs import CASES, network, rotation
 
 

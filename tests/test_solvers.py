@@ -154,9 +154,9 @@ def test_walk_is_the_path_point_by_point() -> None:
 
 
 def test_a_reference_that_gets_nowhere_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solvers, "MOST_CALLS", 3000)
+    monkeypatch.setattr(solvers, "MAX_CALLS", 3000)
     stiff = pid.VelocityODE(lambda x, t: -1e6 * (x - t.cos()[:, None]))
-    with pytest.raises(ValueError, match=r"asked the field 3000 times .* stiff"):
+    with pytest.raises(ValueError, match=r"called the vector field 3000 times .* stiff"):
         pid.solve(stiff, torch.ones(1, 1).double(), [0.0, 5.0], "scipy")
     pid.solve(stiff, torch.ones(1, 1).double(), [0.0, 5.0], "scipy", integrator="Radau")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pidlearn as pid
-from pidlearn.students.trajectory import BOUNDARIES
+from pidlearn.students.boundaries import BOUNDARIES
 from tests.strategies import random_network
 
 
@@ -23,8 +23,8 @@ def test_boundary_is_met_to_the_last_bit(t_max: float, boundary: str, dtype: tor
 def test_slope_is_the_derivative_of_the_line(boundary: str) -> None:
     trajectory = pid.Trajectory(torch.nn.Identity(), 3.0, boundary=boundary)
     t = torch.tensor([0.1, 1.0, 2.9], dtype=torch.float64)
-    a, slope = trajectory.line(t)
-    (_, derivative) = torch.func.jvp(lambda s: trajectory.line(s)[0], (t,), (torch.ones_like(t),))
+    a, slope = trajectory.skip_term(t)
+    (_, derivative) = torch.func.jvp(lambda s: trajectory.skip_term(s)[0], (t,), (torch.ones_like(t),))
     assert torch.allclose(slope, derivative, rtol=1e-14)
     assert a.dtype == torch.float64
 
@@ -39,10 +39,10 @@ def test_parts_add_up_in_one_call_of_the_network() -> None:
 
     trajectory, z = pid.Trajectory(Network()), torch.randn(4, 2).double()
     times = [torch.full((4,), t, dtype=torch.float64) for t in (80.0, 3.0, 0.002)]
-    bends = trajectory.bend(z, *times)
+    bends = trajectory.learned_term(z, *times)
     assert batches == [12]
     for t, bend in zip(times, bends, strict=True):
-        assert torch.allclose(trajectory(z, t), trajectory.line(t)[0][:, None] * z + bend)
+        assert torch.allclose(trajectory(z, t), trajectory.skip_term(t)[0][:, None] * z + bend)
 
 
 def test_the_formula() -> None:

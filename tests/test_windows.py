@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.students.trajectory import Windows
+from pidlearn.students.piecewise import PiecewiseTrajectory
 from tests.strategies import random_network
 
 EDGES = {"up": [0.0, 0.7, 1.3, 3.0], "down": [2.0, 1.9, 0.4, -1.0]}
@@ -20,12 +20,12 @@ def window(one: float, two: float, dtype: torch.dtype = torch.float64, labels: i
     return pid.Trajectory(network, one, t_min=two, boundary="increment", time="linear", c_in=1.0).to(dtype)
 
 
-def chain(way: str, **options) -> Windows:
+def chain(way: str, **options) -> PiecewiseTrajectory:
     edges = EDGES[way]
-    return Windows([window(one, two, **options) for one, two in pairwise(edges)])
+    return PiecewiseTrajectory([window(one, two, **options) for one, two in pairwise(edges)])
 
 
-def by_hand(student: Windows, z: Tensor, t: float) -> Tensor:
+def by_hand(student: PiecewiseTrajectory, z: Tensor, t: float) -> Tensor:
     """x(z, t) as the definition says: through whole windows, then part of one."""
     for w in student.windows:
         if min(w.t_max, w.t_min) <= t <= max(w.t_max, w.t_min):
@@ -102,11 +102,11 @@ class TestWindows:
 
 def test_chains_that_are_none() -> None:
     with pytest.raises(ValueError, match="one ends at 1, the next starts at 2"):
-        Windows([window(0.0, 1.0), window(2.0, 3.0)])
+        PiecewiseTrajectory([window(0.0, 1.0), window(2.0, 3.0)])
     with pytest.raises(ValueError, match="turn round at 1"):
-        Windows([window(0.0, 1.0), window(1.0, 0.5)])
+        PiecewiseTrajectory([window(0.0, 1.0), window(1.0, 0.5)])
     with pytest.raises(ValueError, match="at least one"):
-        Windows([])
+        PiecewiseTrajectory([])
 
 
 @pytest.mark.parametrize("span", [(0.0, 2.0), (1.0, -1.0)])
@@ -118,9 +118,11 @@ def test_started_is_the_ordinary_call(span: tuple[float, float]) -> None:
     student = pid.Trajectory(network, start, t_min=end, boundary="increment", time="linear", c_in=0.7).double()
     z, t = torch.randn(4, 2).double(), torch.linspace(start, end, 12).double()
     copies = z.repeat(3, 1)
-    started = student.started(z)
+    started = student.at_start(z)
     torch.testing.assert_close(started(copies, t), student(copies, t))
-    for one, two in zip(started.bend(copies, t, t.flip(0)), student.bend(copies, t, t.flip(0)), strict=True):
+    for one, two in zip(
+        started.learned_term(copies, t, t.flip(0)), student.learned_term(copies, t, t.flip(0)), strict=True
+    ):
         torch.testing.assert_close(one, two)
     assert torch.equal(started(copies, start), copies)
     # The gradient goes through what was read.

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `main` holds the table of commands, every other module is one command or what several share."""

@@ -1,19 +1,20 @@
-"""Time grids: where the residual is asked for, and where the solvers step.
+"""Time grids: the times at which solvers step and at which the residual is evaluated.
 
-A grid is a one-dimensional float64 tensor that starts at the prior end ``t_max`` and falls to the sample end
-``t_min``, both met exactly. The spacing decides what a finite difference can see: the field of a diffusion model
-changes fastest near t = 0, so EDM crowds its points there.
+A grid is a one-dimensional float64 tensor that decreases from the prior end ``t_max`` to the sample end ``t_min`` and
+contains both exactly. Its spacing determines the error of Euler steps and finite differences. The vector field of a
+diffusion model changes fastest near t = 0, so EDM puts most points there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
-__all__ = ["karras_grid", "linear_grid", "log_grid"]
+__all__ = ["GRIDS", "karras_grid", "linear_grid", "log_grid"]
 
 
 def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -21,34 +22,39 @@ def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: fl
 
     Args:
         n: number of points, at least 2.
-        t_min: last time, the sample end, > 0.
-        t_max: first time, the prior end, > t_min.
-        rho: 1 gives equal steps in t, and the larger it is, the nearer they come to equal steps in ln t.
+        t_min: last time (sample end), > 0.
+        t_max: first time (prior end), > t_min.
+        rho: 1 gives equal steps in t; the larger it is, the closer the steps are to equal steps in ln t.
 
     Returns:
-        (n,) float64, decreasing, first entry ``t_max`` and last entry ``t_min`` exactly.
+        (n,) float64, decreasing from exactly ``t_max`` to exactly ``t_min``.
 
     Raises:
-        ValueError: if the grid would not be n >= 2 falling positive times.
+        ValueError: fewer than 2 points, or times that are not positive, finite and decreasing.
     """
     _check(n, t_min, t_max, positive=True)
     if not 0.1 <= rho < math.inf:
-        raise ValueError(f"rho must be a finite number of at least 0.1 (EDM uses 7; log_grid is the limit), got {rho}")
+        raise ValueError(
+            f"rho must be finite and at least 0.1 (EDM uses 7; log_grid is the limit of large rho), got {rho}"
+        )
     top, bottom = t_max ** (1 / rho), t_min ** (1 / rho)
     return _pinned(_ramp(n, top, bottom) ** rho, t_max, t_min)
 
 
 def linear_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
-    """Equal steps in t; ``t_min`` may be 0 or negative. Arguments and result as in `karras_grid`."""
+    """Grid of equal steps in t; ``t_min`` may be zero or negative. Arguments and result as in `karras_grid`."""
     _check(n, t_min, t_max, positive=False)
     return _pinned(_ramp(n, t_max, t_min), t_max, t_min)
 
 
 def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
-    """Equal steps in ln t. Arguments and result as in `karras_grid`."""
+    """Grid of equal steps in ln t. Arguments and result as in `karras_grid`."""
     _check(n, t_min, t_max, positive=True)
     bounds = torch.tensor([t_max, t_min], dtype=torch.float64).log()
     return _pinned(_ramp(n, *bounds.tolist()).exp(), t_max, t_min)
+
+
+GRIDS: dict[str, Callable[..., Tensor]] = {"karras": karras_grid, "linear": linear_grid, "log": log_grid}
 
 
 def _ramp(n: int, first: float, last: float) -> Tensor:
@@ -56,17 +62,19 @@ def _ramp(n: int, first: float, last: float) -> Tensor:
 
 
 def _pinned(grid: Tensor, first: float, last: float) -> Tensor:
-    # Powers and logarithms do not round-trip; the boundary condition needs t_max to the last bit.
+    # Powers and logarithms round, but x(z, t_max) = z, the boundary condition, holds only at t_max to the last bit.
     grid[0], grid[-1] = first, last
     return grid
 
 
 def _check(n: int, t_min: float, t_max: float, *, positive: bool) -> None:
     if not isinstance(n, Integral) or n < 2:
-        raise ValueError(f"a grid needs a whole number n >= 2 of points to have a step, got n = {n!r}")
+        raise ValueError(f"a grid needs n >= 2 points, a whole number, got n = {n!r}")
     if not t_min < t_max < float("inf"):
         raise ValueError(
-            f"a grid falls from t_max to t_min: expected t_min < t_max < inf, got t_min = {t_min}, t_max = {t_max}"
+            f"a grid decreases from t_max to t_min: expected t_min < t_max < inf, got t_min = {t_min}, t_max = {t_max}"
         )
     if positive and not t_min > 0:
-        raise ValueError(f"this grid needs t_min > 0, got {t_min}; linear_grid accepts any t_min")
+        raise ValueError(
+            f"this grid needs t_min > 0, got {t_min}: use a positive t_min, or linear_grid, which accepts any"
+        )

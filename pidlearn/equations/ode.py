@@ -1,7 +1,7 @@
 """The equation dx/dt = f(x, t) that a student must solve, with the two sides of its residual.
 
-A perceptual distance compares two images, so an ODE states its residual as two things to compare rather than as
-one difference. Along a path x(t) with time derivative dx/dt:
+A perceptual distance compares two images, so an ODE states its residual as two sides rather than as one difference.
+Along a path x(t) with time derivative dx/dt:
 
     velocity form   (PID Eq. 8)   lhs = dx/dt            rhs = f(x, t)
     denoiser form   (PID Eq. 9)   lhs = x - t dx/dt      rhs = D(x, t)
@@ -9,8 +9,8 @@ one difference. Along a path x(t) with time derivative dx/dt:
 The probability flow of a denoiser is f = (x - D(x, t)) / t, so Eq. 9 is Eq. 8 times -t: it stays finite at t -> 0,
 where the Lipschitz constant of f explodes.
 
-A new equation is a class with the three methods below. ``lhs`` must be linear in (x, dx/dt) together: `pid_loss`
-takes it of a student's parts one by one, so that a large z never eats the digits of a small residual.
+A new equation is a class with the three methods below. ``lhs`` must be jointly linear in (x, dx/dt): `pid_loss` applies
+it to the terms of a student separately, so that a large z never costs a small residual its digits.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pidlearn.utils.broadcast import expand, per_sample
-from pidlearn.utils.validation import explained
+from pidlearn.utils.broadcast import as_batch, expand_like
+from pidlearn.utils.validation import reraise_with_context
 
 __all__ = ["ODE", "DenoiserODE", "VelocityODE"]
 
 
 class ODE(Protocol):
-    """What the loss and the solvers need of an equation. x is (B, *event); t is a scalar or (B,)."""
+    """The interface of an equation for the loss and the solvers. x is (B, *event); t is a scalar or (B,)."""
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """dx/dt at (x, t), of x's shape."""
         ...
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
-        """What the path says; linear in (x, dxdt)."""
+        """The path's side of the residual; linear in (x, dxdt)."""
         ...
 
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-        """What the teacher says of the same point."""
+        """The teacher's side of the residual at the same point."""
         ...
 
 
@@ -46,8 +46,8 @@ class VelocityODE:
     """Any ODE dx/dt = f(x, t), in the velocity form of PID's Eq. 8.
 
     Args:
-        f: called as ``f(x, t)`` with x (B, *event) and t (B,) of x's dtype; returns x's shape. Where class labels
-            are in play it is called as ``f(x, t, class_labels)``.
+        f: called as ``f(x, t)`` with x (B, *event) and t (B,) of x's dtype; returns x's shape. With class labels it is
+            called as ``f(x, t, class_labels)``.
     """
 
     def __init__(self, f: Callable[..., Tensor]) -> None:
@@ -59,11 +59,11 @@ class VelocityODE:
         """f(x, t), of x's shape and dtype.
 
         Raises:
-            ValueError: if f cannot take x, or returns another shape than x's.
+            ValueError: a field that fails on x, or returns another shape than x's.
         """
-        t = per_sample(t, x)
+        t = as_batch(t, x)
         labels = () if class_labels is None else (class_labels,)
-        with explained("field f", self.f, x, t):
+        with reraise_with_context("field f", self.f, x, t):
             out = self.f(x, t, *labels)
         return _same_shape("f(x, t)", out, x)
 
@@ -93,29 +93,29 @@ class DenoiserODE:
         """D(x, t), of x's shape and dtype.
 
         Raises:
-            ValueError: if the denoiser cannot take x, or returns another shape than x's.
+            ValueError: a denoiser that fails on x, or returns another shape than x's.
         """
-        t = per_sample(t, x)
+        t = as_batch(t, x)
         labels = {} if class_labels is None else {"class_labels": class_labels}
-        with explained("teacher", self.denoiser, x, t):
+        with reraise_with_context("teacher", self.denoiser, x, t):
             out = self.denoiser(x, t, **labels)
         return _same_shape("the denoiser D(x, sigma)", out, x)
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """(x - D(x, t)) / t, for t > 0."""
-        return (x - self.denoise(x, t, class_labels)) / expand(t, x)
+        return (x - self.denoise(x, t, class_labels)) / expand_like(t, x)
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
-        """The image that the path points at: x - t dx/dt."""
-        return x - expand(t, x) * dxdt
+        """x - t dx/dt: the image at which the path's tangent meets t = 0."""
+        return x - expand_like(t, x) * dxdt
 
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-        """The image that the teacher sees: D(x, t)."""
+        """D(x, t): the teacher's denoised image."""
         return self.denoise(x, t, class_labels)
 
 
 def _same_shape(name: str, out: Any, x: Tensor) -> Tensor:
     if not isinstance(out, Tensor) or out.shape != x.shape:
-        came = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"{name} must return the shape of x, {tuple(x.shape)}, but returned {came}")
+        received = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(f"{name} must return the shape of x, {tuple(x.shape)}, but returned {received}")
     return out

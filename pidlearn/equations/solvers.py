@@ -1,14 +1,16 @@
-"""Solvers of dx/dt = f(x, t), as teaching objects: one step each, one loop for all.
+"""Solvers of dx/dt = f(x, t), written for reading: each is a class with one step, and one loop serves all.
 
-The loop, `walk`, goes along a grid point by point, and `solve` keeps the path; a solver is a class with one method,
-``step(f, x, t, t_next)``.
-With h = t_next - t:
+A solver has one method, ``step(f, x, t, t_next)``. `walk` takes the steps along a grid; `solve` also keeps the path.
+With h = t_next - t, which is negative from prior to sample:
 
-    euler    x + h f(x, t)                                                         order 1, one call of f
-    heun     x + h (f(x, t) + f(x', t_next)) / 2, x' Euler's (Karras et al. 2022)  order 2, two calls
-    dpm      x + h f at the point half-way in ln t (DPM-Solver-2, Lu et al. 2022)  order 2, two calls
-    dpm++    two-step method on D = x - t f (DPM-Solver++(2M), Lu et al. 2022)     order 2, one call
-    scipy    `scipy.integrate.solve_ivp` to a tolerance                            the reference
+    euler    x + h f(x, t)                                    order 1, one call of f per step
+    heun     x + h (f(x, t) + f(x', t_next)) / 2              order 2, two calls (Karras et al. 2022)
+             with x' = x + h f(x, t)
+    dpm      x + h f(x_mid, t_mid)                            order 2, two calls (DPM-Solver-2, Lu et al. 2022)
+             with t_mid = sqrt(t t_next), x_mid = x + (t_mid - t) f(x, t)
+    dpm++    (t_next / t) (x - D_mid) + D_mid                 order 2, one call (DPM-Solver++(2M), Lu et al. 2022)
+             with D = x - t f(x, t), extrapolated to mid-step from this step and the one before
+    scipy    `scipy.integrate.solve_ivp`                      to a tolerance: the reference
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE
-from pidlearn.utils.broadcast import expand
-from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, what
+from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, describe_tensor
 
 __all__ = ["SOLVERS", "Solver", "solve", "walk"]
 
@@ -31,74 +33,79 @@ Field = Callable[[Tensor, Tensor], Tensor]
 
 
 class Solver(Protocol):
-    """One step of a method. An instance lives for one solve, so a multi-step method may remember."""
+    """One step of a method. Each solve makes a new instance, so a multi-step method can keep earlier values."""
 
     @property
     def nfe(self) -> int:
-        """Calls of f a step."""
+        """Number of function evaluations, calls of f, per step."""
         ...
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-        """The value at t_next, of x's shape; t and t_next are 0-d float64."""
+        """Return x at t_next, (B, *event) like x at t; t and t_next are 0-d float64."""
         ...
 
 
 class Euler:
-    """Follow the tangent."""
+    """Euler's method: follow the tangent at the start of the step."""
 
     nfe = 1
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h f(x, t)."""
-        return x + expand(t_next - t, x) * f(x, t)
+        return x + expand_like(t_next - t, x) * f(x, t)
 
 
 class Heun:
-    """Follow the mean of the tangents at both ends, the far end guessed by Euler."""
+    """Heun's method: follow the mean of the tangents at both ends, with the far end predicted by Euler's method."""
 
     nfe = 2
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-        """x + h (f + f') / 2; plain Euler into t = 0, where the probability flow is singular."""
-        h, slope = expand(t_next - t, x), f(x, t)
+        """x + h (f(x, t) + f(x', t_next)) / 2."""
+        h, slope = expand_like(t_next - t, x), f(x, t)
         if t_next == 0:
-            return x + h * slope
+            return x + h * slope  # the probability flow (x - D) / t is singular at t = 0, so EDM ends with Euler
         return x + h * (slope + f(x + h * slope, t_next)) / 2
 
 
 class DPM:
-    """DPM-Solver-2 for noise of growing variance: the midpoint rule with its midpoint taken in ln t."""
+    """DPM-Solver-2 for variance-exploding noise: the midpoint rule, with the midpoint in ln t."""
 
     nfe = 2
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-        """x + h f(x_mid, t_mid), t_mid = sqrt(t t_next)."""
-        t_mid = (t * t_next).sqrt()
-        x_mid = x + expand(t_mid - t, x) * f(x, t)
-        return x + expand(t_next - t, x) * f(x_mid, t_mid)
+        """x + h f(x_mid, t_mid), with t_mid = sqrt(t t_next)."""
+        t_mid = (t * t_next).sqrt()  # ln t_mid is half-way between ln t and ln t_next
+        x_mid = x + expand_like(t_mid - t, x) * f(x, t)
+        return x + expand_like(t_next - t, x) * f(x_mid, t_mid)
 
 
 class DPMPlusPlus:
-    """DPM-Solver++(2M). With s = -ln t the flow is dx/ds = D - x: linear but for D, which moves slowly."""
+    """DPM-Solver++(2M), a two-step method.
+
+    With D = x - t f(x, t) and s = -ln t, the ODE is dx/ds = D - x. Its linear part is solved exactly, and only D, which
+    changes slowly, is approximated.
+    """
 
     nfe = 1
 
     def __init__(self) -> None:
-        self.before: tuple[Tensor, Tensor] | None = None
+        self.previous: tuple[Tensor, Tensor] | None = None  # D at the start of the step before, and its length in s
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-        """The exact solution for a constant D, which is extrapolated to mid-step from the last two."""
-        d, ds = x - expand(t, x) * f(x, t), (t / t_next).log()
-        d_mid = d
-        if self.before is not None:
-            d_before, ds_before = self.before
-            d_mid = d + expand(ds / (2 * ds_before), x) * (d - d_before)
-        self.before = d, ds
-        return expand(t_next / t, x) * (x - d_mid) + d_mid
+        """(t_next / t) (x - D_mid) + D_mid, the exact solution if D were constant and equal to D_mid."""
+        D, ds = x - expand_like(t, x) * f(x, t), (t / t_next).log()
+        D_mid = D  # of the first step, which makes it an Euler step
+        if self.previous is not None:
+            D_previous, ds_previous = self.previous
+            # D is linear in s through the starts of both steps; the middle of this one is ds / 2 further on.
+            D_mid = D + expand_like(ds / (2 * ds_previous), x) * (D - D_previous)
+        self.previous = D, ds
+        return expand_like(t_next / t, x) * (x - D_mid) + D_mid
 
 
-MOST_CALLS = 100_000
-"""So often SciPy may ask the field, before its caller is told rather than kept waiting."""
+MAX_CALLS = 100_000
+"""Calls of the vector field after which SciPy is stopped, instead of keeping the caller waiting."""
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
@@ -111,30 +118,30 @@ def solve(
     class_labels: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
-    """Carry x from ``grid[0]`` to ``grid[-1]`` and keep the path.
+    """Solve an ODE from ``grid[0]`` to ``grid[-1]`` and return the path.
 
     Args:
-        ode: anything with ``velocity(x, t, class_labels)``.
-        x: (B, *event) at ``grid[0]``. f is evaluated in its dtype.
-        grid: (N,) strictly monotone times, N >= 2.
+        ode: an ODE, or any object with ``velocity(x, t, class_labels)``.
+        x: (B, *event), the values at ``grid[0]``. The vector field is evaluated in its dtype.
+        grid: (N,) times, N >= 2, strictly decreasing or strictly increasing.
         method: euler | heun | dpm | dpm++ | scipy, or a `Solver` class.
         class_labels: (B,) int64 or None.
-        options: for "scipy": ``integrator`` ("DOP853", or "Radau" for stiff systems), ``rtol`` and ``atol``, by
-            default 1e-10 for float64 and 1e-5 for float32.
+        options: for "scipy": ``integrator`` ("DOP853", or "Radau" for stiff systems), ``rtol`` and ``atol`` (by
+            default 1e-10 for float64 and 1e-5 for float32).
 
     Returns:
-        (N, B, *event), the first row being x itself.
+        (N, B, *event); the first entry is x.
 
     Raises:
-        ValueError: unknown method, unusable x, grid or labels, or a reference that does not converge; as a
-            `NotFiniteError`, a path that leaves the finite numbers.
+        ValueError: an unknown method, invalid x, grid or labels, or an integration by SciPy that does not converge.
+        NotFiniteError: a path that becomes NaN or infinite.
     """
     if method == "scipy":
-        times = _usable(x, grid, class_labels)
+        times = _validate(x, grid, class_labels)
         with torch.no_grad():
             return _scipy(ode, x, times, class_labels, **options)
     if options:
-        raise ValueError(f'only method="scipy" takes options, got {sorted(options)}')
+        raise ValueError(f'method = {method!r} got the options {sorted(options)}: only method="scipy" takes options')
     return torch.stack(list(walk(ode, x, grid, method, class_labels)))
 
 
@@ -146,12 +153,12 @@ def walk(
     method: str | Callable[[], Solver] = "euler",
     class_labels: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """The points of a solver's path one by one, x first: all of `solve` but SciPy, without the path in memory."""
+    """Yield the points of the path one by one, x first, without keeping the path; methods as in `solve`, but SciPy."""
     if method not in SOLVERS if isinstance(method, str) else not callable(method):
         raise ValueError(f"method must be one of {[*SOLVERS, 'scipy']} or a Solver class, got {method!r}")
-    times = _usable(x, grid, class_labels)
+    times = _validate(x, grid, class_labels)
     if method in ("dpm", "dpm++") and not (times > 0).all():
-        raise ValueError(f"{method} steps in ln t and needs positive times; use heun")
+        raise ValueError(f"{method} steps in ln t and needs positive times, but the grid has others: use heun")
     solver = SOLVERS[method]() if isinstance(method, str) else method()
 
     def f(x: Tensor, t: Tensor) -> Tensor:
@@ -162,24 +169,24 @@ def walk(
         x = solver.step(f, x, t, t_next)
         if not x.isfinite().all():
             raise NotFiniteError(
-                f"the path became NaN or infinite between t = {t:.4g} and {t_next:.4g}: the field is not finite there, "
-                f"or the steps are too long for it"
+                f"the path became NaN or infinite between t = {t:.4g} and {t_next:.4g}: the vector field is not finite "
+                f"there, or the steps are too long; check the field, or use a finer grid"
             )
         yield x
 
 
-def _usable(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
-    """The grid as float64, once everything fits."""
+def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
+    """Check the arguments of a solver and return the grid as float64."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x):
-        raise ValueError(f"x must be a floating (B, *event) tensor with B >= 1, got {what(x)}")
+        raise ValueError(f"x must be a floating-point tensor (B, *event) with B >= 1, got {describe_tensor(x)}")
     times = torch.as_tensor(grid, dtype=torch.float64)
     check_real(x=x, grid=times)
     if not x.isfinite().all():
-        raise ValueError("x holds NaN or infinity")
+        raise ValueError("x holds NaN or infinity: solve starts at finite values")
     check_labels(class_labels, len(x))
     steps = times.diff() if times.ndim == 1 else times
     if times.ndim != 1 or len(times) < 2 or not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(f"solve needs N >= 2 finite, strictly monotone times, got {tuple(times.shape)}")
+        raise ValueError(f"the grid of shape {tuple(times.shape)} must hold N >= 2 times, finite and strictly monotone")
     return times
 
 
@@ -193,45 +200,61 @@ def _scipy(
     atol: float | None = None,
 ) -> Tensor:
     from scipy.integrate import solve_ivp
-    from scipy.sparse import block_diag
 
-    if any(given is not None and not given > 0 for given in (rtol, atol)):
+    if any(tolerance is not None and not tolerance > 0 for tolerance in (rtol, atol)):
         raise ValueError(f"tolerances are positive numbers, got rtol = {rtol}, atol = {atol}")
+    default = 1e-10 if x.dtype == torch.float64 else 1e-5
+    times = grid.numpy(force=True)
+    solution = solve_ivp(
+        _as_scipy_field(ode, x, class_labels, integrator),
+        (times[0], times[-1]),
+        x.double().flatten().numpy(force=True),  # the whole batch as one system of B * event equations
+        method=integrator,
+        t_eval=times,
+        rtol=default if rtol is None else rtol,
+        atol=default if atol is None else atol,
+        **_jacobian_options(x, integrator),
+    )
+    if not solution.success:
+        raise ValueError(
+            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not exist that far: {solution.message}"
+        )
+    path = torch.from_numpy(solution.y.T.copy()).to(x).reshape(-1, *x.shape)  # (B * event, N) -> (N, B, *event)
+    path[0] = x  # SciPy interpolates, also at the first time
+    return path
+
+
+def _as_scipy_field(
+    ode: ODE, x: Tensor, class_labels: Tensor | None, integrator: str
+) -> Callable[[float, np.ndarray], np.ndarray]:
+    """Return the vector field as a function of (t, flat float64 array), with a limit on its calls."""
     calls = 0
 
     def f(t: float, flat: np.ndarray) -> np.ndarray:
         nonlocal calls
         calls += 1
-        if calls > MOST_CALLS:
+        if calls > MAX_CALLS:
             raise ValueError(
-                f"{integrator} asked the field {MOST_CALLS} times and got no further than t = {t:.4g}: it is stiff "
+                f"{integrator} called the vector field {MAX_CALLS} times and did not get past t = {t:.4g}: it is stiff "
                 f'there (try integrator="Radau"), or not smooth (loosen rtol and atol)'
             )
-        at = torch.from_numpy(flat).to(x).reshape(x.shape)
-        slope = ode.velocity(at, t, class_labels)
-        if not slope.isfinite().all():  # SciPy would halve its step for ever
-            raise NotFiniteError(f"the field is NaN or infinite at t = {t:.4g}")
+        slope = ode.velocity(torch.from_numpy(flat).to(x).reshape(x.shape), t, class_labels)
+        if not slope.isfinite().all():  # SciPy would halve its step forever
+            raise NotFiniteError(f"the vector field is NaN or infinite at t = {t:.4g}")
         return slope.double().flatten().numpy(force=True)
 
-    # Samples do not see each other: an implicit method needs to know, or it solves for all of them at once.
-    blocks = block_diag([np.ones((x[0].numel(), x[0].numel()))] * len(x)) if integrator in ("Radau", "BDF") else None
-    jacobian = {} if blocks is None else {"jac_sparsity": blocks}
-    tolerance = 1e-10 if x.dtype == torch.float64 else 1e-5
-    times, start = grid.numpy(force=True), x.double().flatten().numpy(force=True)
-    out = solve_ivp(
-        f,
-        (times[0], times[-1]),
-        start,
-        method=integrator,
-        t_eval=times,
-        rtol=tolerance if rtol is None else rtol,
-        atol=tolerance if atol is None else atol,
-        **jacobian,
-    )
-    if not out.success:
-        raise ValueError(
-            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not reach that far: {out.message}"
-        )
-    path = torch.from_numpy(out.y.T.copy()).to(x).reshape(-1, *x.shape)
-    path[0] = x
-    return path
+    return f
+
+
+def _jacobian_options(x: Tensor, integrator: str) -> dict[str, Any]:
+    """The sparsity of the Jacobian, for the implicit methods, which estimate it.
+
+    Samples do not depend on each other, so it is block-diagonal: without that, it would take one call of the field per
+    entry of the batch, and linear systems of the whole batch's size.
+    """
+    from scipy.sparse import block_diag
+
+    if integrator not in ("Radau", "BDF"):
+        return {}
+    block = np.ones((x[0].numel(), x[0].numel()))
+    return {"jac_sparsity": block_diag([block] * len(x))}

@@ -1,4 +1,4 @@
-"""Images as bytes and as pictures: what is measured and shown is what a file would hold."""
+"""Images as bytes, as files hold them, and as pictures that compare teacher and student."""
 
 from __future__ import annotations
 
@@ -12,45 +12,51 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pidlearn.utils.files import write_atomically
-from pidlearn.utils.validation import what
+from pidlearn.utils.validation import describe_tensor
 
-__all__ = ["as_files_hold", "comparison", "image_grid", "save_png", "to_uint8"]
+__all__ = ["comparison", "image_grid", "quantize", "save_png", "to_uint8"]
 
-GAP, LEGIBLE = 2, 48
-"""Pixels between images, and about the least height of a labelled row."""
+GAP = 2
+"""White pixels between images."""
+
+MIN_ROW_HEIGHT = 48
+"""Smaller images are enlarged to at least this height, so that the label next to their row is legible."""
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Bytes of images in [-1, 1]: floor(127.5 x + 128), clipped to 0..255, as EDM writes its samples.
+    """Convert images in [-1, 1] to bytes as EDM does: floor(127.5 x + 128), clipped to 0..255.
 
-    floor(y + 1/2) rounds y = 127.5 (x + 1). Bytes u that were read as u / 127.5 - 1 come back as they were.
+    This rounds 127.5 (x + 1) to the nearest integer, for floor(y + 1/2) rounds y. A byte u that was read as
+    u / 127.5 - 1 is restored exactly.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise ValueError(f"images are floating tensors in [-1, 1], got {what(images)}")
+        raise ValueError(f"images must be a floating-point tensor in [-1, 1], got {describe_tensor(images)}")
+    # In bfloat16, numbers above 128 are whole numbers, so the sum would be rounded before the floor.
     x = images.to(torch.promote_types(images.dtype, torch.float32))
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
 
 
-def as_files_hold(images: Tensor) -> Tensor:
-    """Images in [-1, 1] after they were written as bytes and read again, float32."""
+def quantize(images: Tensor) -> Tensor:
+    """Round images in [-1, 1] to the 256 levels of an image file; float32."""
     return to_uint8(images).float() / 127.5 - 1
 
 
 def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.ndarray:
-    """Images side by side, row after row.
+    """Arrange images in a grid, row by row.
 
     Args:
         images: (n, C, H, W) in [-1, 1], C = 1 or 3.
-        columns: of the grid; as many as rows if not given.
-        zoom: pixels a side for each of theirs.
+        columns: number of columns; by default, about as many as rows.
+        zoom: integer factor by which each image is enlarged.
 
     Returns:
         A uint8 array (height, width, 3), white between the images.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images) or images.shape[1] not in (1, 3):
-        raise ValueError(f"a grid shows images (n, C, H, W) with C = 1 or 3, got {what(images)}")
+        raise ValueError(f"a grid shows images (n, C, H, W) with n >= 1 and C = 1 or 3, got {describe_tensor(images)}")
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
+    # (n, C, H, W) -> (n, H, W, 3), a grey channel three times -> (n, zoom H, zoom W, 3)
     pixels = to_uint8(images).movedim(1, -1).expand(-1, -1, -1, 3).numpy(force=True).repeat(zoom, 1).repeat(zoom, 2)
     height, width = pixels.shape[1] + GAP, pixels.shape[2] + GAP
     grid = np.full((rows * height - GAP, columns * width - GAP, 3), 255, np.uint8)
@@ -61,29 +67,32 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
 
 
 def comparison(rows: dict[str, Tensor], columns: int = 8) -> np.ndarray:
-    """Named batches of images under one another, the i-th of each in one column: teacher and student from the same z.
+    """Draw named batches of images as labelled rows, the i-th image of each in the same column.
+
+    With teacher and student images from the same noise, each column compares one sample.
 
     Args:
-        rows: name to (n, C, H, W) in [-1, 1], of one n. Where n exceeds the columns, all names begin anew below.
-        columns: images a row.
+        rows: (n, C, H, W) in [-1, 1] by name, all with the same n. If n exceeds ``columns``, the rows repeat below.
+        columns: images per row.
 
     Returns:
-        A uint8 array (height, width, 3), each row labelled at its left. Small images are enlarged by a whole factor.
+        A uint8 array (height, width, 3), with the name to the left of each row. Small images are enlarged by an integer
+        factor.
     """
-    sizes = {len(batch) for batch in rows.values()}
-    if len(sizes) != 1:
-        raise ValueError(f"a comparison needs as many images of each name, and a name; got {sorted(sizes)}")
-    zoom = math.ceil(LEGIBLE / min(batch.shape[2] for batch in rows.values()))
-    strips = [
+    counts = {len(batch) for batch in rows.values()}
+    if len(counts) != 1:
+        raise ValueError(f"a comparison needs at least one row, and equal numbers of images; got {sorted(counts)}")
+    zoom = math.ceil(MIN_ROW_HEIGHT / min(batch.shape[2] for batch in rows.values()))
+    blocks = [
         [image_grid(batch[start : start + columns], min(columns, len(batch)), zoom) for batch in rows.values()]
-        for start in range(0, sizes.pop(), columns)
+        for start in range(0, counts.pop(), columns)
     ]
-    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))  # only to measure the labels
     margin = math.ceil(max(pen.textlength(name) for name in rows)) + 4 * GAP
-    height = sum(strip.shape[0] + GAP for block in strips for strip in block) + 4 * GAP * (len(strips) - 1) + GAP
-    picture = Image.new("RGB", (margin + strips[0][0].shape[1] + GAP, height), "white")
+    height = sum(strip.shape[0] + GAP for block in blocks for strip in block) + 4 * GAP * (len(blocks) - 1) + GAP
+    picture = Image.new("RGB", (margin + blocks[0][0].shape[1] + GAP, height), "white")
     pen, top = ImageDraw.Draw(picture), GAP
-    for block in strips:
+    for block in blocks:
         for name, strip in zip(rows, block, strict=True):
             picture.paste(Image.fromarray(strip), (margin, top))
             pen.text((margin - 2 * GAP, top + strip.shape[0] / 2), name, fill="black", anchor="rm")
@@ -93,7 +102,7 @@ def comparison(rows: dict[str, Tensor], columns: int = 8) -> np.ndarray:
 
 
 def save_png(pixels: np.ndarray, path: str | Path) -> Path:
-    """Write a uint8 array (height, width, 3) as a PNG file, whole or not at all."""
+    """Write a uint8 array (height, width, 3) as a PNG file, atomically: the file is complete or is not there."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     write_atomically(Path(path), buffer.getvalue())

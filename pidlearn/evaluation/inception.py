@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pidlearn.evaluation.images import to_uint8
 from pidlearn.utils.downloads import Published
 from pidlearn.utils.optional_imports import package
-from pidlearn.utils.validation import what
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["Inception"]
 
@@ -56,6 +56,6 @@ class Inception(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of (B, C, H, W) images, (B, 2048)."""
         if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"got {what(images)}; Inception takes images (B, C, H, W) with C = 1 or 3")
+            raise ValueError(f"got {describe_tensor(images)}; Inception takes images (B, C, H, W) with C = 1 or 3")
         features: Tensor = self.network.to(images.device)(to_uint8(images).expand(-1, 3, -1, -1))[0]
         return features

@@ -1,7 +1,7 @@
-"""How good a student is: against its teacher, noise by noise, and as a distribution.
+"""Metrics of a student: its error to the teacher from the same noise, and distances between distributions.
 
-Distances between samples have a floor, their value between two independent draws of the same distribution. A figure
-is read beside its floor or not at all; `floor` gives it.
+A distance between two finite samples is not zero even if both come from the same distribution. That value is its floor,
+and a distance means something only in comparison with it: see `floor`.
 """
 
 from __future__ import annotations
@@ -35,58 +35,62 @@ __all__ = [
 ]
 
 Features = Callable[[Tensor], Tensor]
-"""(B, *event) to (B, k), such as `Inception`. None in its place: the samples, flattened."""
+"""A function from samples (B, *event) to features (B, k), such as `Inception`. None means the flattened samples."""
 
-AT_A_TIME = 128
-"""Samples that are put through features at once."""
+FEATURE_CHUNK = 128
+"""Samples whose features are computed at a time."""
 
-PAIRS = 2**24
-"""Distances that are in memory at once."""
+MAX_PAIRS = 2**24
+"""Pairwise distances in memory at a time."""
 
 
 def rmse(a: Tensor, b: Tensor) -> float:
-    """Root of the mean squared difference over all entries of two tensors of one shape, row against row."""
-    _paired(a, b)
+    """Root-mean-square difference over all entries of two tensors of the same shape."""
+    _check_paired(a, b)
     return (a - b).double().square().mean().sqrt().item()
 
 
 def relative_rmse(a: Tensor, b: Tensor) -> float:
-    """`rmse` over the standard deviation of b about its mean over the batch: 0 is perfect, 1 no better than the mean.
+    """`rmse` divided by the standard deviation of b: 0 is perfect, 1 is as bad as predicting b's mean for every sample.
 
-    a and b are (B, *event), or paths (N, B, *event) flattened by the caller to one batch.
+    a and b are (B, *event). The standard deviation is about the mean over the batch, (*event), and over all entries.
+    Flatten paths (N, B, *event) to one batch first.
     """
-    _paired(a, b)
-    spread = (b - b.mean(0)).double().square().mean().sqrt().item()
-    if spread == 0:
-        raise ValueError("the reference does not vary, so nothing is relative to it")
-    return rmse(a, b) / spread
+    _check_paired(a, b)
+    std = (b - b.mean(0)).double().square().mean().sqrt().item()
+    if std == 0:
+        raise ValueError(f"all {len(b)} reference samples are equal, so an error relative to them is undefined")
+    return rmse(a, b) / std
 
 
 def wrong_mode_share(a: Tensor, b: Tensor, mixture: GaussianMixture) -> float:
-    """Share of samples whose most responsible component differs between a and b, (B, d) each."""
-    _paired(a, b)
+    """Share of samples whose most likely component of the mixture differs between a and b, both (B, d)."""
+    _check_paired(a, b)
     return (mixture.component(a) != mixture.component(b)).double().mean().item()
 
 
 def agreement(a: Tensor, b: Tensor, classifier: Callable[[Tensor], Tensor]) -> float:
-    """Share of samples that a classifier, (B, *event) to logits (B, classes), puts in the same class."""
-    _paired(a, b)
+    """Share of samples for which a classifier, from (B, *event) to logits (B, classes), predicts the same class."""
+    _check_paired(a, b)
     with torch.no_grad():
         return (classifier(a).argmax(1) == classifier(b).argmax(1)).double().mean().item()
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and covariance of features: all that a Fréchet distance asks of a sample.
+    """Mean and covariance of a sample's features, all that a Fréchet distance depends on.
 
-    Two of them add up to those of both samples together, so that a large sample is gathered batch by batch, or process
-    by process, and is never in memory. Adding is exact: means are subtracted before anything is squared (Chan et al.
-    1979), so the sum is that of a two-pass computation up to float64 rounding.
+    The sum of two is the statistics of both samples together, so that a large sample can be processed in batches, or in
+    several processes, without being in memory. With d = m_2 - m_1 (Chan et al. 1979):
+
+        n = n_1 + n_2,  m = m_1 + d n_2 / n,  (n - 1) S = (n_1 - 1) S_1 + (n_2 - 1) S_2 + d d^T n_1 n_2 / n
+
+    The sum equals the two-pass result up to float64 rounding, because means are subtracted before anything is squared.
 
     Attributes:
-        mean: (k,) float64.
-        cov: (k, k) float64, over n - 1; zero for one sample.
-        n: samples; None where it is not known, as of published references, which then do not add.
+        mean: m, (k,) float64.
+        cov: S, (k, k) float64, divided by n - 1; zero for one sample.
+        n: number of samples; None where it is unknown, as for published references, which then cannot be added.
     """
 
     mean: Tensor
@@ -95,41 +99,42 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Tensor) -> Statistics:
-        """Those of a batch (B, *event), flattened to (B, k)."""
+        """Compute the statistics of one batch (B, *event), flattened to (B, k)."""
         if not features.ndim or not features.numel():
             raise ValueError(f"statistics need features (B, k) of at least one sample, got {tuple(features.shape)}")
         f = features.reshape(len(features), -1).double()
         _check_finite(f)
         mean = f.mean(0)
-        apart = f - mean
-        return cls(mean, apart.T @ apart / max(len(f) - 1, 1), len(f))
+        centred = f - mean
+        return cls(mean, centred.T @ centred / max(len(f) - 1, 1), len(f))
 
     def __add__(self, other: Statistics) -> Statistics:
         if self.n is None or other.n is None:
-            raise ValueError("statistics of an unknown number of samples cannot be added to others")
+            raise ValueError("statistics of an unknown number of samples cannot be added: both need their n")
         n = self.n + other.n
-        apart = other.mean - self.mean
-        scatter = self.cov * (self.n - 1) + other.cov * (other.n - 1) + apart.outer(apart) * (self.n * other.n / n)
-        return Statistics(self.mean + apart * (other.n / n), scatter / (n - 1), n)
+        d = other.mean - self.mean
+        # E[f f^T] - m m^T would cancel: with means of 1e6 and unit variances, it loses 12 of 16 digits.
+        scatter = self.cov * (self.n - 1) + other.cov * (other.n - 1) + d.outer(d) * (self.n * other.n / n)
+        return Statistics(self.mean + d * (other.n / n), scatter / (n - 1), n)
 
 
 def statistics(batches: Iterable[Tensor], features: Features | None = None) -> Statistics:
-    """`Statistics` of the features of all batches, (B, *event) each, one batch in memory at a time."""
+    """Compute the `Statistics` of all batches' features; each batch is (B, *event), and one is in memory at a time."""
     total = None
     for batch in batches:
         for f in _features(batch, features):
-            found = Statistics.of(f)
-            total = found if total is None else total + found
+            batch_statistics = Statistics.of(f)
+            total = batch_statistics if total is None else total + batch_statistics
     if total is None:
         raise ValueError("statistics need at least one batch, got none")
     return total
 
 
 def read_statistics(path: str | Path) -> Statistics:
-    """A published reference: an ``.npz`` of ``mu`` (k,) and ``sigma`` (k, k), the form of EDM's FID references.
+    """Read published reference statistics: an ``.npz`` of ``mu`` (k,) and ``sigma`` (k, k), as EDM provides for FID.
 
     Raises:
-        ValueError: another kind of file, or numbers that are no mean and covariance.
+        ValueError: a file of another kind, or numbers that cannot be a mean and a covariance.
     """
     try:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -138,98 +143,120 @@ def read_statistics(path: str | Path) -> Statistics:
         raise ValueError(f"{path} is not an .npz file of the arrays mu and sigma: {error}") from error
     if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
         raise ValueError(
-            f"{path}: mu and sigma should be (k,) and (k, k) of k >= 1, got {tuple(mean.shape)}, {tuple(cov.shape)}"
+            f"{path}: mu and sigma have shapes {tuple(mean.shape)}, {tuple(cov.shape)}: expected (k,), (k, k), k >= 1"
         )
     if not (mean.isfinite().all() and cov.isfinite().all()):
         raise ValueError(f"{path}: mu or sigma holds NaN or infinity")
-    slack = 1e-6 * cov.abs().max().item()
-    if not torch.allclose(cov, cov.T, rtol=0, atol=slack) or torch.linalg.eigvalsh(cov).min() < -slack:
-        raise ValueError(f"{path}: sigma is no covariance, which is symmetric without negative eigenvalues")
+    tolerance = 1e-6 * cov.abs().max().item()  # references may be stored in float32
+    if not torch.allclose(cov, cov.T, rtol=0, atol=tolerance) or torch.linalg.eigvalsh(cov).min() < -tolerance:
+        raise ValueError(f"{path}: sigma is not a covariance, which is symmetric and has no negative eigenvalues")
     return Statistics(mean, cov)
 
 
 def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics, features: Features | None = None) -> float:
-    """Fréchet distance between Gaussians fitted to the features of two samples (Heusel et al. 2017).
+    """Fréchet distance between Gaussians N(m, S) fitted to the features of two samples (Heusel et al. 2017).
 
-    |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). Either side is a sample (B, *event), whose ``features`` are
-    taken, or `Statistics`. It is biased upwards by about 1/n: compare at equal n, beside the floor. FID is this on
-    `pidlearn.evaluation.inception.Inception` of 50,000 samples against a published reference:
+        |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))
+
+    Either side is a sample (B, *event), to which ``features`` is applied, or `Statistics`. The estimate is biased
+    upwards by about 1/n, so compare only at equal n, and with the floor. FID is this distance between the
+    `pidlearn.evaluation.inception.Inception` features of 50,000 samples and a published reference:
 
         frechet_distance(statistics(batches, Inception()), read_statistics("cifar10-32x32.npz"))
 
     Raises:
-        ValueError: fewer samples than feature dimensions, where the covariance is singular; features that differ.
+        ValueError: no more samples than features, so that a covariance is singular; or different numbers of features.
     """
     sides = [x if isinstance(x, Statistics) else statistics([x], features) for x in (a, b)]
     for side in sides:
         if side.n is not None and side.n <= len(side.mean):
-            raise ValueError(f"{side.n} samples cannot fill a covariance of {len(side.mean)} features; give more")
+            raise ValueError(
+                f"{side.n} samples are too few for a covariance of {len(side.mean)} features, which would be singular: "
+                f"use more samples"
+            )
     (ma, sa), (mb, sb) = ((side.mean.cpu(), side.cov.cpu()) for side in sides)
     if len(ma) != len(mb):
-        raise ValueError(f"the two sides have {len(ma)} and {len(mb)} features: they must be of the same kind")
-    # tr (S_a S_b)^(1/2) from the symmetric S_a^(1/2) S_b S_a^(1/2), whose eigenvalues are those of S_a S_b.
+        raise ValueError(f"the two sides have {len(ma)} and {len(mb)} features: use the same features for both")
+    # S_a S_b is not symmetric, but has the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is: eigvalsh applies, and
+    # tr (S_a S_b)^(1/2) is the sum of their square roots. Rounding can make zero eigenvalues slightly negative.
     values, vectors = torch.linalg.eigh(sa)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ sb @ root).clamp(min=0).sqrt().sum()
-    return ((ma - mb).square().sum() + sa.trace() + sb.trace() - 2 * cross).item()
+    sqrt_sa = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    trace_sqrt = torch.linalg.eigvalsh(sqrt_sa @ sb @ sqrt_sa).clamp(min=0).sqrt().sum()
+    return ((ma - mb).square().sum() + sa.trace() + sb.trace() - 2 * trace_sqrt).item()
 
 
 def precision_recall(a: Tensor, b: Tensor, features: Features | None = None, k: int = 3) -> tuple[float, float]:
-    """Precision and recall of generated samples a against real ones b (Kynkäänniemi et al. 2019).
+    """Precision and recall of generated samples a compared with real samples b (Kynkäänniemi et al. 2019).
 
-    The support of a sample is taken as the union of balls about its points, each reaching to its k-th nearest other
-    point. Precision is the share of a within the support of b, recall the share of b within the support of a.
-    a (n, *event) and b (m, *event) need not be equally many, but the figures depend on n, m and k: state them.
+    The support of a sample X is estimated by balls around its points, whose radius r_k(x) is the distance to the k-th
+    nearest other point of X:
+
+        supp(X) = union over x in X of {y: |y - x| <= r_k(x)}
+        precision = share of a in supp(b),   recall = share of b in supp(a)
+
+    a is (n, *event) and b is (m, *event). The values depend on n, m and k: report them together.
 
     Raises:
-        ValueError: samples of k points or fewer; features that differ, or are not finite.
+        ValueError: no more than k samples on a side, different numbers of features, or features that are not finite.
     """
     fa, fb = (torch.cat([f.flatten(1).double() for f in _features(x, features)]) for x in (a, b))
     for f in (fa, fb):
         _check_finite(f)
     if fa.shape[1] != fb.shape[1]:
-        raise ValueError(f"the two sides have {fa.shape[1]} and {fb.shape[1]} features: they must be of the same kind")
+        raise ValueError(f"the two sides have {fa.shape[1]} and {fb.shape[1]} features: use the same features for both")
     if not 1 <= k < min(len(fa), len(fb)):
-        raise ValueError(f"k = {k} neighbours need more than k samples a side, and k >= 1; got {len(fa)} and {len(fb)}")
-    centre = fb.mean(0)  # about which the digits of squared distances are spent
+        raise ValueError(
+            f"k = {k} with samples of {len(fa)} and {len(fb)}: expected k >= 1, and more than k samples on each side"
+        )
+    # cdist computes |x - y|^2 as |x|^2 - 2 x.y + |y|^2, which cancels if the features are far from zero.
+    centre = fb.mean(0)
     fa, fb = fa - centre, fb - centre
-    return _within(fa, fb, k), _within(fb, fa, k)
+    return _share_in_support(fa, fb, k), _share_in_support(fb, fa, k)
 
 
-def _within(points: Tensor, sample: Tensor, k: int) -> float:
-    """Share of the points that lie in at least one ball about a member of the sample."""
-    rows = max(1, PAIRS // len(sample))
-    # Each member is its own nearest, at distance 0.
-    reach = torch.cat([torch.cdist(part, sample).kthvalue(k + 1, 1).values for part in sample.split(rows)])
-    inside = [(torch.cdist(part, sample) <= reach).any(1) for part in points.split(rows)]
+def _share_in_support(points: Tensor, sample: Tensor, k: int) -> float:
+    """Share of the points (n, d) that lie in the ball of at least one member of the sample (m, d)."""
+    rows = max(1, MAX_PAIRS // len(sample))
+    # Every member is its own nearest point, at distance 0: the k-th other point is the (k + 1)-th nearest.
+    radius = torch.cat([torch.cdist(part, sample).kthvalue(k + 1, 1).values for part in sample.split(rows)])  # (m,)
+    inside = [(torch.cdist(part, sample) <= radius).any(1) for part in points.split(rows)]
     return torch.cat(inside).double().mean().item()
 
 
 def energy_distance(a: Tensor, b: Tensor) -> float:
-    """Energy distance 2 E|a - b| - E|a - a'| - E|b - b'| (Székely & Rizzo 2013), unbiased: it may fall below 0.
+    """Energy distance of two samples a (n, *event) and b (m, *event) (Székely & Rizzo 2013).
 
-    a (n, *event) and b (m, *event) need not be paired; zero in the mean exactly if the distributions are equal.
+        2 E|a - b| - E|a - a'| - E|b - b'|
+
+    It is zero if and only if the distributions are equal. The estimate is unbiased, so it can be negative.
     """
     a, b = a.flatten(1).double(), b.flatten(1).double()
     n, m = len(a), len(b)
     if min(n, m) < 2:
-        raise ValueError(f"an energy distance needs two samples on each side, got {n} and {m}")
-    within = _distances(a, a) / (n * (n - 1)) + _distances(b, b) / (m * (m - 1))
-    return 2 * _distances(a, b) / (n * m) - within
+        raise ValueError(f"the energy distance needs at least two samples on each side, got {n} and {m}")
+    # n (n - 1) and not n^2: a point's zero distance to itself is not a draw of |a - a'|.
+    within = _sum_of_distances(a, a) / (n * (n - 1)) + _sum_of_distances(b, b) / (m * (m - 1))
+    return 2 * _sum_of_distances(a, b) / (n * m) - within
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: torch.Generator | None = None) -> float:
-    """Root of the mean squared 2-Wasserstein distance over random directions; a and b (n, *event) of equal n."""
+    """Sliced 2-Wasserstein distance of two samples a and b, both (n, *event).
+
+    The root mean square, over random directions u, of the 2-Wasserstein distance between the projections u.a and u.b.
+    In one dimension, the optimal transport is to sort both.
+    """
     a, b = a.flatten(1).double(), b.flatten(1).double()
     if a.shape != b.shape:
-        raise ValueError(f"sliced Wasserstein compares equal numbers, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(
+            f"sliced Wasserstein pairs sorted samples: expected equal shapes, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     directions = torch.randn(a.shape[1], projections, dtype=a.dtype, generator=generator).to(a.device)
-    directions = directions / directions.norm(dim=0)
+    directions = directions / directions.norm(dim=0)  # (d, projections), unit columns
     return rmse((a @ directions).sort(0).values, (b @ directions).sort(0).values)
 
 
 def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: int = 8, seed: int = 0) -> float:
-    """What ``distance`` says of two random halves of one sample: the mean of its absolute value over ``splits``."""
+    """Mean absolute ``distance`` between two random halves of one sample, over ``splits`` random splits."""
     generator = torch.Generator().manual_seed(seed)
     half = len(samples) // 2
     values = []
@@ -240,24 +267,24 @@ def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: 
 
 
 def _features(samples: Tensor, features: Features | None) -> Iterable[Tensor]:
-    """Features of the samples, part by part; without any, the samples themselves."""
+    """Yield the features of the samples in chunks; without a feature function, the samples themselves."""
     if features is None:
         yield samples
         return
     with torch.no_grad():
-        yield from map(features, samples.split(AT_A_TIME))
+        yield from map(features, samples.split(FEATURE_CHUNK))
 
 
 def _check_finite(features: Tensor) -> None:
     if not features.isfinite().all():
-        raise ValueError("the features hold NaN or infinity: check the samples, then what computes the features")
+        raise ValueError("the features contain NaN or infinity: check the samples, then the feature function")
 
 
-def _distances(a: Tensor, b: Tensor) -> float:
-    """Sum of all pairwise Euclidean distances, in chunks of a."""
+def _sum_of_distances(a: Tensor, b: Tensor) -> float:
+    """Sum of the Euclidean distances of all pairs of rows of a (n, d) and b (m, d)."""
     return math.fsum(torch.cdist(part, b).sum().item() for part in a.split(2048))
 
 
-def _paired(a: Tensor, b: Tensor) -> None:
+def _check_paired(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape or not len(a):
-        raise ValueError(f"expected two batches of one shape, row against row; got {tuple(a.shape)}, {tuple(b.shape)}")
+        raise ValueError(f"expected two batches of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")

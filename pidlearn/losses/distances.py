@@ -1,7 +1,7 @@
-"""Distances between the two sides of the residual: (a, b) -> one number a sample.
+"""Distances between the two sides of the residual: (a, b) -> one value per sample.
 
-Theorem 1 asks one thing of a distance: d(a, b) = 0 only where a = b. Anything of this signature may be passed in a
-distance's place, a perceptual network (`torch.nn.Module`) included.
+Theorem 1 requires of a distance only that d(a, b) = 0 implies a = b. Any function or `torch.nn.Module` with this
+signature can be passed, such as a perceptual network.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
     """sqrt(mean squared difference + c^2) - c: quadratic below c, a norm above it.
 
-    The few samples on a ridge between two modes, whose residual is large and unavoidable, then do not outweigh all
-    the others. The form is that of Song & Dhariwal (2023, section 3.3); c is in data units (scale about 1).
+    A few samples on a ridge between two modes have a large, unavoidable residual; they then do not outweigh all the
+    others. The form is that of Song & Dhariwal (2023, section 3.3); c is in units of the data (scale about 1).
     """
     squared = l2(a, b)
-    # squared / (sqrt(squared + c^2) + c) is the same number, without cancelling two c's for small residuals.
+    # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
     return squared / ((squared + c * c).sqrt() + c)
 
 
 def lpips(a: Tensor, b: Tensor, net: str = "vgg", pooling: str = "max") -> Tensor:
     """`pidlearn.losses.lpips.LPIPS` of images (B, C, H, W) in [-1, 1], resized to 224 pixels; a pseudo-metric.
 
-    The network is built at the first call, once for each device. Make an `LPIPS` of your own for other choices.
+    The network is built at the first call, once per device. For other settings, build an `LPIPS` yourself.
     """
-    check_images(a, b)  # before anything is fetched for them
+    check_images(a, b)  # before any weights are downloaded
     return _built(net, pooling, a.device)(a, b)
 
 

@@ -24,7 +24,7 @@ from torch.func import functional_call
 from pidlearn.utils.downloads import Published
 from pidlearn.utils.optional_imports import package
 from pidlearn.utils.random import seeded
-from pidlearn.utils.validation import what
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["LPIPS", "check_images"]
 
@@ -137,8 +137,8 @@ def check_images(a: Tensor, b: Tensor) -> None:
     image = isinstance(a, Tensor) and a.is_floating_point() and a.ndim == 4 and len(a) and a.shape[1] in (1, 3)
     if not image or not isinstance(b, Tensor) or b.shape != a.shape:
         raise ValueError(
-            f"got {what(a)} and {what(b)}; LPIPS compares two batches of images (B, C, H, W) of one shape, with C = 1 "
-            f"or 3"
+            f"got {describe_tensor(a)} and {describe_tensor(b)}; LPIPS compares two batches of images (B, C, H, W) of "
+            f"one shape, with C = 1 or 3"
         )
 
 

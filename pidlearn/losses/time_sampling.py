@@ -1,7 +1,7 @@
-"""Random choices: which grid points a batch visits, and random numbers that leave the caller's alone.
+"""Time sampling: how often a batch visits each grid point.
 
-Uniform is the paper's choice. A student errs most where the noise is of the size of the data, so the default for toys
-looks there more often: log-normal in t about sigma_data, with a floor that leaves no time unvisited.
+Uniform is the paper's choice. A student's error arises mostly where the noise is about as large as the data, so the
+default for diffusions visits those times more often: log-normal in t around sigma_data, over a floor.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor
 __all__ = ["DENSITIES", "Density", "draw_index"]
 
 Density = Callable[[Tensor, float], Tensor]
-"""(t (N,) float64, sigma_data) -> how often each is visited (N,), up to a factor."""
+"""(t (N,) float64, sigma_data) -> how often each time is visited (N,), up to a factor."""
 
 
 def uniform(t: Tensor, sigma_data: float) -> Tensor:
-    """Every point alike."""
+    """All times equally often."""
     return torch.ones_like(t)
 
 
 def lognormal(t: Tensor, sigma_data: float, width: float = 1.2, floor: float = 0.1) -> Tensor:
-    """A bell in ln t about ln sigma_data, EDM's width, over a floor."""
+    """A Gaussian in ln t around ln sigma_data, with EDM's width, over a floor that leaves no time unvisited."""
     return floor + torch.exp(-0.5 * ((t / sigma_data).log() / width) ** 2)
 
 
@@ -31,7 +31,7 @@ DENSITIES: dict[str, Density] = {"uniform": uniform, "lognormal": lognormal}
 
 
 def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """n indices (n,) int64 with frequencies ``density`` (N,), stratified: one from each n-th of the distribution."""
+    """Draw n indices (n,) int64 with frequencies ``density`` (N,): stratified, one per n-th of the distribution."""
     device = generator.device
     cumulative = density.cumsum(0)
     u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n

@@ -1,1 +1,23 @@
-"""How a student learns from a teacher."""
+"""How a student learns from a teacher: one file per method, and the table of their names."""
+
+from pidlearn.methods.base import Batch, Context, Method, Stage
+from pidlearn.methods.denoising import Denoising
+from pidlearn.methods.pid.method import PID
+
+__all__ = ["METHODS", "PID", "Batch", "Context", "Denoising", "Method", "Stage", "method_of"]
+
+METHODS: dict[str, type[Method]] = {"pid": PID}
+"""The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
+
+
+def method_of(method: str | Method) -> Method:
+    """The method of that name, or the method itself.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(method, Method):
+        return method
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)} or a pidlearn.methods.Method, got {method!r}")
+    return METHODS[method]()

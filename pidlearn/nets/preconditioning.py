@@ -58,7 +58,7 @@ class Preconditioned(nn.Module):
     def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
         super().__init__()
         if not 0 < sigma_data < math.inf:
-            raise ValueError(f"got sigma_data = {sigma_data}; expected the standard deviation of the data, positive")
+            raise ValueError(f"got sigma_data = {sigma_data}; expected a positive standard deviation of the data")
         self.model = network
         self.sigma_data = sigma_data
         self.noise_parametrization: NoiseParametrization = EDM(sigma_data)

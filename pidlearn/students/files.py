@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
-from pidlearn.students.trajectory import BOUNDARIES, TIMES, Student, Trajectory, Windows
+from pidlearn.students.base import Student
+from pidlearn.students.boundaries import BOUNDARIES, TIMES
+from pidlearn.students.piecewise import PiecewiseTrajectory
+from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.files.build import fill
 from pidlearn.utils import safetensors
 from pidlearn.utils.files import write_atomically
@@ -103,7 +106,7 @@ def _under(prefix: str, tensors: dict[str, Tensor], end: str = "/") -> dict[str,
 
 def describe(student: nn.Module) -> dict[str, Any] | None:
     """Return how to build a student again, or None if parts of it are not this library's."""
-    if isinstance(student, Windows):
+    if isinstance(student, PiecewiseTrajectory):
         windows = [describe(window) for window in student.windows]
         return None if None in windows else {"windows": windows}
     if type(student) is not Trajectory:
@@ -136,7 +139,9 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])
-    return Windows([_build_trajectory(part, _under(f"chain.{i}", weights, "."), teacher) for i, part in parts])
+    return PiecewiseTrajectory(
+        [_build_trajectory(part, _under(f"chain.{i}", weights, "."), teacher) for i, part in parts]
+    )
 
 
 def _build_trajectory(description: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> Trajectory:

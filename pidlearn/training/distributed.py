@@ -1,10 +1,10 @@
-"""The processes that train one student together; mostly there is one.
+"""The processes that train one student together; usually there is one.
 
 `torchrun` and `accelerate launch` start several, on one machine or many, each with a device of its own. All of them
 draw the same random numbers for the whole batch and work on their own rows of it, so their number changes nothing but
-rounding, and every device gets the same update. What they must agree on is summed between the backward pass and the
-update: the gradients in one piece, for nothing is hooked into the backward pass, so that whatever differentiates the
-student, forward mode included, and whichever weights take part, cannot slip past it.
+rounding, and every device applies the same update. Gradients are summed between the backward pass and the update.
+Nothing is hooked into the backward pass itself, as `DistributedDataParallel` does, so forward-mode differentiation and
+partly trained students are synchronised like everything else.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Team", "assembled"]
+__all__ = ["AccelerateProcesses", "Processes", "current_processes"]
 
 
-class Team:
-    """One process, by itself."""
+class Processes:
+    """A single process; the base class for several."""
 
     rank = 0
     size = 1
     device: torch.device | None = None
-    """Where this process works; None leaves everything where it is."""
+    """The device that this process works on; None leaves everything where it is."""
 
-    def rows(self, n: int) -> slice:
+    def shard(self, n: int) -> slice:
         """This process's share of n rows."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
-    def sums(self, *values: float) -> list[float]:
+    def sum(self, *values: float) -> list[float]:
         """The sum of each number over the processes.
 
         Raises:
-            ConnectionError: if one of them has ended; so does `add`.
+            ConnectionError: if one of them has ended; so does `all_reduce_`.
         """
         return list(values)
 
-    def any(self, said: bool) -> bool:
-        """Whether any process says so."""
-        return self.sums(float(said))[0] > 0
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return self.sum(float(flag))[0] > 0
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over the processes into each tensor."""
+    def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
 
-    def align(self, module: nn.Module) -> None:
-        """Give every process the weights and buffers of the first."""
+    def broadcast_weights(self, module: nn.Module) -> None:
+        """Copy the weights and buffers of the first process to all others."""
 
-    def wait(self) -> None:
-        """Until all processes are here."""
+    def barrier(self) -> None:
+        """Wait until all processes have arrived here."""
 
 
-class Processes(Team):
-    """Several processes, by Accelerate."""
+class AccelerateProcesses(Processes):
+    """Several processes, connected by Accelerate."""
 
     def __init__(self) -> None:
         try:
@@ -65,33 +65,41 @@ class Processes(Team):
         self.rank, self.size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
 
-    def sums(self, *values: float) -> list[float]:
-        return self._sum(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
+    def sum(self, *values: float) -> list[float]:
+        """The sum of each number over the processes."""
+        return self._reduce(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
-    def _sum(self, mine: Tensor) -> Tensor:
+    def _reduce(self, tensor: Tensor) -> Tensor:
         try:
-            found: Tensor = self._accelerator.reduce(mine, "sum")
+            reduced: Tensor = self._accelerator.reduce(tensor, "sum")
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise ConnectionError(f"another process of this run has ended, and may have said why ({error})") from error
-        return found
+            raise ConnectionError(
+                f"another process of this run has ended and may have reported why ({error})"
+            ) from error
+        return reduced
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        parts = self._sum(torch.cat([t.reshape(-1) for t in tensors])).split([t.numel() for t in tensors])
+    def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
+        # One message for all gradients: many small ones would wait for the network's latency each.
+        flat = self._reduce(torch.cat([t.reshape(-1) for t in tensors]))
+        parts = flat.split([t.numel() for t in tensors])
         torch._foreach_copy_(list(tensors), [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
     @torch.no_grad()
-    def align(self, module: nn.Module) -> None:
+    def broadcast_weights(self, module: nn.Module) -> None:
+        """Copy the weights and buffers of the first process to all others."""
         from accelerate.utils import broadcast
 
         for tensor in module.state_dict().values():
             tensor.copy_(broadcast(tensor.detach().clone(memory_format=torch.contiguous_format)))
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
+        """Wait until all processes have arrived here."""
         self._accelerator.wait_for_everyone()
 
 
-def assembled() -> Team:
+def current_processes() -> Processes:
     """The processes that this one was started with."""
-    return Processes() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Team()
+    return AccelerateProcesses() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Processes()

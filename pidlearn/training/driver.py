@@ -1,45 +1,87 @@
-"""The loop around a training: a bar, checkpoints, limits and signals. Whatever ends it, what there is stays."""
+"""Driving a training: progress bar, checkpoints, limits, signals, callbacks. Whatever ends it, its result remains."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from pidlearn.training.loop import COUNT, Step, Trainer, is_number
+from pidlearn.training.checkpoints import claimed, load_run, restore, save
+from pidlearn.training.execution import Override, overridden
+from pidlearn.training.history import Step
+from pidlearn.training.loop import DivergedError, time_steps, train
 from pidlearn.training.progress import bar
+from pidlearn.training.stopping import Limits, Stop, StopReason, catch_signals
+from pidlearn.training.trainer import Trainer
+from pidlearn.utils.settings import COUNT
 
-__all__ = ["INTERRUPTED", "TERMINATED", "UNSAVED", "Callback", "terminating", "until_stopped"]
+__all__ = ["Callback", "Training", "drive"]
 
 Callback = Callable[[Step], Any]
 """Called after every step; returning True stops the run."""
 
-INTERRUPTED = "interrupted"
-TERMINATED = "the process was asked to terminate"
-UNSAVED = "a checkpoint could not be written"
-"""How the reasons begin of a run that a signal or a full disk ended."""
 
+class Training(Iterator[Step]):
+    """A training under way: taking a `Step` from it makes an update of the weights.
 
-class Training(Protocol):
-    """What is trained here: an iterator over its `Trainer`'s steps that can save itself."""
+    Attributes:
+        trainer: its state.
+        overrides: attributes that are set during each step; see `pidlearn.training.execution`.
+    """
 
     trainer: Trainer
+    overrides: Sequence[Override] = ()
 
-    def __iter__(self) -> Iterator[Step]: ...
+    def _start(self, trainer: Trainer, overrides: Sequence[Override] = ()) -> None:
+        self.trainer, self.overrides = trainer, overrides
+        self._steps = train(trainer)
+
+    def __next__(self) -> Step:
+        with overridden(self.overrides):
+            try:
+                return next(self._steps)
+            except BaseException:
+                self._steps = train(self.trainer)  # so that an interrupted training can go on
+                raise
+
+    def time_steps(self, steps: int) -> float:
+        """Median seconds of ``steps`` steps after one warm-up step; the state is restored afterwards."""
+        with overridden(self.overrides):
+            return time_steps(self.trainer, steps)
 
     def save(self, folder: str | Path) -> None:
-        """Everything that the rest of the training depends on, written by the first process."""
+        """Write a checkpoint; the first process does."""
+        if self.trainer.processes.rank == 0:
+            save(folder, self.trainer.step, {"choices": self.choices(), **self.state_dict()})
+
+    def resume(self, folder: str | Path) -> None:
+        """Continue from the newest checkpoint of that folder, if there is one.
+
+        Raises:
+            ValueError: a checkpoint of another run.
+        """
+        state = load_run(folder, self.choices())
+        if state is not None:
+            self.load_state_dict(state, folder)
+
+    def choices(self) -> dict[str, str]:
+        """Everything that makes this run this run, as text."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rest of the training depends on."""
+        return {"trainer": self.trainer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
+        """Restore what `state_dict` returned; ``folder`` is where it was read, for messages."""
+        restore(self.trainer, state, folder)
 
 
-def until_stopped(
+def drive(  # noqa: D417 - the others are documented in distill
     training: Training,
     name: str,
     *,
@@ -49,117 +91,74 @@ def until_stopped(
     max_time: float | None = None,
     since: float | None = None,
     max_images: int | None = None,
+    trackers: Sequence[Callable[[Step], None]] = (),
     callbacks: Sequence[Callback] = (),
-    follow: Callable[[Step], dict[str, float]] | None = None,
-) -> str | None:
-    """Train to the end, or until something stops it; what is not told here is as in `distill`.
+) -> Stop | None:
+    """Train to the end, or until something stops it; arguments not listed here are those of `pidlearn.distill`.
 
-    ``max_time`` counts from ``since`` of `time.monotonic`, or from now, and one step is always done. ``follow`` finds
-    further figures of a step for the bar of that ``name``. A checkpoint that cannot be written ends the run,
-    too: what is in memory can still be kept, and the checkpoint before it stays.
+    Args:
+        training: what to train.
+        name: label of the progress bar.
+        since: time of `time.monotonic` from which ``max_time`` counts; now by default. One step is always done.
+        trackers: functions that fill ``step.metrics``, called before the step is shown or saved.
 
     Returns:
-        Why not all steps were done, or None.
+        Why not all steps were done, or None. A checkpoint that cannot be written ends the run, too: its weights are
+        still in memory, and the checkpoint before it remains.
 
     Raises:
-        ValueError: for limits that are none; DivergedError, when the loss becomes NaN.
+        ValueError: limits that are not positive numbers, or a folder of another run.
     """
-    for what, value in (("save_every", save_every), ("max_images", max_images)):
-        if value is not None and not COUNT[0](value):
-            raise ValueError(f"{what} must be {COUNT[1]}, got {value!r}")
-    if max_time is not None and not (is_number(max_time) and max_time > 0):
-        raise ValueError(f"max_time must be a positive number of seconds, got {max_time!r}")
-    o = training.trainer.optimisation
-    since = time.monotonic() if since is None else since
-    first = training.trainer.team.rank == 0
-    with terminating() as signals, bar(o.steps, name, progress and first, training.trainer.number) as show:
-        end = _End(training, checkpoints, max_time, since, max_images, signals)
-        stopped = end.why() if end.enough() else None  # one that is continued may have reached its limit before
-        try:
-            for step in () if stopped else training:
-                show(step, **(follow(step) if follow else {}))
-                due = step.number % save_every == 0 or step.number == step.steps
-                unsaved = end.save() if due else None
-                # Every callback hears of every step, also when an earlier one has asked to stop.
-                answers = [callback(step) for callback in callbacks] if first else []
-                stopped = unsaved or end.why(any(isinstance(a, bool | np.bool_) and a for a in answers))
-                if stopped:
-                    if not due:
-                        stopped = end.save() or stopped
-                    break
-        except KeyboardInterrupt:
-            stopped = f"{INTERRUPTED} at step {training.trainer.number}"
-    lost = (stopped or "").startswith(UNSAVED)
-    return None if training.trainer.number == o.steps and not lost else stopped
+    if not COUNT[0](save_every):
+        raise ValueError(f"save_every must be {COUNT[1]}, got {save_every!r}")
+    limits = Limits(max_time, max_images, time.monotonic() if since is None else since)
+    trainer, first = training.trainer, training.trainer.processes.rank == 0
+    steps, stop = trainer.config.steps, None
+    with claimed(checkpoints, first):
+        if checkpoints is not None:
+            training.resume(checkpoints)
+        with catch_signals() as signals, bar(steps, name, progress and first, trainer.step) as show:
+            try:
+                # A run that is resumed may have reached its limit before; one step is done otherwise.
+                samples = trainer.step * trainer.config.batch_size
+                if limits.images_are_done(samples):
+                    stop = _agree(trainer, limits.reached(samples, signals))
+                for step in () if stop else training:
+                    for track in trackers:
+                        track(step)
+                    show(step)
+                    due = step.number % save_every == 0 or step.number == steps
+                    unsaved = _save(training, checkpoints) if due else None
+                    answers = [callback(step) for callback in callbacks] if first else []
+                    asked = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+                    stop = unsaved or _agree(trainer, limits.reached(step.samples, signals, asked))
+                    if stop:
+                        stop = stop if due else _save(training, checkpoints) or stop
+                        break
+            except KeyboardInterrupt:
+                stop = Stop(StopReason.INTERRUPTED, f"interrupted at step {trainer.step}")
+            except DivergedError as error:
+                return Stop(StopReason.DIVERGED, str(error))
+    finished = trainer.step == steps and not (stop and stop.reason is StopReason.UNSAVED)
+    return None if finished else stop
 
 
-@dataclass(frozen=True)
-class _End:
-    """What may end a training, asked by all processes together: each answer is the same for all."""
-
-    training: Training
-    checkpoints: str | Path | None
-    max_time: float | None
-    since: float
-    max_images: int | None
-    signals: list[int]
-
-    def enough(self) -> bool:
-        """Whether all images that were allowed have been seen."""
-        trainer = self.training.trainer
-        return self.max_images is not None and trainer.number * trainer.optimisation.batch_size >= self.max_images
-
-    def why(self, asked: bool = False) -> str | None:
-        """The first reason to stop, or None; ``asked``: a callback wants it."""
-        late = self.max_time is not None and time.monotonic() - self.since >= self.max_time
-        reasons = {
-            "a callback stopped the run": asked,
-            f"max_time, {self.max_time} s, was over": late,
-            f"max_images, {self.max_images}, were done": self.enough(),
-            TERMINATED: signal.SIGTERM in self.signals,
-            INTERRUPTED: signal.SIGINT in self.signals,
-        }
-        return self._agreed(next((reason for reason, holds in reasons.items() if holds), None))
-
-    def save(self) -> str | None:
-        """Save what there is; why that failed, or None."""
-        if self.checkpoints is None:
-            return None
-        trouble = None
-        try:
-            self.training.save(self.checkpoints)
-        except OSError as error:
-            trouble = f"{UNSAVED} ({error}; mend that, and the same call goes on from the newest one that is there)"
-        return self._agreed(trouble)
-
-    def _agreed(self, mine: str | None) -> str | None:
-        trainer = self.training.trainer
-        if not trainer.team.any(mine is not None):
-            return None
-        return f"{mine or 'another process stopped the run'} at step {trainer.number}"
-
-
-@contextmanager
-def terminating() -> Iterator[list[int]]:
-    """A list that SIGTERM fills, as a cluster sends it before it takes the machine away, and Ctrl-C: time to save and
-    end. A second Ctrl-C interrupts at once.
-
-    Only the main thread may listen to signals; in others the list stays empty. Who has a handler of their own keeps it.
-    """
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    before = {n: signal.signal(n, hear) for n, handler in usual.items() if signal.getsignal(n) is handler}
+def _save(training: Training, folder: str | Path | None) -> Stop | None:
+    """Save a checkpoint, if there is a folder for it; why that failed in any process, or None."""
+    if folder is None:
+        return None
+    failure = None
     try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        training.save(folder)
+    except OSError as error:
+        advice = "fix the problem and rerun the same call to resume from the latest checkpoint"
+        failure = Stop(StopReason.UNSAVED, f"a checkpoint could not be written ({error}; {advice})")
+    return _agree(training.trainer, failure)
+
+
+def _agree(trainer: Trainer, mine: Stop | None) -> Stop | None:
+    """Stop where any process wants to stop, with the step in the message."""
+    if not trainer.processes.any(mine is not None):
+        return None
+    mine = mine or Stop(StopReason.OTHER_PROCESS, "another process stopped the run")
+    return replace(mine, message=f"{mine.message} at step {trainer.step}")

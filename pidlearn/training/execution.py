@@ -1,83 +1,128 @@
-"""How a run's networks are computed: precision, recomputation, compilation. They are switched for each step alone.
+"""How networks are computed during training: precision, activation checkpointing and compilation.
 
-None of them changes what is minimised. What a run was lent, its teacher above all, goes back as it came.
+None of these changes what is minimised. They are set for each training step and restored after it, so the teacher and
+whatever else the user passed come back unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from pidlearn.config import Config
 from pidlearn.nets.unets import UNet
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.utils.settings import FLAG, Rule, Settings
 
-__all__ = ["Switch", "switched", "switches", "tf32"]
+__all__ = ["ExecutionConfig", "Override", "overridden", "overrides", "tf32"]
 
-Switch = tuple[Any, str, Any]
-"""An object, an attribute of it, and the value that it has while a step lasts."""
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
-AUTOMATIC = ("exact", "can")
-"""Derivatives by forward mode."""
+Override = tuple[Any, str, Any]
+"""An object, the name of an attribute, and its value during a step."""
 
 
-def switches(config: Config, students: Sequence[nn.Module], teachers: Sequence[nn.Module]) -> list[Switch]:
-    """What the configuration asks of these modules.
+@dataclass(frozen=True)
+class ExecutionConfig(Settings):
+    """How networks are computed.
+
+    Attributes:
+        precision: float32 | tf32 | bfloat16, of student's and teacher's networks; everything around them stays float32.
+            tf32 is a GPU's fast float32. bfloat16 needs derivative="exact": finite differences amplify its rounding.
+        recompute: activation checkpointing: recompute a U-Net's activations in the backward pass rather than keep them.
+        compile: a backend of `torch.compile` for both networks, such as "inductor"; None does not compile. With the
+            exact and coupled derivatives the student is compiled only if its network is a `SongUNet` or `DhariwalUNet`.
+    """
+
+    precision: str = "float32"
+    recompute: bool = False
+    compile: str | None = None
+
+    def rules(self) -> dict[str, Rule]:
+        """The rule for each field, by name."""
+        return {
+            **super().rules(),
+            "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "recompute": FLAG,
+            "compile": (
+                lambda v: v is None or v in torch.compiler.list_backends(exclude_tags=()),
+                "None or a backend that torch.compiler.list_backends() lists, such as inductor",
+            ),
+        }
+
+
+def overrides(
+    config: ExecutionConfig, forward_mode: bool, students: Sequence[nn.Module], teachers: Sequence[nn.Module]
+) -> list[Override]:
+    """The attributes of these modules, and of torch, that realise the configuration during a step.
+
+    Args:
+        config: what is wanted.
+        forward_mode: whether students are differentiated by forward-mode automatic differentiation.
+        students: the parts of the student.
+        teachers: the networks of the teacher.
 
     Raises:
-        ValueError: for what does not go with them, or with the derivative.
+        ValueError: settings that do not fit these modules, or forward mode.
     """
-    automatic = config.derivative in AUTOMATIC
-    nets = [[part for part in student.modules() if isinstance(part, UNet)] for student in students]
-    for name, asked in (("recompute", config.recompute), ("precision='bfloat16'", config.precision == "bfloat16")):
-        if asked and not all(nets):
+    unets = [[part for part in student.modules() if isinstance(part, UNet)] for student in students]
+    for name, wanted in (("recompute", config.recompute), ("precision='bfloat16'", config.precision == "bfloat16")):
+        if wanted and not all(unets):
             raise ValueError(f"{name} needs a student with a SongUNet or DhariwalUNet: leave it out")
-    if config.recompute and automatic:
+    if config.recompute and forward_mode:
         raise ValueError(
-            f"recompute does not go with derivative={config.derivative!r}, whose tangents pass through what is "
-            f"recomputed: leave it out and set micro_batch"
+            "recompute does not work with a derivative by forward-mode automatic differentiation, whose tangents are "
+            "lost in what is recomputed: leave recompute out and set micro_batch"
         )
-    found: list[Switch] = []
+    result: list[Override] = []
     if any(p.is_cuda for student in students for p in student.parameters()):
-        found += tf32(config.precision != "float32")
-        found += [(torch.backends.cudnn, "benchmark", True)]  # a run's shapes stay: its fastest kernels are sought once
+        result += tf32(config.precision != "float32")
+        result += [(torch.backends.cudnn, "benchmark", True)]  # shapes stay the same: search the fastest kernels once
     if config.precision == "bfloat16":
-        for name in ("body", "compute_dtype"):
-            found += [(part, name, torch.bfloat16) for part in (*students, *teachers) if hasattr(part, name)]
+        result += [
+            (part, "compute_dtype", torch.bfloat16) for part in (*students, *teachers) if hasattr(part, "compute_dtype")
+        ]
     if config.recompute:
-        found += [(net, "recompute", True) for of_student in nets for net in of_student]
+        result += [(unet, "recompute", True) for of_student in unets for unet in of_student]
     if config.compile:
-        compiled = partial(torch.compile, backend=config.compile)
-        if automatic:  # what is compiled has no forward-mode derivative: that is compiled with it
-            ours = [s for s in students if isinstance(s, Trajectory) and isinstance(s.network, UNet)]
-            found += [(student, "bend_and_slope", compiled(student.bend_and_slope)) for student in ours]
-        trained = [] if automatic else [getattr(student, "network", None) for student in students]
-        parts = [part for part in (*trained, *teachers) if isinstance(part, nn.Module)]
-        found += [(part, "forward", compiled(part.forward)) for part in parts]
-    return found
+        result += _compiled(config.compile, forward_mode, students, teachers)
+    return result
 
 
-def tf32(allowed: bool) -> list[Switch]:
-    """Whether a GPU may round float32 to TF32 in products and convolutions."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):  # since torch 2.9, where the older flags cannot be read once this one is set
-        conv: Any = cudnn.conv  # type: ignore[attr-defined]  # made when it is imported
-        return [(kernels, "fp32_precision", "tf32" if allowed else "ieee") for kernels in (matmul, conv)]
-    return [(kernels, "allow_tf32", allowed) for kernels in (matmul, cudnn)]
+def _compiled(
+    backend: str, forward_mode: bool, students: Sequence[nn.Module], teachers: Sequence[nn.Module]
+) -> list[Override]:
+    compiled = partial(torch.compile, backend=backend)
+    networks = [getattr(student, "network", None) for student in students]
+    if not forward_mode:
+        parts = [part for part in (*networks, *teachers) if isinstance(part, nn.Module)]
+        return [(part, "forward", compiled(part.forward)) for part in parts]
+    # A compiled network has no forward-mode derivative: value and derivative are compiled together instead.
+    unets = [s for s in students if isinstance(s, Trajectory) and isinstance(s.network, UNet)]
+    return [
+        *((student, "learned_term_jvp", compiled(student.learned_term_jvp)) for student in unets),
+        *((part, "forward", compiled(part.forward)) for part in teachers),
+    ]
+
+
+def tf32(allowed: bool) -> list[Override]:
+    """Whether a GPU may round float32 to TF32 in matrix products and convolutions."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made on import
+    return [(kernels, "fp32_precision", "tf32" if allowed else "ieee") for kernels in (matmul, conv)]
 
 
 ABSENT = object()
 
 
 @contextmanager
-def switched(given: Sequence[Switch]) -> Iterator[None]:
-    """Attributes of objects at other values for as long as a step lasts: nothing of a run stays on what it was lent."""
-    # What a module has of its class, or as a method, shows again once its own attribute is gone.
+def overridden(given: Sequence[Override]) -> Iterator[None]:
+    """Set attributes for one training step, then restore them."""
+    # A module's own attribute may hide one of its class, such as forward: it is deleted afterwards, not set.
     before = [
         (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
         for part, name, _ in given

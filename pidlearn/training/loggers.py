@@ -1,4 +1,4 @@
-"""Where a run's figures go besides the bar: callbacks of a `Step` that write them down."""
+"""Callbacks that record the metrics of every `Step`: as JSON lines, in TensorBoard or in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pidlearn.training.loop import Step
+from pidlearn.training.history import Step
 from pidlearn.utils.files import write_atomically
 
 __all__ = ["TRACKERS", "check", "jsonl", "tracker"]
@@ -19,46 +19,40 @@ TRACKERS = ("tensorboard", "wandb")
 
 Callback = Callable[[Step], None]
 
-Figures = Callable[[Step], dict[str, float]]
-"""What else was found out at a step, mostly nothing."""
 
+def jsonl(path: str | Path, every: int = 1) -> Callback:
+    """Append a line of JSON to a file every ``every`` steps, and at each step with metrics.
 
-def nothing(step: Step) -> dict[str, float]:
-    """No further figures."""
-    return {}
-
-
-def jsonl(path: str | Path, every: int = 1, further: Figures = nothing) -> Callback:
-    """Append a line of JSON to a file for every so many steps, at once: nothing is lost when a run is killed.
-
-    A step with ``further`` figures has a line, too. A run that is continued takes back the lines of steps that it does
-    again, so that each is there once. Where the file cannot be written it warns, for a run is worth more than its log.
+    Each line is written at once, so that nothing is lost if the process is killed. When a run is resumed, the lines of
+    the steps that it repeats are removed, so that each step has one line. A file that cannot be written is a warning
+    and not an error: the run is worth more than its log.
     """
-    path, begun = Path(path), False
+    path, started = Path(path), False
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(step: Step) -> None:
-        nonlocal begun
-        figures = further(step)
+        nonlocal started
+        record = asdict(step)
+        metrics = record.pop("metrics")
         try:
-            if not begun:
-                _cut(path, step.number)
-                begun = True
-            if figures or _due(step, every):
+            if not started:
+                _truncate(path, step.number)
+                started = True
+            if metrics or _is_due(step, every):
                 with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(step) | figures) + "\n")
+                    file.write(json.dumps(record | metrics) + "\n")
         except OSError as error:
-            warnings.warn(f"the log {path} lacks steps, for it could not be written: {error}", RuntimeWarning, 2)
+            warnings.warn(f"the log {path} misses steps, because it cannot be written: {error}", RuntimeWarning, 2)
 
     return write
 
 
-def _due(step: Step, every: int) -> bool:
+def _is_due(step: Step, every: int) -> bool:
     return step.number % every == 0 or step.number == step.steps
 
 
-def _cut(path: Path, number: int) -> None:
-    """Keep the lines of a log that are whole and of steps before that one, and no others."""
+def _truncate(path: Path, number: int) -> None:
+    """Keep the complete lines of steps before ``number``, and nothing else."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     kept = [line for line in lines if _is_step_before(number, line)]
     if len(kept) < len(lines):
@@ -68,27 +62,25 @@ def _cut(path: Path, number: int) -> None:
 def _is_step_before(number: int, line: bytes) -> bool:
     try:
         return line.endswith(b"\n") and bool(json.loads(line)["number"] < number)
-    except (ValueError, TypeError, LookupError):  # what a crash or somebody else left there
+    except (ValueError, TypeError, LookupError):  # a line cut short by a crash, or not written by `jsonl`
         return False
 
 
 def check(kind: str) -> None:
-    """Say what a tracker lacks, before anything is spent on a run that it should follow.
+    """Raise if a tracker is unknown or not installed, so that a run can fail before it costs anything.
 
     Raises:
-        ImportError: if Accelerate or the tracker's own package is not installed.
-        ValueError: if there is no such tracker.
+        ImportError: Accelerate or the tracker's own package is not installed.
+        ValueError: there is no such tracker.
     """
     if kind not in TRACKERS:
-        raise ValueError(f"a tracker is one of {', '.join(TRACKERS)}; got {kind!r}")
+        raise ValueError(f"there is no tracker {kind!r}: expected one of {', '.join(TRACKERS)}")
     if not (find_spec("accelerate") and find_spec(kind)):
-        raise ImportError(f"{kind} needs accelerate and {kind}: pip install 'pidlearn[images]' {kind}")
+        raise ImportError(f"{kind} needs the packages accelerate and {kind}: pip install 'pidlearn[images]' {kind}")
 
 
-def tracker(
-    kind: str, name: str, folder: str | Path, config: dict[str, Any], every: int = 10, further: Figures = nothing
-) -> Callback:
-    """Send figures of every so many steps, as `jsonl` does, to "tensorboard" or "wandb", by Accelerate's trackers.
+def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], every: int = 10) -> Callback:
+    """Send the metrics of the same steps as `jsonl` to "tensorboard" or "wandb", through Accelerate's trackers.
 
     Raises:
         ImportError: see `check`.
@@ -98,19 +90,16 @@ def tracker(
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    PartialState()
+    PartialState()  # Accelerate's trackers read it to find the main process
     cls = LOGGER_TYPE_TO_CLASS[kind]
-    where = {"logging_dir" if cls.requires_logging_directory else "dir": str(folder)}
-    found = cls(name, **where)
-    if hasattr(found, "start"):  # older ones start by themselves
-        found.start()
-    found.store_init_configuration(
-        {key: value for key, value in config.items() if isinstance(value, int | float | str)}
-    )
+    directory = {"logging_dir" if cls.requires_logging_directory else "dir": str(folder)}
+    sink = cls(name, **directory)
+    if hasattr(sink, "start"):  # older versions of Accelerate start in the constructor
+        sink.start()
+    sink.store_init_configuration({key: value for key, value in config.items() if isinstance(value, int | float | str)})
 
     def write(step: Step) -> None:
-        figures = further(step)
-        if figures or _due(step, every):
-            found.log({"loss": step.loss, "lr": step.lr, "samples": step.samples} | figures, step=step.number)
+        if step.metrics or _is_due(step, every):
+            sink.log({"loss": step.loss, "lr": step.lr, "samples": step.samples} | step.metrics, step=step.number)
 
     return write

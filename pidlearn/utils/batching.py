@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.broadcast import exact_time
+from pidlearn.utils.broadcast import as_float64_time
 
-__all__ = ["ask", "in_chunks"]
+__all__ = ["call_student", "in_chunks"]
 
 
-def ask(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-    """x(z, t) of any student, called as training calls it: t (B,) float64, and labels only where there are any."""
+def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+    """Return x(z, t) of any student, called as training calls it: t (B,) float64, and labels only if there are any."""
     labels = () if class_labels is None else (class_labels,)
-    return student(z, exact_time(t, z), *labels)
+    return student(z, as_float64_time(t, z), *labels)
 
 
 @torch.no_grad()
 def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
-    """f(z, class_labels), (B, *event), for so many rows at once."""
+    """Apply f to z and class_labels in chunks of ``size`` rows: (B, *event)."""
     labels = [None] * len(z) if class_labels is None else class_labels.split(size)
-    return torch.cat([f(*some) for some in zip(z.split(size), labels, strict=False)])
+    return torch.cat([f(*chunk) for chunk in zip(z.split(size), labels, strict=False)])

@@ -9,10 +9,10 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(path: Path, contents: bytes) -> None:
-    """Write a file so that, whatever happens, either all of it or none of it is there.
+    """Write a file completely or, whatever happens, not at all.
 
     Raises:
-        OSError: where it cannot be written, naming the file.
+        OSError: a file that cannot be written; the message names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -22,11 +22,11 @@ def write_atomically(path: Path, contents: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:  # that of a full disk does not say which file
+    except OSError as error:  # on a full disk the error does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # where a folder can be synced, its new entry survives a power cut too
+    if hasattr(os, "O_DIRECTORY"):  # once the folder is synced, its new entry survives a power cut, too
         folder = os.open(path.parent, os.O_DIRECTORY)
         try:
             os.fsync(folder)

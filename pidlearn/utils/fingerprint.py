@@ -13,7 +13,7 @@ __all__ = ["digest", "identity"]
 
 
 def identity(value: Any, depth: int = 8) -> str:
-    """A choice as text: the same in another process, and another for a function or object that differs."""
+    """Describe a setting as text that is the same in another process, and differs if a function or object does."""
     inner = partial(identity, depth=depth - 1)
     if isinstance(value, (str, bytes, int, float, NoneType)):
         return repr(value)
@@ -43,5 +43,5 @@ def identity(value: Any, depth: int = 8) -> str:
 
 
 def digest(contents: bytes) -> str:
-    """Sixteen hexadecimal digits that tell contents apart."""
+    """Return the first 16 hexadecimal digits of the SHA-256."""
     return hashlib.sha256(contents).hexdigest()[:16]

@@ -13,11 +13,11 @@ __all__ = ["mixed", "seeded"]
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """torch's own random numbers as after a seed made of these, of the CPU and of CUDA; they are then as they were."""
+    """Seed torch's global generators (CPU and CUDA) from these numbers, and restore their states afterwards."""
     cuda = torch.cuda.is_initialized()
     seed = numbers[0] if len(numbers) == 1 else mixed(*numbers)
     with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else ()):
-        # torch.manual_seed would keep a stack trace each time for a CUDA that may never be used.
+        # torch.manual_seed would record a stack trace at each call, for a CUDA that may never be initialised.
         torch.default_generator.manual_seed(seed)
         if cuda:
             torch.cuda.manual_seed_all(seed)
@@ -25,5 +25,5 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 def mixed(*numbers: int) -> int:
-    """A seed made of several numbers."""
+    """Combine several numbers into one seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

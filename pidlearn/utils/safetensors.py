@@ -96,7 +96,9 @@ def read(path: str | Path, format: str) -> tuple[dict[str, Tensor], dict[str, st
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            # Clones, whose memory is aligned: kernels round differently on unaligned memory, and the weights of a file
+            # shall give the very samples that they gave before.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed

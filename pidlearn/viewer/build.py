@@ -1,4 +1,4 @@
-"""Scenes of teachers and students for the viewer: arrays out of whatever can be distilled."""
+"""Scenes for the viewer, built from teachers and students."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.equations.grids import karras_grid
-from pidlearn.equations.problem import Problem, problem_of
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import solve
 from pidlearn.equations.systems import System
 from pidlearn.nets import MLP
-from pidlearn.students.trajectory import BOUNDARIES, TIMES, Trajectory
+from pidlearn.students.boundaries import BOUNDARIES, TIMES
+from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
-from pidlearn.utils.batching import ask
-from pidlearn.utils.broadcast import expand
+from pidlearn.utils.batching import call_student
+from pidlearn.utils.broadcast import expand_like
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
-__all__ = ["drawn", "network", "scene_of", "watch"]
+__all__ = ["as_drawn", "network", "scene_of", "watch"]
 
 FRAMES, WINDING = 61, 121
-"""Frames of a flow, and of an ODE, whose paths wind."""
+"""Frames of a diffusion, and of an ODE, whose paths have more turns."""
 BLURRED = 0.05
-"""Overlap from which on a mixture's components are not told as modes."""
+"""Overlap beyond which the components of a mixture do not count as modes."""
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -39,24 +41,24 @@ def watch(
     view: View | None = None,
     title: str | None = None,
 ) -> Scene:
-    """Teacher and student from the same starts, to look at and to play with.
+    """Build an interactive scene of teacher and student from the same starts.
 
-    In a notebook the returned scene shows itself; ``save("page.html")`` writes a page that stands alone.
+    In a notebook the returned scene displays itself; ``save("page.html")`` writes a self-contained page.
 
     Args:
-        teacher: as given to `distill`, of two dimensions, or images, or a `System`.
-        student: one student, or several by name, each in a panel of its own; None for the teacher alone.
-        starts: how many, or the starts (B, *event) themselves; 400 points, 40 paths of an ODE or 12 images.
-        seed: of starts that are drawn.
-        axes: the two coordinates of an ODE that are drawn.
-        view: what is looked at first.
-        title: by default what the teacher is.
+        teacher: as passed to `distill`: of two dimensions, or of images, or a `System`.
+        student: one student, or several by name, each in its own panel; None for the teacher alone.
+        starts: number of starts, or the starts (B, *event) themselves; by default 400 points, 40 paths of an ODE or 12
+            images.
+        seed: seed of the drawn starts.
+        axes: the two coordinates of an ODE to draw.
+        view: the initial view.
+        title: by default the class of the teacher.
 
     Raises:
-        ValueError: a teacher that cannot be drawn: a diffusion that is neither 2-D nor of one-channel images; axes
-            that it does not have.
+        ValueError: a diffusion that is neither 2-D nor of one-channel images, or axes that the ODE does not have.
     """
-    return scene_of(problem_of(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
+    return scene_of(problem_from_teacher(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
 
 
 def scene_of(
@@ -69,23 +71,25 @@ def scene_of(
     view: View | None = None,
     title: str | None = None,
 ) -> Scene:
-    """As `watch`, of a problem that has been read off its teacher."""
+    """Build the scene of `watch` for a problem; arguments as there."""
     students: dict[str, Any] = dict(student) if isinstance(student, Mapping) else {"": student}
-    plane = problem.event_shape == (2,)
+    diffusion, plane = isinstance(problem, Diffusion), problem.event_shape == (2,)
     image = len(problem.event_shape) == 3 and problem.event_shape[0] == 1
-    if problem.sigma_data is not None and not plane and not image:
-        raise ValueError(f"only 2-D points and one-channel images can be drawn, not {problem.event_shape}")
+    if diffusion and not plane and not image:
+        raise ValueError(
+            f"got samples of shape {problem.event_shape}, but only 2-D points and one-channel images can be drawn"
+        )
     if starts is None:
-        starts = 12 if image else 400 if problem.sigma_data is not None else 40
-    z = starts if isinstance(starts, Tensor) else problem.draw(starts, torch.Generator().manual_seed(seed))
+        starts = 12 if image else 400 if diffusion else 40
+    z = starts if isinstance(starts, Tensor) else problem.sample_prior(starts, torch.Generator().manual_seed(seed))
     title = title or f"{type(problem.teacher).__name__} and its student"
-    if problem.sigma_data is None:
+    if not diffusion:
         return _system(problem, students, z, title, axes, view)
     return (_images if image else _points)(problem, students, z, title, view)
 
 
 def network(student: nn.Module) -> Network | None:
-    """The student as the viewer can evaluate it; None if it has other parts than a plain MLP in the plane."""
+    """Return the student in the form that the viewer evaluates itself; None unless it is a plain MLP in the plane."""
     if type(student) is not Trajectory or type(student.network) is not MLP or student.network.event_shape != (2,):
         return None
     options: dict[str, Any] = getattr(student.network, "options")  # noqa: B009 - not of Callable
@@ -97,8 +101,7 @@ def network(student: nn.Module) -> Network | None:
 
 
 def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
-    assert problem.sigma_data is not None
-    grid = karras_grid(FRAMES, problem.t_end, problem.t_start)
+    grid = problem.plot_grid(FRAMES)
     mixture, names = None, {"teacher": "teacher, Euler-250"}
     teacher = problem.teacher
     if isinstance(teacher, EmpiricalDenoiser) and teacher.bandwidth and len(teacher.data) <= 200:
@@ -107,17 +110,17 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         mixture = {name: getattr(teacher, name).numpy() for name in ("means", "weights", "covs")}
         exact, names = solve(problem.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8), {}
     else:
-        # A fine grid that holds the frames: what is drawn is the path that students are measured against.
-        exact = problem.reference(z, karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start))[::4]
+        # A fine grid that contains the frames: the drawn path is the one that students are compared with.
+        exact = problem.reference(z, problem.plot_grid(4 * (FRAMES - 1) + 1))[::4]
         names = {"teacher": f"teacher, Euler-{4 * (FRAMES - 1) + 1}"}
     return Scene(
         title,
         grid.numpy(),
-        [Plane(name, drawn(problem, student, z, grid)) for name, student in students.items()],
+        [Plane(name, as_drawn(problem, student, z, grid)) for name, student in students.items()],
         starts=z.numpy(force=True),
         mixture=mixture,
         exact=exact.numpy(force=True),
-        sigma_data=problem.sigma_data,
+        sigma_data=problem.data_scale,
         names=names,
         view=view or View(),
         modes=isinstance(problem.teacher, GaussianMixture) and problem.teacher.overlap < BLURRED,
@@ -125,57 +128,57 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
 
 
 @torch.no_grad()
-def drawn(
+def as_drawn(
     problem: Problem, student: nn.Module | None, z: Tensor, grid: Tensor, axes: tuple[int, int] = (0, 1)
 ) -> Network | np.ndarray | None:
-    """What a `Plane` shows of a student: itself where the viewer can evaluate it, else its paths (F, B, 2)."""
+    """Return the student as the viewer evaluates it, if it can; else its paths (F, B, 2)."""
     if student is None:
         return None
-    found = network(student) if problem.sigma_data is not None else None
-    if found is not None:
-        return found
-    # All times in one call: a chain of windows is then gone through once, and not once for every time.
+    evaluable = network(student) if isinstance(problem, Diffusion) else None
+    if evaluable is not None:
+        return evaluable
+    # All times in one call: a chain of windows is then evaluated once, rather than once per time.
     at = grid.to(z.device).repeat_interleave(len(z))
-    path = ask(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at).unflatten(0, (len(grid), len(z)))
+    path = call_student(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at).unflatten(0, (len(grid), len(z)))
     return _flat(path, grid, axes)
 
 
 def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
-    """Two coordinates of paths (F, B, d), or the only one over time."""
+    """Two coordinates of paths (F, B, d), or the only one as a function of time."""
     if path.shape[2] == 1:
-        path = torch.cat([expand(grid, path).expand_as(path).to(path), path], 2)
+        path = torch.cat([expand_like(grid, path).expand_as(path).to(path), path], 2)
     return path[..., list(axes)].double().numpy(force=True)
 
 
 def _system(
     problem: Problem, students: dict[str, Any], z: Tensor, title: str, axes: tuple[int, int], view: View | None
 ) -> Scene:
-    grid = torch.linspace(problem.t_start, problem.t_end, WINDING, dtype=torch.float64)
+    grid = problem.plot_grid(WINDING)
     plain = tuple(f"x{i}".translate(SUBSCRIPTS) for i in range(1, z.shape[1] + 1))
     names = problem.teacher.names if isinstance(problem.teacher, System) else plain
     if len(names) == 1:
         names = ("t", *names)
     if len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
-        raise ValueError(f"axes are two coordinates out of 0..{len(names) - 1}, got {axes!r}")
-    panels = [Plane(name, drawn(problem, student, z, grid, axes)) for name, student in students.items()]
+        raise ValueError(f"axes must be two coordinates in 0..{len(names) - 1}, got {axes!r}")
+    panels = [Plane(name, as_drawn(problem, student, z, grid, axes)) for name, student in students.items()]
     exact = _flat(problem.reference(z, grid), grid, axes)
     return phase_plane(title, grid.numpy(), exact, panels, (names[axes[0]], names[axes[1]]), view)
 
 
 def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
-    """Paths of images, each over its own scale at that time so that noise and data both show."""
-    grid = karras_grid(4 * (FRAMES - 1) + 1, problem.t_end, problem.t_start)
+    """Paths of images, divided by their scale at each time so that noise and data are both visible."""
+    grid = problem.plot_grid(4 * (FRAMES - 1) + 1)
     frames = grid[::4]
 
     def grey(path: Tensor) -> np.ndarray:
-        shown = path / expand((1 + frames**2).sqrt(), path)
+        shown = path / expand_like((1 + frames**2).sqrt(), path)
         return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
 
-    labels = problem.draw_labels(len(z), torch.Generator().manual_seed(0))
+    labels = problem.sample_labels(len(z), torch.Generator().manual_seed(0))
     rows = {f"Euler-{len(grid)}": grey(problem.reference(z, grid, labels)[::4])}
     with torch.no_grad():
         for name, student in students.items():
             if student is not None:
-                path = torch.stack([ask(student, z, t, labels) for t in frames])
+                path = torch.stack([call_student(student, z, t, labels) for t in frames])
                 rows[name or "student"] = grey(path)
     return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())

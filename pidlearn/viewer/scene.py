@@ -1,4 +1,4 @@
-"""What the viewer is told: arrays in, JSON or a page of HTML out."""
+"""Scenes for the viewer: plain data made of NumPy arrays, written as JSON or as an HTML page. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ VERSION = 1
 
 @cache
 def script() -> str:
-    """The text of viewer.js, an ES module."""
+    """Return the text of viewer.js, an ES module."""
     return (Path(__file__).parent / "viewer.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class View:
-    """What of a scene is looked at; all of it can be changed in the picture.
+    """The view of a scene. The viewer's controls change it.
 
     Attributes:
-        n: grid points of the teacher's solver.
+        n: number of grid points of the teacher's solver.
         solver: euler | heun | exact.
-        frame: position in time, as a frame of the scene.
-        play: whether it moves by itself (not where the visitor prefers reduced motion).
-        raw: x itself in place of x / sqrt(sigma_data^2 + t^2).
-        density: show the density behind the points.
-        flow: show where the field points.
-        trails: show paths.
-        probe: the start that is followed, in units of x; the first sample if None.
-        handover: frame at which the teacher takes over from the student, where the scene allows it.
-        steps: Heun steps of the teacher from there.
-        row: the row of a heat-map that is lit.
+        frame: the frame shown.
+        play: whether the animation starts by itself (never if the system prefers reduced motion).
+        raw: draw x itself instead of x / sqrt(sigma_data^2 + t^2).
+        density: draw the density behind the points.
+        flow: draw the direction of the vector field.
+        trails: draw trajectories.
+        probe: the start that is highlighted, in units of x; the first sample if None.
+        handover: the frame at which the teacher takes over from the student, in planes that allow it.
+        steps: Heun steps of the teacher after the handover; 0 for none.
+        row: the selected row of a heat map.
     """
 
     n: int = 250
@@ -60,14 +60,14 @@ class View:
 
 @dataclass(frozen=True)
 class Network:
-    """A student that the viewer evaluates itself: a residual MLP within a trajectory.
+    """A student that the viewer can evaluate: a `Trajectory` with a residual MLP as its network.
 
     Attributes:
-        weights: the network's state dict as arrays: frequencies (2, k), harmonics (h,), first, hidden and out layers.
-        t_max: where paths start.
+        weights: the MLP's state dict as arrays: frequencies (2, k), harmonics (h,), first, hidden and out layers.
+        t_max: start time of the trajectories.
         sigma_data: standard deviation of the data.
         boundary: hard | increment | soft.
-        c_in: scale of z on its way into the network.
+        c_in: factor that scales z before it enters the network.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -77,7 +77,7 @@ class Network:
     c_in: float
 
     def data(self) -> dict[str, Any]:
-        """For the viewer."""
+        """Return the student as JSON types."""
         w = self.weights
 
         def layer(name: str) -> dict[str, Any]:
@@ -102,9 +102,9 @@ class Plane:
     """A panel of moving points.
 
     Attributes:
-        title: above it.
-        student: what is drawn in orange: a `Network`, recorded paths (F, B, 2), or None.
-        handover: whether the teacher may take over from the student on the way.
+        title: shown above the panel.
+        student: drawn in orange: a `Network`, recorded trajectories (F, B, 2), or None.
+        handover: whether the teacher's solver can take over from the student.
     """
 
     title: str = ""
@@ -114,13 +114,13 @@ class Plane:
 
 @dataclass(frozen=True)
 class Heat:
-    """A panel of residuals: a row a sample, a column a frame.
+    """A heat map: one row per sample, one column per frame.
 
     Attributes:
-        title: above it.
-        values: (B, F), drawn from dark to bright over ``limits``, the first row at the top.
-        order: (B,) the sample of each row.
-        limits: values of the darkest and the brightest colour.
+        title: shown above the panel.
+        values: (B, F), the first row at the top.
+        order: (B,) index of each row's sample.
+        limits: the values drawn in the darkest and in the brightest colour.
     """
 
     title: str
@@ -134,8 +134,8 @@ class Images:
     """A panel of small grey images that change with time.
 
     Attributes:
-        title: above it.
-        rows: name to (F, B, R, R) uint8; one column is one start.
+        title: shown above the panel.
+        rows: label to (F, B, R, R) uint8; all images of one column start from the same noise.
     """
 
     title: str
@@ -144,23 +144,23 @@ class Images:
 
 @dataclass(frozen=True)
 class Scene:
-    """Something to look at. In a notebook it shows itself.
+    """An interactive picture of a teacher and its students. A notebook displays it.
 
     Attributes:
-        title: what it is.
-        times: (F,) of the frames.
-        panels: `Plane`, `Heat` or `Images`, side by side; all share time and starts.
-        starts: (B, 2) at the first time.
-        mixture: the teacher where it is a Gaussian mixture: means (K, 2), weights (K,), covs (K, 2, 2).
-        exact: (F, B, 2) the reference paths.
-        sigma_data: standard deviation of the data of a diffusion; None for any other ODE.
-        rho: of the teacher's grids.
-        limits: ((x low, x high), (y low, y high)) of the plane of an ODE.
+        title: a description.
+        times: (F,) time of each frame.
+        panels: `Plane`, `Heat` or `Images`, side by side; all share times and starts.
+        starts: (B, 2) positions at the first time.
+        mixture: the teacher, if it is a Gaussian mixture: means (K, 2), weights (K,), covs (K, 2, 2).
+        exact: (F, B, 2) the reference trajectories.
+        sigma_data: standard deviation of a diffusion's data; None for any other ODE.
+        rho: exponent of the Karras grids of the teacher's solver.
+        limits: ((x low, x high), (y low, y high)) of an ODE's plane.
         axes: names of its axes.
-        names: of student and teacher in the legend.
-        caption: a sentence before the figures.
-        view: what is looked at first.
-        modes: whether the mixture's components are modes, so that ending in another one is told.
+        names: labels of student and teacher in the legend.
+        caption: a sentence above the errors.
+        view: the first view.
+        modes: whether the mixture's components are separate modes, so that samples in a different one are marked.
     """
 
     title: str
@@ -179,10 +179,10 @@ class Scene:
     modes: bool = True
 
     def data(self) -> dict[str, Any]:
-        """All of it as JSON types, for viewer.js.
+        """Return the scene as JSON types for viewer.js.
 
-        ``id`` tells scenes apart, whatever is looked at; ``stage`` those that differ in more than their planes'
-        students: between two of one stage, as a student in training leaves them, the viewer keeps the visitor's view.
+        ``id`` is a hash of all content except the view. ``stage`` also excludes the students of planes: between two
+        scenes of the same stage, such as two states of a student in training, the viewer keeps the visitor's view.
         """
         content: dict[str, Any] = {
             "version": VERSION,
@@ -206,12 +206,12 @@ class Scene:
         return {**content, "id": digest(content), "stage": digest(stage), "view": asdict(self.view)}
 
     def seen(self, view: View) -> Scene:
-        """The same scene, looked at otherwise."""
+        """Return the same scene with another view."""
         return replace(self, view=view)
 
     def html(self) -> str:
-        """A whole page that needs nothing but a browser."""
-        # "</script" would end the script element wherever it stands, and "<!--" change how it is read.
+        """Return a self-contained HTML page."""
+        # Inside a script element, "</script" would end it and "<!--" would change how it is parsed.
         data = json.dumps(self.data()).replace("<", "\\u003c")
         return f"""<!doctype html>
 <html lang="en">
@@ -232,7 +232,7 @@ mount(document.getElementById("scene"), {data});
 """
 
     def save(self, path: str | Path) -> Path:
-        """Write `html` to a file."""
+        """Write the HTML page to a file, and return its path."""
         path = Path(path)
         path.write_text(self.html(), encoding="utf-8")
         return path
@@ -257,7 +257,7 @@ mount(document.getElementById("scene"), {data});
         return {"type": "plane", "title": panel.title, "student": student, "handover": panel.handover}
 
     def _recorded(self, path: np.ndarray) -> dict[str, Any]:
-        """Paths (F, B, 2) in the coordinates that they are drawn in, as int16: 1e-4 of the picture."""
+        """Pack trajectories (F, B, 2) as int16, in the coordinates of the picture: a resolution of 1e-4."""
         if self.sigma_data is not None:
             path = path / np.hypot(self.sigma_data, np.asarray(self.times))[:, None, None]
         scale = float(np.abs(path).max()) / 32767 or 1.0
@@ -272,7 +272,16 @@ def phase_plane(
     axes: tuple[str, str],
     view: View | None = None,
 ) -> Scene:
-    """Paths of an ODE that is no diffusion, SciPy's (F, B, 2) and students', within the exact ones' bounds."""
+    """Return the scene of an ODE other than a diffusion.
+
+    Args:
+        title: a description.
+        times: (F,) time of each frame.
+        exact: (F, B, 2) SciPy's trajectories, which also determine the limits of the plane.
+        panels: the students.
+        axes: names of the axes.
+        view: the first view.
+    """
     low, high = exact.min((0, 1)), exact.max((0, 1))
     margin = 0.06 * (high - low) + 1e-9
     x, y = ((float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
@@ -283,12 +292,12 @@ def phase_plane(
 
 
 def digest(content: Any) -> str:
-    """A short name of JSON data by what they hold."""
+    """Return a short hash of JSON data."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
-    """An array as shape, dtype and base64 of its little-endian bytes."""
+    """Pack an array as shape, dtype and base64 of its little-endian bytes."""
     array = np.ascontiguousarray(array)
     kind = array.dtype.newbyteorder("<")
     return {

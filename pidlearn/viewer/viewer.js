@@ -1,25 +1,25 @@
-// The viewer of pidlearn: everything that moves, in one file without dependencies.
+// The viewer of pidlearn: an animated, interactive picture in one file without dependencies.
 //
-// The app (as a Streamlit component), notebooks, documentation pages and downloaded HTML all load this file and hand it
-// a scene, the JSON that pidlearn.viewer writes. The teacher's field and small students are evaluated here, in the
-// browser, so that dragging a noise point or the number of steps never waits for a server.
+// The app (as a Streamlit component), notebooks, documentation pages and downloaded HTML all load this file and pass it
+// a scene, the JSON that pidlearn.viewer writes. The teacher's vector field and small students are evaluated here, in
+// the browser, so that dragging a noise point or the number of steps never waits for a server.
 //
-// A point is drawn at y = x / s(t) with s = sqrt(sigma_data^2 + t^2), where noise and data have one scale; an ODE that
-// is no diffusion has s = 1.
+// A point is drawn at y = x / s(t) with s = sqrt(sigma_data^2 + t^2), which gives noise and data the same scale; an ODE
+// other than a diffusion has s = 1.
 
 const STEPS = [2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 25, 35, 50, 80, 120, 180, 250];
-const SECONDS = 5; // of one run from noise to data
-const REST = 1.5; // before it starts again
+const SECONDS = 5; // duration of one run from noise to data
+const REST = 1.5; // seconds of pause at the end of a run
 const REACH = 2.9; // half-height of the plane in units of s
-const INSIDE = 2.75; // how far out the noise point can be, all of its ring in the picture
-const TALLEST = 500; // of a plane, in pixels: picture and controls fit a laptop's screen
-const TRAILS = { flow: 20, other: 6 }; // paths drawn behind the cloud; those of an ODE wind
-const FINE = 500; // steps of a single path that stands for the exact one
+const INSIDE = 2.75; // limit of the noise point, which keeps its whole ring inside the plane
+const MAX_HEIGHT = 500; // of a plane in pixels: picture and controls together fit the screen of a laptop
+const TRAILS = { flow: 20, other: 6 }; // trajectories drawn behind the points; those of other ODEs wind, so fewer of them
+const FINE = 500; // Heun grid points of a single trajectory that stands in for the exact one
 const HANDOVER_STEPS = 16;
-const GRASP = 32; // pixels around the noise point at which a finger takes hold of it
-const COLOURS = { student: "#d55e00", probe: "#f0e442", density: [0, 114, 178] }; // Okabe & Ito: apart for every kind of colour vision
+const GRASP = 32; // radius in pixels within which a finger grabs the noise point
+const COLOURS = { student: "#d55e00", probe: "#f0e442", density: [0, 114, 178] }; // Okabe & Ito: distinguishable with every kind of colour vision
 
-// ---------------------------------------------------------------------------------------------------- numbers
+// ---------------------------------------------------------------------------------------------------- numerics
 
 const ARRAYS = { float32: Float32Array, float16: Uint16Array, int16: Int16Array, uint8: Uint8Array };
 
@@ -56,7 +56,7 @@ function rmse(a, b) {
 
 // ------------------------------------------------------------------------------------------- teacher and student
 
-/** A Gaussian mixture in the plane: E[x0 | x] at every noise level, in the eigenbasis of each component. */
+/** A 2-D Gaussian mixture: the denoiser E[x0 | x] at any noise level, computed in each component's eigenbasis. */
 export class Mixture {
   constructor({ means, weights, eigenvalues, basis }) {
     this.k = weights.length;
@@ -68,8 +68,8 @@ export class Mixture {
     this.joint = new Float64Array(this.k);
   }
 
-  /** log w_k N_k(x) up to a constant into this.joint; the largest of them. */
-  look(x, y, sigma) {
+  /** Write log w_k N(x; mean_k, cov_k + sigma^2), up to a constant, to this.joint; return the largest. */
+  logJoint(x, y, sigma) {
     const { means, eigenvalues: l, basis: u, c, joint } = this;
     const s2 = sigma * sigma;
     let top = -Infinity;
@@ -88,7 +88,7 @@ export class Mixture {
 
   denoise(x, y, sigma, out) {
     const { means, eigenvalues: l, basis: u, c, joint } = this;
-    const top = this.look(x, y, sigma);
+    const top = this.logJoint(x, y, sigma);
     const s2 = sigma * sigma;
     let total = 0;
     let dx = 0;
@@ -106,19 +106,19 @@ export class Mixture {
   }
 
   density(x, y, sigma) {
-    const top = this.look(x, y, sigma);
+    const top = this.logJoint(x, y, sigma);
     let sum = 0;
     for (let k = 0; k < this.k; k++) sum += Math.exp(this.joint[k] - top);
     return Math.exp(top) * sum;
   }
 
   component(x, y) {
-    const top = this.look(x, y, 0);
+    const top = this.logJoint(x, y, 0);
     return this.joint.indexOf(top);
   }
 }
 
-/** The probability flow's path from starts (B x 2) by Euler or Heun; piecewise linear in t between grid points. */
+/** Solve the probability-flow ODE from starts (B x 2) by Euler or Heun; linear in t between grid points. */
 export function solve(mixture, starts, grid, method) {
   const size = starts.length;
   const x = new Float64Array(grid.length * size);
@@ -146,7 +146,7 @@ export function solve(mixture, starts, grid, method) {
   return new Path(grid, x, size);
 }
 
-/** Values (N x size) at falling or rising times, linear in t between them. */
+/** Values (N x size) at decreasing or increasing times, interpolated linearly in t. */
 class Path {
   constructor(times, x, size) {
     this.times = times;
@@ -192,8 +192,8 @@ export class Student {
     this.h = spec.harmonics.length;
   }
 
-  /** What the first layer makes of z (B x 2), which no time changes: (B x width). */
-  read(z) {
+  /** The part of the first layer that depends on z (B x 2) and not on t: (B x width). */
+  encode(z) {
     const { W, fourier, h, width, first, c_in } = this;
     const columns = first.weight.length / width;
     const n = z.length / 2;
@@ -222,7 +222,7 @@ export class Student {
     return { z, base };
   }
 
-  /** x(z, t) of starts that were read: (B x 2). */
+  /** x(z, t) of encoded starts: (B x 2). */
   at({ z, base }, t) {
     const { width, fourier, h, first, hidden, out } = this;
     const time = Math.log(t) / 4;
@@ -264,7 +264,7 @@ export class Student {
 
 // ------------------------------------------------------------------------------------------------------ the scene
 
-/** A scene with its arrays decoded: where teacher and students are at every frame, computed when first asked for. */
+/** A scene with its arrays decoded. Positions of teacher and students are computed when first needed, and cached. */
 class Model {
   constructor(scene) {
     this.scene = scene;
@@ -283,7 +283,7 @@ class Model {
     return this.scene.sigma_data === null ? 1 : Math.hypot(this.scene.sigma_data, t);
   }
 
-  /** The time of a position between frames. */
+  /** The time at position u, a fractional frame number: log-linear for a diffusion, linear for other ODEs. */
   time(u) {
     const i = Math.min(this.last - 1, Math.floor(u));
     const [a, b] = [this.times[i], this.times[i + 1]];
@@ -291,7 +291,7 @@ class Model {
     return a * (b / a) ** (u - i);
   }
 
-  /** Frames are stored as y = x / s(t). */
+  /** Recorded trajectories, which are stored as y = x / s(t). */
   recorded(packed) {
     const { values, shape } = decode(packed);
     const size = shape[1] * shape[2];
@@ -311,8 +311,8 @@ class Model {
     if (panel.student?.frames) ready.path = this.recorded(panel.student.frames);
     else if (panel.student) {
       ready.student = new Student(panel.student);
-      ready.read = ready.student.read(this.starts);
-      ready.few = ready.student.read(this.starts.slice(0, 2 * this.trails));
+      ready.encoded = ready.student.encode(this.starts);
+      ready.encodedTrails = ready.student.encode(this.starts.slice(0, 2 * this.trails));
       ready.tails = new Map();
     }
     return ready;
@@ -322,7 +322,7 @@ class Model {
     return this.panels.filter((panel) => panel.type === "plane");
   }
 
-  /** The teacher's path of the cloud by the chosen solver. */
+  /** The teacher's trajectories from all starts, by the selected solver. */
   teacher(view) {
     if (view.solver === "exact" || !this.mixture) return this.exact;
     const key = `${view.solver} ${view.n}`;
@@ -337,31 +337,31 @@ class Model {
     return karras(n, this.scene.span, this.scene.rho);
   }
 
-  /** The student's values of the cloud at time t, with the teacher's steps after a handover. */
+  /** The student's points at time t; after a handover, those of the teacher's solver from there. */
   cloud(panel, view, t) {
     if (panel.path) return panel.path.at(t);
     if (!panel.student) return null;
     const [tStar, k] = this.handover(panel, view);
     if (k && t < tStar) {
       const key = `${tStar} ${k}`;
-      if (panel.handed?.key !== key) {
-        const from = panel.student.at(panel.read, tStar);
+      if (panel.continued?.key !== key) {
+        const from = panel.student.at(panel.encoded, tStar);
         const grid = karras(k + 1, [tStar, this.scene.span[1]], this.scene.rho);
-        panel.handed = { key, path: solve(this.mixture, from, grid, "heun") };
+        panel.continued = { key, path: solve(this.mixture, from, grid, "heun") };
       }
-      return panel.handed.path.at(t);
+      return panel.continued.path.at(t);
     }
     if (!panel.frames.has(t)) {
       if (panel.frames.size > 400) panel.frames.clear();
-      panel.frames.set(t, panel.student.at(panel.read, t));
+      panel.frames.set(t, panel.student.at(panel.encoded, t));
     }
     return panel.frames.get(t);
   }
 
-  /** As `cloud`, of the samples whose paths are drawn: where nothing plays, the others need no past. */
+  /** As `cloud`, for the samples with a trail only: in a still picture, only they need earlier times. */
   tail(panel, view, t) {
     if (!panel.tails || panel.frames.has(t) || this.handover(panel, view)[1]) return this.cloud(panel, view, t);
-    if (!panel.tails.has(t)) panel.tails.set(t, panel.student.at(panel.few, t));
+    if (!panel.tails.has(t)) panel.tails.set(t, panel.student.at(panel.encodedTrails, t));
     return panel.tails.get(t);
   }
 
@@ -369,7 +369,7 @@ class Model {
     return panel.handover ? [this.times[view.handover], view.steps] : [0, 0];
   }
 
-  /** Values of the cloud at a position between two frames; those of the frames are kept. */
+  /** Points at position u between two frames, interpolated as drawn (y); only whole frames are cached. */
   between(panel, view, u) {
     const i = Math.min(this.last - 1, Math.floor(u));
     const a = this.cloud(panel, view, this.times[i]);
@@ -380,12 +380,12 @@ class Model {
     return a.map((v, j) => ((v / sa) * (1 - share) + (b[j] / sb) * share) * s);
   }
 
-  /** Whether any start can be followed, and not the recorded ones alone. */
+  /** Whether trajectories can be computed from any start; otherwise only from the recorded ones. */
   get free() {
     return Boolean(this.mixture) && !this.planes.some((panel) => panel.path);
   }
 
-  /** Both paths of one start, as frames of x: [teacher, student]. */
+  /** Both trajectories from one start, as one x per frame: [teacher, student]. */
   single(panel, view, probe) {
     if (!this.free) {
       const i = this.nearest(probe);
@@ -396,17 +396,17 @@ class Model {
     const teacher = solve(this.mixture, probe, this.grid(exact ? FINE : view.n), exact ? "heun" : view.solver);
     const drawn = this.times.map((t) => teacher.at(t));
     if (!panel.student) return [drawn, null];
-    const read = panel.student.read(Float64Array.from(probe));
+    const encoded = panel.student.encode(Float64Array.from(probe));
     const [tStar, k] = this.handover(panel, view);
     const after =
       k &&
       solve(
         this.mixture,
-        panel.student.at(read, tStar),
+        panel.student.at(encoded, tStar),
         karras(k + 1, [tStar, this.scene.span[1]], this.scene.rho),
         "heun",
       );
-    const student = this.times.map((t) => (k && t < tStar ? after.at(t) : panel.student.at(read, t)));
+    const student = this.times.map((t) => (k && t < tStar ? after.at(t) : panel.student.at(encoded, t)));
     return [drawn, student];
   }
 
@@ -420,33 +420,33 @@ class Model {
     return best;
   }
 
-  /** Which samples end in another mode than the teacher's. */
-  wrong(ours, theirs) {
-    if (!this.mixture || !this.scene.modes || !ours) return new Set();
-    const found = new Set();
+  /** The samples that end in a different mode than the teacher's. */
+  wrong(student, teacher) {
+    if (!this.mixture || !this.scene.modes || !student) return new Set();
+    const wrong = new Set();
     for (let i = 0; i < this.count; i++) {
-      const [a, b] = [ours, theirs].map((x) => this.mixture.component(x[2 * i], x[2 * i + 1]));
-      if (a !== b) found.add(i);
+      const [a, b] = [student, teacher].map((x) => this.mixture.component(x[2 * i], x[2 * i + 1]));
+      if (a !== b) wrong.add(i);
     }
-    return found;
+    return wrong;
   }
 
-  /** What a panel shows, in figures; the wrong modes are against the teacher that is drawn. */
-  figures(panel, view) {
+  /** Errors of a panel's student at the endpoint; wrong modes are relative to the teacher as drawn. */
+  metrics(panel, view) {
     const teacher = this.teacher(view);
     const key = `${view.solver} ${view.n} ${this.handover(panel, view)}`;
-    if (panel.told?.key === key) return panel.told;
-    const ours = this.cloud(panel, view, this.times[this.last]);
-    const theirs = teacher?.end();
+    if (panel.metrics?.key === key) return panel.metrics;
+    const student = this.cloud(panel, view, this.times[this.last]);
+    const end = teacher?.end();
     const exact = this.exact?.end();
-    panel.told = {
+    panel.metrics = {
       key,
-      wrong: ours && theirs ? this.wrong(ours, theirs) : new Set(),
-      toTeacher: ours && theirs ? rmse(ours, theirs) : null,
-      toExact: ours && exact ? rmse(ours, exact) : null,
-      teacherToExact: theirs && exact && view.solver !== "exact" ? rmse(theirs, exact) : null,
+      wrong: student && end ? this.wrong(student, end) : new Set(),
+      toTeacher: student && end ? rmse(student, end) : null,
+      toExact: student && exact ? rmse(student, exact) : null,
+      teacherToExact: end && exact && view.solver !== "exact" ? rmse(end, exact) : null,
     };
-    return panel.told;
+    return panel.metrics;
   }
 }
 
@@ -483,7 +483,7 @@ const LEGEND = {
     cx="8" cy="8" r="5.5" fill="none" stroke="${COLOURS.probe}" stroke-width="3"/>`,
 };
 
-/** Draws panels side by side, or below each other where it is narrow, on one canvas. */
+/** Draws all panels on one canvas: side by side, or one below the other if it is narrow. */
 class Picture {
   constructor(canvas, model) {
     this.canvas = canvas;
@@ -493,7 +493,7 @@ class Picture {
     this.sprites = new Map();
   }
 
-  /** Where each panel lies, in CSS pixels; true if the canvas has changed size. */
+  /** Compute each panel's box in CSS pixels, and resize the canvas. */
   layout(width) {
     const { panels } = this.model;
     const gap = 14;
@@ -525,7 +525,7 @@ class Picture {
 
   height(panel, width) {
     if (panel.type === "images") return this.tiles(panel, width).height;
-    return Math.min(width, TALLEST);
+    return Math.min(width, MAX_HEIGHT);
   }
 
   draw(view, u, theme) {
@@ -556,7 +556,7 @@ class Picture {
     });
   }
 
-  /** Maps of a plane: y to pixels, and pixels to y. */
+  /** Coordinate transforms of a plane: from y to pixels, and back. */
   lens(box) {
     const { limits } = this.model.scene;
     const [[x0, x1], [y0, y1]] = limits ?? [
@@ -579,7 +579,7 @@ class Picture {
     };
   }
 
-  /** What divides x before it is drawn: s(t), or in the raw view the scale of the noise for every t. */
+  /** The scale that x is divided by before it is drawn: s(t), or in the raw view that of the noise at every t. */
   divisor(view, t) {
     return view.raw ? this.model.scale(this.model.times[0]) : this.model.scale(t);
   }
@@ -595,9 +595,9 @@ class Picture {
       if (view.flow) this.flow(box, lens, t);
     }
     const teacher = model.teacher(view);
-    const { wrong } = model.figures(panel, view);
+    const { wrong } = model.metrics(panel, view);
     const now = model.between(panel, view, u);
-    const theirs = teacher?.at(t);
+    const target = teacher?.at(t);
     const s = this.divisor(view, t);
     const place = (x, i) => lens.to(x[2 * i] / s, x[2 * i + 1] / s);
 
@@ -606,21 +606,21 @@ class Picture {
       if (teacher) this.trail(all, (f) => teacher.at(model.times[f]), lens, view, u, theme.teacher, 2.6, 0.55);
       if (now) this.trail(all, (f) => model.tail(panel, view, model.times[f]), lens, view, u, COLOURS.student, 1.2, 0.9);
     }
-    if (now && theirs) {
+    if (now && target) {
       c.strokeStyle = theme.faint;
       c.globalAlpha = 0.6;
       c.lineWidth = 0.8;
       c.beginPath();
       for (let i = 0; i < model.count; i++) {
         c.moveTo(...place(now, i));
-        c.lineTo(...place(theirs, i));
+        c.lineTo(...place(target, i));
       }
       c.stroke();
       c.globalAlpha = 1;
     }
-    if (theirs) {
+    if (target) {
       const ring = this.sprite("ring", theme.teacher);
-      for (let i = 0; i < model.count; i++) this.stamp(ring, ...place(theirs, i));
+      for (let i = 0; i < model.count; i++) this.stamp(ring, ...place(target, i));
     }
     if (now) {
       const dot = this.sprite("dot", COLOURS.student);
@@ -633,7 +633,7 @@ class Picture {
     this.axes(box, view, t);
   }
 
-  /** Paths of some samples up to position u. */
+  /** Draw the trajectories of some samples up to position u. */
   trail(samples, frame, lens, view, u, colour, width, alpha) {
     const { context: c, model } = this;
     c.strokeStyle = colour;
@@ -658,7 +658,7 @@ class Picture {
     c.globalAlpha = 1;
   }
 
-  /** Where a soft boundary lets the path start: arrows from z to x(z, T). */
+  /** Draw arrows from z to x(z, T), which a soft boundary does not force to be equal. */
   gap(panel, view, lens) {
     const { context: c, model, theme } = this;
     const s = this.divisor(view, model.times[0]);
@@ -674,7 +674,7 @@ class Picture {
     c.stroke();
   }
 
-  /** The noise point that can be dragged, with both its paths to the end. */
+  /** Draw the noise point that can be dragged, and both its trajectories to the endpoint. */
   probe(panel, view, u, lens) {
     const { context: c, model, theme } = this;
     if (!view.probe) return;
@@ -715,7 +715,7 @@ class Picture {
     }
   }
 
-  /** Where the noise point is drawn. */
+  /** The position of the noise point in pixels. */
   ring(lens, view) {
     const s = this.divisor(view, this.model.times[0]);
     return lens.to(view.probe[0] / s, view.probe[1] / s);
@@ -732,11 +732,11 @@ class Picture {
     c.font = "11px system-ui, sans-serif";
     c.textBaseline = "alphabetic";
     c.textAlign = "right";
-    const unit = sigma === null ? axes[0] : view.raw ? "x, as it is" : "x / √(σ² + t²)";
+    const unit = sigma === null ? axes[0] : view.raw ? "x, not rescaled" : "x / √(σ² + t²)";
     const write = (text, x, y) => {
       c.lineWidth = 4;
       c.lineJoin = "round";
-      c.strokeStyle = theme.paper; // a rim, to be read over whatever is drawn there
+      c.strokeStyle = theme.paper; // an outline keeps the text readable on any background
       c.strokeText(text, x, y);
       c.fillText(text, x, y);
     };
@@ -746,7 +746,7 @@ class Picture {
     write(`t = ${number(t)}`, box.x + 6, box.y + box.height - 6);
   }
 
-  /** The density at a frame's noise level, as an image that is made once. */
+  /** Draw the density at a frame's noise level; its image is computed once. */
   density(box, lens, frame) {
     const { model, context: c } = this;
     const side = 84;
@@ -781,7 +781,7 @@ class Picture {
     c.drawImage(this.densities.get(key), x0, y0, x1 - x0, y1 - y0);
   }
 
-  /** Where the flow carries y next: -t dy/dt, of order one at every t. */
+  /** Draw arrows in the direction in which the flow moves y as t decreases: -t dy/dt, of order one at every t. */
   flow(box, lens, t) {
     const { context: c, model, theme } = this;
     const s = model.scale(t);
@@ -799,8 +799,8 @@ class Picture {
         const b = REACH * ((2 * j + 1) / lines - 1);
         model.mixture.denoise(a * s, b * s, t, d);
         // y = x / s and t dx/dt = x - D give -t dy/dt = D / s - y sigma_data^2 / s^2.
-        const bend = (model.scene.sigma_data / s) ** 2;
-        let [va, vb] = [d[0] / s - a * bend, d[1] / s - b * bend];
+        const pull = (model.scene.sigma_data / s) ** 2;
+        let [va, vb] = [d[0] / s - a * pull, d[1] / s - b * pull];
         const size = Math.hypot(va, vb);
         const length = (0.36 * size) / (size + 0.6);
         if (size < 1e-6) continue;
@@ -812,7 +812,7 @@ class Picture {
     c.globalAlpha = 1;
   }
 
-  /** Residuals over samples, sorted, and time. */
+  /** Draw a heat map of residuals: one row per sample, one column per frame. */
   heat(panel, box, view, u) {
     const { context: c, model, theme } = this;
     const [rows, columns] = panel.values.shape;
@@ -836,7 +836,7 @@ class Picture {
     c.stroke();
     if (view.row !== null) {
       const y = box.y + (box.height * view.row) / rows;
-      // White within black is seen on dark rows and on bright ones.
+      // White inside black is visible on dark rows and on bright ones.
       for (const [colour, width] of [["#000", 5], ["#fff", 2]]) {
         c.strokeStyle = colour;
         c.lineWidth = width;
@@ -849,9 +849,9 @@ class Picture {
     c.shadowBlur = 4;
     c.textAlign = "left";
     c.textBaseline = "top";
-    c.fillText("smallest error at the end", box.x + 6, box.y + 6);
+    c.fillText("smallest error at the endpoint", box.x + 6, box.y + 6);
     c.textBaseline = "alphabetic";
-    c.fillText("largest error at the end", box.x + 6, box.y + box.height - 20);
+    c.fillText("largest error at the endpoint", box.x + 6, box.y + box.height - 20);
     c.fillText("t = " + number(model.times[0]), box.x + 6, box.y + box.height - 6);
     c.textAlign = "right";
     c.fillText("t = " + number(model.times[model.last]), box.x + box.width - 6, box.y + box.height - 6);
@@ -860,7 +860,7 @@ class Picture {
 
   tiles(panel, width) {
     const count = panel.rows[0].frames.shape[1];
-    const label = 92;
+    const label = 118;
     const gap = 4;
     const across = Math.max(3, Math.min(count, Math.floor((width - label) / 64)));
     const size = Math.min(96, (width - label) / across - gap);
@@ -907,7 +907,7 @@ class Picture {
     return row.tiles.get(key);
   }
 
-  /** A mark drawn once and stamped many times. */
+  /** Return a mark as an image: drawn once, stamped many times. */
   sprite(shape, colour) {
     const key = `${shape} ${colour} ${this.ratio}`;
     if (!this.sprites.has(key)) {
@@ -971,11 +971,11 @@ function number(v) {
   return size >= 1 ? v.toFixed(1) : v.toPrecision(2).replace(/e-(\d)$/, "e-$1");
 }
 
-// ------------------------------------------------------------------------------------------------- the instrument
+// --------------------------------------------------------------------------------------------------- the controls
 
 const SOLVERS = { euler: "Euler", heun: "Heun", exact: "exact (SciPy)" };
 
-/** Controls, pointer, keys, and the loop that draws when something has changed. */
+/** Handles controls, pointer and keys, and redraws when something has changed. */
 class Viewer {
   constructor(root, scene, onview) {
     this.root = root;
@@ -996,13 +996,14 @@ class Viewer {
   }
 
   show(scene) {
-    if (scene.id === this.scene?.id) return; // looked at otherwise by the visitor, who knows best
-    const moved = scene.stage !== undefined && scene.stage === this.scene?.stage; // a student in training
-    const known = this.model?.solved;
+    if (scene.id === this.scene?.id) return; // the same scene: keep the visitor's view
+    // A new state of a student in training: keep the view, and the teacher's solutions.
+    const updated = scene.stage !== undefined && scene.stage === this.scene?.stage;
+    const solved = this.model?.solved;
     this.scene = scene;
     this.model = new Model(scene);
-    if (moved) {
-      this.model.solved = known;
+    if (updated) {
+      this.model.solved = solved;
       this.picture.model = this.model;
       this.label();
       this.redraw();
@@ -1013,8 +1014,8 @@ class Viewer {
     const heat = this.model.panels.find((panel) => panel.type === "heat");
     if (this.view.row !== null) this.view.row = heat ? Math.min(this.view.row, heat.values.shape[0] - 1) : null;
     if (!this.view.probe && this.model.count) {
-      const lit = this.view.row === null ? 0 : heat.order[this.view.row];
-      this.view.probe = [...this.start(lit)];
+      const sample = this.view.row === null ? 0 : heat.order[this.view.row];
+      this.view.probe = [...this.start(sample)];
     }
     this.u = Math.min(this.model.last, Math.max(0, scene.view.frame));
     this.build();
@@ -1030,8 +1031,8 @@ class Viewer {
     const legend = [
       ["student", scene.names?.student ?? "student, one call", planes],
       ["teacher", scene.names?.teacher ?? "teacher", planes],
-      ["wrong", "student ends in another mode than the teacher", planes && live && scene.modes],
-      ["probe", model.free ? "drag this noise point" : "pick a start", planes && model.count],
+      ["wrong", "student ends in a different mode than the teacher", planes && live && scene.modes],
+      ["probe", model.free ? "drag this noise point" : "select a start", planes && model.count],
     ];
     const marks = legend
       .filter(([, , shown]) => shown)
@@ -1049,27 +1050,27 @@ class Viewer {
       <div class="row">
         <button type="button" data-act="play"></button>
         <label class="wide">time <input type="range" data-act="time" min="0" max="${model.last}" step="any"
-          aria-label="time along the path"><output aria-live="off" data-tell="time"></output></label>
+          aria-label="time along the trajectory"><output aria-live="off" data-output="time"></output></label>
         ${handing ? `<label class="wide">student until <input type="range" data-act="handover" min="1" max="${model.last - 1}"
-          step="1" value="${view.handover}" aria-label="time at which the teacher takes over"><output aria-live="off" data-tell="handover"></output></label>
+          step="1" value="${view.handover}" aria-label="time at which the teacher takes over"><output aria-live="off" data-output="handover"></output></label>
         <label class="wide">then Heun steps <input type="range" data-act="steps" min="0" max="${HANDOVER_STEPS}" step="1"
-          value="${view.steps}" aria-label="teacher steps after the student"><output aria-live="off" data-tell="steps"></output></label>` : ""}
+          value="${view.steps}" aria-label="Heun steps of the teacher after the student"><output aria-live="off" data-output="steps"></output></label>` : ""}
         ${live ? `<label class="wide">N <input type="range" data-act="n" min="0" max="${STEPS.length - 1}" step="1"
-          aria-label="N, grid points of the teacher"><output aria-live="off" data-tell="n"></output></label>
+          aria-label="N, number of grid points of the teacher's solver"><output aria-live="off" data-output="n"></output></label>
         <label>teacher <select data-act="solver">${options.join("")}</select></label>` : ""}
         ${live ? check("density", "density") + check("flow", "flow") : ""}
         ${planes ? check("trails", "paths") : ""}
         ${live ? check("raw", "raw x") : ""}
       </div>
       <p class="summary" aria-live="polite"></p>
-      <p class="keys">${planes ? `Keys on the picture: space plays, ← → time${heat ? ", ↑ ↓ rows" : live ? ", ↑ ↓ N" : ""}, shift + arrows
-        ${model.free ? "move the noise point" : "pick another start"}${live ? ", R raw" : ""}.` : "Keys on the picture: space plays, ← → time."}</p>`;
+      <p class="keys">Keys (click the picture first): space: play or pause, ← →: time${heat ? ", ↑ ↓: row" : live ? ", ↑ ↓: N" : ""}${
+        planes ? `, shift + arrows: ${model.free ? "move the noise point" : "select another start"}` : ""}${live ? ", R: raw x" : ""}.</p>`;
     this.canvas = this.box.querySelector("canvas");
     this.canvas.pidlearn = this;
     this.picture = new Picture(this.canvas, model);
     for (const element of this.box.querySelectorAll("[data-act], [data-view]")) {
       element.addEventListener("input", () => this.act(element));
-      element.addEventListener("change", () => this.tell());
+      element.addEventListener("change", () => this.send());
       if (element.tagName === "BUTTON") element.addEventListener("click", () => this.play(!this.playing, true));
     }
     this.listen();
@@ -1081,7 +1082,7 @@ class Viewer {
     if (name) this.view[name] = element.checked;
     if (act === "time") {
       const u = Number(element.value);
-      this.play(false); // which writes the slider
+      this.play(false); // this resets the slider, so its value is read before
       this.u = u;
     }
     if (act === "n") {
@@ -1094,14 +1095,14 @@ class Viewer {
     this.redraw();
   }
 
-  /** Pointer: drag the noise point on a plane; pick a row of a heat-map. */
+  /** Pointer: drag the noise point in a plane; select a row of a heat map. */
   listen() {
     const { canvas } = this;
     const where = (event) => {
       const frame = canvas.getBoundingClientRect();
       return [event.clientX - frame.left, event.clientY - frame.top];
     };
-    // A finger scrolls the page, unless it takes hold of the noise point; a tap puts the point there.
+    // A finger scrolls the page unless it grabs the noise point; a tap moves the point there.
     const holds = (panel, at) => {
       const held = panel >= 0 && this.model.panels[panel].type === "plane" && this.picture.probeAt(panel, this.view);
       return held && Math.hypot(at[0] - held[0], at[1] - held[1]) < GRASP;
@@ -1123,12 +1124,12 @@ class Viewer {
       const panel = panelAt(at);
       if (dragging >= 0) this.move(dragging, at);
       else if (panel >= 0 && this.model.panels[panel].type === "heat" && event.pointerType === "mouse") {
-        this.light(panel, at);
-        this.tell();
+        this.selectRow(panel, at);
+        this.send();
       }
     });
     const release = () => {
-      if (dragging >= 0) this.tell();
+      if (dragging >= 0) this.send();
       dragging = -1;
     };
     canvas.addEventListener(
@@ -1143,7 +1144,7 @@ class Viewer {
       const panel = panelAt(where(event));
       if (event.pointerType !== "touch" || panel < 0 || this.model.panels[panel].type !== "plane") return;
       this.move(panel, where(event));
-      this.tell();
+      this.send();
     });
     canvas.addEventListener("pointerup", release);
     canvas.addEventListener("pointercancel", release);
@@ -1155,7 +1156,7 @@ class Viewer {
     if (this.model.panels[panel].type === "heat") {
       this.play(false);
       this.u = Math.min(this.model.last, Math.max(0, ((px - box.x) / box.width) * (this.model.last + 1) - 0.5));
-      this.light(panel, [px, py]);
+      this.selectRow(panel, [px, py]);
       return;
     }
     const [x, y] = this.picture.lens(box).from(px, py);
@@ -1176,7 +1177,7 @@ class Viewer {
     return this.model.starts.slice(2 * i, 2 * i + 2);
   }
 
-  light(panel, [, py]) {
+  selectRow(panel, [, py]) {
     const heat = this.model.panels[panel];
     const box = this.picture.boxes[panel];
     const rows = heat.values.shape[0];
@@ -1190,7 +1191,7 @@ class Viewer {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // a shortcut of the browser
     const { view, model } = this;
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     const direction = arrows[event.key];
@@ -1220,15 +1221,15 @@ class Viewer {
     event.preventDefault();
     this.label();
     this.redraw();
-    this.tell();
+    this.send();
   }
 
-  play(on, asked = false) {
+  play(on, byVisitor = false) {
     if (on && this.u >= this.model.last) this.u = 0;
     this.playing = on;
     this.before = null;
     this.rested = 0;
-    if (asked) this.tell();
+    if (byVisitor) this.send();
     this.label();
     this.redraw();
   }
@@ -1249,7 +1250,7 @@ class Viewer {
       if (this.u < model.last) this.u = Math.min(model.last, this.u + (seconds / SECONDS) * model.last);
       else if ((this.rested += seconds) > REST) [this.u, this.rested] = [0, 0];
       this.before = now;
-      this.tellTime();
+      this.showTime();
     }
     this.picture.layout(width);
     this.picture.draw(this.view, this.u, this.theme());
@@ -1257,7 +1258,7 @@ class Viewer {
     if (this.playing) this.redraw();
   }
 
-  /** Colours of the page that the viewer stands in: Streamlit says them, a plain page follows the system. */
+  /** The colours of the surrounding page: Streamlit defines them as CSS variables, a plain page follows the system. */
   theme() {
     const paper = getComputedStyle(this.box).getPropertyValue("--st-background-color").trim();
     const dark = paper ? luminance(paper) < 0.4 : this.dark.matches;
@@ -1267,25 +1268,25 @@ class Viewer {
       : { ink: "#1a1a1a", paper: "#ffffff", faint: "#76797d", line: "#ccc", teacher: "#6b6f73" };
   }
 
-  tellTime() {
+  showTime() {
     const t = this.model.time(this.u);
     const slider = this.box.querySelector('[data-act="time"]');
     slider.value = this.u;
     slider.setAttribute("aria-valuetext", `t = ${number(t)}`);
-    this.box.querySelector('[data-tell="time"]').textContent = `t = ${number(t)}`;
+    this.box.querySelector('[data-output="time"]').textContent = `t = ${number(t)}`;
   }
 
-  /** Everything written: the controls, the summary, the picture's description. */
+  /** Update all text: the controls, the summary and the description for screen readers. */
   label() {
     const { box, view, model, scene } = this;
     if (!this.canvas) return;
     box.querySelector('[data-act="play"]').textContent = this.playing ? "❚❚ Pause" : "▶ Play";
-    this.tellTime();
+    this.showTime();
     const set = (act, value, text) => {
       const element = box.querySelector(`[data-act="${act}"]`);
       if (!element) return;
       element.value = value;
-      const output = box.querySelector(`[data-tell="${act}"]`);
+      const output = box.querySelector(`[data-output="${act}"]`);
       if (!output) return;
       output.textContent = text;
       element.setAttribute("aria-valuetext", text); // the slider's own value is an index
@@ -1296,16 +1297,16 @@ class Viewer {
     set("steps", view.steps, `${view.steps}`);
     for (const element of box.querySelectorAll("[data-view]")) {
       element.checked = view[element.dataset.view];
-      // Both are drawn in the coordinates of the other view.
+      // Both are drawn in rescaled coordinates only.
       element.disabled = view.raw && ["density", "flow"].includes(element.dataset.view);
     }
     const sentences = model.planes.map((panel) => this.sentence(panel)).filter(Boolean);
     const heat = model.panels.find((panel) => panel.type === "heat");
-    if (heat && view.row !== null) sentences.push(`Row ${view.row + 1} of ${heat.values.shape[0]} is lit.`);
+    if (heat && view.row !== null) sentences.push(`Row ${view.row + 1} of ${heat.values.shape[0]} is selected.`);
     const images = model.panels.find((panel) => panel.type === "images");
     if (images) {
       const rows = images.rows.map((row) => escape(row.title)).join("; ");
-      sentences.push(`From top to bottom: ${rows}. At t = ${number(model.time(this.u))}.`);
+      sentences.push(`Rows from top to bottom: ${rows}. Shown at t = ${number(model.time(this.u))}.`);
     }
     const text = [scene.caption && escape(scene.caption), ...sentences].filter(Boolean).join(" ");
     const summary = box.querySelector(".summary");
@@ -1315,30 +1316,30 @@ class Viewer {
 
   sentence(panel) {
     const { model, view } = this;
-    const told = model.figures(panel, view);
+    const metrics = model.metrics(panel, view);
     const calls = view.solver === "heun" ? 2 * (view.n - 1) : view.n - 1;
-    const teacher = view.solver === "exact" || !model.mixture ? "the exact path" : `${SOLVERS[view.solver]}-${view.n}`;
+    const teacher = view.solver === "exact" || !model.mixture ? "the exact solution" : `${SOLVERS[view.solver]}-${view.n}`;
     const parts = [];
     const who = panel.title ? escape(panel.title) : "Student";
     const [, k] = model.handover(panel, view);
-    if (told.toTeacher !== null) {
+    if (metrics.toTeacher !== null) {
       const cost = panel.handover ? ` (${1 + 2 * k} calls)` : " (1 call)";
-      parts.push(`<b>${who}</b>${model.mixture ? cost : ""}: error ${error(told.toTeacher)} to ${teacher}`);
-      if (told.teacherToExact !== null) parts.push(`${error(told.toExact)} to the exact ODE`);
-      if (model.mixture && model.scene.modes) parts.push(`${told.wrong.size} of ${model.count} in another mode than ${teacher}`);
+      parts.push(`<b>${who}</b>${model.mixture ? cost : ""}: RMSE ${format(metrics.toTeacher)} to ${teacher}`);
+      if (metrics.teacherToExact !== null) parts.push(`${format(metrics.toExact)} to the exact solution`);
+      if (model.mixture && model.scene.modes) parts.push(`${metrics.wrong.size} of ${model.count} samples in a different mode than ${teacher}`);
     }
     let text = parts.join(", ");
-    if (told.teacherToExact !== null && panel === model.planes[model.planes.length - 1]) {
-      text += `. ${teacher} itself (${calls} calls): ${error(told.teacherToExact)} to the exact ODE`;
+    if (metrics.teacherToExact !== null && panel === model.planes[model.planes.length - 1]) {
+      text += `. ${teacher} itself (${calls} calls): RMSE ${format(metrics.teacherToExact)} to the exact solution`;
     }
     return text && `${text}.`;
   }
 
-  /** The view goes to whoever keeps it, once a gesture has ended. */
-  tell() {
+  /** Pass the view to the callback, shortly after a gesture has ended. */
+  send() {
     if (!this.onview) return;
-    clearTimeout(this.telling);
-    this.telling = setTimeout(() => {
+    clearTimeout(this.sending);
+    this.sending = setTimeout(() => {
       const { n, solver, raw, density, flow, trails, probe, handover, steps, row } = this.view;
       const rounded = probe && probe.map((v) => Number(v.toPrecision(5)));
       this.onview({
@@ -1352,7 +1353,7 @@ class Viewer {
 
   destroy() {
     this.playing = false;
-    clearTimeout(this.telling);
+    clearTimeout(this.sending);
     if (this.pending) cancelAnimationFrame(this.pending);
     this.resizer.disconnect();
     this.dark.removeEventListener("change", this.onscheme);
@@ -1362,9 +1363,9 @@ class Viewer {
 
 const nearestStep = (n) => STEPS.reduce((best, step) => (Math.abs(step - n) < Math.abs(best - n) ? step : best));
 
-function error(v) {
+function format(v) {
   if (v >= 100 || !Number.isFinite(v)) return v.toPrecision(3);
-  if (v === 0) return "below 0.0001"; // recorded paths are rounded
+  if (v === 0) return "below 0.0001"; // recorded trajectories are rounded
   return v < 0.001 && v > 0 ? v.toPrecision(2) : v.toFixed(v < 0.1 ? 4 : 3);
 }
 
@@ -1380,21 +1381,21 @@ function luminance(colour) {
   return (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]) / 255;
 }
 
-/** Show a scene in an element; onview, if given, hears of the view after each gesture. */
+/** Show a scene in an element; onview, if given, is called with the view after each gesture. */
 export function mount(root, scene, onview = null) {
   return new Viewer(root, scene, onview);
 }
 
 const mounted = new WeakMap();
 
-/** As a Streamlit component: data is the scene, and the state `view` what the visitor has made of it. */
+/** The Streamlit component: `data` is the scene, and its state `view` is the view that the visitor has chosen. */
 export default function component({ data, parentElement, setStateValue }) {
   if (!data) return;
   const onview = (view) => setStateValue("view", view);
-  const found = mounted.get(parentElement);
-  if (found?.box.isConnected) {
-    found.onview = onview;
-    found.show(data);
+  const existing = mounted.get(parentElement);
+  if (existing?.box.isConnected) {
+    existing.onview = onview;
+    existing.show(data);
   } else mounted.set(parentElement, mount(parentElement, data, onview));
   return () => {
     const viewer = mounted.get(parentElement);

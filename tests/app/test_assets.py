@@ -8,8 +8,8 @@ import json
 import pytest
 
 import pidlearn as pid
-from app.make_assets import tasks
-from app.models.shipped import ASSETS, PRESETS, student_file
+from app.shared.assets import ASSETS, PRESETS, student_path
+from benchmarks.app_assets.__main__ import tasks
 
 MANIFEST = json.loads((ASSETS / "manifest.json").read_text())
 
@@ -28,7 +28,7 @@ def test_five_megabytes_at_most() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_students_are_as_good_as_the_manifest_says(preset: str) -> None:
     said = MANIFEST[f"watch/{preset}.safetensors"]["figures"]
-    found = pid.load(student_file(preset), pid.toy(preset)).evaluate()
+    found = pid.load(student_path(preset), pid.toy(preset)).evaluate()
     assert found["rmse"] == pytest.approx(said["rmse"], rel=1e-3)
     assert found["rmse"] < 0.03
 

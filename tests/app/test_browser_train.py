@@ -6,12 +6,15 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 
 import pidlearn as pid
+from app.training import drawn_points
 from tests.app.test_browser import browser, opened, picture, server, settle
-from tests.browser import ask, wait
+from tests.browser import PATIENCE, ask, wait
 
 __all__ = ["browser", "server"]  # fixtures
 
@@ -27,7 +30,7 @@ def visited(browser: Any, address: str) -> Any:
 
 def workers() -> int:
     """How many trainings run on this machine."""
-    return len(subprocess.run(["pgrep", "-f", "app.worker"], capture_output=True, text=True).stdout.split())
+    return len(subprocess.run(["pgrep", "-f", "app.training.worker"], capture_output=True, text=True).stdout.split())
 
 
 def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
@@ -61,8 +64,15 @@ def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
     page.context.close()
 
 
+def points_of(url: str) -> np.ndarray:
+    """The points that an address holds."""
+    return drawn_points.decode(parse_qs(urlsplit(url).query)["points"][0]) if "points=" in url else np.zeros((0, 2))
+
+
 def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[str, int], browser: Any) -> None:
     page = visited(browser, f"{server[0]}/train?teacher=Your+points")
+    from playwright.sync_api import expect
+
     page.get_by_text("Draw some points").wait_for()
     canvas = page.get_by_role("application")
     box = canvas.bounding_box()
@@ -72,20 +82,22 @@ def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[
     page.mouse.up()
     canvas.press("ArrowUp")
     canvas.press("Enter")
-    page.wait_for_url("**points=**")
-    settle(page)
     page.get_by_text("14 points").wait_for()
+    # The stroke and the single point reach the address one after the other: wait for both.
+    page.wait_for_url(lambda url: len(points_of(url)) == 14)
     other = visited(browser, page.url)
     other.get_by_text("14 points").wait_for()
-    upload = other.locator('input[type="file"]')
-    for content, said in [(b"1,2\n3,oops\n", "line 2 says"), (b"1,2\ninf,4\n", "infinity"), (b"", "empty")]:
+    upload, train = other.locator('input[type="file"]'), other.get_by_role("button", name="Train", exact=True)
+    for content, complaint in [(b"1,2\n3,oops\n", "Line 2 is"), (b"1,2\ninf,4\n", "infinity"), (b"", "empty")]:
         upload.set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": content})
-        other.get_by_text(said).wait_for()
-        assert other.get_by_role("button", name="Train", exact=True).is_disabled()
+        other.get_by_text(complaint).wait_for()
+        # A page updates from top to bottom: the button follows the complaint, in both directions.
+        expect(train).to_be_disabled(timeout=PATIENCE)
         other.get_by_role("button", name="Remove").click()
-        settle(other)
+        other.get_by_text(complaint).wait_for(state="detached")
+        expect(train).to_be_enabled(timeout=PATIENCE)
     upload.set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": b"x,y\n0,0\n1e6,1e6\n0,1e6\n"})
-    other.get_by_text("3 points, less their mean").wait_for()
+    other.get_by_text("3 points, shifted to mean 0").wait_for()
     begun(other)
     assert ask(other, "v.scene.mixture.means.length") == 3
     other.get_by_role("button", name="Cancel").click()
@@ -100,7 +112,7 @@ def test_a_typed_ode_is_trained_and_code_is_not_run(server: tuple[str, int], bro
     area = page.get_by_role("textbox", name="Equations")
     area.fill("x' = __import__('os')\nx in [0, 1]\nt in [0, 1]")
     area.press("Control+Enter")
-    page.get_by_text("is no function here").wait_for()
+    page.get_by_text("is not a function here").wait_for()
     area.fill("x' = v\nv' = -x\nx in [0, 1]\nv in [0, 1]\nt in [0, 6]")
     area.press("Control+Enter")
     page.wait_for_url("**equations=**")

@@ -236,7 +236,7 @@ def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.Capture
 
 def test_what_is_told_of_a_trained_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its teacher is elsewhere, it has its own grid, and it was stopped."""
-    commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", choices={"n": 40}, max_images=8)
+    commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", settings={"n": 40}, max_images=8)
     (tmp_path / "a" / "teacher.safetensors").rename(tmp_path / "teacher.safetensors")
     options = ["--trained", str(tmp_path / "a"), "--device", "cpu", "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
@@ -249,7 +249,7 @@ def test_what_is_told_of_a_trained_student(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_student_of_another_span_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", choices={"t_max": 40.0}, max_images=8)
+    commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", settings={"t_max": 40.0}, max_images=8)
     with pytest.raises(SystemExit):
         gpu.main(["--trained", str(tmp_path / "a"), "--device", "cpu", "--out", str(tmp_path)])
     assert "paths from 80 to 0.002" in capsys.readouterr().err

@@ -521,7 +521,7 @@ def test_labels_inside_transforms() -> None:
         assert out.shape == (2, 10)
 
 
-def test_levels_first_asked_in_inference_mode_can_be_differentiated_after() -> None:
+def test_a_table_first_used_in_inference_mode_can_be_differentiated_afterwards() -> None:
     noise_parametrization = iDDPMPrecond(**TINY | VP, img_channels=3).noise_parametrization
     sigma = torch.tensor([3.0], requires_grad=True)
     with torch.inference_mode():

@@ -40,7 +40,7 @@ class TestChebyshev:
         assert abs(fit[-1]) > 1e-6
 
     def test_units_cancel(self) -> None:
-        """The same network in other units of x and of the output, told by `standardise`."""
+        """The same network in other units of x and of the output, set by `standardise`."""
         network = randomised(pid.nets.ChebyshevMLP(2, width=8, depth=2))
         x, time = torch.randn(6, 2).double(), torch.rand(6).double()
         before = network(x, time)

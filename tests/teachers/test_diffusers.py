@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn.equations.problem import problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.nets.adapted import AdaptedStudent
 from tests.teachers.tiny import ExactUNet, unet
 
@@ -107,11 +107,11 @@ class TestRead:
     """What is read off network and scheduler."""
 
     def test_span(self) -> None:
-        problem = problem_of(teacher())
+        problem = problem_from_teacher(teacher())
         assert problem.t_start == 80.0
         assert problem.t_end == pytest.approx(0.01, rel=1e-3)
         latent = from_diffusers(unet(), ddpm(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012))
-        assert problem_of(latent).t_start == latent.sigma_max == pytest.approx(14.6, abs=0.1)
+        assert problem_from_teacher(latent).t_start == latent.sigma_max == pytest.approx(14.6, abs=0.1)
         for span in ({"t_max": 158.0}, {"t_min": 0.009}):
             with pytest.raises(ValueError, match=r"knows noise levels 0\.01"):
                 pid.steps(teacher(), **span)
@@ -122,12 +122,14 @@ class TestRead:
 
     def test_shape_and_classes(self) -> None:
         ours = from_diffusers(unet(in_channels=3, out_channels=3, num_class_embeds=5), ddpm(), sigma_data=0.7)
-        problem = problem_of(ours)
+        problem = problem_from_teacher(ours)
         assert (problem.event_shape, problem.label_dim, problem.sigma_data) == ((3, 4, 4), 5, 0.7)
         x, one = torch.randn(2, 3, 4, 4), torch.tensor([1, 1])
         with torch.no_grad():
             assert not torch.equal(ours(x, 1.0, one), ours(x, 1.0, one + 1))
-        assert problem_of(from_diffusers(unet(sample_size=None), ddpm()), event_shape=(1, 8, 4)).event_shape == (
+        assert problem_from_teacher(
+            from_diffusers(unet(sample_size=None), ddpm()), event_shape=(1, 8, 4)
+        ).event_shape == (
             1,
             8,
             4,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.equations.problem import problem_of
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.nets.adapted import AdaptedStudent
 from tests.teachers.tiny import Velocity, exact_velocity
 
@@ -57,7 +57,7 @@ class TestExactly:
             seen.append(t[0].item())
             return 0 * x
 
-        problem = problem_of(pid.teachers.from_flow(velocity, data_at=data_at, event_shape=2))
+        problem = problem_from_teacher(pid.teachers.from_flow(velocity, data_at=data_at, event_shape=2))
         for t in (problem.t_start, problem.t_end):
             problem.ode.rhs(torch.zeros(1, 2, dtype=torch.float64), t)
         noise = [80 / 81, 0.002 / 1.002]
@@ -138,11 +138,11 @@ def test_the_networks_own_shape_and_classes() -> None:
     network = Velocity()
     network.event_shape = (1, 6, 6)
     network.label_dim = 4
-    problem = problem_of(pid.teachers.from_flow(network))
+    problem = problem_from_teacher(pid.teachers.from_flow(network))
     assert (problem.event_shape, problem.label_dim) == ((1, 6, 6), 4)
-    assert problem_of(pid.teachers.from_flow(network, label_dim=0)).label_dim == 0
+    assert problem_from_teacher(pid.teachers.from_flow(network, label_dim=0)).label_dim == 0
     with pytest.raises(ValueError, match="event_shape"):
-        problem_of(pid.teachers.from_flow(Velocity()))
+        problem_from_teacher(pid.teachers.from_flow(Velocity()))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The smallest networks of other makes, and networks that know the answer."""
+"""The smallest third-party networks, and networks with the exact answer."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_students_of_other_parts_are_recorded() -> None:
 
 
 def test_a_student_told_another_time_is_recorded() -> None:
-    """The viewer tells its networks ln(t)/4, and must not be handed one that expects something else."""
+    """The viewer passes ln(t)/4 to its networks, so a network that expects another encoding is not evaluated there."""
     student = pid.Trajectory(pid.nets.MLP(2), time="linear", sigma_data=0.7)
     scene = pid.watch(pid.toy("ring"), student, starts=4)
     assert isinstance(scene.panels[0].student, np.ndarray)

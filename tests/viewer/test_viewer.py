@@ -77,19 +77,19 @@ def test_figures_are_the_library_s(browser: Any, tmp_path: Path) -> None:
 
     ours = student()
     page = opened(browser, pid.watch(SKEW, ours, starts=Z, view=View(n=10, solver="euler", play=False)), tmp_path)
-    told = ask(
-        page, "(({wrong, ...rest}) => ({...rest, wrong: wrong.size}))(v.model.figures(v.model.panels[0], v.view))"
+    shown = ask(
+        page, "(({wrong, ...rest}) => ({...rest, wrong: wrong.size}))(v.model.metrics(v.model.panels[0], v.view))"
     )
     ode = pid.DenoiserODE(SKEW)
     with torch.no_grad():
         x = ours(Z, 0.002).double()
     euler = pid.solve(ode, Z.double(), pid.karras_grid(10))[-1]
     exact = pid.solve(ode, Z.double(), [80.0, 0.002], "scipy", rtol=1e-9, atol=1e-9)[-1]
-    assert told["toTeacher"] == pytest.approx(rmse(x, euler), rel=1e-4)
-    assert told["toExact"] == pytest.approx(rmse(x, exact), rel=1e-3)
-    assert told["teacherToExact"] == pytest.approx(rmse(euler, exact), rel=1e-3)
-    assert told["wrong"] == round(40 * wrong_mode_share(x, euler, SKEW))
-    assert f"{told['wrong']} of 40 in another mode than Euler-10" in page.inner_text(".summary")
+    assert shown["toTeacher"] == pytest.approx(rmse(x, euler), rel=1e-4)
+    assert shown["toExact"] == pytest.approx(rmse(x, exact), rel=1e-3)
+    assert shown["teacherToExact"] == pytest.approx(rmse(euler, exact), rel=1e-3)
+    assert shown["wrong"] == round(40 * wrong_mode_share(x, euler, SKEW))
+    assert f"{shown['wrong']} of 40 samples in a different mode than Euler-10" in page.inner_text(".summary")
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["recorded student", "teacher alone"])

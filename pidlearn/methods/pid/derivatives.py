@@ -1,8 +1,8 @@
-"""Derivative schemes: how the time derivative of a path is read off the path.
+"""Derivative schemes: how the time derivative of a path is computed from the path.
 
 A scheme is a function ``(path, grid, index) -> [(t, y, dy/dt), ...]``. ``path(t_0, t_1, ...)`` evaluates the path at
 several times at once, each (B,), and returns as many values (B, *event). The residual is averaged over the points
-that a scheme returns; all but `trapezoid` return one. Writing h = t_i - t_{i+1}:
+that a scheme returns; all but `trapezoid` return one. With h = t_i - t_{i+1}:
 
     forward     (y_i - y_{i+1}) / h                                order 1: zero residual is Euler's method
     central     the parabola through y_i and two neighbours        order 2
@@ -10,7 +10,7 @@ that a scheme returns; all but `trapezoid` return one. Writing h = t_i - t_{i+1}
     can         (y_i - y_{i+1}) / h + (y'_i - y'_{i+1}) / 2        order 2, couples neighbours and their derivatives
     trapezoid   (y_i - y_{i+1}) / h at both ends of the interval   order 2: zero residual is the trapezoidal rule
 
-At the last grid point there is no next one and the differences look back.
+The last grid point has no next one: there the differences go backwards.
 """
 
 from __future__ import annotations
@@ -20,12 +20,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pidlearn.utils.broadcast import expand, with_slopes
+from pidlearn.utils.broadcast import expand_like, jvp_in_time
 
-__all__ = ["SCHEMES", "Path", "Scheme", "can", "central", "exact", "forward", "trapezoid"]
+__all__ = ["SCHEMES", "Path", "Scheme", "can", "central", "exact", "forward", "forward_mode", "trapezoid"]
 
 Path = Callable[..., tuple[Tensor, ...]]
 Scheme = Callable[[Path, Tensor, Tensor], list[tuple[Tensor, Tensor, Tensor]]]
+
+
+def forward_mode(scheme: Scheme) -> Scheme:
+    """Mark a scheme that differentiates the path by forward-mode automatic differentiation (`path_jvp`).
+
+    A run then compiles value and derivative together, and refuses activation checkpointing, which loses tangents.
+    """
+    scheme.forward_mode = True  # type: ignore[attr-defined]  # an attribute of the function
+    return scheme
+
+
+def needs_forward_mode(scheme: Scheme) -> bool:
+    """Whether a scheme is marked by `forward_mode`."""
+    return getattr(scheme, "forward_mode", False)
 
 
 def forward(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -38,8 +52,8 @@ def forward(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
 def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Slope at t_i of the parabola through y_i and its two neighbours, on any grid.
 
-    At either end of the grid the two nearest points on the inner side serve. A grid of two points has no parabola;
-    there it is the forward difference.
+    At either end of the grid the two nearest points on the inner side are used. On a grid of two points it is the
+    forward difference.
     """
     if len(grid) == 2:
         return forward(path, grid, index)
@@ -49,30 +63,32 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     y, y_s, y_r = path(t, s, r)
     to_s, to_r = _quotient(y, y_s, t, s), _quotient(y, y_r, t, r)
     # Newton's divided differences: the two slopes, extrapolated to zero distance from t.
-    dydt = expand((r - t) / (r - s), y) * to_s + expand((t - s) / (r - s), y) * to_r
+    dydt = expand_like((r - t) / (r - s), y) * to_s + expand_like((t - s) / (r - s), y) * to_r
     return [(t, y, dydt)]
 
 
+@forward_mode
 def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Forward-mode automatic differentiation (`torch.func.jvp`) at t_i alone."""
     t = grid[index]
-    (y,), (dydt,) = _slopes(path, t)
+    (y,), (dydt,) = path_jvp(path, t)
     return [(t, y, dydt)]
 
 
+@forward_mode
 def can(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Coupled automatic-numerical differentiation (CAN-PINN, Chiu et al. 2022, second-order upwind form).
 
-    The value half-way across each interval is carried there from one side by the automatic derivative, and two such
-    values are differenced: (y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2), over h.
+    The automatic derivatives extrapolate the path by half a step from either point, and the difference quotient is
+    taken of the extrapolated values: [(y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2)] / h.
     """
     t, t_next = grid[index], grid[_next(grid, index)]
-    (y, y_next), (dydt, dydt_next) = _slopes(path, t, t_next)
+    (y, y_next), (dydt, dydt_next) = path_jvp(path, t, t_next)
     return [(t, y, _quotient(y, y_next, t, t_next) + 0.5 * (dydt - dydt_next))]
 
 
 def trapezoid(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """One difference, held against the field at both of its ends."""
+    """One finite difference, compared with the field at both endpoints of the interval."""
     t, t_next = grid[index], grid[_next(grid, index)]
     y, y_next = path(t, t_next)
     slope = _quotient(y, y_next, t, t_next)
@@ -94,10 +110,10 @@ def _next(grid: Tensor, index: Tensor) -> Tensor:
 
 
 def _quotient(y: Tensor, y_next: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-    return (y - y_next) / expand(t - t_next, y)
+    return (y - y_next) / expand_like(t - t_next, y)
 
 
-def _slopes(path: Path, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Values and automatic derivatives, as the path itself takes them, compiled perhaps, if it does."""
-    own = getattr(path, "with_slopes", None)
-    return own(*times) if own else with_slopes(path, *times)
+def path_jvp(path: Path, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Values and time derivatives of a path; by its own ``jvp``, which may be compiled, if it has one."""
+    own = getattr(path, "jvp", None)
+    return own(*times) if own else jvp_in_time(path, *times)

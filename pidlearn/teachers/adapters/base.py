@@ -21,7 +21,7 @@ from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NoiseParametrization
 from pidlearn.nets.preconditioning import precondition
 from pidlearn.nets.summary import summarize
-from pidlearn.utils.broadcast import per_sample
+from pidlearn.utils.broadcast import as_batch
 from pidlearn.utils.validation import check_shape
 
 __all__ = ["AdaptedDenoiser", "ThirdPartyNetwork"]
@@ -79,7 +79,7 @@ class AdaptedDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < sigma_data < math.inf:
-            raise ValueError(f"got sigma_data = {sigma_data}; expected the standard deviation of the data, positive")
+            raise ValueError(f"got sigma_data = {sigma_data}; expected a positive standard deviation of the data")
         if not isinstance(label_dim, int) or label_dim < 0:
             raise ValueError(f"got label_dim = {label_dim}; expected the number of classes, 0 for none")
         self.network = network
@@ -93,7 +93,7 @@ class AdaptedDenoiser(nn.Module):
         """Return D(x, sigma), in the shape and dtype of x."""
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         # One c_noise per sample, (B,), because a third-party network may not broadcast a single one.
-        coefficients = self.noise_parametrization(per_sample(sigma, work))
+        coefficients = self.noise_parametrization(as_batch(sigma, work))
         out = precondition(lambda x_in, c_noise: self.network(x_in, c_noise, class_labels), work, coefficients)
         return out.to(x.dtype)
 

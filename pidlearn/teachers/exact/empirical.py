@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.broadcast import expand, noise_level
+from pidlearn.utils.broadcast import expand_like, noise_level
 
 __all__ = ["EmpiricalDenoiser"]
 
@@ -92,7 +92,7 @@ class EmpiricalDenoiser:
             total, top = total * shrink + weights.sum(1), new_top
         mean = (mean / total[:, None] + centre).reshape(x.shape)
         # Each component's denoiser is y + h^2 / (h^2 + sigma^2) (x - y), linear in y, so the mean of y is enough.
-        kept = expand(self.bandwidth**2 / variance, x)
+        kept = expand_like(self.bandwidth**2 / variance, x)
         return mean + kept * (x - mean)
 
     __call__ = denoise

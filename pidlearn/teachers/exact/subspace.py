@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.teachers.exact.mixture import GaussianMixture, as_float64
-from pidlearn.utils.broadcast import expand, noise_level
+from pidlearn.utils.broadcast import expand_like, noise_level
 
 __all__ = ["SubspaceMixture"]
 
@@ -105,7 +105,7 @@ class SubspaceMixture:
         flat = (x - offset).flatten(1)
         u = flat @ basis  # (B, r)
         variance = noise_level(sigma, x).square()
-        keep = expand(self.off_plane_std**2 / (self.off_plane_std**2 + variance), flat)  # the Wiener filter's gain
+        keep = expand_like(self.off_plane_std**2 / (self.off_plane_std**2 + variance), flat)  # the Wiener filter's gain
         # keep (flat - V u) + V D(u), with one product by V^T.
         out = keep * flat + (self.mixture.denoise(u, sigma, class_labels) - keep * u) @ basis.T
         return offset + out.reshape(x.shape)

@@ -1,1 +1,0 @@
-"""View models: arrays in, arrays out, without Streamlit."""

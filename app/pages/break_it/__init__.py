@@ -1,0 +1,1 @@
+"""One setting of the recipe changed."""

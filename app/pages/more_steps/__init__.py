@@ -1,0 +1,1 @@
+"""One call of the student, then steps of the teacher's solver."""

@@ -1,0 +1,63 @@
+"""More than one call: the student jumps to t*, and the teacher's solver continues from there."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from app.shared.assets import ASSETS, PRESETS, network, scene_arrays, student_path
+from pidlearn.viewer import Plane, Scene, View
+
+__all__ = ["chart_rows", "errors", "scene", "sentence", "student_alone"]
+
+
+@cache
+def errors(preset: str) -> list[dict[str, Any]]:
+    """Load rows of method, calls, error to the exact ODE and (with a handover) t_star.
+
+    `benchmarks.app_assets.presets` records them.
+    """
+    return json.loads((ASSETS / "more_steps" / f"{preset}.json").read_text())
+
+
+def student_alone(preset: str) -> float:
+    """Return the error of one call of the student."""
+    return next(row["error"] for row in errors(preset) if row["method"] == "student alone")
+
+
+def chart_rows(preset: str) -> list[dict[str, Any]]:
+    """Return all rows, with the student alone as a horizontal line."""
+    others = [row for row in errors(preset) if row["method"] != "student alone"]
+    error = student_alone(preset)
+    return others + [{"method": "student alone", "calls": calls, "error": error} for calls in (1, 68)]
+
+
+def first_to_pay(preset: str) -> dict[str, Any]:
+    """Return the best of the cheapest handovers that are more accurate than the student alone."""
+    better = [row for row in errors(preset) if "t_star" in row and row["error"] < student_alone(preset)]
+    return min(better, key=lambda row: (row["calls"], row["error"]))
+
+
+def sentence(preset: str) -> str:
+    """State where a handover first pays off, and where it makes the error larger."""
+    best = first_to_pay(preset)
+    worst = max((row for row in errors(preset) if "t_star" in row and row["calls"] > 3), key=lambda row: row["error"])
+    return (
+        f"RMSE to SciPy's solution over the 400 starts shown; the student alone has {student_alone(preset):.4f}. A "
+        f"handover first pays off at {best['calls']} calls: {best['error']:.4f} from t* = {best['t_star']:g} with "
+        f"{(best['calls'] - 1) // 2} Heun steps. Too few steps make the error larger: {worst['calls']} calls from t* = "
+        f"{worst['t_star']:g} give {worst['error']:.3f}."
+    )
+
+
+def scene(preset: str) -> Scene:
+    """Return the scene with the handover that first pays off."""
+    plane = Plane("", network(student_path(preset)), handover=True)
+    arrays, best = scene_arrays(preset), first_to_pay(preset)
+    handover = int(np.abs(arrays["times"] - best["t_star"]).argmin())
+    view = View(n=9, solver="heun", handover=handover, steps=(best["calls"] - 1) // 2)
+    title = f"{PRESETS[preset]}: one call of the student, then some steps of the teacher"
+    return Scene(title, panels=[plane], view=view, **arrays)

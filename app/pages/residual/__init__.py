@@ -1,0 +1,1 @@
+"""The residual along a student's trajectories, and the error at the endpoint."""

@@ -1,0 +1,1 @@
+"""Teacher and student from the same noise."""

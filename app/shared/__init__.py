@@ -1,0 +1,1 @@
+"""What several pages use, without Streamlit and without torch at import."""

@@ -1,1 +1,0 @@
-"""Pages: they lay out, and compute nothing."""

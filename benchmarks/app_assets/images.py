@@ -1,0 +1,72 @@
+"""Assets of the page Images: small images on their way from noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from benchmarks.app_assets.common import SEED, STARTS_SEED, Metrics, student_trajectories
+from benchmarks.table import RESULTS
+from pidlearn import data
+from pidlearn.cli import commands
+
+__all__ = ["tasks"]
+
+COUNTS = {"digits": 24, "clothes": 14, "fashion": 14}
+"""Number of starts per data set."""
+CLOTHES_RUN = Path("out", "fashion-mnist")
+"""The folder of `benchmarks.student`'s run."""
+
+
+def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
+    """Yield each file and the function that makes it."""
+    for name in COUNTS:
+        yield Path("images", f"{name}.npz"), partial(save_images, name)
+
+
+def train_student(name: str) -> pid.Result:
+    """Return the student of a data set, with its teacher."""
+    if name == "clothes":
+        result = commands.distill("fashion-mnist", out=CLOTHES_RUN)  # an hour on one core, unless the run is there
+        assert result is not None
+        return result
+    if name == "digits":
+        return pid.distill(pid.train_denoiser(data.digits()[0], progress=False), seed=SEED, progress=False)
+    return pid.distill(pid.SubspaceMixture.fit(data.fashion_mnist()[0]), seed=SEED, progress=False)
+
+
+def save_images(name: str, path: Path) -> Metrics:
+    """Save trajectories of small images, divided by sqrt(1 + t^2) so that noise fits the grey scale."""
+    result = train_student(name)
+    problem, count = result.problem, COUNTS[name]
+    assert problem is not None
+    z = 80 * torch.randn(count, *problem.event_shape, generator=torch.Generator().manual_seed(STARTS_SEED))
+    labels = problem.sample_labels(count, torch.Generator().manual_seed(0))
+    fine = pid.karras_grid(241)
+    times = fine[::8]
+
+    def grey(x: Tensor, t: Tensor) -> np.ndarray:
+        shown = x / (1 + t**2).sqrt().to(x).reshape(-1, *[1] * (x.ndim - 1))
+        return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).squeeze(-3).numpy()
+
+    if name == "clothes":  # its reference takes half an hour: use what the benchmark has measured
+        row = json.loads((RESULTS / "student-fashion-mnist.json").read_text())["rows"]["student, 1 call"]
+        metrics: Metrics = {"relative_rmse": row["RMSE/std"]}
+    else:
+        metrics = result.evaluate(1000)
+    np.savez_compressed(
+        path,
+        times=times.numpy(),
+        teacher=grey(problem.reference(z, fine, labels)[::8], times),
+        student=grey(student_trajectories(result, z, times, labels), times),
+        teacher10=grey(problem.reference(z, pid.karras_grid(10), labels)[-1:], times[-1:]),
+        figures=np.array(json.dumps(metrics)),
+    )
+    return metrics

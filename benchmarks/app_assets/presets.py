@@ -1,0 +1,160 @@
+"""Assets of the toy data sets: pages Watch, Residual and More steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from app.shared import assets
+from benchmarks.app_assets.common import SEED, STARTS_SEED, Metrics, without_history
+from pidlearn.evaluation.metrics import rmse
+
+__all__ = ["handover_errors", "lipschitz", "residuals", "tasks"]
+
+HANDOVERS = (2.0, 1.0, 0.5, 0.2)
+"""Times t* at which the teacher takes over."""
+STEPS = (1, 2, 4, 8, 12, 16)
+"""Heun steps of the teacher from there."""
+
+
+def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
+    """Yield each file and the function that makes it."""
+    for name in assets.PRESETS:
+        yield Path("watch", f"{name}.npz"), partial(save_trajectories, name)
+        yield Path("watch", f"{name}.safetensors"), partial(save_student, name)
+    for name in assets.PRESETS:
+        yield Path("residual", f"{name}.npz"), partial(save_residuals, name)
+        yield Path("more_steps", f"{name}.json"), partial(save_handover_errors, name)
+
+
+def save_student(preset: str, path: Path) -> Metrics:
+    """Train and save the default student of a preset."""
+    result = pid.distill(pid.toy(preset), seed=SEED, progress=False)
+    without_history(result).save(path)
+    return result.evaluate()
+
+
+def save_trajectories(preset: str, path: Path) -> Metrics:
+    """Save the mixture, 400 starts, and SciPy's trajectories from them as they are drawn."""
+    mixture, times = pid.toy(preset), pid.karras_grid(61)
+    z = 80 * torch.randn(400, 2, generator=torch.Generator().manual_seed(STARTS_SEED))
+    exact = pid.solve(pid.DenoiserODE(mixture), z.double(), times, "scipy", rtol=1e-8, atol=1e-8).numpy()
+    y = exact / np.hypot(mixture.std, times.numpy())[:, None, None]
+    scale = np.abs(y).max() / 32767  # int16: a step is 1e-4 of the picture
+    eigenvalues, basis = np.linalg.eigh(mixture.covs.numpy())
+    np.savez_compressed(
+        path,
+        z=z.numpy(),
+        times=times.numpy(),
+        exact=np.round(y / scale).astype(np.int16),
+        exact_scale=scale,
+        means=mixture.means.numpy(),
+        weights=mixture.weights.numpy(),
+        eigenvalues=eigenvalues,
+        basis=basis,
+        sigma_data=mixture.std,
+    )
+    return {}
+
+
+def rms_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square of the difference over coordinates, (B,)."""
+    return (a - b).square().mean(1).sqrt()
+
+
+@torch.no_grad()
+def residuals(preset: str, count: int = 150, n: int = 250) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the residuals of a shipped student by forward differences, from the first starts of its scene.
+
+    Returns:
+        t (N - 1,); the root mean square over coordinates of dx/dt - f (Eq. 8) and of x - t dx/dt - D (Eq. 9), both
+        (N - 1, B); and the distance (B,) of x(z, t_min) from the endpoint of Euler's method with N points.
+    """
+    teacher, student = pid.toy(preset), pid.load(assets.student_path(preset)).student
+    z = torch.from_numpy(assets.scene_arrays(preset)["starts"][:count])
+    grid = pid.karras_grid(n)
+    # As a VelocityODE the same flow has the residual of Eq. 8.
+    flow = pid.DenoiserODE(teacher)
+    forms: list[Any] = [pid.VelocityODE(flow.velocity), flow]
+    rows: list[list[np.ndarray]] = [[], []]
+    for i in range(n - 1):
+        index = torch.full((len(z),), i)
+        for form, row in zip(forms, rows, strict=True):
+            row.append(pid.pid_loss(student, form, z, grid, index, distance=rms_distance).numpy())
+    endpoint = pid.solve(flow, z, grid)[-1]
+    error = rms_distance(student(z, grid[-1]), endpoint)
+    return grid[:-1].numpy(), np.stack(rows[0]), np.stack(rows[1]), error.numpy()
+
+
+def lipschitz(preset: str, count: int = 200) -> dict[str, np.ndarray]:
+    """Return median and maximum over exact trajectories of the spectral norm of df/dx, at each frame's time.
+
+    f = (x - D) / t, so df/dx = (1 - dD/dx) / t: it grows as 1/t where D does not depend on x.
+    """
+    arrays = assets.scene_arrays(preset)
+    teacher = pid.toy(preset)
+    times, paths = torch.from_numpy(arrays["times"]), torch.from_numpy(arrays["exact"][:, :count])
+    norms = []
+    for t, x in zip(times, paths, strict=True):
+        jacobian = torch.func.vmap(torch.func.jacrev(lambda x, t=t: teacher.denoise(x[None], t)[0]))(x)  # (B, 2, 2)
+        norms.append(torch.linalg.matrix_norm((torch.eye(2) - jacobian) / t, 2))
+    values = torch.stack(norms).numpy()  # (F, B)
+    return {"t": times.numpy(), "median": np.median(values, 1), "largest": values.max(1)}
+
+
+def save_residuals(preset: str, path: Path) -> Metrics:
+    """Save the residuals along a shipped student's trajectories, and the slope of the field there."""
+    t, eq8, eq9, end_error = residuals(preset)
+    times = assets.scene_arrays(preset)["times"]
+    frames = np.abs(t[:, None] - times[None]).argmin(0)
+    slopes = lipschitz(preset)
+    np.savez_compressed(
+        path,
+        t=t,
+        eq8=np.sqrt((eq8**2).mean(1)),
+        eq9=np.sqrt((eq9**2).mean(1)),
+        frames=eq9[frames].astype(np.float16),
+        path=eq9.mean(0),
+        end_error=end_error,
+        median=slopes["median"],
+        largest=slopes["largest"],
+    )
+    return {}
+
+
+@torch.no_grad()
+def handover_errors(preset: str) -> list[dict[str, Any]]:
+    """Return rows of method, calls, RMSE to the exact ODE over the scene's starts and (with a handover) t_star."""
+    arrays = assets.scene_arrays(preset)
+    ode, student = pid.DenoiserODE(pid.toy(preset)), pid.load(assets.student_path(preset)).student
+    z, exact = torch.from_numpy(arrays["starts"]), torch.from_numpy(arrays["exact"][-1])
+    rows: list[dict[str, Any]] = []
+
+    def add(method: str, calls: int, x: torch.Tensor, **columns: float) -> None:
+        rows.append({"method": method, "calls": calls, "error": rmse(x.double(), exact), **columns})
+
+    add("student alone", 1, student(z, 0.002))
+    for t_star in HANDOVERS:
+        jump = student(z, t_star)
+        for k in STEPS:
+            grid = pid.karras_grid(k + 1, 0.002, t_star)
+            x = pid.solve(ode, jump, grid, "heun")[-1]
+            add(f"student to t = {t_star:g}, then Heun", 1 + 2 * k, x, t_star=t_star)
+    for n in (3, 5, 9, 13, 18, 25, 35):
+        add("teacher, Heun", 2 * (n - 1), pid.solve(ode, z, pid.karras_grid(n), "heun")[-1])
+        add("teacher, Euler", 2 * (n - 1), pid.solve(ode, z, pid.karras_grid(2 * n - 1))[-1])
+    return rows
+
+
+def save_handover_errors(preset: str, path: Path) -> Metrics:
+    """Save the errors of the student with and without steps of the teacher, and of solvers alone."""
+    path.write_text(json.dumps(handover_errors(preset), indent=1) + "\n")
+    return {}

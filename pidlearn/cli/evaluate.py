@@ -1,0 +1,162 @@
+"""`pidlearn evaluate`: measure a student against its teacher, reference statistics or real images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pidlearn import recipes
+from pidlearn.cli.main import nonnegative_int, positive_int
+from pidlearn.cli.shared import GRID_POINTS, problem_for, read_student, resolve_device
+from pidlearn.equations.grids import karras_grid
+from pidlearn.equations.problem import Problem
+from pidlearn.evaluation import metrics
+from pidlearn.evaluation.images import quantize
+from pidlearn.evaluation.inception import Inception
+from pidlearn.teachers import load_teacher
+
+__all__ = ["add_arguments", "evaluate", "run"]
+
+CHUNK = 250
+"""Images whose features are computed at a time."""
+
+MAX_TEACHER_SAMPLES = 1000
+"""Samples that are compared with the teacher's, each of which costs 249 calls."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``pidlearn evaluate``."""
+    parser.add_argument("student", help="a student's file, written by this library or by the official PID code")
+    parser.add_argument("--teacher", help="measure the error to this teacher's samples from the same noise")
+    parser.add_argument("-n", type=positive_int, default=1000, help="samples (default: 1000); published FIDs use 50000")
+    parser.add_argument(
+        "--seed", type=nonnegative_int, default=0, help="seed of the noise and the class labels (default: 0)"
+    )
+    parser.add_argument("--fid", help="reference statistics for the FID: an .npz of mu and sigma, such as EDM's")
+    parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
+    parser.add_argument("--real", choices=["digits", "fashion-mnist"], help="real images to compare with")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the metrics of a student as one line of JSON."""
+    names = ("teacher", "n", "seed", "fid", "inception", "real", "device")
+    results = evaluate(arguments.student, **{name: getattr(arguments, name) for name in names})
+    print(json.dumps({name: round(value, 6) if isinstance(value, float) else value for name, value in results.items()}))
+    return 0
+
+
+@torch.no_grad()
+def evaluate(
+    student: str | Path,
+    *,
+    teacher: str | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    fid: str | Path | None = None,
+    inception: str | Path | None = None,
+    real: str | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Measure a student on n samples; each metric's name says on how many.
+
+    With ``teacher``: the relative RMSE to its Euler solution from the same noise. With ``fid``: the FID. With ``real``:
+    Fréchet distance, precision and recall to up to n real images, on features of Inception if its weights or ``fid``
+    are given, else on pixels. For all but the first, images are rounded to bytes, as files would hold them.
+
+    Args:
+        student: a file of `Result.save`, or of the official PID repository.
+        teacher: a file or a published name, as for `load_teacher`.
+        n: number of samples; published FIDs use 50,000.
+        seed: seed of the noise and the class labels.
+        fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references.
+        inception: weights of Inception; by default those in torch's cache, downloaded if missing.
+        real: "digits" or "fashion-mnist".
+        device: by default a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: a missing file, before anything is computed.
+        ValueError: a file of another kind, too few samples for a metric, or nothing to measure; as early.
+    """
+    _check_request(n, teacher, fid, inception, real)
+    resolved = resolve_device(device)
+    teacher_net = load_teacher(teacher).to(resolved) if teacher else None
+    student_net = read_student(student, teacher_net).to(resolved)
+    problem = problem_for(student_net, teacher_net) if teacher_net is not None else None
+    shape = student_net.sample(1).shape[1:]
+    reference = metrics.read_statistics(fid) if fid else None
+    real_images = _real_images(real, shape, n).to(resolved) if real else None
+    features = Inception(inception) if fid or inception else quantize
+    if fid or real:
+        k = _extract(features, torch.zeros(1, *shape, device=resolved)).shape[1]
+        if reference and len(reference.mean) != k:
+            raise ValueError(f"{fid} holds statistics of {len(reference.mean)} features, but Inception has {k}")
+        _check_counts(k, {"-n": n} | ({} if real_images is None else {str(real): len(real_images)}))
+
+    samples = student_net.sample(n, generator=torch.Generator().manual_seed(seed))
+    results: dict[str, Any] = {"n": n, "seed": seed}
+    if problem:
+        m = min(n, MAX_TEACHER_SAMPLES)
+        target = _teacher_samples(problem, n, seed, m)
+        results[f"relative_rmse (n = {m})"] = metrics.relative_rmse(samples[:m], target)
+    if reference:
+        chunks = _extract(features, samples).split(CHUNK)
+        results[f"fid (n = {n})"] = metrics.frechet_distance(metrics.statistics(chunks), reference)
+    if real_images is not None:
+        suffix = f"({'pixels' if features is quantize else 'Inception'}, n = {n}, {len(real_images)} real)"
+        pair = _extract(features, samples), _extract(features, real_images)
+        results[f"frechet {suffix}"] = metrics.frechet_distance(*pair)
+        results[f"precision {suffix}"], results[f"recall {suffix}"] = metrics.precision_recall(*pair)
+    return results
+
+
+def _check_request(
+    n: int, teacher: str | None, fid: str | Path | None, inception: str | Path | None, real: str | None
+) -> None:
+    if not (teacher or fid or real):
+        raise ValueError("there is nothing to compare with: give a teacher, reference statistics (fid) or real images")
+    if inception and not (fid or real):
+        raise ValueError(
+            "Inception weights are of no use without reference statistics (fid) or real images: give one of them"
+        )
+    if teacher and n < 2:
+        raise ValueError(f"a relative error needs at least 2 samples, got {n}: give a larger -n")
+
+
+def _check_counts(k: int, counts: dict[str, int]) -> None:
+    """Raise if a sample is too small for a covariance of k features, which has rank n - 1 at most."""
+    for source, n in counts.items():
+        if n <= k:
+            raise ValueError(
+                f"{n} samples ({source}) are too few for a Fréchet distance of {k} features: expected more than {k}"
+            )
+
+
+def _extract(features: metrics.Features, images: Tensor) -> Tensor:
+    """Features (n, k) of images (n, C, H, W), computed in chunks."""
+    return torch.cat([features(chunk).flatten(1) for chunk in images.split(CHUNK)])
+
+
+def _real_images(name: str, shape: torch.Size, n: int) -> Tensor:
+    """Up to n real images (n, C, H, W), resized to the student's resolution."""
+    images = recipes.load_images({"data": name, "resolution": shape[-1]})[0][:n]
+    if images.shape[1:] != shape:
+        raise ValueError(
+            f"the images of {name} are {tuple(images.shape[1:])} but the student's are {tuple(shape)}: "
+            f"compare a student of such images"
+        )
+    return images
+
+
+def _teacher_samples(problem: Problem, n: int, seed: int, m: int) -> Tensor:
+    """The teacher's Euler solutions (m, C, H, W) from the noise of the first m of a student's n samples."""
+    generator = torch.Generator().manual_seed(seed)
+    # Draw all n, as the student did: the labels follow the noise in the generator's stream.
+    z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
+    grid = karras_grid(GRID_POINTS, problem.t_end, problem.t_start)
+    return problem.reference_samples(z[:m], grid, None if labels is None else labels[:m])

@@ -1,0 +1,84 @@
+"""`pidlearn sample`: generate images with a student and save them as a PNG."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from pidlearn.cli.main import nonnegative_int, positive_int
+from pidlearn.cli.shared import problem_for, read_student, resolve_device, side_by_side
+from pidlearn.evaluation.images import image_grid, save_png
+from pidlearn.teachers import load_teacher
+from pidlearn.utils.validation import check_labels
+
+__all__ = ["add_arguments", "run", "sample"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``pidlearn sample``."""
+    parser.add_argument("student", help="a student's file, written by this library or by the official PID code")
+    parser.add_argument("-o", "--out", default="samples.png", help="the PNG file to write (default: samples.png)")
+    parser.add_argument("-n", type=positive_int, default=64, help="number of images (default: 64)")
+    parser.add_argument(
+        "--seed", type=nonnegative_int, default=0, help="seed of the noise and the class labels (default: 0)"
+    )
+    parser.add_argument("--label", type=int, help="class label of all images (default: drawn uniformly)")
+    parser.add_argument("--teacher", help="also show the images of this teacher from the same noise")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate images and print the path of their file."""
+    names = ("n", "seed", "label", "teacher", "device")
+    options = {name: getattr(arguments, name) for name in names}
+    print(sample(arguments.student, arguments.out, **options))
+    return 0
+
+
+@torch.no_grad()
+def sample(
+    student: str | Path,
+    out: str | Path,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    label: int | None = None,
+    teacher: str | None = None,
+    device: str | None = None,
+) -> Path:
+    """Save a grid of images, each generated in one call of the student.
+
+    Args:
+        student: a file of `Result.save`, or of the official PID repository.
+        out: the PNG file to write.
+        n: number of images.
+        seed: seed of the noise, and of the class labels if ``label`` is None.
+        label: class label of all images.
+        teacher: a file or a published name, as for `load_teacher`. The teacher's images from the same noise, by Euler
+            steps on a grid of 250 points, are drawn above the student's.
+        device: by default a GPU if there is one.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ValueError: a file that is not a student, an ``out`` that does not end in ".png", a label that the student does
+            not have, or a teacher of other images.
+    """
+    if Path(out).suffix.lower() != ".png":
+        raise ValueError(f"the images are written as PNG: expected a name that ends in .png, got {out}")
+    resolved = resolve_device(device)
+    teacher_net = load_teacher(teacher).to(resolved) if teacher else None
+    student_net = read_student(student, teacher_net).to(resolved)
+    if label is not None and not student_net.label_dim:
+        raise ValueError(f"got label {label} for an unconditional student: leave the label out")
+    labels = None if label is None else torch.full((n,), label)
+    check_labels(labels, n, student_net.label_dim)
+    if teacher_net is not None:
+        problem = problem_for(student_net, teacher_net)
+        pixels = side_by_side(student_net, problem, None, n, seed, labels)
+    else:
+        pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed)))
+    return save_png(pixels, Path(out))

@@ -1,0 +1,88 @@
+"""What several commands need: the device, a student from its file, the problem it solves, and images of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.grids import karras_grid
+from pidlearn.equations.problem import Problem
+from pidlearn.evaluation.images import comparison
+from pidlearn.students import files
+from pidlearn.students.base import Student, as_student
+from pidlearn.students.official_pid import load_official_student
+
+__all__ = ["problem_for", "read_student", "resolve_device", "side_by_side"]
+
+GRID_POINTS = 250
+"""Points of the grid on which a student's teacher is solved: 249 Euler steps, as in the paper."""
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """Return the device with that name; without a name, a GPU if there is one.
+
+    Raises:
+        ValueError: a device that this machine, or this build of PyTorch, does not have.
+    """
+    try:
+        return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch was built without CUDA
+        reason = str(error).partition("\n")[0][:150]
+        raise ValueError(f"there is no device {name!r} here: {reason}") from error
+
+
+def read_student(path: str | Path, teacher: nn.Module | None = None) -> Student:
+    """Load a student from a file of `Result.save` or of the official PID repository.
+
+    ``teacher`` is needed for a copy of a network that this library cannot build: one of diffusers, or your own.
+    """
+    with Path(path).open("rb") as file:
+        is_zip = file.read(2) == b"PK"  # as torch.save writes them
+    student = load_official_student(path) if is_zip else files.read(path, teacher=teacher)[0]
+    if not isinstance(student, Student):
+        raise ValueError(
+            f"{path} holds a {type(student).__name__}, which cannot be sampled from: expected a trajectory student"
+        )
+    return student
+
+
+def problem_for(student: Student, teacher: nn.Module) -> Problem:
+    """Return the teacher's problem over the student's own time span, after checking that their images match."""
+    problem = problem_from_teacher(teacher, student.t_max, student.t_min)
+    ours, theirs = (f"images {x.event_shape} of {x.label_dim} classes" for x in (student, problem))
+    if ours != theirs:
+        raise ValueError(
+            f"the student generates {ours}, the teacher {theirs}: pass the teacher that the student was distilled from"
+        )
+    return problem
+
+
+@torch.no_grad()
+def side_by_side(
+    student: nn.Module,
+    problem: Problem,
+    grid: Tensor | None,
+    n: int = 16,
+    seed: int = 0,
+    labels: Tensor | None = None,
+) -> np.ndarray:
+    """Draw teacher and student images from the same noise, one above the other.
+
+    The teacher takes Euler steps along ``grid``, by default the paper's.
+
+    Returns:
+        A uint8 array (height, width, 3), see `comparison`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    z = problem.sample_prior(n, generator)
+    labels = problem.sample_labels(n, generator) if labels is None else labels.to(problem.device)
+    grid = karras_grid(GRID_POINTS, problem.t_end, problem.t_start) if grid is None else grid
+    rows = {
+        f"teacher, {len(grid) - 1} calls": problem.reference_samples(z, grid, labels),
+        "student, 1 call": as_student(student, problem).generate(z, labels),
+    }
+    return comparison(rows)

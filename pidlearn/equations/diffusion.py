@@ -1,0 +1,145 @@
+"""The probability flow of a denoiser as a problem: from noise at t_max down to samples at t_min."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.grids import karras_grid
+from pidlearn.equations.ode import DenoiserODE
+from pidlearn.equations.problem import CPU, Problem, Spacing
+from pidlearn.equations.solvers import solve, walk
+from pidlearn.utils.batching import in_chunks
+from pidlearn.utils.validation import check_shape
+
+__all__ = ["Diffusion", "diffusion", "noise_levels"]
+
+SIGMA_DATA = 0.5
+"""Standard deviation of images in [-1, 1], for teachers that do not state their own (Karras et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class Diffusion(Problem):
+    """The probability flow dx/dt = (x - D(x, t)) / t from z ~ N(0, t_start^2).
+
+    Attributes:
+        sigma_data: standard deviation of the data.
+    """
+
+    ode: DenoiserODE
+    sigma_data: float = SIGMA_DATA
+
+    @property
+    def data_scale(self) -> float:
+        """``sigma_data``."""
+        return self.sigma_data
+
+    def to(self, device: torch.device) -> Diffusion:
+        """The same problem on another device; noise is then drawn there, too."""
+        return replace(self, device=device, rng_device=device)
+
+    def time_grid(self, n: int, spacing: Spacing) -> Tensor:
+        """``spacing`` from ``t_start`` down to ``t_end``."""
+        return spacing(n=n, t_min=self.t_end, t_max=self.t_start)
+
+    def plot_grid(self, n: int) -> Tensor:
+        """EDM's grid."""
+        return karras_grid(n, self.t_end, self.t_start)
+
+    def residual_unit(self, grid: Tensor) -> float:
+        """1: both sides of the denoiser form are images."""
+        return 1.0
+
+    def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """Euler's path on ``grid``, which a student of zero residual reproduces (Theorem 1)."""
+        return solve(self.ode, z, grid, "euler", class_labels)
+
+    def reference_samples(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The end of Euler's path, (B, *event), computed in chunks of samples."""
+
+        def end(z: Tensor, class_labels: Tensor | None) -> Tensor:
+            return deque(walk(self.ode, z, grid, "euler", class_labels), maxlen=1).pop()
+
+        return in_chunks(end, z, class_labels)
+
+    def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
+        """Points on the straight lines from z to the origin, at equal steps of ln t."""
+        times = [self.t_start * (self.t_end / self.t_start) ** share for share in (0.25, 0.5, 0.75)]
+        return [(z * (t / self.t_start), t) for t in times]
+
+
+def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[int] | None = None) -> Diffusion:
+    """The probability flow of a denoiser, from z ~ N(0, t_max^2) down to t_min.
+
+    Args:
+        teacher: a callable D(x, sigma, class_labels=None), or a `DenoiserODE`. These attributes are read where they
+            exist: ``event_shape``, ``std`` or ``sigma_data`` (0.5 otherwise), ``label_dim``, ``sigma_min``,
+            ``sigma_max``.
+        t_max: prior end.
+        t_min: sample end.
+        event_shape: shape of one sample; needed if the teacher has no such attribute.
+
+    Raises:
+        ValueError: an unknown event shape, or a span outside the teacher's noise levels.
+    """
+    ode = teacher if isinstance(teacher, DenoiserODE) else DenoiserODE(teacher)
+    denoiser = ode.denoiser
+    shape = event_shape if event_shape is not None else getattr(denoiser, "event_shape", None)
+    if shape is None:
+        raise ValueError("the teacher has no event_shape: pass event_shape=, such as (3, 32, 32) for images")
+    shape = check_shape(shape)
+    sigma_data = float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None) or SIGMA_DATA)
+    _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
+    label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), device_of(denoiser)
+    prior = partial(_gaussian, scale=t_max, shape=shape)
+    return Diffusion(ode, prior, t_max, t_min, shape, teacher, device, device, label_dim, sigma_data)
+
+
+def noise_levels(teacher: Any) -> tuple[float, float]:
+    """The smallest and the largest sigma that a denoiser declares."""
+    denoiser = getattr(teacher, "denoiser", teacher)
+    return getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
+
+
+def device_of(module: Any) -> torch.device:
+    """The device of a module's weights, of an object with a ``device``, or the CPU."""
+    weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    return torch.device(getattr(module, "device", CPU)) if weight is None else weight.device
+
+
+def _gaussian(n: int, generator: torch.Generator | None = None, *, scale: float, shape: tuple[int, ...]) -> Tensor:
+    """z ~ N(0, scale^2), (n, *shape) float32."""
+    device = generator.device if generator is not None else CPU
+    return scale * torch.randn(n, *shape, generator=generator, device=device)
+
+
+def _check_span(t_max: float, t_min: float, sigma_data: float, levels: tuple[float, float]) -> None:
+    if not 0 < t_min < t_max < math.inf:
+        raise ValueError(
+            f"got t_max = {t_max}, t_min = {t_min}, but a diffusion runs from a finite t_max down to t_min > 0"
+        )
+    if t_max < sigma_data:
+        raise ValueError(
+            f"t_max = {t_max:g} is below the standard deviation of the data, {sigma_data:.3g}: paths must start from "
+            f"noise that drowns the data; EDM takes 80"
+        )
+    if t_max < 5 * sigma_data:
+        warnings.warn(
+            f"at t_max = {t_max:g} the data (standard deviation {sigma_data:.3g}) are still visible in the noise: "
+            f"expect biased samples below {5 * sigma_data:.3g}",
+            stacklevel=4,
+        )
+    lowest, highest = levels
+    if t_min < lowest or t_max > highest:
+        raise ValueError(
+            f"the span {t_min:g} to {t_max:g} exceeds the teacher's noise levels, {lowest:g} to {highest:g}: choose "
+            f"t_min and t_max within them"
+        )

@@ -1,0 +1,56 @@
+"""From a teacher, as the user passed it, to the problem that it poses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from pidlearn.equations.diffusion import diffusion, noise_levels
+from pidlearn.equations.initial_value import initial_value
+from pidlearn.equations.ode import DenoiserODE
+from pidlearn.equations.problem import Prior, Problem
+from pidlearn.equations.systems import System
+
+__all__ = ["modules_of", "problem_from_teacher"]
+
+
+def problem_from_teacher(
+    teacher: Any,
+    t_start: float | None = None,
+    t_end: float | None = None,
+    prior: Prior | None = None,
+    event_shape: Sequence[int] | None = None,
+) -> Problem:
+    """The problem that a teacher poses: a denoiser's probability flow, or an ODE from given initial values.
+
+    A `System` has a prior and span of its own; those that are passed replace them. A diffusion runs from 80 to 0.002,
+    EDM's span, or as much of it as lies within the teacher's noise levels. Networks are put into eval mode.
+
+    Raises:
+        TypeError: a teacher that cannot be called.
+        ValueError: see `diffusion` and `initial_value`.
+    """
+    for module in modules_of(teacher):
+        module.eval()
+    if isinstance(teacher, System):
+        t_start = teacher.t_start if t_start is None else t_start
+        t_end = teacher.t_end if t_end is None else t_end
+        integrator = "Radau" if teacher.stiff else "DOP853"
+        return replace(initial_value(teacher.ode, prior or teacher.prior, t_start, t_end, integrator), teacher=teacher)
+    if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
+        return initial_value(teacher, prior, t_start, t_end)
+    if prior is not None:
+        raise ValueError("a diffusion starts from N(0, t_max^2): leave prior out, or wrap the teacher in VelocityODE")
+    lowest, highest = noise_levels(teacher)
+    t_start = min(80.0, highest) if t_start is None else t_start
+    t_end = max(0.002, lowest) if t_end is None else t_end
+    return diffusion(teacher, t_start, t_end, event_shape)
+
+
+def modules_of(teacher: Any) -> list[nn.Module]:
+    """The networks inside a teacher."""
+    parts = (teacher, getattr(teacher, "denoiser", None), getattr(teacher, "f", None))
+    return [part for part in parts if isinstance(part, nn.Module)]

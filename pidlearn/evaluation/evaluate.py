@@ -1,0 +1,88 @@
+"""The metrics of a student, as `pidlearn.Result.evaluate` returns them."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.initial_value import InitialValueProblem
+from pidlearn.equations.problem import Problem
+from pidlearn.evaluation import metrics
+from pidlearn.students.base import Student
+from pidlearn.teachers.exact import GaussianMixture
+
+__all__ = ["Evaluation", "evaluate"]
+
+MEANINGS = {
+    "rmse": "error to the teacher's own path from the same start",
+    "relative_rmse": "that error over the standard deviation of the teacher's samples",
+    "worst_coordinate": "relative error of the worst coordinate",
+    "wrong_mode": "share of samples in another mode than the teacher's",
+    "energy": "energy distance to the teacher's samples",
+    "energy_floor": "energy distance between two halves of the teacher's samples",
+}
+
+
+class Evaluation(dict[str, float]):
+    """Metrics by name; printed as a small table."""
+
+    def __str__(self) -> str:
+        names = max((len(name) for name in self), default=0)
+        return "\n".join(
+            f"{name:<{names}}  {value:>10.4g}  {MEANINGS.get(name, '')}".rstrip() for name, value in self.items()
+        )
+
+
+@singledispatch
+def evaluate(problem: Problem, student: Student, grid: Tensor, n: int, seed: int, calls: int = 1) -> Evaluation:
+    """Metrics of a student on n fresh starts.
+
+    Args:
+        problem: what the student solves.
+        student: the student.
+        grid: time grid of the reference solution.
+        n: number of samples.
+        seed: seed of the starts.
+        calls: calls of the student per sample.
+    """
+    raise TypeError(f"cannot evaluate a {type(problem).__name__}: expected a Diffusion or an InitialValueProblem")
+
+
+@evaluate.register
+def _diffusion(problem: Diffusion, student: Student, grid: Tensor, n: int, seed: int, calls: int = 1) -> Evaluation:
+    """Sample by sample against the teacher's Euler path from the same z, and as a distribution."""
+    generator = torch.Generator().manual_seed(seed)
+    z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
+    ours = student.generate(z, labels, calls, generator)
+    theirs = problem.reference_samples(z, grid, labels)
+    # The distribution is compared with the teacher's samples from other noise, or paired samples would look alike.
+    z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
+    others = problem.reference_samples(z, grid, labels)
+    result = Evaluation(rmse=metrics.rmse(ours, theirs), relative_rmse=metrics.relative_rmse(ours, theirs))
+    if isinstance(problem.teacher, GaussianMixture):
+        result["wrong_mode"] = metrics.wrong_mode_share(ours, theirs, problem.teacher)
+    result["energy"] = metrics.energy_distance(ours, others)
+    result["energy_floor"] = metrics.floor(metrics.energy_distance, others)
+    return result
+
+
+@evaluate.register
+def _initial_value(
+    problem: InitialValueProblem, student: Student, grid: Tensor, n: int, seed: int, calls: int = 1
+) -> Evaluation:
+    """Over the whole path, against SciPy's from the same start."""
+    z = problem.sample_prior(n, torch.Generator().manual_seed(seed))
+    times = problem.plot_grid(101)
+    exact = problem.reference(z, times)  # (101, n, *event)
+    ours = student.trajectory(z, times).to(exact)
+    a, b = ours.flatten(0, 1), exact.flatten(0, 1)  # (101 n, *event)
+    std = b.flatten(1).std(0)
+    relative = (a - b).flatten(1).square().mean(0).sqrt()[std > 0] / std[std > 0]  # per coordinate that varies
+    return Evaluation(
+        relative_rmse=metrics.relative_rmse(a, b),
+        worst_coordinate=relative.max().item() if len(relative) else 0.0,
+        rmse=metrics.rmse(ours, exact),
+    )

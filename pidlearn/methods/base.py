@@ -1,0 +1,164 @@
+"""What a distillation method is, and what it may use while it trains.
+
+A method says how a batch is drawn and what is minimised on it; the loop (`pidlearn.training.loop`) does everything
+else. A new method is a dataclass in a file of its own, whose fields are its settings, and a line in the table
+`pidlearn.methods.METHODS`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.problem import Problem, Spacing
+from pidlearn.losses.distances import Distance
+from pidlearn.losses.time_sampling import Density
+from pidlearn.losses.weighting import Weight
+from pidlearn.students.base import Student
+from pidlearn.students.build import build_student
+
+__all__ = ["Batch", "Context", "Method", "Sampler", "Stage", "TrainingContext"]
+
+Batch = tuple[Tensor | None, ...]
+"""Tensors with one row per sample of a batch; None for what a problem does not have, such as labels."""
+
+DEFAULTS: dict[str, Any] = {
+    "steps": 6000,
+    "batch_size": 256,
+    "lr": 4e-3,
+    "warmup": 0.02,
+    "n": 250,
+    "windows": 1,
+    "time_sampling": "uniform",
+}
+"""Settings of a method that has no recipe of its own."""
+
+Sampler = Callable[..., Tensor]
+"""``data(n, generator=None) -> (n, *event)``."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of a run that trains one part of the student, with an optimiser and a schedule of its own.
+
+    Attributes:
+        part: the module that is trained.
+        steps: how many steps the stage takes.
+        lr_scale: factor on the learning rate.
+    """
+
+    part: nn.Module
+    steps: int
+    lr_scale: float = 1.0
+
+
+@dataclass
+class TrainingContext:
+    """What any training has; the loop keeps ``stage`` and ``step`` current.
+
+    Attributes:
+        student: what is trained, as a whole.
+        built: whether the library built it, rather than the user.
+        seed: seed of the run.
+        stage: what is in training now.
+        averaged: returns the averaged copy of the student, or the student itself if none is kept.
+        step: steps done.
+        steps: steps in total.
+    """
+
+    student: nn.Module
+    built: bool = False
+    seed: int = 0
+    stage: Stage = field(init=False)
+    averaged: Callable[[], nn.Module] = field(init=False)
+    step: int = field(init=False, default=0)
+    steps: int = field(init=False, default=0)
+
+
+@dataclass
+class Context(TrainingContext):
+    """What a distillation method may use.
+
+    Attributes:
+        problem: what is solved.
+        n: number of grid points.
+        spacing: of the time grid.
+        distance: between the two sides of a residual: (a, b), both (B, *event), to (B,).
+        weight: weight of the loss at t (B,) float64, to (B,).
+        time_sampling: how often each grid time is visited.
+        data: draws real data (n, *event), for methods that need them.
+    """
+
+    problem: Problem = field(kw_only=True)
+    n: int = field(kw_only=True)
+    spacing: Spacing = field(kw_only=True)
+    distance: Distance = field(kw_only=True)
+    weight: Weight = field(kw_only=True)
+    time_sampling: Density = field(kw_only=True)
+    data: Sampler | None = field(kw_only=True, default=None)
+
+    def time_grid(self) -> Tensor:
+        """The grid over the span of the part in training, (n,) float64."""
+        part: Any = self.stage.part
+        t_end = getattr(part, "t_min", self.problem.t_end)
+        return replace(self.problem, t_start=part.t_max, t_end=t_end).time_grid(self.n, self.spacing)
+
+
+C = TypeVar("C", bound=TrainingContext)
+
+
+class Method(ABC, Generic[C]):
+    """A way to train a student.
+
+    Subclasses are dataclasses: their fields are their settings. A field that `Config` has too, and that is left unset
+    here, takes its value from there. Every run works on a copy of its own, so a method may keep state.
+    """
+
+    needs: ClassVar[str] = "noise"
+    """What `distill` must have besides the teacher: "noise" (nothing) or "data"."""
+
+    @property
+    def forward_mode(self) -> bool:
+        """Whether `loss` differentiates the student by forward-mode automatic differentiation."""
+        return False
+
+    def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Values for the fields of `Config` that are unset; ``given`` holds those that are set."""
+        return DEFAULTS
+
+    def student(self, problem: Problem, init: str, windows: int) -> Student:
+        """The student that is trained if the user passes none; ``init`` and ``windows`` as in `pidlearn.Config`."""
+        return build_student(problem, init, windows)
+
+    def check(self, context: C) -> None:
+        """Raise a ValueError, before anything is trained, if this student or these settings cannot work."""
+
+    def stages(self, context: C, steps: int) -> Sequence[Stage]:
+        """The stages of a run of ``steps`` steps; one over the whole student unless a method says otherwise."""
+        return [Stage(context.student, steps)]
+
+    def begin(self, context: C, first: bool) -> None:
+        """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes within it."""
+
+    @abstractmethod
+    def draw(self, context: C, n: int, generator: torch.Generator) -> Batch:
+        """Draw a batch of n samples. Its random numbers are the same in all processes; each then takes its rows."""
+
+    @abstractmethod
+    def loss(self, context: C, batch: Batch) -> Tensor:
+        """The loss of each sample of a batch, or of a part of one: (B,)."""
+
+    def after_update(self, context: C) -> None:
+        """Called after each update of the weights, for targets that follow the student."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a bitwise resume needs besides the student's weights."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""

@@ -1,0 +1,82 @@
+"""Settings of PID that work, for each kind of problem; measured by the benchmarks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pidlearn.equations.initial_value import InitialValueProblem
+from pidlearn.equations.problem import Problem
+from pidlearn.nets import MLP
+from pidlearn.students.build import LOW_DIMENSIONAL, network_of
+from pidlearn.utils.settings import UNSET
+from pidlearn.utils.validation import NotFiniteError
+
+__all__ = ["recipe"]
+
+DIFFUSION: dict[str, Any] = {
+    "warmup": 0.02,
+    "n": 250,
+    "windows": 1,
+    "derivative": "forward",
+    "stop_gradient": True,
+    "time_sampling": "lognormal",
+}
+TOY: dict[str, Any] = {**DIFFUSION, "steps": 7000, "batch_size": 256, "lr": 6e-3}
+IMAGES: dict[str, Any] = {**DIFFUSION, "steps": 7500, "batch_size": 128, "lr": 4e-3}
+MLP_TEACHER: dict[str, Any] = {**IMAGES, "lr": 2.5e-3}  # without layer norms, 4e-3 diverges
+COPIED_NETWORK: dict[str, Any] = {**IMAGES, "lr": 1e-3}
+# The residual of a velocity needs its gradient through f, a second-order scheme and short windows.
+VELOCITY: dict[str, Any] = {
+    "steps": 9500,
+    "batch_size": 128,
+    "lr": 1e-2,
+    "warmup": 0.2,
+    "derivative": "trapezoid",
+    "stop_gradient": False,
+    "time_sampling": "uniform",
+}
+
+MIN_WINDOWS, MIN_STEPS, MAX_STEPS = 40, 12, 48
+"""An ODE's span is cut into at least this many windows, with this many equal steps in each."""
+MAX_TOTAL_STEPS = 7680
+"""No finer mesh than this is tried."""
+
+
+def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the settings that are not ``given``."""
+    if isinstance(problem, InitialValueProblem):
+        windows, n = given.get("windows", UNSET), given.get("n", UNSET)
+        return VELOCITY | (_mesh(problem, windows, n) if UNSET in (windows, n) else {})
+    if math.prod(problem.event_shape) <= LOW_DIMENSIONAL:
+        return TOY
+    teacher = network_of(problem)
+    if teacher is None:
+        return IMAGES
+    return MLP_TEACHER if isinstance(teacher, MLP) else COPIED_NETWORK
+
+
+def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
+    """Enough windows and grid points for a second-order scheme to follow the field within one per cent."""
+    start = problem.sample_prior(32, torch.Generator().manual_seed(0))
+    if not problem.ode.velocity(start, problem.t_start).isfinite().all():
+        raise NotFiniteError(
+            f"the teacher returned NaN or infinity where its paths start, at t = {problem.t_start:g}: check it there"
+        )
+    count = MIN_WINDOWS if windows is UNSET else windows
+    steps = count * (MIN_STEPS if n is UNSET else n - 1)
+    while (error := problem.coarse_error(steps)) > 0.01 and steps < MAX_TOTAL_STEPS:
+        steps *= 2
+    if error > 0.01:
+        warnings.warn(
+            f"{steps} steps may be too few to follow this field from t = {problem.t_start:g} to {problem.t_end:g}: "
+            f"check result.evaluate(), and use a shorter span, or larger windows= and n=",
+            stacklevel=2,
+        )
+    if windows is UNSET:
+        count = max(MIN_WINDOWS, math.ceil(steps / (MAX_STEPS if n is UNSET else n - 1)))
+    return {"windows": count, "n": math.ceil(steps / count) + 1}

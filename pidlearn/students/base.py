@@ -1,0 +1,103 @@
+"""What every student can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.problem import Problem
+from pidlearn.utils.batching import call_student, in_chunks
+from pidlearn.utils.validation import check_labels
+
+__all__ = ["Student", "as_student"]
+
+
+class Student(nn.Module):
+    """A network that carries noise z at ``t_max`` to samples at ``t_min``.
+
+    Subclasses that know the whole path are called as x(z, t, class_labels=None).
+    """
+
+    t_max: float
+    t_min: float
+    event_shape: tuple[int, ...] | None
+    label_dim: int
+
+    @torch.no_grad()
+    def generate(
+        self,
+        z: Tensor,
+        class_labels: Tensor | None = None,
+        calls: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Carry z (B, *event) at ``t_max`` to ``t_min``: (B, *event).
+
+        Args:
+            z: noise, already scaled.
+            class_labels: (B,) int64, for a class-conditional student.
+            calls: calls of the network to spend on each sample.
+            generator: random numbers, for students that add noise between their calls.
+
+        Raises:
+            ValueError: a number of calls that this student cannot make use of.
+        """
+        if calls != 1:
+            raise ValueError(
+                f"got calls = {calls}, but a {type(self).__name__} solves its ODE in one call: leave it out"
+            )
+        return in_chunks(lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        class_labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        calls: int = 1,
+    ) -> Tensor:
+        """Draw n samples (n, *event_shape): `generate` from z ~ N(0, t_max^2).
+
+        A class-conditional student gets uniform labels if none are given.
+
+        Raises:
+            ValueError: labels that are not (n,), or a student without an event_shape.
+        """
+        if self.event_shape is None:
+            raise ValueError(
+                "this student has no event_shape, so it cannot draw noise: pass event_shape to Trajectory. If its ODE "
+                "is not a diffusion, result.sample(n) draws the initial values from the prior"
+            )
+        check_labels(class_labels, n, self.label_dim)
+        like = next(self.parameters())
+        device = "cpu" if generator is None else generator.device
+        z = self.t_max * torch.randn(n, *self.event_shape, generator=generator, dtype=like.dtype, device=device)
+        if class_labels is None and self.label_dim:
+            class_labels = torch.randint(self.label_dim, (n,), generator=generator, device=device)
+        labels = None if class_labels is None else class_labels.to(like.device)
+        return self.generate(z.to(like.device), labels, calls, generator)
+
+    @torch.no_grad()
+    def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The path at every grid time: (len(grid), B, *event)."""
+        return torch.stack([call_student(self, z, t, class_labels) for t in grid])
+
+
+class _ModuleStudent(Student):
+    """Any module x(z, t, class_labels=None) with what a `Student` can do."""
+
+    def __init__(self, module: nn.Module, problem: Problem) -> None:
+        super().__init__()
+        self.module = module
+        self.t_max, self.t_min = problem.t_start, problem.t_end
+        self.event_shape, self.label_dim = problem.event_shape, problem.label_dim
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        return call_student(self.module, z, t, class_labels)
+
+
+def as_student(module: nn.Module, problem: Problem) -> Student:
+    """The module itself if it is a `Student`; else a view of it as one, over the span of the problem."""
+    return module if isinstance(module, Student) else _ModuleStudent(module, problem)

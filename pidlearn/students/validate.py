@@ -1,0 +1,80 @@
+"""Checks of a student before it is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.problem import Problem
+from pidlearn.students.build import as_trajectory
+from pidlearn.students.piecewise import PiecewiseTrajectory
+from pidlearn.students.trajectory import Trajectory
+from pidlearn.utils.batching import call_student
+from pidlearn.utils.broadcast import as_float64_time
+from pidlearn.utils.validation import describe_tensor, reraise_with_context
+
+__all__ = ["check_path_student", "prepare_student"]
+
+
+def prepare_student(student: Any, problem: Problem) -> nn.Module:
+    """The student to train, in eval mode on the teacher's device; a bare network becomes a `Trajectory`.
+
+    Raises:
+        TypeError: something that is not a module.
+        ValueError: a module without trainable weights, on the meta device, or without the teacher's classes.
+    """
+    if not isinstance(student, nn.Module):
+        raise TypeError(f"got a {type(student).__name__}, but a student is a torch.nn.Module")
+    if not hasattr(student, "t_max"):
+        student = as_trajectory(student, problem)
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
+    if problem.label_dim and getattr(getattr(student, "network", None), "label_dim", None) == 0:
+        raise ValueError(
+            f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "
+            f"unconditional: build it with label_dim={problem.label_dim}"
+        )
+    if any(p.is_meta for p in student.parameters()):
+        raise ValueError("the student is on the meta device, without numbers: give it weights first")
+    if isinstance(problem, Diffusion) and isinstance(student, Trajectory):
+        student.event_shape = problem.event_shape  # now the student can draw its own noise
+    # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
+    return student.to(problem.device).eval()
+
+
+def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool) -> None:
+    """Check that a student is a path x(z, t) over the problem's span that starts at z.
+
+    Raises:
+        ValueError: another shape or span, NaN, or a boundary condition that is not met (unless ``soft_boundary``).
+    """
+    generator = torch.Generator().manual_seed(0)
+    z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
+    t = as_float64_time(problem.t_start, z)
+    with torch.no_grad(), reraise_with_context("student", student, z, t):
+        start = call_student(student, z, t, labels)
+    if not isinstance(start, Tensor) or start.shape != z.shape:
+        raise ValueError(
+            f"the student returned {describe_tensor(start)}, but must return the shape of z, {tuple(z.shape)}"
+        )
+    if not start.isfinite().all():
+        raise ValueError("the student returns NaN or infinity before any training: check its weights")
+    t_max: Any = student.t_max
+    if t_max != problem.t_start:
+        raise ValueError(
+            f"the student starts at t_max = {t_max:g} but the paths at {problem.t_start:g}: make them equal"
+        )
+    error = (start - z).abs().max()
+    if not soft_boundary and error > 1e-4 * z.abs().max():
+        raise ValueError(
+            f"the student does not start at z: x(z, {problem.t_start:g}) is off by {error:.3g}. Use a Trajectory with "
+            f"a hard boundary, or set boundary_weight"
+        )
+    if isinstance(problem, Diffusion) and isinstance(student, PiecewiseTrajectory):
+        raise ValueError("got a student of several windows, but a diffusion is solved in one window: use a Trajectory")
+    t_min: Any = getattr(student, "t_min", problem.t_end)
+    if t_min != problem.t_end:
+        raise ValueError(f"the student ends at t_min = {t_min:g} but the paths at {problem.t_end:g}: make them equal")

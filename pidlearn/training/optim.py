@@ -1,0 +1,95 @@
+"""How weights are updated: the optimiser, its settings and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pidlearn.utils.settings import COUNT, FLAG, Rule, Settings, is_number, is_whole
+
+__all__ = ["OPTIMIZERS", "OptimizerConfig", "build_optimizer", "schedule"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Settings):
+    """How a network is trained.
+
+    Attributes:
+        steps: optimiser steps in total.
+        batch_size: samples per step, over all processes.
+        lr: peak learning rate.
+        warmup: share of a stage over which the rate rises linearly; it then falls to zero along a cosine.
+        constant: keep the rate constant after the warm-up instead (the official recipe).
+        beta2: decay of Adam's second moment.
+        optimizer: "adam" or "radam", or a function of (parameters, this) that returns a `torch.optim.Optimizer`.
+        ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned. In a
+            student of several windows only the last is averaged: it was trained on the other windows' final weights.
+        seed: seed of all random numbers.
+        micro_batch: samples per forward and backward pass, in each process; their gradients are accumulated. None for
+            the whole batch at once.
+    """
+
+    steps: int = 6000
+    batch_size: int = 256
+    lr: float = 4e-3
+    warmup: float = 0.02
+    constant: bool = False
+    beta2: float = 0.99
+    optimizer: str | Callable[[Any, OptimizerConfig], torch.optim.Optimizer] = "adam"
+    ema: tuple[float, ...] = ()
+    seed: int = 0
+    micro_batch: int | None = None
+
+    def rules(self) -> dict[str, Rule]:
+        """The rule for each field, by name."""
+        return {
+            **super().rules(),
+            "steps": COUNT,
+            "batch_size": COUNT,
+            "lr": (lambda v: is_number(v) and v > 0, "a positive number"),
+            "warmup": (lambda v: is_number(v) and 0 <= v < 1, "a share of the steps, 0 <= warmup < 1"),
+            "constant": FLAG,
+            "beta2": (lambda v: is_number(v) and 0 <= v < 1, "a decay rate, 0 <= beta2 < 1"),
+            "optimizer": (
+                lambda v: v in OPTIMIZERS if isinstance(v, str) else callable(v) and not isinstance(v, type),
+                f"one of {sorted(OPTIMIZERS)} or a function of (parameters, config)",
+            ),
+            "ema": (
+                lambda v: isinstance(v, tuple) and all(is_number(rate) and 0 <= rate < 1 for rate in v),
+                "a tuple of decay rates in [0, 1), such as (0.999,)",
+            ),
+            "seed": (lambda v: is_whole(v) and 0 <= v < 2**63, "a whole number from 0 to 2^63 - 1"),
+            "micro_batch": (lambda v: v is None or COUNT[0](v), "a whole number of at least 1, or None"),
+        }
+
+
+OPTIMIZERS: dict[str, Callable[[Any, OptimizerConfig], torch.optim.Optimizer]] = {
+    "adam": lambda parameters, o: torch.optim.Adam(parameters, o.lr, (0.9, o.beta2), fused=True),
+    "radam": lambda parameters, o: torch.optim.RAdam(parameters, o.lr, (0.9, o.beta2), foreach=True),
+}
+
+
+def build_optimizer(part: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """An optimiser of the trainable parameters of ``part``, with the peak rate of each group as ``initial_lr``."""
+    build = OPTIMIZERS[config.optimizer] if isinstance(config.optimizer, str) else config.optimizer
+    optimizer = build([p for p in part.parameters() if p.requires_grad], config)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
+    """The learning rate of step ``step`` (from 0) of a stage of ``steps`` steps, relative to the peak.
+
+    A function of the step alone, in place of a `torch.optim.lr_scheduler`: those carry the last rate or the number of
+    their calls along, which is a second count of the steps that a resumed run would have to keep equal to the first.
+    """
+    share = (step + 1) / (steps + 1)
+    if share < config.warmup:
+        return share / config.warmup
+    return 1.0 if config.constant else 0.5 * (1 + math.cos(math.pi * (share - config.warmup) / (1 - config.warmup)))

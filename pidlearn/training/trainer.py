@@ -1,0 +1,202 @@
+"""The state of a training: what `pidlearn.training.loop.train` works on, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.methods.base import Method, Stage, TrainingContext
+from pidlearn.training.distributed import Processes
+from pidlearn.training.ema import Averages
+from pidlearn.training.history import History
+from pidlearn.training.optim import OptimizerConfig, build_optimizer, schedule
+from pidlearn.utils.random import mixed
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Weights, optimiser, averages, random numbers and history of a run.
+
+    Args:
+        module: what is trained, in place.
+        method: draws batches and computes losses.
+        context: what the method may use.
+        config: how weights are updated.
+        stages: the run's stages, in order; ``method.stages`` if not given.
+        processes: the processes that share each batch.
+        device: the device on which batches are drawn.
+
+    Raises:
+        ValueError: gradients that are switched off, or fewer samples in a batch than processes.
+    """
+
+    SNAPSHOT_EVERY = 20
+    """Steps between two copies of good weights."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        method: Method[Any],
+        context: TrainingContext,
+        config: OptimizerConfig,
+        stages: Sequence[Stage] | None = None,
+        processes: Processes | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not torch.is_grad_enabled():
+            raise ValueError("gradients are switched off: train outside of torch.no_grad() and torch.inference_mode()")
+        self.processes = processes or Processes()
+        if config.batch_size < self.processes.size:
+            raise ValueError(
+                f"batch_size = {config.batch_size} leaves some of {self.processes.size} processes without a sample: "
+                f"use more samples or fewer processes"
+            )
+        self.module, self.method, self.context, self.config = module, method, context, config
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.stages = list(stages or method.stages(context, config.steps))
+        self._starts = [0, *accumulate(stage.steps for stage in self.stages)]
+        self._entered: int | None = None  # the stage that the method has prepared
+        self.optimizer = build_optimizer(self.stages[0].part, config)
+        self.averages = Averages(module, config.ema)
+        self.history = History(self.learning_rate)
+        context.steps, context.averaged = config.steps, lambda: self.best
+        # Good weights to return to after a divergence: the averages, which lag behind, or else a copy.
+        self.snapshot: dict[str, Any] = {} if config.ema else _copy(module)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.history)
+
+    @property
+    def best(self) -> nn.Module:
+        """The first averaged copy, or the module itself if there is none."""
+        return self.averages.modules[0] if self.config.ema else self.module
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of step ``step`` (from 0)."""
+        return self.config.lr * self._lr_factor(step)
+
+    def _lr_factor(self, step: int) -> float:
+        which = self._stage_of(step)
+        stage = self.stages[which]
+        return stage.lr_scale * schedule(self.config, step - self._starts[which], stage.steps)
+
+    def _stage_of(self, step: int) -> int:
+        return bisect_right(self._starts, step) - 1
+
+    # What one pass of the loop does, in its order.
+
+    def enter_stage(self) -> None:
+        """Prepare the stage that the next step belongs to; at its first step it gets an optimiser of its own."""
+        which = self._stage_of(self.step)
+        first = self.step == self._starts[which]
+        if first:
+            self.optimizer = build_optimizer(self.stages[which].part, self.config)
+        self.context.step = self.step
+        if self._entered != which:
+            self.context.stage = self.stages[which]
+            self.method.begin(self.context, first)
+            self._entered = which
+
+    def set_learning_rate(self) -> float:
+        """Set the next step's rate in the optimiser, and return it for a group at the peak rate."""
+        factor = self._lr_factor(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return self.config.lr * factor
+
+    def weights(self) -> list[Tensor]:
+        """The parameters in training."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def gradients(self) -> list[Tensor]:
+        """Their gradients, where there are any."""
+        gradients = [p.grad for p in self.weights() if p.grad is not None]
+        if not gradients:
+            raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
+        return gradients
+
+    def note_update(self) -> None:
+        """Note that the optimiser has made a step. Each stage averages its own updates only."""
+        self.averages.note_update(restart=self.step in self._starts)
+
+    # What is left of a run that diverges.
+
+    @property
+    def good_weights(self) -> str:
+        """Where the weights come from that a diverged run is left with, for messages."""
+        return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before"
+
+    def keep_good_weights(self) -> None:
+        """Keep a copy of the current weights, whose loss is known to be finite, every few steps."""
+        if self.snapshot and self.step % self.SNAPSHOT_EVERY == 0:
+            _copy_into(self.snapshot, self.module.state_dict())
+
+    def restore_good_weights(self) -> None:
+        """Put the last good weights back."""
+        self.averages.drop_update()
+        self.module.load_state_dict(self.snapshot or self.best.state_dict())
+
+    # Checkpoints.
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on: containers of tensors, numbers and strings."""
+        self.averages.modules  # noqa: B018 - the last update has to be in the averages before they are saved
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averages": self.averages.state_dict(),
+            "method": self.method.state_dict(),
+            "generator": self.generator.get_state(),
+            "snapshot": self.snapshot,
+            "history": self.history.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was called."""
+        self.module.load_state_dict(state["module"])
+        self.history.load_state_dict(state["history"])
+        # The optimiser is that of the last step done, which may have been the last of its stage.
+        self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))].part, self.config)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._align_moments()
+        self.averages.load_state_dict(state["averages"])
+        self.method.load_state_dict(state["method"])
+        self._entered = None
+        _copy_into(self.snapshot, state["snapshot"])
+        if len(state["generator"]) == len(self.generator.get_state()):
+            self.generator.set_state(state["generator"])
+        else:  # saved on another kind of device, whose generator cannot be continued here
+            self.generator.manual_seed(mixed(self.config.seed, self.step))
+
+    def _align_moments(self) -> None:
+        """Give the optimiser's moments the strides of their weights, which differ between devices.
+
+        Fused kernels walk through weights and moments in the order of memory.
+        """
+        for weight, moments in self.optimizer.state.items():
+            for name, moment in moments.items():
+                if isinstance(moment, Tensor) and moment.shape == weight.shape and moment.stride() != weight.stride():
+                    moments[name] = torch.empty_like(weight, dtype=moment.dtype, device=moment.device).copy_(moment)
+
+
+def _copy(module: nn.Module) -> dict[str, Any]:
+    state = module.state_dict().items()
+    return {name: value.detach().clone() if isinstance(value, Tensor) else deepcopy(value) for name, value in state}
+
+
+def _copy_into(target: dict[str, Any], source: dict[str, Any]) -> None:
+    """Copy the tensors of one state into those of another, without further memory."""
+    for name, value in source.items():
+        if isinstance(value, Tensor):
+            target[name].copy_(value)
+        else:
+            target[name] = deepcopy(value)

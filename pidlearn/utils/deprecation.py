@@ -1,0 +1,25 @@
+"""Arguments that have new names: the old ones work for one more version, with a warning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["rename_arguments"]
+
+
+def rename_arguments(arguments: Mapping[str, Any], new_names: Mapping[str, str], stacklevel: int = 3) -> dict[str, Any]:
+    """Replace old names among keyword arguments by their new ones, with a `DeprecationWarning` for each.
+
+    Raises:
+        TypeError: an argument given by both names.
+    """
+    renamed = dict(arguments)
+    for old in arguments.keys() & new_names.keys():
+        new = new_names[old]
+        warnings.warn(f"the argument {old}= is now called {new}=", DeprecationWarning, stacklevel)
+        if new in arguments:
+            raise TypeError(f"got both {new}= and {old}=, its old name: pass {new}= alone")
+        renamed[new] = renamed.pop(old)
+    return renamed

@@ -1,0 +1,62 @@
+"""Settings: frozen dataclasses that check their own fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["COUNT", "FLAG", "UNSET", "Rule", "Settings", "is_number", "is_whole"]
+
+UNSET: Any = None
+"""The value of a field that is left to the recipe for the problem."""
+
+Rule = tuple[Callable[[Any], bool], str]
+"""A condition on a field's value, and what to call the values that meet it."""
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an int; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+FLAG: Rule = (lambda v: isinstance(v, bool), "True or False")
+COUNT: Rule = (lambda v: is_whole(v) and v >= 1, "a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A frozen dataclass that normalises its fields and checks them against `rules`."""
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            object.__setattr__(self, spec.name, _plain(getattr(self, spec.name)))
+        unset = self.unset()
+        for name, (is_valid, expected) in self.rules().items():
+            value = getattr(self, name)
+            if name not in unset and not is_valid(value):
+                raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+    def rules(self) -> dict[str, Rule]:
+        """The rule for each field, by name."""
+        return {}
+
+    def unset(self) -> set[str]:
+        """The fields that are left to the recipe."""
+        return {spec.name for spec in fields(self) if spec.default is UNSET and getattr(self, spec.name) is UNSET}
+
+
+def _plain(value: Any) -> Any:
+    """Convert numbers of numpy and torch to Python's, and lists to tuples, so that settings compare and serialise."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) or (isinstance(value, Tensor) and not value.ndim) else value

@@ -1,0 +1,145 @@
+"""A distillation method in one file: it trains, saves, resumes and evaluates like PID."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.methods import METHODS, Batch, Context, Method
+from pidlearn.methods.pid import method as pid_method
+
+
+@dataclass
+class Endpoint(Method[Context]):
+    """Endpoint regression (knowledge distillation): match the ends of the teacher's Euler paths."""
+
+    pairs: int = 256
+
+    def begin(self, context: Context, first: bool) -> None:
+        generator = torch.Generator().manual_seed(context.seed)
+        self.z = context.problem.sample_prior(self.pairs, generator)
+        self.x = context.problem.reference_samples(self.z, context.time_grid())
+
+    def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
+        which = torch.randint(self.pairs, (n,), generator=generator)
+        return self.z[which], self.x[which]
+
+    def loss(self, context: Context, batch: Batch) -> Tensor:
+        z, x = batch
+        return context.distance(context.student(z, context.problem.t_end), x)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "endpoint", Endpoint)
+
+
+def net() -> pid.nets.MLP:
+    torch.manual_seed(5)
+    return pid.nets.MLP(2, width=32, depth=2, fourier=16)
+
+
+def distill(method: Any = "endpoint", **options: Any) -> pid.Result:
+    brief = {"steps": 60, "batch_size": 32, "n": 20, "lr": 0.01, "progress": False, **options}
+    return pid.distill(pid.toy("ring"), net(), method=method, **brief)
+
+
+@pytest.mark.usefixtures("endpoint")
+class TestOneInAFile:
+    def test_it_learns_and_is_evaluated(self) -> None:
+        result = distill(steps=400, track_error=200)
+        assert result.history["error"][-1] < 0.3 * result.history["error"][0]
+        figures = result.evaluate(500)
+        assert figures["rmse"] < 0.4
+        assert result.sample(3).shape == (3, 2)
+
+    def test_it_is_saved_and_loaded(self, tmp_path: Path) -> None:
+        result = distill()
+        loaded = pid.load(result.save(tmp_path / "student"), pid.toy("ring"))
+        assert loaded.config == result.config
+        assert loaded.config.method == "endpoint"
+        assert loaded.evaluate(64) == result.evaluate(64)
+
+    def test_it_is_resumed_bit_for_bit(self, tmp_path: Path) -> None:
+        stopped = distill(checkpoints=tmp_path, callbacks=[lambda step: step.number == 23])
+        assert stopped.stop_reason is not None
+        numbers: list[int] = []
+        resumed = distill(checkpoints=tmp_path, callbacks=[lambda step: numbers.append(step.number)])
+        assert numbers[0] == 24
+        whole = distill()
+        pairs = zip(resumed.student.state_dict().values(), whole.student.state_dict().values(), strict=True)
+        assert all(torch.equal(one, two) for one, two in pairs)
+        assert np.array_equal(resumed.history["loss"], whole.history["loss"])
+
+    def test_an_instance_has_settings_of_its_own(self, tmp_path: Path) -> None:
+        method = Endpoint(pairs=8)
+        few = distill(method, checkpoints=tmp_path)
+        assert not hasattr(method, "z")  # the run worked on a copy
+        assert not np.array_equal(few.history["loss"], distill().history["loss"])
+        with pytest.raises(ValueError, match=r"other settings.*method"):
+            distill(Endpoint(pairs=9), checkpoints=tmp_path)
+        loaded = pid.load(few.save(tmp_path / "student"))
+        assert loaded.config.method == "pid"  # an object with settings is not in the file: it reads as the default
+
+    def test_what_the_recipe_leaves_out_has_defaults(self) -> None:
+        config = pid.steps(pid.toy("ring"), net(), method="endpoint").config
+        assert (config.steps, config.batch_size, config.n) == (6000, 256, 250)
+
+    def test_methods_that_need_data_get_them(self) -> None:
+        class Data(Endpoint):
+            needs = "data"
+
+            def begin(self, context: Context, first: bool) -> None:
+                assert context.data is not None
+                self.drawn = context.data(7, generator=torch.Generator().manual_seed(0))
+                super().begin(context, first)
+
+        run = pid.steps(pid.toy("ring"), net(), method=Data(), steps=1, n=9, batch_size=4)
+        next(run)
+        assert run.trainer.method.drawn.shape == (7, 2)
+        own = pid.steps(pid.toy("ring"), net(), method=Data(), data=torch.full((3, 2), 5.0), steps=1, n=9, batch_size=4)
+        next(own)
+        assert (own.trainer.method.drawn == 5).all()
+        with pytest.raises(ValueError, match="this method needs data: pass data="):
+            pid.steps(lambda x, sigma: x, net(), event_shape=(2,), method=Data())
+
+
+def test_unknown_methods_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"method must be one of \['pid'\] or a pidlearn.methods.Method, got 'cd'"):
+        pid.distill(pid.toy("ring"), method="cd")
+
+
+def test_pid_by_name_and_as_an_object_are_the_same() -> None:
+    by_name = distill("pid", derivative="central", stop_gradient=False)
+    as_object = distill(pid.methods.PID(derivative="central", stop_gradient=False))
+    assert np.array_equal(by_name.history["loss"], as_object.history["loss"])
+    assert as_object.config.derivative == "central"
+
+
+def test_six_calls_from_distill_to_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames: list[str] = []
+    real = pid_method.pid_loss
+
+    def spy(*args: Any, **options: Any) -> Tensor:
+        frames.extend(frame.function for frame in inspect.stack()[1:])
+        return real(*args, **options)
+
+    monkeypatch.setattr(pid_method, "pid_loss", spy)
+    pid.distill(pid.toy("ring"), net(), steps=1, batch_size=4, n=9, progress=False)
+    assert frames[: frames.index("distill")] == ["loss", "accumulate_gradients", "train", "__next__", "drive"]
+
+
+def test_a_student_makes_use_of_one_call() -> None:
+    result = distill("pid", steps=3)
+    z = result.problem.sample_prior(4)
+    assert torch.equal(result.generate(z), result.student.generate(z))
+    with pytest.raises(ValueError, match="got calls = 2, but a Trajectory solves its ODE in one call"):
+        result.sample(3, calls=2)
