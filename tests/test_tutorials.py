@@ -1,4 +1,4 @@
-"""The site's pages. Building them (`make docs`) runs every Python block, which takes minutes; `-m slow` does so here."""
+"""The site's pages. Building them (`make docs`) runs every Python block, which takes minutes; so does `-m slow`."""
 
 from __future__ import annotations
 
