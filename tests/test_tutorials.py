@@ -1,25 +1,87 @@
-"""The site's pages: what they show as Python is run when they are built (`make docs`), which takes minutes."""
+"""The site's pages. Building them (`make docs`) runs every Python block, which takes minutes; so does `-m slow`."""
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+import pidlearn
+
 HERE = Path(__file__).parents[1]
 PAGES = sorted((HERE / "tutorials").rglob("*.md"))
+REFERENCES = sorted(
+    {name for page in PAGES for name in re.findall(r"(?:^::: |\]\[)(pidlearn[\w.]*)", page.read_text(), re.MULTILINE)}
+)
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    """The Python blocks of a page: options and code."""
+    return re.findall(r"^```(python.*?)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_python_is_run_and_is_python(page: Path) -> None:
-    blocks = re.findall(r"^```(python.*?)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    for options, code in blocks:
+    for options, code in blocks_of(page):
         assert 'exec="on"' in options
         compile(code, page.name, "exec")
+
+
+def test_the_blocks_of_the_readme_are_python() -> None:
+    blocks = blocks_of(HERE / "README.md")
+    assert blocks
+    for _, code in blocks:
+        compile(code, "README.md", "exec")
 
 
 def test_every_page_has_its_place() -> None:
     nav = (HERE / "mkdocs.yml").read_text().partition("\nnav:")[2]
     for page in PAGES:
         assert page.relative_to(HERE / "tutorials").as_posix() in nav
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_reference_is_found_without_running_code(name: str) -> None:
+    """mkdocstrings reads source files, so it does not find `pidlearn.metrics` and other short names of modules."""
+    source, rest = _split(name)
+    if source == HERE / "pidlearn/__init__.py":
+        assert rest[0] in pidlearn.__all__
+    elif rest:
+        assert rest[0] in _names_in(source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HERE)
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    sessions: dict[str, dict[str, object]] = {}
+    for options, code in blocks_of(page):
+        session = re.search(r'session="(.*?)"', options)
+        assert session
+        exec(compile(code, page.name, "exec"), sessions.setdefault(session[1], {"__name__": page.stem}))
+
+
+def _split(name: str) -> tuple[Path, list[str]]:
+    """The source file of the longest prefix of a dotted name that is a module, and the rest of the name."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        module = HERE.joinpath(*parts[:end])
+        for source in (module.with_suffix(".py"), module / "__init__.py"):
+            if source.is_file():
+                return source, parts[end:]
+    raise AssertionError(f"found no module for {name}")
+
+
+def _names_in(source: Path) -> set[str]:
+    """The names that a module defines or imports at its top level."""
+    names: set[str] = set()
+    for node in ast.parse(source.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names

@@ -1,4 +1,4 @@
-"""What the build of these pages needs: formulas as MathML, one thread, and `show` for the blocks that draw."""
+"""Hooks of the site's build: formulas as MathML, one thread, and an import path for `show`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FORMULA = re.compile(r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(
 
 
 def on_startup(**_: Any) -> None:
-    """Blocks import `show` from here; small networks are fastest on one thread."""
+    """Let code blocks import `show`, and run on one thread, which is fastest for small networks."""
     sys.path.insert(0, str(Path(__file__).parent))
     torch.set_num_threads(1)
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Browsers read MathML: no script, and nothing from another server."""
+    """Replace formulas by MathML, which browsers show without a script from another server."""
     return FORMULA.sub(
-        lambda found: convert(unescape(found[2]), display="inline" if found[1] == "(" else "block"), html
+        lambda match: convert(unescape(match[2]), display="inline" if match[1] == "(" else "block"), html
     )

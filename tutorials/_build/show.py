@@ -1,4 +1,4 @@
-"""Pictures and viewers of a block, for it to print into its page."""
+"""Figures and viewers as HTML, for code blocks to print into their page."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from matplotlib.figure import Figure
 from pidlearn.viewer import Scene
 
 
-def figure(drawn: Figure, says: str) -> str:
-    """A figure; ``says`` what it shows, for who cannot see it."""
+def figure(drawing: Figure, alt: str) -> str:
+    """A figure, with its alternative text."""
     file = io.BytesIO()
-    drawn.savefig(file, dpi=110, bbox_inches="tight")
-    return _image(file.getvalue(), says)
+    drawing.savefig(file, dpi=110, bbox_inches="tight")
+    return _image(file.getvalue(), alt)
 
 
-def picture(path: str, says: str) -> str:
-    """A PNG file of the repository."""
-    return _image(Path(path).read_bytes(), says)
+def picture(path: str, alt: str) -> str:
+    """A PNG file of the repository, with its alternative text."""
+    return _image(Path(path).read_bytes(), alt)
 
 
-def scene(shown: Scene) -> str:
-    """A viewer."""
-    return shown._repr_html_()
+def scene(viewer: Scene) -> str:
+    """An interactive viewer."""
+    return viewer._repr_html_()
 
 
-def _image(png: bytes, says: str) -> str:
-    return f'<img alt="{escape(says)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def _image(png: bytes, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
