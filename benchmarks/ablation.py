@@ -1,9 +1,9 @@
-"""What each choice of the 2-D recipe is worth: one thing changed at a time, against Euler-N and the exact ODE.
+"""Ablation of the 2-D recipe: change one setting at a time, and compare with Euler-N and the exact ODE.
 
     python -m benchmarks.ablation [--seeds 0 1] [--steps 1500] [--data ring checkerboard] [--only NAME ...] [--jobs 2]
 
-Every variant trains the recipe's network from the same weights on the same random numbers. At equal time a variant
-gets as many steps as take the CPU time of the reference's, by the cost of its step as measured in this very run.
+Every variant trains the recipe's network from the same weights with the same random numbers. A variant at equal time
+gets as many steps as fit into the reference's CPU time, given the cost of its step, which is measured in the same run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SAMPLES = 8192
 
 
 class VelocityForm(pid.DenoiserODE):
-    """The probability flow as Eq. 8 states it, dx/dt against (x - D) / t; all else stays the diffusion's."""
+    """The probability flow in the form of Eq. 8, dx/dt = (x - D) / t, instead of Eq. 9."""
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
         """dx/dt."""
@@ -45,54 +45,54 @@ class VelocityForm(pid.DenoiserODE):
 
 @dataclass(frozen=True)
 class Variant:
-    """The reference with one choice changed.
+    """The reference with one setting changed.
 
     Attributes:
-        name: for the command line and the table.
-        choices: fields of `pidlearn.Config` that differ.
-        form: how the equation is stated.
-        boundary: of the student.
-        costly: another variant's name whose step costs as much; the steps are then those of equal CPU time.
+        name: name on the command line and in the table.
+        settings: fields of `pidlearn.Config` that differ.
+        form: the equation for a teacher, in the form of Eq. 9 or Eq. 8.
+        boundary: the student's boundary, "hard" or "soft".
+        cost_of: name of the variant with the same cost per step, for a run at equal CPU time; None for equal steps.
     """
 
     name: str
-    choices: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     form: Callable[[Any], pid.DenoiserODE] = pid.DenoiserODE
     boundary: str = "hard"
-    costly: str | None = None
+    cost_of: str | None = None
 
     def config(self, steps: int, seed: int) -> pid.Config:
-        """All the choices of a run."""
+        """All settings of a run."""
         recipe = resolve_settings(problem_from_teacher(pid.toy("ring")), pid.Config())[0]
-        return replace(recipe, steps=steps, seed=seed, **self.choices)
+        return replace(recipe, steps=steps, seed=seed, **self.settings)
 
 
 def variants() -> Iterator[Variant]:
-    """The rows of the table."""
+    """The variants, in the order of the table."""
     yield Variant("reference")
     yield Variant("eq8", form=VelocityForm)
     yield Variant("eq8-exact", {"derivative": "exact"}, form=VelocityForm)
-    yield Variant("eq8-l2-uniform-index", {"distance": "l2", "index": "uniform"}, form=VelocityForm)
+    yield Variant("eq8-l2-uniform-index", {"distance": "l2", "time_sampling": "uniform"}, form=VelocityForm)
     yield Variant("linear-grid", {"spacing": "linear"})
-    yield Variant("linear-grid-uniform-index", {"spacing": "linear", "index": "uniform"})
+    yield Variant("linear-grid-uniform-index", {"spacing": "linear", "time_sampling": "uniform"})
     for n in (10, 18, 35, 80, 1000):
         yield Variant(f"n{n}", {"n": n})
     for n, prefix in ((250, ""), (10, "n10-")):
         for scheme in ("central", "exact", "can"):
-            choices = {"n": n, "derivative": scheme}
-            yield Variant(prefix + scheme, choices)
-            yield Variant(f"{prefix}{scheme}-equal-time", choices, costly=scheme)
+            settings = {"n": n, "derivative": scheme}
+            yield Variant(prefix + scheme, settings)
+            yield Variant(f"{prefix}{scheme}-equal-time", settings, cost_of=scheme)
     for weight in (0.1, 0.3, 1.0, 3.0, 10.0, 100.0):
         yield Variant(f"soft-boundary-{weight:g}", {"boundary_weight": weight}, boundary="soft")
     yield Variant("teacher-gradient", {"stop_gradient": False})
-    yield Variant("teacher-gradient-equal-time", {"stop_gradient": False}, costly="teacher-gradient")
+    yield Variant("teacher-gradient-equal-time", {"stop_gradient": False}, cost_of="teacher-gradient")
     yield Variant("l2", {"distance": "l2"})
     yield Variant("l1", {"distance": "l1"})
-    yield Variant("uniform-index", {"index": "uniform"})
+    yield Variant("uniform-index", {"time_sampling": "uniform"})
 
 
 def cost(variant: Variant, block: int = 30, rounds: int = 7) -> dict[str, float]:
-    """CPU time of a step relative to the reference's, the two measured in turns: the median of the rounds."""
+    """Measure the CPU time of a step relative to the reference: the median over rounds of ``block`` steps of each."""
     configs = [v.config(10**6, 0) for v in (variant, Variant("reference"))]
     runs = [pid.steps(pid.toy("ring"), config=config) for config in configs]
     ratios = []
@@ -107,7 +107,7 @@ def cost(variant: Variant, block: int = 30, rounds: int = 7) -> dict[str, float]
 
 
 def student_of(data: str, variant: Variant, steps: int, seed: int) -> pid.Result:
-    """Train one variant, from the same weights on the same random numbers as all others."""
+    """Train one variant, from the same weights and with the same random numbers as all others."""
     teacher, config = pid.toy(data), variant.config(steps, seed)
     torch.manual_seed(seed)
     student = pid.Trajectory(
@@ -121,7 +121,7 @@ def student_of(data: str, variant: Variant, steps: int, seed: int) -> pid.Result
 
 
 def row(data: str, variant: Variant, steps: int, seed: int) -> dict[str, float]:
-    """Train one variant and measure it on fresh noise."""
+    """Train one variant, and evaluate it on new noise."""
     teacher = pid.toy(data)
     started = time.process_time()
     result = student_of(data, variant, steps, seed)
@@ -144,7 +144,7 @@ def row(data: str, variant: Variant, steps: int, seed: int) -> dict[str, float]:
 
 @cache
 def truth(data: str) -> tuple[Tensor, Tensor]:
-    """Fresh noise (SAMPLES, 2) float64 at the prior end, and where the exact ODE takes it."""
+    """New noise (SAMPLES, 2) float64 from the prior, and the exact ODE's endpoints from it."""
     config = Variant("reference").config(1, 0)
     generator = torch.Generator().manual_seed(10**6)
     z = (config.t_max * torch.randn(SAMPLES, 2, generator=generator)).double()
@@ -154,7 +154,7 @@ def truth(data: str) -> tuple[Tensor, Tensor]:
 
 @cache
 def euler_end(data: str, n: int, spacing: str) -> Tensor:
-    """Where Euler's method in float64 takes the same noise on the student's own grid."""
+    """Endpoints of Euler's method in float64 from the same noise, on the student's own grid."""
     grid = pid.Config(n=n, spacing=spacing).grid()
     return pid.solve(pid.DenoiserODE(pid.toy(data)), truth(data)[0], grid)[-1]
 
@@ -162,11 +162,11 @@ def euler_end(data: str, n: int, spacing: str) -> Tensor:
 def row_of(rows: dict[str, dict[str, float]], data: str, variant: str) -> dict[str, dict[str, float]]:
     """The rows of one variant, by seed."""
     prefix = f"{data}/{variant}/seed "
-    return {key.removeprefix(prefix): found for key, found in rows.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): row for key, row in rows.items() if key.startswith(prefix)}
 
 
 def line(variant: Variant, rows: list[dict[str, float]]) -> dict[str, str]:
-    """One line of the table, over the seeds."""
+    """One line of the table: means over the seeds."""
 
     def over_seeds(name: str, digits: int, percent: bool = False) -> str:
         return spread([row[name] for row in rows], digits, percent)
@@ -183,41 +183,43 @@ def line(variant: Variant, rows: list[dict[str, float]]) -> dict[str, str]:
     }
 
 
-TEXT = f"""The reference is the default recipe at fewer steps: Eq. 9, forward difference, karras grid of N = 250,
-pseudo-Huber distance, log-normal index, stop-gradient, hard boundary. Each other row changes what its name says.
-Errors are of one call of the student on {SAMPLES:,} fresh noises, in data units (scale about 1), to Euler's method on
-the student's own grid and to the exact ODE (SciPy, rtol 1e-8), both in float64. Figures are means over the seeds
-± half their range; CPU seconds are of one thread."""
+TEXT = f"""The reference is the default recipe with fewer steps: Eq. 9, forward difference, Karras grid with N = 250,
+pseudo-Huber distance, log-normal time sampling, stop-gradient, hard boundary. Every other row changes the setting in
+its name. Errors are those of one student call on {SAMPLES:,} new noise samples, in data units (scale about 1), compared
+with Euler's method on the student's own grid and with the exact ODE (SciPy, rtol 1e-8), both in float64. Values are
+means over the seeds ± half of the range; CPU seconds are for one thread."""
 
 
 def main() -> None:
-    """Fill the table and publish it."""
+    """Compute the missing rows, and publish the table."""
     table = {variant.name: variant for variant in variants()}
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description="The ablation table.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description="Write the ablation table.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=STEPS, help="of the reference; the recipe itself takes more")
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, help="training steps of the reference; the recipe itself takes more"
+    )
     parser.add_argument("--data", nargs="+", default=["ring", "checkerboard"], help="names of pidlearn.toy")
     parser.add_argument("--only", nargs="+", default=list(table), choices=table, metavar="NAME", help=", ".join(table))
-    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
-    given = parser.parse_args()
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
+    args = parser.parse_args()
 
-    reference = str(Variant("reference").config(given.steps, 0))
-    store = Store(given.out, "ablation", f"python -m benchmarks.ablation --steps {given.steps}", track_error=reference)
-    costly = {table[name].costly for name in given.only} - {None}
-    store.fill({f"cost/{name}": (cost, table[name]) for name in table if name in costly}, 1)
+    reference = str(Variant("reference").config(args.steps, 0))
+    store = Store(args.out, "ablation", f"python -m benchmarks.ablation --steps {args.steps}", reference=reference)
+    with_cost = {table[name].cost_of for name in args.only} - {None}
+    store.fill({f"cost/{name}": (cost, table[name]) for name in table if name in with_cost}, 1)
     tasks: dict[str, Task] = {}
-    for seed in given.seeds:
-        for data in given.data:
-            for name in given.only:
-                factor = store.rows[f"cost/{table[name].costly}"]["cost"] if table[name].costly else 1.0
-                tasks[f"{data}/{name}/seed {seed}"] = (row, data, table[name], round(given.steps / factor), seed)
-    store.fill(tasks, given.jobs)
+    for seed in args.seeds:
+        for data in args.data:
+            for name in args.only:
+                factor = store.rows[f"cost/{table[name].cost_of}"]["cost"] if table[name].cost_of else 1.0
+                tasks[f"{data}/{name}/seed {seed}"] = (row, data, table[name], round(args.steps / factor), seed)
+    store.fill(tasks, args.jobs)
     publish(store, table)
 
 
 def publish(store: Store, table: dict[str, Variant]) -> None:
-    """A section for each data set, of all the rows that there are."""
+    """Write one section per data set, with all rows so far."""
     sections: dict[str, list[dict[str, str]]] = {}
     for data in dict.fromkeys(key.split("/")[0] for key in store.rows if not key.startswith("cost/")):
         for name, variant in table.items():

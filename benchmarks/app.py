@@ -1,8 +1,8 @@
-"""How quick the app is: its start, its pages, its pictures, and its answers while others train.
+"""Measure the app's speed: start, pages, frame rate, and response while others train.
 
     python -m benchmarks.app
 
-Needs a browser: Debian's `chromium`. Everything runs on this machine, the browser too, which draws without a GPU.
+It needs a browser, Debian's `chromium`. Server and browser share one machine, and the browser renders without a GPU.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ ADDRESS = f"http://127.0.0.1:{PORT}"
 
 @contextlib.contextmanager
 def server(**environment: str) -> Iterator[float]:
-    """The app's server: seconds until it answers."""
-    begun = time.perf_counter()
+    """Run the app's server; yields the seconds until it responds."""
+    started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "main.py", "--server.port", str(PORT), "--server.headless", "true"],
         cwd=ROOT / "app",
@@ -46,78 +46,78 @@ def server(**environment: str) -> Iterator[float]:
             break
         time.sleep(0.02)
     try:
-        yield time.perf_counter() - begun
+        yield time.perf_counter() - started
     finally:
         os.killpg(process.pid, 15)
         process.wait(10)
 
 
-def visited(browser: Any, path: str) -> tuple[Any, float]:
-    """A page in a fresh browser context, and the seconds until its first picture (its button, on Train)."""
+def visit(browser: Any, path: str) -> tuple[Any, float]:
+    """Open a page in a new browser context; returns it, and the seconds to its first picture (on Train: its button)."""
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     page.goto(f"{ADDRESS}/{path}")
     if path.startswith("train"):
         page.get_by_role("button", name="Train", exact=True).wait_for()
     else:
         wait(page)
-    return page, time.perf_counter() - begun
+    return page, time.perf_counter() - started
 
 
-def frames_a_second(page: Any, seconds: float = 3.0) -> float:
-    """Of the viewer while it plays."""
+def frame_rate(page: Any, seconds: float = 3.0) -> float:
+    """Frames per second of the viewer while it plays."""
     wait(page, "v.playing")
-    before, begun = ask(page, "v.drawn"), time.perf_counter()
+    before, started = ask(page, "v.drawn"), time.perf_counter()
     time.sleep(seconds)
-    return (ask(page, "v.drawn") - before) / (time.perf_counter() - begun)
+    return (ask(page, "v.drawn") - before) / (time.perf_counter() - started)
 
 
-def answer(page: Any) -> float:
+def response_time(page: Any) -> float:
     """Seconds from a click on another preset to its picture."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     page.get_by_text("Checkerboard", exact=True).click()
     wait(page, "v.scene.title.startsWith('Checkerboard')")
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def measure(browser: Any, empty: str) -> Iterator[tuple[str, float, str]]:
-    """What is measured, the figure, and its unit."""
-    browser.new_page().close()  # the browser's own start is not the app's
+    """Yield the name, the value and the unit of each measurement."""
+    browser.new_page().close()  # the browser's own start does not count
     with server(PYTHONPYCACHEPREFIX=empty) as up:
-        page, first = visited(browser, "")
+        page, first = visit(browser, "")
         page.context.close()
         yield "first start, no compiled bytecode: until the server answers", up, "s"
         yield "first start, no compiled bytecode: from there to the first picture", first, "s"
     with server() as up:
         yield "warm start: until the server answers", up, "s"
         for path in PAGES:
-            for visit in ("first", "second"):
-                page, seconds = visited(browser, path)
-                yield f"{path or 'watch'}: first picture, {visit} visit", seconds, "s"
-                if path == "" and visit == "second":
-                    yield "watch: 400 points x 61 frames playing", frames_a_second(page), "frames/s"
+            for which in ("first", "second"):
+                page, seconds = visit(browser, path)
+                yield f"{path or 'watch'}: first picture, {which} visit", seconds, "s"
+                if path == "" and which == "second":
+                    yield "watch: 400 points x 61 frames playing", frame_rate(page), "frames/s"
                 page.context.close()
         for data in ("Ring+of+8", "Moons", "Spiral"):
-            page, _ = visited(browser, f"train?steps=12%2C000&data={data}")
+            page, _ = visit(browser, f"train?steps=12%2C000&data={data}")
             page.get_by_role("button", name="Train", exact=True).click()
             wait(page, timeout=60_000)
-        others = [visited(browser, "?v=1&play=0")[0] for _ in range(7)]
-        yield "ten sessions, three training: slowest answer to the other seven", max(map(answer, others)), "s"
+        others = [visit(browser, "?v=1&play=0")[0] for _ in range(7)]
+        yield "ten sessions, three training: slowest answer to the other seven", max(map(response_time, others)), "s"
 
 
 def main() -> None:
-    """Measure, print, and write `results/app.json` and `results/app.md`."""
+    """Measure, print, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
     out = parser.parse_args().out
-    (out / "app.json").unlink(missing_ok=True)  # one run, one machine
+    (out / "app.json").unlink(missing_ok=True)  # all rows come from one run
     store = Store(out, "app", "python -m benchmarks.app")
     with chromium() as browser, tempfile.TemporaryDirectory() as empty:
         for name, value, unit in measure(browser, empty):
             store.add(name, {"value": value, "unit": unit})
     lines = [{"measured": name, "": f"{row['value']:.1f} {row['unit']}"} for name, row in store.rows.items()]
     store.publish(
-        "The app's speed", "Server, workers and a headless Chromium without a GPU share the machine.", {"": lines}
+        "The app's speed", "Server, workers and a headless Chromium without a GPU share one machine.", {"": lines}
     )
 
 

@@ -1,7 +1,7 @@
-"""`make demo`: a diffusion model becomes one step, on a toy and on real images, in under three minutes.
+"""`make demo`: distil diffusion models to one step, for a toy density and real images, in under three minutes.
 
-Distils a ring of Gaussians (its teacher known in closed form) and scikit-learn's digits (a teacher trained here),
-writes one figure and prints one table. Everything is seeded.
+It distils a ring of Gaussians, whose teacher is known in closed form, and scikit-learn's digits, whose teacher it
+trains first. It writes one figure and prints one table. All random numbers are seeded.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from pidlearn.viewer import plot
 
 
 def main() -> None:
-    """Train, tabulate, draw."""
+    """Train both students, print the table and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the figure (default: out)")
     parser.add_argument("--steps", type=int, default=3000, help="training steps of each network (default: 3000)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # small matrices are slower on several
+    torch.set_num_threads(1)  # small matrices are slower on several threads
 
-    print("A ring of 8 Gaussians. The teacher is exact; the student sees noise and the teacher, no data.")
+    print(
+        "A ring of 8 Gaussians. The teacher is exact, and the student learns from noise and the teacher, without data."
+    )
     ring = pid.distill(pid.toy("ring"), steps=args.steps, track_error=1024)
-    print("Handwritten digits, 8 x 8. First a diffusion model of them, then its student.")
+    print("Handwritten digits, 8 x 8. First the teacher, a diffusion model, then its student.")
     images, _ = data.digits()
     digits = pid.distill(pid.train_denoiser(images, steps=args.steps), steps=args.steps, track_error=512)
 
@@ -44,9 +46,9 @@ def main() -> None:
 
 
 def table(results: dict[str, pid.Result], n: int = 2000) -> str:
-    """Markdown: each way of sampling, held against the teacher's Euler-250 from the same noise."""
+    """Compare the samplers with the teacher's Euler-250 from the same noise; returns a Markdown table."""
     lines = [
-        "| data | sampler | calls of a network | error to Euler-250 | wrong mode | µs a sample |",
+        "| data | sampler | network calls | error to Euler-250 | wrong mode | µs per sample |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for name, result in results.items():
@@ -73,7 +75,7 @@ def table(results: dict[str, pid.Result], n: int = 2000) -> str:
 
 
 def draw(ring: pid.Result, digits: pid.Result) -> Figure:
-    """Above, the density and paths from the same noise; below, digits from the same noise."""
+    """Draw the density and paths from the same noise, and below them digits from the same noise."""
     figure = Figure(figsize=(10, 5.7), layout="constrained")
     above, below = cast("tuple[SubFigure, SubFigure]", figure.subfigures(2, 1, height_ratios=[1.75, 1]))
     grid, mixture = ring.config.grid(), pid.toy("ring")
@@ -89,14 +91,14 @@ def draw(ring: pid.Result, digits: pid.Result) -> Figure:
     plot.paths(middle, teacher, student, grid, mixture.std)
     middle.set_title("paths from the same noise", fontsize=10)
     right.plot(*jump.T.numpy(), ".", color=plot.STUDENT, ms=1.5, alpha=0.6)
-    right.set_title("2,000 samples, one call each", fontsize=10)
+    right.set_title("2,000 samples, one call per sample", fontsize=10)
     problem = digits.problem
     assert problem is not None
     z = problem.sample_prior(14, torch.Generator().manual_seed(4))
-    theirs = problem.reference(z, digits.config.grid())[-1]
+    reference = problem.reference(z, digits.config.grid())[-1]
     with torch.no_grad():
-        ours = digits.student(z, problem.t_end)
-    plot.images(below, {"teacher\n249 calls": theirs, "student\n1 call": ours})
+        generated = digits.student(z, problem.t_end)
+    plot.images(below, {"teacher\n249 calls": reference, "student\n1 call": generated})
     below.suptitle("digits from the same noise", fontsize=10)
     return figure
 

@@ -1,7 +1,7 @@
-"""Students of image teachers, beside the teacher's own solvers with few steps: `python -m benchmarks.images`.
+"""Compare image students with their teachers' solvers at few steps: `python -m benchmarks.images`.
 
-Digits (8 x 8) with a teacher trained here, an exact mixture and the empirical density as teachers; Fashion-MNIST
-(28 x 28) with an exact mixture. Class agreement and Fréchet features come from a classifier trained here.
+The digits (8 x 8) have three teachers: a network trained here, an exact mixture and the empirical density.
+Fashion-MNIST (28 x 28) has an exact mixture. Class agreement and Fréchet features come from a classifier trained here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAMPLES = 2000
 
 @dataclass(frozen=True)
 class Images:
-    """A data set with a judge: training and test images, and a classifier with its features."""
+    """A data set with a classifier: training and test images, the classifier's logits, features and test accuracy."""
 
     train: Tensor
     test: Tensor
@@ -37,8 +37,8 @@ class Images:
     accuracy: float
 
 
-def judged(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, epochs: int) -> Images:
-    """Train the classifier: a hidden layer of 256, and 32 features under the logits."""
+def train_classifier(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, epochs: int) -> Images:
+    """Train the classifier: a hidden layer of 256, and 32 features before the logits."""
     torch.manual_seed(0)
     trunk = nn.Sequential(nn.Flatten(), nn.Linear(train[0].numel(), 256), nn.SiLU(), nn.Linear(256, 32), nn.SiLU())
     head = nn.Linear(32, 10)
@@ -57,28 +57,28 @@ def judged(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tenso
 
 
 def digits() -> Images:
-    """scikit-learn's digits: 1,500 to train on, 297 to test."""
+    """scikit-learn's digits: 1,500 for training, 297 for testing."""
     images, labels = data.digits()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, labels = images[order], labels[order]
-    return judged(images[:1500], labels[:1500], images[1500:], labels[1500:], epochs=60)
+    return train_classifier(images[:1500], labels[:1500], images[1500:], labels[1500:], epochs=60)
 
 
 def fashion() -> Images:
-    """Fashion-MNIST from its usual place."""
-    return judged(*data.fashion_mnist(), *data.fashion_mnist(split="test"), epochs=4)
+    """Fashion-MNIST from its default folder."""
+    return train_classifier(*data.fashion_mnist(), *data.fashion_mnist(split="test"), epochs=4)
 
 
 def rows(
-    name: str, images: Images, make_teacher: Callable[[], Any], seeds: Sequence[int] = (0,), **choices: Any
+    name: str, images: Images, make_teacher: Callable[[], Any], seeds: Sequence[int] = (0,), **settings: Any
 ) -> dict[str, dict[str, Any]]:
-    """Distil a teacher; then a row for each few-step solver and each seed's student, all from the same noise."""
+    """Distil a teacher; returns one row per few-step solver and one per student (seed), all from the same noise."""
     teacher, teacher_seconds = timed(make_teacher)
     ode, problem = pid.DenoiserODE(teacher), problem_from_teacher(teacher)
     z = problem.sample_prior(SAMPLES, torch.Generator().manual_seed(1))
     target = problem.reference_samples(z, pid.karras_grid())
 
-    def figures(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
+    def evaluate(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
         return {
             "calls": calls,
             "RMSE/std": metrics.relative_rmse(x, target),
@@ -88,25 +88,25 @@ def rows(
             "CPU s": seconds,
         }
 
-    table = {f"{name} / Euler-250": figures(target, 249, teacher_seconds)}
+    table = {f"{name} / Euler-250": evaluate(target, 249, teacher_seconds)}
     for n in (40, 18, 10):
-        table[f"{name} / Euler-{n}"] = figures(pid.solve(ode, z, pid.karras_grid(n))[-1], n - 1)
+        table[f"{name} / Euler-{n}"] = evaluate(pid.solve(ode, z, pid.karras_grid(n))[-1], n - 1)
     for seed in seeds:
-        result, seconds = timed(lambda seed=seed: pid.distill(teacher, seed=seed, **choices))
+        result, seconds = timed(lambda seed=seed: pid.distill(teacher, seed=seed, **settings))
         key = f"{name} / student" + (f", seed {seed}" if len(seeds) > 1 else "")
-        table[key] = figures(result.generate(z), 1, seconds)
+        table[key] = evaluate(result.generate(z), 1, seconds)
     return table
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    """What it makes, and the CPU seconds that it takes."""
+    """Call ``make``; returns its result and its CPU seconds."""
     started = time.process_time()
-    made = make()
-    return made, time.process_time() - started
+    result = make()
+    return result, time.process_time() - started
 
 
 def floors(name: str, images: Images) -> dict[str, dict[str, Any]]:
-    """What the distances say of real images: half of the training set against half, and test against training."""
+    """The distances between real images: one half of the training set against the other, and test against training."""
     half = len(images.train[:SAMPLES]) // 2
     a, b = images.train[:half], images.train[half : 2 * half]
     test = images.test[:SAMPLES]
@@ -123,26 +123,26 @@ def floors(name: str, images: Images) -> dict[str, dict[str, Any]]:
 
 
 def warm_start(images: Images) -> dict[str, dict[str, Any]]:
-    """Students of the teacher's own architecture: what its weights are worth, and what its frequencies alone."""
+    """Students with the teacher's architecture that start from its weights, only its frequencies, or neither."""
     teacher = pid.train_denoiser(images.train)
     warm = copy.deepcopy(teacher.model).requires_grad_(True)
     torch.manual_seed(1)
-    cold, other = type(warm)(**warm.options), type(warm)(**warm.options)
-    cold.frequencies.copy_(warm.frequencies)
+    frequencies_only, cold = type(warm)(**warm.options), type(warm)(**warm.options)
+    frequencies_only.frequencies.copy_(warm.frequencies)
     students = {
         "the teacher's weights": warm,
-        "new weights, its frequencies": cold,
-        "new weights and frequencies": other,
+        "new weights, its frequencies": frequencies_only,
+        "new weights and frequencies": cold,
     }
     table = {}
     for name, network in students.items():
-        made = rows(name, images, lambda: teacher, student=network)
-        table[f"{name} / student"] = made[f"{name} / student"]
+        key = f"{name} / student"
+        table[key] = rows(name, images, lambda: teacher, student=network)[key]
     return table
 
 
 def digits_table(images: Images) -> dict[str, dict[str, Any]]:
-    """Three teachers of the digits."""
+    """The rows of the digits: three teachers."""
     train = images.train
     return (
         floors("digits", images)
@@ -154,15 +154,15 @@ def digits_table(images: Images) -> dict[str, dict[str, Any]]:
 
 
 def fashion_table(images: Images) -> dict[str, dict[str, Any]]:
-    """One teacher of Fashion-MNIST: 30 Gaussians in 64 principal directions."""
+    """The rows of Fashion-MNIST: one teacher, 30 Gaussians in 64 principal directions."""
     return floors("fashion", images) | rows("exact mixture", images, lambda: pid.SubspaceMixture.fit(images.train))
 
 
 def main() -> None:
-    """Run what is asked for and write a table for each data set."""
+    """Measure the chosen data sets, and write one table for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=["digits", "fashion"], default=["digits", "fashion"])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.data:
@@ -172,19 +172,19 @@ def main() -> None:
         for key, row in table(images).items():
             store.add(key, row)
         lines = [
-            {"teacher / sampler": key, **{k: _shown(v) for k, v in row.items()}} for key, row in store.rows.items()
+            {"teacher / sampler": key, **{k: _format(v) for k, v in row.items()}} for key, row in store.rows.items()
         ]
         store.publish(f"Image students: {name}", TEXT, {"All from the same noise": lines})
 
 
 TEXT = (
-    "RMSE/std and class agreement are to the teacher's own Euler-250; FD is the Fréchet distance on the classifier's "
-    "32 features, energy the energy distance on pixels, both to training images. CPU s: of making the teacher, in "
-    "Euler-250's row, and of distilling the student."
+    "RMSE/std and class agreement compare with the teacher's own Euler-250. FD is the Fréchet distance on the "
+    "classifier's 32 features, energy the energy distance on pixels, both to training images. CPU s: CPU seconds for "
+    "building the teacher (in the row of Euler-250) and for distilling the student."
 )
 
 
-def _shown(value: float | int | None) -> str:
+def _format(value: float | int | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
 
 

@@ -1,8 +1,8 @@
-"""What the default recipes reach, with nothing chosen: 2-D diffusions, and ODEs of the zoo and of a user's own.
+"""Measure the accuracy of the default recipes, without any settings: 2-D diffusions, and ODEs of the zoo and others.
 
     python -m benchmarks.learning [--only NAME ...] [--steps N] [--jobs 2]
 
-A system of one's own goes in as anybody would give it: the field, the starts and the span.
+The other systems are passed as a user would pass them: vector field, initial values and time span.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ SAMPLES, EULER = 8192, 250
 STARTS, TIMES = 4096, 201
 
 UNSEEN = {"unseen-1": 101, "unseen-2": 102, "unseen-3": 103}
-"""Mixtures drawn at random, and the seed that draws them."""
+"""Random mixtures, and the seed of each."""
 
 SEEDS = {"ring": 3, "checkerboard": 3, **dict.fromkeys(("moons", "spiral", "grid", "anisotropic", *UNSEEN), 1)}
-"""The 2-D teachers, and how many seeds each is distilled with."""
+"""The 2-D teachers, and the number of seeds that each is distilled with."""
 
 ODE_SEEDS = 3
 
 
 def unseen(seed: int) -> pid.GaussianMixture:
-    """A random mixture of 4 to 7 anisotropic, unequal modes in the square of side 2.6."""
+    """A random mixture of 4 to 7 anisotropic modes with unequal weights, in a square of side 2.6."""
     g = torch.Generator().manual_seed(seed)
     k = int(torch.randint(4, 8, (1,), generator=g))
     means = 1.3 * (2 * torch.rand(k, 2, generator=g, dtype=torch.float64) - 1)
@@ -47,13 +47,13 @@ def unseen(seed: int) -> pid.GaussianMixture:
 
 
 def fitzhugh_nagumo(x: Tensor, t: Tensor) -> Tensor:
-    """A nerve cell under constant current: spikes of v, slow recovery of w."""
+    """A neuron under constant current: v spikes, w recovers slowly."""
     v, w = x.unbind(1)
     return torch.stack([v - v**3 / 3 - w + 0.5, 0.08 * (v + 0.7 - 0.8 * w)], 1)
 
 
 def duffing(x: Tensor, t: Tensor) -> Tensor:
-    """A damped double well, driven: x'' = x - x^3 - 0.3 x' + cos(t) / 2."""
+    """A driven, damped oscillator in a double well: x'' = x - x^3 - 0.3 x' + cos(t) / 2."""
     y, v = x.unbind(1)
     return torch.stack([v, y - y**3 - 0.3 * v + 0.5 * t.cos()], 1)
 
@@ -76,11 +76,11 @@ OWN = {
     "chain_6d": pid.System(chain, (-1.0,) * 6, (1.0,) * 6, 0.0, 10.0, ("q1", "q2", "q3", "v1", "v2", "v3")),
     "harmonic_backwards": pid.System(harmonic, (-1.0, -1.0), (1.0, 1.0), 10.0, 0.0, ("x", "v")),
 }
-"""Systems that are not in the zoo."""
+"""Systems outside the zoo."""
 
 
 def diffusion_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
-    """One 2-D diffusion, against Euler's method in float64 from fresh noise."""
+    """Distil one 2-D diffusion, and compare it with Euler's method in float64 on new noise."""
     teacher = unseen(UNSEEN[name]) if name in UNSEEN else pid.toy(name)
     started = time.process_time()
     result = pid.distill(teacher, seed=seed, steps=steps, progress=False)
@@ -95,7 +95,7 @@ def diffusion_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
 
 
 def ode_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
-    """One initial value problem, against SciPy over the whole path from fresh starts."""
+    """Distil one initial value problem, and compare it with SciPy over the whole path from new initial values."""
     system = {**SYSTEMS, **OWN}[name]
     started = time.process_time()
     result = pid.distill(
@@ -113,20 +113,21 @@ def ode_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
     exact = pid.solve(system.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8)
     with torch.no_grad():
         x = torch.stack([result.student(z, t) for t in grid]).double()
-    apart = ((x - exact) / exact.flatten(0, 1).std(0)).square().mean((0, 2)).sqrt()
+    # (TIMES, STARTS, d) to (STARTS,): the relative RMSE of each path.
+    path_errors = ((x - exact) / exact.flatten(0, 1).std(0)).square().mean((0, 2)).sqrt()
     x, exact = x.flatten(0, 1), exact.flatten(0, 1)
     return {
         "error": relative_rmse(x, exact),
         "worst coordinate": max(map(relative_rmse, x.T, exact.T)),
-        "median path": apart.median().item(),
-        "worst hundredth": apart.quantile(0.99).item(),
+        "median path": path_errors.median().item(),
+        "worst hundredth": path_errors.quantile(0.99).item(),
         "seconds": seconds,
         "steps": len(result.history["loss"]),
     }
 
 
 def diffusion_lines(store: Store) -> list[dict[str, str]]:
-    """The first table."""
+    """The table of the diffusions."""
     lines = []
     for name in SEEDS:
         rows = [row for key, row in store.rows.items() if key.startswith(f"{name}/")]
@@ -145,7 +146,7 @@ def diffusion_lines(store: Store) -> list[dict[str, str]]:
 
 
 def ode_lines(store: Store) -> list[dict[str, str]]:
-    """The second table."""
+    """The table of the ODEs."""
     lines = []
     for name in (*SYSTEMS, *OWN):
         rows = [row for key, row in store.rows.items() if key.startswith(f"{name}/")]
@@ -166,38 +167,38 @@ def ode_lines(store: Store) -> list[dict[str, str]]:
     return lines
 
 
-TEXT = f"""`pidlearn.distill` with nothing but the teacher and a seed (an ODE: its initial values and span too).
-Diffusions: one call of the student on {SAMPLES:,} fresh noises against Euler-{EULER} in float64, in data units (scale
-about 1); means over the seeds ± half their range. A wrong mode is another most responsible component; where components
-overlap (moons, spiral) a small error makes one. ODEs: over the whole path ({STARTS:,} fresh starts, {TIMES} times)
-against SciPy (rtol 1e-8), relative to the standard deviation over path and starts; a few starts, beside those that the
-ODE itself carries apart, make most of it, so the median path is given beside the mean square. CPU seconds are of one
-thread."""
+TEXT = f"""`pidlearn.distill` with only the teacher and a seed (for an ODE also its initial values and time span).
+Diffusions: one student call on {SAMPLES:,} new noise samples, compared with Euler-{EULER} in float64, in data units
+(scale about 1); means over the seeds ± half of the range. A sample is in a wrong mode if its most responsible component
+differs from the reference's; where components overlap (moons, spiral), a small error suffices. ODEs: the error over the
+whole path ({STARTS:,} new initial values, {TIMES} times), compared with SciPy (rtol 1e-8) and relative to the standard
+deviation over times and initial values. A few initial values, near those whose paths the ODE itself separates, cause
+most of the error, so the table gives the median over paths as well. CPU seconds are for one thread."""
 
 
 def main() -> None:
-    """Fill both tables and publish them."""
+    """Compute the missing rows, and publish both tables."""
     runs = [(name, seed) for name, seeds in SEEDS.items() for seed in range(seeds)]
     ode_runs = [(name, seed) for name in (*SYSTEMS, *OWN) for seed in range(ODE_SEEDS)]
     names = [f"{name}/seed {seed}" for name, seed in runs + ode_runs]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="The learning table.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="Write the learning tables.")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--steps", type=int, help="in place of each recipe's own, for a quick look")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument("--steps", type=int, help="training steps, instead of each recipe's own")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
-    given = parser.parse_args()
+    args = parser.parse_args()
 
-    tasks: dict[str, Task] = {f"{name}/seed {seed}": (diffusion_row, name, seed, given.steps) for name, seed in runs}
-    tasks |= {f"{name}/seed {seed}": (ode_row, name, seed, given.steps) for name, seed in ode_runs}
+    tasks: dict[str, Task] = {f"{name}/seed {seed}": (diffusion_row, name, seed, args.steps) for name, seed in runs}
+    tasks |= {f"{name}/seed {seed}": (ode_row, name, seed, args.steps) for name, seed in ode_runs}
     kinds = {"2-D": pid.toy("ring"), "ODE": pid.system("pendulum")}
     recipes = {
         kind: str(resolve_settings(problem_from_teacher(teacher), pid.Config())[0]) for kind, teacher in kinds.items()
     }
-    command = "python -m benchmarks.learning" + (f" --steps {given.steps}" if given.steps else "")
-    store = Store(given.out, "learning", command, recipes=recipes)
-    store.fill({name: tasks[name] for name in given.only}, given.jobs)
+    command = "python -m benchmarks.learning" + (f" --steps {args.steps}" if args.steps else "")
+    store = Store(args.out, "learning", command, recipes=recipes)
+    store.fill({name: tasks[name] for name in args.only}, args.jobs)
     both = {"2-D diffusions": diffusion_lines(store), "ODEs": ode_lines(store)}
-    store.publish("What the default recipes reach", TEXT, {heading: lines for heading, lines in both.items() if lines})
+    store.publish("Accuracy of the default recipes", TEXT, {heading: lines for heading, lines in both.items() if lines})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Tables that can be made again: rows as JSON with the facts of their run, and as Markdown beside it.
+"""Reproducible tables: rows as JSON, with the facts that they depend on, and as Markdown next to it.
 
-A row is written as soon as it is there, and a row that is there is not computed again: an interrupted command,
-repeated, continues.
+A row is written as soon as it is computed, and existing rows are not computed again: an interrupted command continues
+when it is repeated.
 """
 
 from __future__ import annotations
@@ -28,43 +28,46 @@ Task = tuple[Any, ...]
 
 
 class Store:
-    """The rows of one table, by name, in ``folder/name.json``.
+    """The rows of one table by name, in ``folder/name.json``.
 
     Args:
-        folder: where; made if it is not there.
-        name: of the table.
-        command: what makes the whole table.
-        device: where; of a GPU the facts tell the name in place of the processor's.
-        facts: what else the rows depend on: rows of other facts are not mixed with these.
+        folder: folder of the table; created if missing.
+        name: name of the table.
+        command: the command that computes the whole table.
+        device: the device that computes it; the facts name the GPU, or else the processor.
+        **facts: what else the rows depend on. Rows with different facts are never mixed.
 
     Raises:
-        ValueError: if the file holds rows of other facts.
+        ValueError: the file holds rows with other facts.
     """
 
     def __init__(self, folder: Path, name: str, command: str, device: torch.device = CPU, **facts: Any) -> None:
         self.path = folder / f"{name}.json"
         machine = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {"cpu": _cpu()}
-        told = {"command": command, **facts, "torch": torch.__version__, **machine, "threads": 1}
-        self.facts = json.loads(json.dumps(told))  # as the file will tell them
-        self.rows = self._kept()
+        facts = {"command": command, **facts, "torch": torch.__version__, **machine, "threads": 1}
+        self.facts = json.loads(json.dumps(facts))  # as they will be read back, e.g. lists for tuples
+        self.rows = self._read()
 
-    def _kept(self) -> dict[str, Row]:
-        """The rows of the file."""
+    def _read(self) -> dict[str, Row]:
+        """The rows of the file; none if it does not exist."""
         if not self.path.exists():
             return {}
-        found = json.loads(self.path.read_text())
-        if found["facts"] != self.facts:
-            raise ValueError(f"{self.path} holds rows of {found['facts']}, not {self.facts}: move it, or use --out")
-        rows: dict[str, Row] = found["rows"]
+        document = json.loads(self.path.read_text())
+        if document["facts"] != self.facts:
+            raise ValueError(
+                f"{self.path} holds rows of {document['facts']}, but this command makes rows of {self.facts}: move the "
+                f"file, or use --out"
+            )
+        rows: dict[str, Row] = document["rows"]
         return rows
 
     def add(self, key: str, row: Row) -> None:
-        """Keep a row, on the disk too, beside those that another command has put there since."""
-        self.rows = {**self._kept(), **self.rows, key: row}
+        """Add a row and write the file, keeping rows that another command has added to it since."""
+        self.rows = {**self._read(), **self.rows, key: row}
         _write(self.path, json.dumps({"facts": self.facts, "rows": self.rows}, indent=1) + "\n")
 
     def fill(self, tasks: dict[str, Task], jobs: int) -> None:
-        """Do each task that has no row yet, in processes of one thread each."""
+        """Compute the missing rows in ``jobs`` processes with one thread each."""
         missing = {key: task for key, task in tasks.items() if key not in self.rows}
         started = time.perf_counter()
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:
@@ -78,13 +81,13 @@ class Store:
                 pool.shutdown(cancel_futures=True)
 
     def publish(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> None:
-        """`write`, and print it."""
+        """Write the table, and print it."""
         print(self.write(title, text, sections))
 
     def write(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> str:
-        """The table as Markdown beside the rows, a section each."""
-        where = f"torch {self.facts['torch']}, {self.facts.get('gpu') or self.facts['cpu']}, one thread a run"
-        parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all choices are in `{self.path.name}`)", text]
+        """Write the table as Markdown next to the rows, with one section per heading; returns the document."""
+        where = f"torch {self.facts['torch']}, {self.facts.get('gpu') or self.facts['cpu']}, one thread per run"
+        parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all settings are in `{self.path.name}`)", text]
         for heading, lines in sections.items():
             parts += [f"## {heading}", _markdown(lines)]
         document = "\n\n".join(parts) + "\n"
@@ -93,7 +96,7 @@ class Store:
 
 
 def spread(values: Sequence[float], digits: int, percent: bool = False) -> str:
-    """The mean over seeds, ± half of what lies between the least and the greatest."""
+    """Format the mean of the values ± half of their range."""
     factor, unit = (100, " %") if percent else (1, "")
     mean = f"{factor * sum(values) / len(values):.{digits}f}"
     half = factor * (max(values) - min(values)) / 2
@@ -101,7 +104,7 @@ def spread(values: Sequence[float], digits: int, percent: bool = False) -> str:
 
 
 def _one_thread() -> None:
-    """Small networks are fastest on one thread, and CPU seconds then mean what they say."""
+    # Small networks are fastest on one thread, and CPU seconds can then be compared.
     torch.set_num_threads(1)
 
 
@@ -118,7 +121,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _cpu() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, as far as the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,10 +1,10 @@
-"""One training step of the paper's CIFAR-10 network, made narrower, beside a step as the official code takes it.
+"""Compare a training step of the library with one in the style of the official code, on a narrow CIFAR-10 network.
 
     python -m benchmarks.training_step [--repeats 5] [--out FOLDER]
 
 Both get the same weights and draws; the official-style step is written out in `benchmarks.steps`. Steps are timed in
-turn, so that a machine that changes its speed changes it for all. Memory is what two steps add to the peak of a process
-of its own, and what weights, averages and copies of them take before.
+turn, so that changes of the machine's speed affect all of them. Memory is measured in a separate process: what two
+steps add to its peak, plus the weights, their averages and copies.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.steps import CIFAR10, PAPER, OfficialStyle, Ours, teacher_of
+from benchmarks.steps import CIFAR10, PAPER, LibraryStep, OfficialStyleStep, TrainingStep, random_teacher
 from benchmarks.table import RESULTS, Store
 
 SIZES = ((16, 2), (16, 8), (64, 8))
-"""Channels and batch."""
+"""Channels and batch size."""
 
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -37,19 +37,19 @@ OURS: dict[str, dict[str, Any]] = {
 OFFICIAL = "official style"
 
 
-def step_of(name: str, channels: int, batch: int) -> OfficialStyle | Ours:
-    """A function that takes one step and returns its loss."""
-    choices = {**PAPER, **OURS.get(name, {}), "batch_size": batch}
-    if choices.get("micro_batch"):
-        choices["micro_batch"] = batch // 2
-    teacher = teacher_of({**CIFAR10, "model_channels": channels})
-    return OfficialStyle(teacher, **choices) if name == OFFICIAL else Ours(teacher, **choices)
+def step_of(name: str, channels: int, batch: int) -> TrainingStep:
+    """Build the training step with that name."""
+    settings = {**PAPER, **OURS.get(name, {}), "batch_size": batch}
+    if "micro_batch" in settings:
+        settings["micro_batch"] = batch // 2
+    step = OfficialStyleStep if name == OFFICIAL else LibraryStep
+    return step(random_teacher({**CIFAR10, "model_channels": channels}), **settings)
 
 
 def timed(channels: int, batch: int, repeats: int) -> dict[str, dict[str, float]]:
-    """CPU seconds and losses of all the steps, in turn."""
+    """Time all steps in turn; returns their CPU seconds, speedups and first losses by name."""
     steps = {name: step_of(name, channels, batch) for name in (OFFICIAL, *OURS)}
-    losses = {name: step() for name, step in steps.items()}  # warms up too
+    losses = {name: step() for name, step in steps.items()}  # also a warm-up
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
@@ -59,35 +59,35 @@ def timed(channels: int, batch: int, repeats: int) -> dict[str, dict[str, float]
     return {
         name: {
             "loss": losses[name],
-            "seconds": statistics.median(mine),
-            "times as fast": statistics.median(a / b for a, b in zip(seconds[OFFICIAL], mine, strict=True)),
+            "seconds": statistics.median(times),
+            "times as fast": statistics.median(a / b for a, b in zip(seconds[OFFICIAL], times, strict=True)),
         }
-        for name, mine in seconds.items()
+        for name, times in seconds.items()
     }
 
 
 def memory(name: str, channels: int, batch: int) -> float:
-    """MiB of weights, their averages and copies, and what two steps add to the peak of this process."""
+    """MiB of weights, their averages and copies, plus what two steps add to the peak of this process."""
     torch.set_num_threads(1)
     step = step_of(name, channels, batch)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current value
     before = resident("VmRSS")
     step()
     step()
-    return resident("VmHWM") - before + sum(x.nbytes for x in step.held()) / 2**20
+    return resident("VmHWM") - before + sum(x.nbytes for x in step.resident_tensors()) / 2**20
 
 
-def resident(which: str) -> float:
-    """MiB of this process in memory: VmRSS now, VmHWM at the peak. Linux says it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+def resident(field: str) -> float:
+    """MiB of this process in memory on Linux: VmRSS now, VmHWM at the peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 
 def main() -> None:
-    """Measure, and write the table."""
+    """Measure all sizes, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--repeats", type=int, default=5, help="timings per step; their median counts")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
     args = parser.parse_args()
     torch.set_num_threads(1)
     store = Store(
@@ -96,22 +96,22 @@ def main() -> None:
     for size in SIZES:
         rows = timed(*size, args.repeats)
         for name, row in rows.items():
-            # A process of its own each: what one has freed would not count for the next.
+            # A new process for each: memory that one step has freed would not count for the next.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 store.add(f"{heading(*size)} / {name}", {**row, "MiB": pool.submit(memory, name, *size).result()})
     store.publish("A training step", TEXT, {heading(*size): lines(store, heading(*size)) for size in SIZES})
 
 
 def heading(channels: int, batch: int) -> str:
-    """Of a size."""
+    """The heading of a size."""
     return f"{channels} channels, batch {batch}"
 
 
 TEXT = (
-    "The CIFAR-10 network of the paper with fewer channels, 32 x 32 pixels, float32 unless said. Times are CPU "
-    "seconds, ratios medians of pairs; memory is that of weights, averages and what two steps add. Central and exact "
-    "differ from the others in what they compute: an exact step costs what it does here wherever there is no fused "
-    "kernel for its tangents."
+    "The paper's CIFAR-10 network with fewer channels, 32 x 32 pixels, float32 unless stated otherwise. Times are CPU "
+    "seconds, speedups medians over pairs of steps; memory is that of weights, averages and what two steps add. The "
+    "central and the exact step compute other derivatives than the rest. The cost of the exact step holds wherever "
+    "there is no fused kernel for its tangents."
 )
 
 

@@ -1,8 +1,8 @@
-"""A convolutional student of a convolutional teacher, small enough for a desk: `python -m benchmarks.unet`.
+"""Distil a small convolutional teacher: `python -m benchmarks.unet`.
 
-The recipe ``digits`` of `pidlearn distill`: its teacher, a class-conditional SongUNet of 0.75 million weights, and its
-student. Short runs compare how the copy of the teacher's network may start; the recipe's own run follows. All from the
-same noise and labels; the judge is the classifier of `benchmarks.images`.
+The recipe ``digits`` of `pidlearn distill`: its teacher, a class-conditional SongUNet with 0.75 million weights, and
+its student. Short runs compare the ways in which the copy of the teacher's network can start; the recipe's own run
+follows. All samples start from the same noise and labels, and the classifier is that of `benchmarks.images`.
 """
 
 from __future__ import annotations
@@ -29,39 +29,44 @@ STARTS = ("random", "official", "teacher")
 
 
 def main() -> None:
-    """Train what is missing, and write the table and a grid."""
+    """Train the missing networks, and write the table and a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--teacher", type=Path, default=Path("out/digits-teacher.safetensors"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table and the picture")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        default=Path("out/digits-teacher.safetensors"),
+        help="the teacher's file; trained if missing",
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
-    recipe, judge = recipes.read("digits"), digits()
+    recipe, dataset = recipes.read("digits"), digits()
     store = Store(
         args.out, "images-unet", "python -m benchmarks.unet", samples=SAMPLES, short=SHORT, recipe=str(recipe)
     )
-    taken = None
+    teacher_seconds = None
     if not args.teacher.exists():
-        made, taken = timed(lambda: recipes.teacher_from_recipe(recipe))
-        save_teacher(made, args.teacher)
+        teacher, teacher_seconds = timed(lambda: recipes.teacher_from_recipe(recipe))
+        save_teacher(teacher, args.teacher)
     problem = problem_from_teacher(load_teacher(args.teacher))
     generator = torch.Generator().manual_seed(1)
     z, labels = problem.sample_prior(SAMPLES, generator), problem.sample_labels(SAMPLES, generator)
     target = problem.reference_samples(z, pid.karras_grid(), labels)
 
-    def figures(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
+    def evaluate(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
         return {
             "calls": calls,
             "RMSE/std": metrics.relative_rmse(x, target),
-            "agreement": metrics.agreement(x, target, judge.classify),
-            "as labelled": (judge.classify(x).argmax(1) == labels).double().mean().item(),
-            "FD": metrics.frechet_distance(x, judge.train[:SAMPLES], judge.features),
+            "agreement": metrics.agreement(x, target, dataset.classify),
+            "as labelled": (dataset.classify(x).argmax(1) == labels).double().mean().item(),
+            "FD": metrics.frechet_distance(x, dataset.train[:SAMPLES], dataset.features),
             "CPU s": seconds,
         }
 
     for n in (250, 40, 18, 10):
         if f"teacher / Euler-{n}" not in store.rows:
             x = problem.reference_samples(z, pid.karras_grid(n), labels)
-            store.add(f"teacher / Euler-{n}", figures(x, n - 1, taken if n == 250 else None))
+            store.add(f"teacher / Euler-{n}", evaluate(x, n - 1, teacher_seconds if n == 250 else None))
     for init in STARTS:
         for seed in (0, 1):
             key = f"short run / init={init}, seed {seed}"
@@ -71,36 +76,36 @@ def main() -> None:
                         problem.teacher, config=recipe.config, **SHORT, init=init, seed=seed, progress=False
                     )
                 )
-                store.add(key, figures(result.generate(z, labels), 1, seconds))
+                store.add(key, evaluate(result.generate(z, labels), 1, seconds))
     if "recipe / student" not in store.rows:
         result, seconds = timed(lambda: pid.distill(problem.teacher, config=recipe.config))
-        store.add("recipe / student", figures(result.generate(z, labels), 1, seconds))
-        images.save_png(grid(problem, result.student, z[:24], labels), args.out / "images-unet.png")
-    lines = [{"sampler": key, **{k: _shown(v) for k, v in row.items()}} for key, row in store.rows.items()]
+        store.add("recipe / student", evaluate(result.generate(z, labels), 1, seconds))
+        images.save_png(image_rows(problem, result.student, z[:24], labels), args.out / "images-unet.png")
+    lines = [{"sampler": key, **{k: _format(v) for k, v in row.items()}} for key, row in store.rows.items()]
     store.publish("A convolutional student: digits", TEXT, {"All from the same noise and labels": lines})
 
 
-def grid(problem: Problem, student: Any, z: Tensor, labels: Tensor | None) -> Any:
-    """Teacher's and student's images under one another."""
-    some = None if labels is None else labels[: len(z)]
-    few = problem.reference_samples(z, pid.karras_grid(10), some)
+def image_rows(problem: Problem, student: Any, z: Tensor, labels: Tensor | None) -> Any:
+    """One picture with rows of the teacher's and the student's images from the same noise."""
+    labels = None if labels is None else labels[: len(z)]
     rows = {
-        "teacher, 249 calls": problem.reference_samples(z, pid.karras_grid(), some),
-        "teacher, 9 calls": few,
-        "student, 1 call": as_student(student, problem).generate(z, some),
+        "teacher, 249 calls": problem.reference_samples(z, pid.karras_grid(), labels),
+        "teacher, 9 calls": problem.reference_samples(z, pid.karras_grid(10), labels),
+        "student, 1 call": as_student(student, problem).generate(z, labels),
     }
     return images.comparison(rows, 12)
 
 
 TEXT = (
-    f"Short runs have {SHORT['steps']} steps of {SHORT['batch_size']}, the recipe's as many as it says. RMSE/std and "
-    "class agreement are to the teacher's own Euler-250; FD is the Fréchet distance on a classifier's 32 features to "
-    "training images, of which there are 1,500; “as labelled”: the classifier says the label that was asked for. "
-    "CPU s: of training the teacher, in Euler-250's row, if this run has, and of distilling the student."
+    f"Short runs have {SHORT['steps']} steps with batches of {SHORT['batch_size']}; the recipe's run has the recipe's "
+    "own. RMSE/std and class agreement compare with the teacher's own Euler-250. FD is the Fréchet distance on a "
+    "classifier's 32 features to the 1,500 training images. “As labelled”: the share of samples that the classifier "
+    "assigns to their label. CPU s: CPU seconds for distilling the student and, in the row of Euler-250, for training "
+    "the teacher, if this run trained it."
 )
 
 
-def _shown(value: float | int | None) -> str:
+def _format(value: float | int | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
 
 

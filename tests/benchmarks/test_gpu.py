@@ -1,4 +1,4 @@
-"""The GPU's benchmark at toy size on a CPU: what it measures of rounding holds there too."""
+"""The GPU benchmark at toy size on a CPU: its results on rounding hold there too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from torch.autograd.profiler_util import EventList, FunctionEvent
 from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
-from benchmarks import gpu, gpu_table, steps
-from benchmarks.table import Store
+from benchmarks import steps
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import machine, tables
+from benchmarks.gpu.benchmark import Benchmark
+from benchmarks.gpu.machine import Machine, flop
+from benchmarks.gpu.rounding import RecordingL2
+from benchmarks.gpu.variants import BASELINE, BOUND, COMPILED, VARIANTS, step_of
+from benchmarks.table import RESULTS, Store
 from pidlearn.cli import commands
+from pidlearn.utils.validation import NotFiniteError
 from tests.tiny import recipe
 
 SIZE = gpu.DRY["toy"]
@@ -29,7 +36,7 @@ NAN = float("nan")
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """One network of the dry run's two."""
     monkeypatch.setattr(gpu, "DRY", {"toy": SIZE})
-    monkeypatch.setattr(gpu.Benchmark, "largest", lambda self, variant: 2)
+    monkeypatch.setattr(Benchmark, "largest", lambda self, variant: 2)
 
 
 def measured(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
@@ -42,16 +49,16 @@ def measured(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Compiled steps of the exact derivative take a minute to trace: `-m slow` has them."""
     folder = tmp_path_factory.mktemp("gpu")
-    uncompiled = mock.patch.object(gpu.Benchmark, "rows", lambda self: list(rows_of(self))[:7])
+    uncompiled = mock.patch.object(Benchmark, "rows", lambda self: list(rows_of(self))[:7])
     with uncompiled, mock.patch.object(gpu, "DRY", {"toy": SIZE}):
         return {key.removeprefix("toy / "): row for key, row in measured(folder).items()}
 
 
-rows_of = gpu.Benchmark.rows
+rows_of = Benchmark.rows
 
 
 def test_every_variant_is_measured(rows: dict[str, dict[str, Any]]) -> None:
-    assert rows.keys() == {"machine", *gpu.VARIANTS}
+    assert rows.keys() == {"machine", *VARIANTS}
     for row in list(rows.values())[1:]:
         assert "failed" not in row
         assert min(row["images/s"], row["images/s, LPIPS"]) > 0
@@ -71,7 +78,7 @@ def test_rounding_is_told_apart(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def test_flops_are_those_of_a_step(rows: dict[str, dict[str, Any]]) -> None:
-    step = gpu.step_of(gpu.BASELINE, steps.teacher_of(SIZE.network), None, batch_size=2)
+    step = step_of(BASELINE, steps.random_teacher(SIZE.network), None, batch_size=2)
     with FlopCounterMode(display=False) as counter:
         step()
     # The first layer's input needs no gradient.
@@ -80,60 +87,60 @@ def test_flops_are_those_of_a_step(rows: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(("name", "giga", "total"), [("cifar10", 297, "1.2e20"), ("imagenet64", 1535, "1.3e21")])
 def test_the_readme_tells_the_flops_of_the_papers_networks(name: str, giga: int, total: str) -> None:
-    size, page = gpu.SIZES[name], Path(gpu.__file__).with_name("README.md").read_text()
-    assert round(gpu.flop(size.network) / 1e9) == giga
+    size, page = gpu.SIZES[name], RESULTS.with_name("README.md").read_text()
+    assert round(flop(size.network) / 1e9) == giga
     assert f"{giga:,}" in page
-    assert f"{gpu.flop(size.network) * size.images:.1e}".replace("+", "") == total
+    assert f"{flop(size.network) * size.images:.1e}".replace("+", "") == total
     assert total in page
 
 
 @pytest.mark.filterwarnings("ignore:the student computes in")
 def test_official_style_and_ours_take_the_same_step() -> None:
-    teacher = steps.teacher_of(SIZE.network)
-    losses = [[gpu.step_of(v, teacher, None, batch_size=4, micro_batch=m)() for m in (None, 2)] for v in gpu.VARIANTS]
+    teacher = steps.random_teacher(SIZE.network)
+    losses = [[step_of(v, teacher, None, batch_size=4, micro_batch=m)() for m in (None, 2)] for v in VARIANTS]
     torch.testing.assert_close(torch.tensor(losses), torch.full((6, 2), losses[0][0]), rtol=0.1, atol=0)
     exactly = torch.tensor(losses)[[0, 2, 3]]
     torch.testing.assert_close(exactly, exactly[:1, :1].expand(3, 2), rtol=1e-3, atol=0)
 
 
 def test_labels_reach_both() -> None:
-    teacher = steps.teacher_of({**SIZE.network, "label_dim": 3})
-    losses = [gpu.step_of(v, teacher, None, batch_size=4)() for v in (gpu.BASELINE, "ours, TF32")]
+    teacher = steps.random_teacher({**SIZE.network, "label_dim": 3})
+    losses = [step_of(v, teacher, None, batch_size=4)() for v in (BASELINE, "ours, TF32")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.usefixtures("toy")
 def test_an_ended_command_goes_on(tmp_path: Path) -> None:
     assert measured(tmp_path, "--max-time", "0") == {}
-    kept = mock.patch.object(gpu.Benchmark, "row", side_effect=[ROW, KeyboardInterrupt])
+    kept = mock.patch.object(Benchmark, "row", side_effect=[ROW, KeyboardInterrupt])
     with kept, pytest.raises(KeyboardInterrupt):
         measured(tmp_path)
-    with mock.patch.object(gpu.Benchmark, "row", return_value={**ROW, "images/s": 2.0}) as row:
+    with mock.patch.object(Benchmark, "row", return_value={**ROW, "images/s": 2.0}) as row:
         rates = [found["images/s"] for found in measured(tmp_path).values() if "images/s" in found]
     assert rates == [1.0] + [2.0] * row.call_count
-    assert row.call_count == 2 * len(gpu.VARIANTS) - 2
+    assert row.call_count == 2 * len(VARIANTS) - 2
 
 
 @pytest.mark.usefixtures("toy")
 def test_what_does_not_fit_or_compile_is_told(tmp_path: Path) -> None:
-    def measure(self: gpu.Benchmark, variant: str, backend: str | None, found: dict[str, Any]) -> None:
-        found |= ROW
+    def measure(self: Benchmark, variant: str, backend: str | None, row: dict[str, Any]) -> None:
+        row |= ROW
         raise RuntimeError("no such kernel\nat all") if backend else torch.cuda.OutOfMemoryError
 
     with (
-        mock.patch.object(gpu.Benchmark, "measure", measure),
-        mock.patch.object(gpu.Benchmark, "largest", return_value=2),
+        mock.patch.object(Benchmark, "measure", measure),
+        mock.patch.object(Benchmark, "largest", return_value=2),
     ):
-        told = measured(tmp_path)
-    assert told["toy / ours, TF32"]["failed"] == "2 images do not fit into memory"
-    assert told["toy / ours, TF32, compiled"]["failed"] == "RuntimeError: no such kernel"
+        rows = measured(tmp_path)
+    assert rows["toy / ours, TF32"]["failed"] == "2 images do not fit into memory"
+    assert rows["toy / ours, TF32, compiled"]["failed"] == "RuntimeError: no such kernel"
     assert "| ours, TF32, compiled (RuntimeError: no such kernel) | 1 | 1.00 |" in (tmp_path / "gpu.md").read_text()
 
 
 @pytest.mark.usefixtures("toy")
 def test_the_table_is_there_whenever_it_ends(tmp_path: Path) -> None:
     with (
-        mock.patch.object(gpu.Benchmark, "row", side_effect=[ROW, KeyboardInterrupt]),
+        mock.patch.object(Benchmark, "row", side_effect=[ROW, KeyboardInterrupt]),
         pytest.raises(KeyboardInterrupt),
     ):
         measured(tmp_path)
@@ -144,7 +151,7 @@ def test_the_table_is_there_whenever_it_ends(tmp_path: Path) -> None:
 def test_all_of_it(tmp_path: Path) -> None:
     rows = measured(tmp_path)
     compiled = [key for key in rows if key.endswith("compiled")]
-    assert len(compiled) == 2 * (len(gpu.VARIANTS) - 1)
+    assert len(compiled) == 2 * (len(VARIANTS) - 1)
     for key in compiled:
         plain = rows[key.removesuffix(", compiled")]
         assert rows[key]["residual error"] == pytest.approx(plain["residual error"], rel=0.2)
@@ -165,19 +172,19 @@ def test_kernels_of_a_gpu_are_counted_once() -> None:
     kernels = [event("sm90_conv", 20, 220, gpu_), event("sm90_add", 220, 320, gpu_)]
     events = EventList([operator, *kernels, event("Optimizer.step", 20, 320, gpu_, True)], use_device="cuda")
     events._build_tree()
-    with mock.patch.object(gpu, "profile") as profile:
+    with mock.patch("benchmarks.gpu.machine.profile") as profile:
         profile.return_value.__enter__.return_value.key_averages = events.key_averages
-        assert gpu.kernels(mock.Mock(), mock.Mock(cuda=True)) == {"sm90_conv": 2 / 3, "sm90_add": 1 / 3}
+        assert machine.kernels(mock.Mock(), mock.Mock(cuda=True)) == {"sm90_conv": 2 / 3, "sm90_add": 1 / 3}
 
 
 @pytest.mark.parametrize("network", gpu.DRY)
 def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> None:
     """All but the teacher, which the check asks for a gradient that the steps do not need."""
     size = gpu.DRY[network]
-    benchmark = gpu.Benchmark(network, size, gpu.Machine(torch.device("cpu")), "eager")
-    torch._dynamo.reset()
-    step = gpu.step_of("ours, TF32", benchmark.teacher, "eager", batch_size=size.batch, micro_batch=size.part)
-    step.gradient(gpu.Residuals(), benchmark.part(step))
+    toy_benchmark = Benchmark(network, size, Machine(torch.device("cpu")), "eager")
+    torch.compiler.reset()
+    step = step_of("ours, TF32", toy_benchmark.teacher, "eager", batch_size=size.batch, micro_batch=size.micro_batch)
+    step.gradient(RecordingL2(), toy_benchmark.micro_batch(step))
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     step()
     step()
@@ -186,26 +193,26 @@ def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> Non
 
 @pytest.mark.usefixtures("toy")
 def test_a_step_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
-    failing = mock.patch.object(gpu.Benchmark, "measure", side_effect=pid.errors.NotFiniteError("the loss became NaN"))
+    failing = mock.patch.object(Benchmark, "measure", side_effect=NotFiniteError("the loss became NaN"))
     with failing:
-        told = measured(tmp_path)
-    assert told[f"toy / {gpu_table.BASELINE}"] == {"failed": "NotFiniteError: the loss became NaN"}
-    assert len(told) == 1 + 2 * len(gpu.VARIANTS) + len(gpu.COMPILED)
+        rows = measured(tmp_path)
+    assert rows[f"toy / {BASELINE}"] == {"failed": "NotFiniteError: the loss became NaN"}
+    assert len(rows) == 1 + 2 * len(VARIANTS) + len(COMPILED)
 
 
 def test_the_largest_batch_is_told(tmp_path: Path) -> None:
     store = Store(tmp_path, "gpu", "command")
     store.add("toy / machine", {"TF32": 1e12, "half": 2e12, "FLOP": 1e10})
-    store.add(f"toy / {gpu_table.BASELINE}", ROW)
-    for variant, most in {gpu_table.BASELINE: 2, "ours, TF32": 4, "ours, bfloat16, exact": None}.items():
-        store.add(f"toy / {variant}, {gpu_table.LARGEST}", {gpu_table.LARGEST: most})
-    page = gpu_table.write(store, {"toy": replace(SIZE, largest=(4, 2))}, price=2.0)
-    assert "A batch of 4 fits in one part with ours, TF32." in page
+    store.add(f"toy / {BASELINE}", ROW)
+    for variant, most in {BASELINE: 2, "ours, TF32": 4, "ours, bfloat16, exact": None}.items():
+        store.add(f"toy / {variant}, {tables.LARGEST}", {tables.LARGEST: most})
+    page = tables.write(store, {"toy": replace(SIZE, largest=(4, 2))}, price=2.0)
+    assert "A batch of 4 fits without micro-batches with ours, TF32." in page
     assert "| official style, TF32 | 1 | 1.00 | 0 | 1.00 | 1% |  |  | 2 |" in page
 
 
 def test_the_largest_batch_is_found() -> None:
-    benchmark = gpu.Benchmark("toy", SIZE, gpu.Machine(torch.device("cpu")), "eager")
+    toy_benchmark = Benchmark("toy", SIZE, Machine(torch.device("cpu")), "eager")
     tried = []
 
     def step(variant: str, teacher: Any, backend: None, batch_size: int) -> Any:
@@ -213,8 +220,8 @@ def test_the_largest_batch_is_found() -> None:
         error = RuntimeError("CUDNN_STATUS_ALLOC_FAILED") if batch_size > 1 else None
         return mock.Mock(side_effect=error)
 
-    with mock.patch.object(gpu, "step_of", step):
-        assert benchmark.largest("ours, TF32") == 1
+    with mock.patch("benchmarks.gpu.benchmark.step_of", step):
+        assert toy_benchmark.largest("ours, TF32") == 1
     assert tried == [2, 1]
 
 
@@ -223,7 +230,7 @@ def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.Capture
     gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "rounding-run.json").read_text())["rows"]
     error = {key: row["residual error"] / row["residual"] for key, row in rows.items()}
-    assert len(rows) == len(gpu.VARIANTS) - 1
+    assert len(rows) == len(VARIANTS) - 1
     assert 10 * error["trained / ours, TF32"] < error["trained / official style, TF32"]
     assert error["trained / ours, bfloat16, exact"] < error["trained / ours, bfloat16, differences"]
     other = pid.load(tmp_path / "run" / "student.safetensors")
@@ -244,7 +251,7 @@ def test_what_is_told_of_a_trained_student(tmp_path: Path, capsys: pytest.Captur
     assert "there is no" in capsys.readouterr().err
     gpu.main([*options, "--teacher", str(tmp_path / "teacher.safetensors")])
     page = (tmp_path / "rounding-a.md").read_text()
-    assert "of a run that stopped: max_images, 8, were done at step" in page
+    assert "of a run that stopped early (max_images, 8, were done at step" in page
     assert "on its own 40 grid points" in page
 
 
@@ -252,23 +259,23 @@ def test_a_student_of_another_span_is_refused(tmp_path: Path, capsys: pytest.Cap
     commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", settings={"t_max": 40.0}, max_images=8)
     with pytest.raises(SystemExit):
         gpu.main(["--trained", str(tmp_path / "a"), "--device", "cpu", "--out", str(tmp_path)])
-    assert "paths from 80 to 0.002" in capsys.readouterr().err
+    assert "only supports paths from 80 to 0.002" in capsys.readouterr().err
 
 
-def told(folder: Path, **rows: dict[str, Any] | None) -> str:
+def page_of(folder: Path, **rows: dict[str, Any] | None) -> str:
     """The table of a toy's rows: official style in TF32, in float16, and ours in bfloat16; None for one not there."""
-    names = {"base": gpu_table.BASELINE, "half": gpu_table.BOUND, "ours": "ours, bfloat16, exact"}
+    names = {"base": BASELINE, "half": BOUND, "ours": "ours, bfloat16, exact"}
     store = Store(folder, "gpu", "command")
     store.add("toy / machine", {"TF32": 1e12, "half": 2e12, "FLOP": 1e10})
     for name, variant in names.items():
         row = {**ROW, **(rows.get(name, {}) or {})}
         if rows.get(name, {}) is not None:
             store.add(f"toy / {variant}", {key: value for key, value in row.items() if value is not None})
-    return gpu_table.write(store, {"toy": SIZE}, price=2.0)
+    return tables.write(store, {"toy": SIZE}, price=2.0)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "expected"),
     [
         ({"ours": {"images/s": 2.5}}, "With l2: 2.50 times (ours, bfloat16, exact), met; with LPIPS: 1.00 times"),
         ({"ours": {"images/s, LPIPS": 2.0}}, "With l2: 1.00 times (ours, bfloat16, exact), missed; with LPIPS: 4.00"),
@@ -279,18 +286,18 @@ def told(folder: Path, **rows: dict[str, Any] | None) -> str:
             {"half": {"residual error": 0.3}, "ours": {"residual error": 0.2}},
             "With l2: no such step of ours was measured",
         ),
-        ({"half": {"residual error": None, "residual": None}}, "which bounds ours, was not measured"),
-        ({"half": None}, "which bounds ours, was not measured"),
-        ({"base": {"images/s, LPIPS": None}}, "missed; with LPIPS: nothing to compare with was measured"),
-        ({"base": None}, "With l2: nothing to compare with was measured"),
+        ({"half": {"residual error": None, "residual": None}}, "the bound for ours, was not measured"),
+        ({"half": None}, "the bound for ours, was not measured"),
+        ({"base": {"images/s, LPIPS": None}}, "missed; with LPIPS: no baseline was measured"),
+        ({"base": None}, "With l2: no baseline was measured"),
     ],
 )
-def test_the_goal_is_told_of_steps_that_count(tmp_path: Path, rows: dict[str, Any], said: str) -> None:
-    assert said in told(tmp_path, **rows)
+def test_the_goal_is_told_of_steps_that_count(tmp_path: Path, rows: dict[str, Any], expected: str) -> None:
+    assert expected in page_of(tmp_path, **rows)
 
 
 def test_what_rounds_as_much_as_it_measures_does_not_count(tmp_path: Path) -> None:
-    page = told(tmp_path, ours={"residual error": 0.2, "failed": "why"})
+    page = page_of(tmp_path, ours={"residual error": 0.2, "failed": "why"})
     assert "| ours, bfloat16, exact (does not count; why) | 1 | 1.00 | 0 | 1.00 | 0% |" in page
     assert "| official style, float16 | 1 | 1.00 |" in page
     # 1,000 images at half an image a second, of a row that has no shares.
@@ -299,22 +306,22 @@ def test_what_rounds_as_much_as_it_measures_does_not_count(tmp_path: Path) -> No
 
 def test_rounding_is_measured_over_all_times() -> None:
     """Half of the batch has times over the whole grid, not its first half."""
-    benchmark = gpu.Benchmark("toy", SIZE, gpu.Machine(torch.device("cpu")), "eager")
-    step = gpu.step_of(gpu.BASELINE, benchmark.teacher, None, batch_size=SIZE.batch, micro_batch=SIZE.part)
-    z, index, labels = benchmark.part(step)
+    toy_benchmark = Benchmark("toy", SIZE, Machine(torch.device("cpu")), "eager")
+    step = step_of(BASELINE, toy_benchmark.teacher, None, batch_size=SIZE.batch, micro_batch=SIZE.micro_batch)
+    z, index, labels = toy_benchmark.micro_batch(step)
     assert z is not None
     assert index is not None
-    assert len(z) == len(index) == SIZE.part
+    assert len(z) == len(index) == SIZE.micro_batch
     assert index.min() < 125 <= index.max()
     assert labels is None
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
-        (["--price", "-3"], "invalid number value"),
-        (["--price", "nan"], "invalid number value"),
-        (["--sizes", "cifar10"], "have their own"),
+        (["--price", "-3"], "expected a finite number of at least 0"),
+        (["--price", "nan"], "expected a finite number of at least 0"),
+        (["--sizes", "cifar10"], "leave --sizes out"),
         (["--out", __file__], "must be a folder"),
         (
             ["--trained", "nowhere"],
@@ -322,13 +329,15 @@ def test_rounding_is_measured_over_all_times() -> None:
         ),
     ],
 )
-def test_options_that_cannot_be_are_refused(capsys: pytest.CaptureFixture[str], options: list[str], said: str) -> None:
+def test_options_that_cannot_be_are_refused(
+    capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
     with pytest.raises(SystemExit):
         gpu.main(["--dry-run", *options])
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with mock.patch.object(torch.cuda, "is_available", return_value=False), pytest.raises(SystemExit):
         gpu.main([])
-    assert "--dry-run does the same at toy size" in capsys.readouterr().err
+    assert "use --dry-run to run everything at toy size" in capsys.readouterr().err

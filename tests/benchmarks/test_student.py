@@ -1,4 +1,4 @@
-"""The benchmark of a real student at toy size: taken up, interrupted, killed, done, and not done again."""
+"""The benchmark of a real student at toy size: resumed, interrupted, killed, finished, and not repeated."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from benchmarks import student, student_table, table
+from benchmarks import table
+from benchmarks.student import __main__ as student
+from benchmarks.student import full_run, settings, tables
+from benchmarks.student import study as study_module
 from pidlearn.cli import commands
 from pidlearn.training import checkpoints
 
-BEGUN = 4
-"""Steps that the run has when the benchmark comes to it."""
+DONE_BEFORE = 4
+"""Steps that the run did before the benchmark started."""
 
 
 def dry_run(folder: Path, *arguments: str) -> dict[str, Any]:
-    """The command in that folder, and the rows that it leaves."""
+    """Run the command in that folder; returns its rows."""
     student.main(["--dry-run", "--out", str(folder / "out"), "--work", str(folder), *arguments])
     return rows(folder)
 
@@ -41,13 +44,13 @@ def log(folder: Path, name: str = "log") -> dict[int, Any]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder in which all is done, and the rows there were when the command was interrupted.
+    """A folder with all rows, and the rows when the command was interrupted at its third short run.
 
-    The run in it had been begun without us; we were interrupted at the third short run.
+    The run itself was started before the benchmark.
     """
     folder = tmp_path_factory.mktemp("student")
     (folder / "toy.toml").write_text(student.TOY)
-    commands.distill(str(folder / "toy.toml"), out=folder / "toy", max_images=32 * BEGUN, save_every=2)
+    commands.distill(str(folder / "toy.toml"), out=folder / "toy", max_images=32 * DONE_BEFORE, save_every=2)
     begun, steps = count(), pid.steps
 
     def interrupted(*args: Any, **options: Any) -> Any:
@@ -70,14 +73,14 @@ def test_every_row_is_there_and_what_was_there_stays(done: tuple[Path, dict[str,
     after = rows(folder)
     real = ["real images, test against train", "real images, train against train"]
     short = ["init=random", "init=official", "reference", "derivative=central", "derivative=exact", "n=18"]
-    first = [*(f"teacher, {name}" for name in student.SAMPLERS), "student, 1 call", *real, "run"]
+    first = [*(f"teacher, {name}" for name in settings.SAMPLERS), "student, 1 call", *real, "run"]
     first += [f"short, {name}" for name in short[:2]]
     assert list(before) == first
     assert list(after) == [*first, *(f"short, {name}" for name in short[2:]), "points, N=18", "points, N=250"]
     assert {key: after[key] for key in before} == before
     text = (folder / "out" / "student-toy.md").read_text()
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
-        "The student beside solvers",
+        "The student compared with solvers",
         "Survival",
         "Starts",
         "Derivatives",
@@ -90,7 +93,9 @@ def test_a_run_that_is_there_goes_on_and_repeats_after_the_kill_what_it_did(done
     folder, _ = done
     before, after, row = log(folder, "log-before-kill"), log(folder), rows(folder)["run"]
     assert list(after) == list(range(1, 65))
-    assert [n for n in after if "error" not in after[n]] == list(range(1, BEGUN + 1))  # none was followed before us
+    assert [n for n in after if "error" not in after[n]] == list(
+        range(1, DONE_BEFORE + 1)
+    )  # none was followed before us
     twice = [n for n in before if before[n]["seconds"] != after[n]["seconds"]]
     assert twice == list(range(row["resumed from"] + 1, row["killed at step"] + 1))
     assert len(twice) == row["steps done twice"] >= 2
@@ -130,11 +135,16 @@ def test_what_is_done_is_not_done_again(
     done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def again(*args: Any, **options: Any) -> None:
-        raise AssertionError("this was done before")
+        raise AssertionError("computed again")
 
     before = (done[0] / "out" / "student-toy.json").read_bytes()
     shutil.copytree(done[0] / "out", tmp_path / "out")  # and of the run itself nothing is left
-    for module, name in ((student.subprocess, "Popen"), (student, "walk"), (student, "digits"), (pid, "steps")):
+    for module, name in (
+        (full_run.subprocess, "Popen"),
+        (study_module, "walk"),
+        (study_module, "digits"),
+        (pid, "steps"),
+    ):
         monkeypatch.setattr(module, name, again)
     monkeypatch.setattr(pid.Trajectory, "forward", again)
     (tmp_path / "out" / "student-toy.md").unlink()
@@ -152,8 +162,8 @@ def test_pictures(done: tuple[Path, dict[str, Any]]) -> None:
         assert 3 * 50 < picture.height < 4 * 50
     with Image.open(done[0] / "out" / "student-toy-curves.png") as picture:
         assert (picture.format, picture.size) == ("PNG", (1300, 546))
-    names = [line.get_label() for line in student_table.curves(rows(done[0])).axes[0].lines]
-    assert {student_table.RUN, "init=random", "derivative=exact", "n=18", "killed, and run again", "goal"} < {*names}
+    names = [line.get_label() for line in tables.curves(rows(done[0])).axes[0].lines]
+    assert {tables.RUN, "init=random", "derivative=exact", "n=18", "killed and resumed", "goal"} < {*names}
 
 
 @pytest.mark.slow
@@ -162,12 +172,12 @@ def test_a_run_that_was_done_before_is_not_said_to_be_killed(
 ) -> None:
     shutil.copytree(done[0] / "toy", tmp_path / "toy")
     (tmp_path / "toy" / "log-before-kill.jsonl").unlink()
-    monkeypatch.setattr(student, "SAMPLERS", {"Euler-250": ("euler", 250)})  # which is kept
+    monkeypatch.setattr(full_run, "SAMPLERS", {"Euler-250": ("euler", 250)})  # which is kept
     found = dry_run(tmp_path, "--parts", "main")
     assert "killed at step" not in found["run"]
     assert found["student, 1 call"]["RMSE/std"] == rows(done[0])["student, 1 call"]["RMSE/std"]
     text = (tmp_path / "out" / "student-toy.md").read_text()
-    assert "no: the run was done before one was due" in text
+    assert "no: the run had ended before" in text
     assert "Starts" not in text
 
 
@@ -190,7 +200,7 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
 def test_sigterm_ends_the_run_too(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.student", "--dry-run", "--out", tmp_path, "--work", tmp_path]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        while not student._last(tmp_path / "toy" / "log.jsonl"):
+        while not full_run.last_line(tmp_path / "toy" / "log.jsonl"):
             time.sleep(0.01)
         process.terminate()
     with checkpoints.claimed(tmp_path / "toy" / "checkpoints"):
@@ -212,24 +222,24 @@ def test_a_dry_run_writes_elsewhere(
 def test_what_a_kill_cost_is_read_off_the_logs(again: float, apart: float) -> None:
     before = {n: {"loss": 0.5, "seconds": float(n), "samples": 8 * n} for n in range(1, 8)}
     after = {n: line if n <= 5 else {**line, "loss": again, "seconds": 100.0 + n} for n, line in before.items()}
-    found = student.survival(before, after)
+    found = full_run.survival(before, after)
     assert (found["killed at step"], found["resumed from"], found["steps done twice"]) == (7, 5, 2)
     assert (found["their losses differ by"], found["killed"]) == (apart, [56, 7.0])
 
 
 def test_a_kill_after_which_no_step_was_done_twice_was_none() -> None:
     before = {n: {"loss": 0.5, "seconds": float(n), "samples": 8 * n} for n in range(1, 8)}
-    assert student.survival(before, before | {8: {"loss": 0.5, "seconds": 8.0, "samples": 64}}) == {}
+    assert full_run.survival(before, before | {8: {"loss": 0.5, "seconds": 8.0, "samples": 64}}) == {}
 
 
 def test_a_line_that_is_being_written_is_none(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    assert student._last(path) == b""
+    assert full_run.last_line(path) == b""
     path.write_text('{"number": 1}')
-    assert student._last(path) == b""
+    assert full_run.last_line(path) == b""
     path.write_text('{"number": 1}\n' * 1000 + '{"number": 2}\n{"num')
-    assert student._last(path) == b'{"number": 2}'
-    assert student._lines(path) == {1: {"number": 1}, 2: {"number": 2}}
+    assert full_run.last_line(path) == b'{"number": 2}'
+    assert full_run.read_log(path) == {1: {"number": 1}, 2: {"number": 2}}
 
 
 def test_facts_name_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,4 +248,4 @@ def test_facts_name_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     store = table.Store(tmp_path, "name", "command", torch.device("cuda", 0))
     assert list(store.facts) == ["command", "torch", "gpu", "threads"]
     store.publish("Title", "Text.", {})
-    assert "a GPU, one thread a run" in (tmp_path / "name.md").read_text()
+    assert "a GPU, one thread per run" in (tmp_path / "name.md").read_text()

@@ -1,0 +1,87 @@
+"""Rounding errors of a step's residual and gradient, compared with the same derivative in float64."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from benchmarks.gpu.machine import Machine
+from benchmarks.gpu.variants import VARIANTS, step_of
+from benchmarks.steps import PAPER, LibraryStep, TrainingStep, draw_batch
+from benchmarks.table import Row, Store
+from pidlearn.losses.distances import l2
+from pidlearn.methods import Batch
+from pidlearn.nets import EDMPrecond
+
+SAMPLES = 256
+"""Samples along a trained student's trajectories."""
+
+
+class RecordingL2:
+    """The l2 distance; it records the residuals that it receives."""
+
+    def __init__(self) -> None:
+        self.residuals: list[Tensor] = []
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B, *event), (B, *event) -> (B,)."""
+        self.residuals.append((a - b).detach().double())
+        return l2(a, b)
+
+
+@dataclass(frozen=True)
+class Float64Reference:
+    """Residuals and gradient of a batch in float64, on the CPU, where they take no memory from what is measured."""
+
+    residuals: Tensor
+    gradient: Tensor
+
+    @classmethod
+    def compute(cls, step: TrainingStep, teacher: EDMPrecond, batch: Batch, chunk: int = 8) -> Float64Reference:
+        """Compute them for the step's student and derivative, in chunks of ``chunk`` images."""
+        z, index, labels = batch
+        assert z is not None
+        assert index is not None
+        config, student = step.run.config, copy.deepcopy(step.run.student).double()
+        settings = {**PAPER, "derivative": config.derivative, "n": config.n, "batch_size": len(z), "ema": ()}
+        exact = LibraryStep(copy.deepcopy(teacher).double(), student=student, **settings)
+        distance, gradient = RecordingL2(), torch.zeros((), dtype=torch.float64, device=z.device)
+        for rows in torch.arange(len(z), device=z.device).split(chunk):
+            part = z[rows].double(), index[rows], None if labels is None else labels[rows]
+            # Each chunk's gradient is of its own mean, so weight it by its share of the batch.
+            gradient = gradient + exact.gradient(distance, part) * (len(rows) / len(z))
+        return cls(torch.cat(distance.residuals).cpu(), gradient.cpu())
+
+    def compare(self, step: TrainingStep, batch: Batch) -> Row:
+        """Return the rounding errors of a step's residuals and gradient."""
+        distance = RecordingL2()
+        gradient = step.gradient(distance, batch).double().cpu()
+        return {
+            "residual": _rms(self.residuals),
+            "residual error": _rms(torch.cat(distance.residuals).cpu() - self.residuals),
+            "gradient error": ((gradient - self.gradient).norm() / self.gradient.norm()).item(),
+        }
+
+
+def measure_trained(student: pid.Result, teacher: EDMPrecond, machine: Machine, store: Store) -> None:
+    """Add a row per variant: rounding along the trajectories of a trained student, whose residuals are small."""
+    references: dict[Any, Float64Reference] = {}
+    for variant, settings in VARIANTS.items():
+        if f"trained / {variant}" in store.rows or settings.get("recompute"):  # recomputation rounds as "ours, TF32"
+            continue
+        own = copy.deepcopy(student.student).to(machine.device)
+        step = step_of(variant, teacher, None, student=own, batch_size=SAMPLES, n=student.config.n)
+        generator = torch.Generator(step.run.problem.rng_device).manual_seed(0)
+        batch, derivative = draw_batch(step.run, generator), step.run.config.derivative
+        if derivative not in references:
+            references[derivative] = Float64Reference.compute(step, teacher, batch)
+        store.add(f"trained / {variant}", references[derivative].compare(step, batch))
+
+
+def _rms(x: Tensor) -> float:
+    return x.square().mean().sqrt().item()

@@ -1,0 +1,1 @@
+"""A student of a real image teacher, end to end."""
