@@ -61,7 +61,7 @@ def test_statistics_of_batches(inception: Inception) -> None:
     x = images(4)
     found = metrics.statistics(x.split(2), inception)
     torch.testing.assert_close(found.cov, inception(x).double().T.cov(), rtol=1e-4, atol=1e-7)
-    with pytest.raises(ValueError, match="4 samples cannot fill a covariance of 2048"):
+    with pytest.raises(ValueError, match="4 samples are too few for a covariance of 2048 features"):
         metrics.frechet_distance(found, found)
 
 

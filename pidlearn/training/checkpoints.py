@@ -130,9 +130,9 @@ def load_run(folder: str | Path, choices: dict[str, str]) -> dict[str, Any] | No
     """
     state = load_newest(folder)
     if state is not None:
-        other = [f"{k} = {v}, here {choices.get(k)}" for k, v in state["choices"].items() if choices.get(k) != v]
-        if other:
-            raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}): use another folder")
+        different = [f"{k} = {v}, here {choices.get(k)}" for k, v in state["choices"].items() if choices.get(k) != v]
+        if different:
+            raise ValueError(f"{folder} holds a run with other settings ({'; '.join(different)}): use another folder")
     return state
 
 

@@ -71,17 +71,17 @@ class Published:
         """The file that remembers the SHA-256 of a file for which none is published."""
         return self.path.with_name(f"{self.name}.sha256")
 
-    def find(self, given: str | Path | None = None) -> Path:
-        """Return the path of the file: the given one, else the one in the folder, downloaded if it is not there.
+    def find(self, file: str | Path | None = None) -> Path:
+        """Return ``file`` if it is not None, else the path in the folder; download the file if it is not there.
 
         Raises:
             MissingFileError: if it is not there and cannot be downloaded.
             ValueError: if the address sent another file.
         """
-        if given is not None:
-            if not Path(given).is_file():
-                raise MissingFileError(f"there is no file {given}, which should hold {self.title}")
-            return Path(given)
+        if file is not None:
+            if not Path(file).is_file():
+                raise MissingFileError(f"there is no file {file}, which should hold {self.title}")
+            return Path(file)
         if not self.path.is_file():
             self.fetch()
         return self.path
@@ -117,12 +117,12 @@ class Published:
             return
         # A damaged note is compared, too: it fits no file.
         known = published or self.note.read_text(errors="replace").strip().split(" ")[0]
-        found = _sha256(self.path)
-        if not (found.startswith(published) if published else found == known):
+        digest = _sha256(self.path)
+        if not (digest.startswith(published) if published else digest == known):
             source = "" if published else f" as {self.note.name} says"
             raise ValueError(
-                f"{self.path} is damaged or not the published file: its SHA-256 is {found}, not {known!r:.80}{source}. "
-                f"Delete it to have it downloaded again"
+                f"{self.path} is damaged or not the published file: its SHA-256 is {digest}, not {known!r:.80}"
+                f"{source}. Delete it to have it downloaded again"
             )
 
     def remember(self) -> None:
@@ -131,13 +131,13 @@ class Published:
             with suppress(OSError):  # a shared folder may not be writable
                 write_atomically(self.note, f"{_sha256(self.path)}  {self.name}\n".encode())
 
-    def load(self, given: str | Path | None = None) -> dict[str, Tensor]:
+    def load(self, file: str | Path | None = None) -> dict[str, Tensor]:
         """Return the state dict that `find`'s file holds, on the CPU; nothing in the file is executed.
 
         Raises:
             ValueError: as `find`, and for a file of anything else.
         """
-        path = self.find(given)
+        path = self.find(file)
         try:
             return torch_archive.read(path)
         except ValueError as error:

@@ -103,9 +103,9 @@ def read(path: str | Path, format: str) -> tuple[dict[str, Tensor], dict[str, st
         raise
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or not a safetensors file: {error}") from error
-    found = metadata.get("format", "")
-    if found != format:
-        hint = next((f"; {reader}" for kind, reader in READERS.items() if found.startswith(kind)), "")
+    written = metadata.get("format", "")
+    if written != format:
+        hint = next((f"; {reader}" for kind, reader in READERS.items() if written.startswith(kind)), "")
         raise ValueError(f"{path} is not a {format} file{hint}")
     if "digest" in metadata and metadata["digest"] != digest_of(tensors):
         raise ValueError(f"{path} is damaged: its numbers have changed since it was written")

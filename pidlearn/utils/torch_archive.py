@@ -2,8 +2,8 @@
 
 Since torch 1.6 such a file is a zip archive: one member is a pickle that describes tensors, the others are their
 numbers. Before, it was one stream: five pickles, the fourth of which describes the tensors, then the numbers of each
-storage. torchvision still publishes weights in the old format. `torch.load` would read both, but with
-``weights_only=True`` it allocates whatever a few bytes ask for, and before torch 2.10 it could be made to execute code.
+storage. torchvision still publishes weights in the old format. `torch.load` would read both, but even with
+``weights_only=True`` it allocates whatever a few bytes claim, and older versions execute code or corrupt memory.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ class TensorMachine(Builder):
 
     def global_(self, name: Any) -> None:
         """Push the name of a global if it is in one of the tables."""
-        found = Global(*name.split(" ", 1))
-        if found not in self.calls and found not in self.kinds and found not in self.classes:
-            raise RefusedError(f"it asks for {str(found)!r:.120}, which tensors by name do not need")
-        self.stack.append(found)
+        wanted = Global(*name.split(" ", 1))
+        if wanted not in self.calls and wanted not in self.kinds and wanted not in self.classes:
+            raise RefusedError(f"it asks for {str(wanted)!r:.120}, which tensors by name do not need")
+        self.stack.append(wanted)
 
     def dict_of_pairs(self, pairs: Any = None) -> dict[str, Any]:
         """Return a dict: empty, as later opcodes set its items, or of a list of pairs, as Python 2 wrote it."""

@@ -76,10 +76,10 @@ class NetworkMachine(Builder):
     def stack_global(self, _: Any) -> None:
         """Push the name of a global if it is in one of the tables."""
         name, module = self.stack.pop(), self.stack.pop()
-        found = Global(of_type(module, str), of_type(name, str))
-        if found not in self.calls and found not in self.classes:
-            raise RefusedError(f"it asks for {str(found)!r:.120}, which EDM's networks do not need")
-        self.stack.append(found)
+        wanted = Global(of_type(module, str), of_type(name, str))
+        if wanted not in self.calls and wanted not in self.classes:
+            raise RefusedError(f"it asks for {str(wanted)!r:.120}, which EDM's networks do not need")
+        self.stack.append(wanted)
 
     def newobj(self, _: Any) -> None:
         """Replace the name of a class by an empty record or dict."""

@@ -23,8 +23,8 @@ __all__ = ["NAMED", "PublishedTeacher", "find", "folder", "load"]
 
 def folder() -> Path:
     """Return the folder of published networks: PIDLEARN_CACHE, or else ``pidlearn`` in torch.hub's folder."""
-    given = os.environ.get("PIDLEARN_CACHE")
-    return Path(given).expanduser() if given else Path(torch.hub.get_dir()) / "pidlearn"
+    cache = os.environ.get("PIDLEARN_CACHE")
+    return Path(cache).expanduser() if cache else Path(torch.hub.get_dir()) / "pidlearn"
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def load(published: PublishedTeacher) -> nn.Module:
         denoiser = build(*pickled)
     except ValueError as error:
         raise ValueError(f"{path} is not {published.name}: {error}. Delete it to have it downloaded again") from error
-    found = (pickled.class_name, type(denoiser.model).__name__, sum(p.numel() for p in denoiser.parameters()))
-    if found != ("EDMPrecond", published.network, published.parameters):
+    held = (pickled.class_name, type(denoiser.model).__name__, sum(p.numel() for p in denoiser.parameters()))
+    if held != ("EDMPrecond", published.network, published.parameters):
         raise ValueError(
-            f"{path} holds {found[0]} over {found[1]} with {found[2]:,} parameters and is not {published.name}, "
+            f"{path} holds {held[0]} over {held[1]} with {held[2]:,} parameters and is not {published.name}, "
             f"EDMPrecond over {published.network} with {published.parameters:,}. Delete it to have it downloaded again"
         )
     published.file.remember()
