@@ -34,7 +34,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One network of the dry run's two."""
+    """Only one of the dry run's two networks."""
     monkeypatch.setattr(gpu, "DRY", {"toy": SIZE})
     monkeypatch.setattr(Benchmark, "largest", lambda self, variant: 2)
 
@@ -47,7 +47,7 @@ def measured(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Compiled steps of the exact derivative take a minute to trace: `-m slow` has them."""
+    """Rows without compiled steps, which take a minute to trace with the exact derivative: see `test_all_of_it`."""
     folder = tmp_path_factory.mktemp("gpu")
     uncompiled = mock.patch.object(Benchmark, "rows", lambda self: list(rows_of(self))[:7])
     with uncompiled, mock.patch.object(gpu, "DRY", {"toy": SIZE}):
@@ -161,7 +161,7 @@ def test_all_of_it(tmp_path: Path) -> None:
 
 
 def test_kernels_of_a_gpu_are_counted_once() -> None:
-    """The operator that started a kernel tells its time, too, and so does what is annotated around it."""
+    """Operators and annotations report the time of the kernels inside them as well."""
 
     def event(name: str, start: int, end: int, device: DeviceType, annotated: bool = False) -> FunctionEvent:
         where = {"device_type": device, "use_device": "cuda", "stack": []}
@@ -179,7 +179,7 @@ def test_kernels_of_a_gpu_are_counted_once() -> None:
 
 @pytest.mark.parametrize("network", gpu.DRY)
 def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> None:
-    """All but the teacher, which the check asks for a gradient that the steps do not need."""
+    """The rounding check compiles the networks once, and the steps after it compile nothing new."""
     size = gpu.DRY[network]
     toy_benchmark = Benchmark(network, size, Machine(torch.device("cpu")), "eager")
     torch.compiler.reset()
@@ -242,7 +242,7 @@ def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_is_told_of_a_trained_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its teacher is elsewhere, it has its own grid, and it was stopped."""
+    """Its teacher's file is in another folder, it has its own grid, and its run was stopped."""
     commands.distill(str(recipe(tmp_path)), out=tmp_path / "a", device="cpu", settings={"n": 40}, max_images=8)
     (tmp_path / "a" / "teacher.safetensors").rename(tmp_path / "teacher.safetensors")
     options = ["--trained", str(tmp_path / "a"), "--device", "cpu", "--out", str(tmp_path)]
@@ -263,7 +263,7 @@ def test_a_student_of_another_span_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 def page_of(folder: Path, **rows: dict[str, Any] | None) -> str:
-    """The table of a toy's rows: official style in TF32, in float16, and ours in bfloat16; None for one not there."""
+    """The table of a toy's rows: official style in TF32, in float16, and ours in bfloat16; None leaves a row out."""
     names = {"base": BASELINE, "half": BOUND, "ours": "ours, bfloat16, exact"}
     store = Store(folder, "gpu", "command")
     store.add("toy / machine", {"TF32": 1e12, "half": 2e12, "FLOP": 1e10})
