@@ -73,7 +73,7 @@ ODE = {"prior": box, "t_start": 0.0, "t_end": 1.5, "windows": 3}
 """Of 60 steps, the first window takes 52 and the others four each."""
 
 CASES = {
-    "mixture": Case(ring, 8, (30,), {"reference": 16}, built=False),
+    "mixture": Case(ring, 8, (30,), {"track_error": 16}, built=False),
     "averages": Case(ring, 8, (30,), {"ema": (0.9, 0.5)}, built=False),
     "radam": Case(ring, 8, (30,), {"optimizer": "radam"}, built=False),
     "killed three times": Case(ring, 8, (20, 30, 53), built=False),
@@ -81,7 +81,7 @@ CASES = {
     "killed as it saves": Case(ring, 8, (24,), built=False),
     "labels": Case(labelled, 8, (30,)),
     "first window": Case(rotation, 9, (30,), ODE),
-    "second window": Case(rotation, 9, (55,), {**ODE, "ema": (0.9,), "reference": 16}),
+    "second window": Case(rotation, 9, (55,), {**ODE, "ema": (0.9,), "track_error": 16}),
     "start of the second window": Case(rotation, 13, (54,), ODE),
     "start of the third window": Case(rotation, 8, (58,), ODE),
     "every window in turn": Case(rotation, 3, (20, 53, 58), ODE),

@@ -30,10 +30,9 @@ from pidlearn.cli import evaluate as evaluate_command
 from pidlearn.cli import shared
 from pidlearn.cli.main import duration, main
 from pidlearn.evaluation.images import image_grid, quantize
-from pidlearn.run import Run
+from pidlearn.methods import PID
 from pidlearn.teachers import save_teacher
 from pidlearn.training import checkpoints
-from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe, teacher
 
 ROOT = Path(__file__).parents[1]
@@ -197,10 +196,10 @@ class TestDistill:
         source = recipe(begun, text=f'{RECIPE}micro_batch = 4\nprecision = "tf32"\nlast = "backward"\n')
         assert distill(source, begun, "--set", "steps=1", "micro_batch=None", "constant=False") == 0
         config = pid.load(begun / "student.safetensors").config
-        assert (config.micro_batch, config.constant, config.last) == (None, False, "backward")
+        assert (config.micro_batch, config.constant, config.last_interval) == (None, False, "backward")
 
     def test_errors_that_are_followed_are_written_down(self, made: Path, begun: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(Run, "FOLLOW_TIMES", 3)
+        monkeypatch.setattr("pidlearn.evaluation.tracking.MEASUREMENTS", 3)
         assert distill(made / "tiny.toml", begun, "--track-error", "4", "--set", "n=3") == 0
         lines = map(json.loads, (begun / "log.jsonl").read_text().splitlines())
         told = [(line["number"], line["error"]) for line in lines if "error" in line]
@@ -259,14 +258,15 @@ class TestDistill:
             assert numbers(run) == [1, 2]
             assert pid.load(run / "student.safetensors").stopped == "max_images, 16, were done at step 2"
 
-    def test_a_run_that_diverges_does_not_end_well(self, made: Path, begun: Path, monkeypatch: Any) -> None:
-        inner = Trainer._sum_of_parts
+    def test_a_run_that_diverges_does_not_end_well(
+        self, made: Path, begun: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        loss = PID.loss
+        diverging = lambda self, context, batch: loss(self, context, batch) * (1 if context.step < 3 else np.nan)  # noqa: E731
         monkeypatch.setattr(distill_command, "_print_plan", lambda *_: None)  # it would notice, too
-        monkeypatch.setattr(
-            Trainer, "_sum_of_parts", lambda self, learn: inner(self, learn) * (1 if self.number < 3 else np.nan)
-        )
-        with pytest.warns(RuntimeWarning, match="training stopped at step 4"):
-            assert distill(made / "tiny.toml", begun, "--set", "steps=9") == 1
+        monkeypatch.setattr(PID, "loss", diverging)
+        assert distill(made / "tiny.toml", begun, "--set", "steps=9") == 1
+        assert "training stopped at step 4" in capsys.readouterr().err
         assert pid.load(begun / "student.safetensors").student.sample(2).isfinite().all()
 
     def test_an_interrupt(self, made: Path, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ class TestDistill:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "_sum_of_parts", interrupt)
+            patch.setattr(PID, "loss", interrupt)
             assert distill(made / "tiny.toml", begun) == 130  # while it measures
         monkeypatch.setattr("pidlearn.training.loggers._truncate", interrupt)
         assert distill(made / "tiny.toml", begun) == 130
@@ -295,14 +295,14 @@ class TestWhatDistillRefuses:
     def test_what_is_not_there(self, tmp_path: Path, fails: Any) -> None:
         assert "no recipe 'cifar11': expected a .toml file or one of cifar10" in fails("distill", "cifar11")
         told = fails("distill", "cifar10", "--teacher", "no.pkl", "--out", tmp_path)
-        assert "there is no file no.pkl, and the published teachers are edm-" in told
+        assert "there is no file no.pkl, and it is not the name of a published teacher: edm-" in told
         assert "there is no device 'abacus' here" in fails("distill", "digits", "--out", tmp_path, "--device", "abacus")
 
     @pytest.mark.parametrize(
         ("setting", "says"),
         [
             ("lr", "--set got 'lr': expected NAME=VALUE, as in lr=1e-4, after the name of the recipe"),
-            ("rate=1", "unknown choice rate"),
+            ("rate=1", "got rate, but besides distill's own arguments there are only"),
             ("lr=fast", "lr must be a positive number, got 'fast'"),
             ("steps=2.5", "steps must be a whole number of at least 1, got 2.5"),
             ("distance=lpipz", "distance must be one of"),
@@ -442,7 +442,7 @@ class TestEvaluate:
         assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)
 
     def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr("pidlearn.equations.problem.Problem.student_ends", None)
+        monkeypatch.setattr("pidlearn.students.base.Student.generate", None)
         monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_samples", None)
         monkeypatch.setattr(urllib.request, "urlopen", refuse)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -470,7 +470,7 @@ class TestEvaluate:
         self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any
     ) -> None:
         monkeypatch.setattr(evaluate_command, "Inception", lambda weights: torch.nn.Identity())
-        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_ends", None)
+        monkeypatch.setattr("pidlearn.equations.diffusion.Diffusion.reference_samples", None)
         student, reference = made / "run" / "student.safetensors", tmp_path / "reference.npz"
         np.savez(reference, mu=np.zeros(64), sigma=np.eye(64))
         told = fails("evaluate", student, "--fid", reference, "-n", 60)

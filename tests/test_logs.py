@@ -153,7 +153,7 @@ class TestProgress:
     def test_metrics_stay_until_they_are_measured_again(self, capsys: pytest.CaptureFixture[str]) -> None:
         with progress.bar(3, "student", True, clock=lambda: 0.0) as show:
             show(step(1, 3))
-            show(step(2, 3), error=0.5)
+            show(replace(step(2, 3), metrics={"error": 0.5}))
             show(step(3, 3))
         assert capsys.readouterr().err.splitlines()[-1] == "student: step 3 of 3, loss 0.977, error 0.5"
 
@@ -166,7 +166,7 @@ class TestProgress:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         with progress.bar(3, "student", True) as show:
             for number in (1, 2, 3):
-                show(step(number, 3), error=0.5)
+                show(replace(step(number, 3), metrics={"error": 0.5}))
         err = capsys.readouterr().err
         assert "\r" in err
         assert "3/3" in err

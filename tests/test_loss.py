@@ -309,8 +309,8 @@ class TestBadInput:
             ({"derivative": "backward"}, "derivative must be one of"),
             ({"distance": "lpips?"}, "distance must be one of"),
             ({"weight": "edm"}, "weight must be one of"),
-            ({"last": "keep"}, "last"),
-            ({"distance": lambda a, b: (a - b).square()}, "one number a sample"),
+            ({"last_interval": "keep"}, "last_interval"),
+            ({"distance": lambda a, b: (a - b).square()}, "one value per sample"),
             ({"class_labels": torch.tensor([0, 1])}, "class_labels"),
             ({"class_labels": [0, 1, 2]}, "class_labels must be an int64 tensor .* got list"),
             ({"class_labels": torch.tensor([0, 1, 2])}, "label_dim = 0"),
@@ -324,16 +324,19 @@ class TestBadInput:
             ({"z": torch.ones(3, 2, device="meta"), "grid": pid.karras_grid(8)}, "z is on the meta device"),
             ({"grid": torch.tensor([80, 10, 1])}, "floating tensor of N >= 2"),
             ({"distance": ["l2"]}, "distance must be one of"),
-            ({"trajectory": Pair()}, "must return a tensor of the shape of z, but returned tuple"),
+            ({"trajectory": Pair()}, "returned tuple, but must return a tensor of the shape of z"),
             ({"z": torch.ones(3, 3)}, r"takes samples of shape \(2,\), got \(3,\)"),
             (
                 {"trajectory": pid.Trajectory(lambda x, t: x @ torch.ones(5, 5))},
                 r"student fails on x \(3, 2\) torch.float32",
             ),
             ({"trajectory": pid.Trajectory(lambda x, t: x * math.nan)}, "the student returned NaN"),
-            ({"trajectory": pid.Trajectory(lambda x, t: x, 1.0, t_min=0.1)}, "from 80 to 0.002, and t_max = 1$"),
+            (
+                {"trajectory": pid.Trajectory(lambda x, t: x, 1.0, t_min=0.1)},
+                "but it must start at t_max = 1,",
+            ),
             ({"weight": lambda t: 1 / (t - 80)}, "the weight is inf at t = 80"),
-            ({"weight": lambda t: t.mean()}, "one number for each time"),
+            ({"weight": lambda t: t.mean()}, "one value per time"),
             ({"ode": pid.VelocityODE(lambda x, t: x @ torch.ones(2, 2).double())}, "field f fails on x .*float32"),
             ({"ode": pid.DenoiserODE(lambda x, sigma: x[:, :1])}, "denoiser"),
             ({"ode": pid.VelocityODE(lambda x, t: x[0])}, r"f\(x, t\)"),
@@ -353,7 +356,7 @@ class TestBadInput:
             pid.pid_loss(**{**self.arguments(), "trajectory": student, "ode": hides})
 
     def test_a_grid_that_leaves_the_start_out_warns(self) -> None:
-        with pytest.warns(UserWarning, match="starts at 40, the paths at t_max = 80"):
+        with pytest.warns(UserWarning, match="starts at 40 but the paths at t_max = 80"):
             pid.pid_loss(**{**self.arguments(), "grid": pid.karras_grid(8, t_max=40.0)})
 
     def test_a_grid_in_single_precision_is_one(self) -> None:

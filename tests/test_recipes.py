@@ -11,6 +11,7 @@ import torch
 
 from pidlearn import data
 from pidlearn.data import DATA_SETS
+from pidlearn.methods import Denoising
 from pidlearn.recipes import UnfinishedError, load_images, names, read, teacher_from_recipe
 from pidlearn.teachers.files import published
 from pidlearn.training.trainer import Trainer
@@ -43,7 +44,7 @@ PAPER = {
     "n": 250,
     "distance": "lpips-vgg-average",
     "weight": "uniform",
-    "index": "uniform",
+    "time_sampling": "uniform",
     "derivative": "forward",
     "init": "official",
 }
@@ -101,7 +102,7 @@ TRAINED = '[teacher]\ndata = "digits"\n'
         ('teacher = "a"\n[config]\nlr = -1\n', r"\[config\] of .*: lr must be a positive number, got -1"),
         ('teacher = "a"\n[config]\nema = 0.9\n', r"\[config\] of .*: ema must be a tuple"),
         ('teacher = "a"\n[config]\ndistance = "lpipz"\n', r"\[config\] of .*: distance must be one of"),
-        ('teacher = "a"\n[config]\nindex = [1]\n', r"\[config\] of .*: index must be one of"),
+        ('teacher = "a"\n[config]\ntime_sampling = [1]\n', r"\[config\] of .*: time_sampling must be one of"),
         ("teacher = 3\n", "teacher in .* must be a name, a file, or a table.*got 3"),
         ('[teacher]\ndata = "cats"\n', "table with data = digits | fashion-mnist"),
         ('[teacher]\ndata = ["digits"]\n', "table with data = digits | fashion-mnist"),
@@ -215,8 +216,9 @@ class TestTeacher:
         options: dict[str, Any] = {"progress": False, "checkpoints": tmp_path / "saved", "save_every": 1}
         with monkeypatch.context() as patch:
             if how == "interrupt":
-                step = Trainer._step
-                patch.setattr(Trainer, "_step", lambda t: step(t) if t.number < 2 else exec("raise KeyboardInterrupt"))
+                enter = Trainer.enter_stage
+                stopping = lambda t: enter(t) if t.step < 2 else exec("raise KeyboardInterrupt")  # noqa: E731
+                patch.setattr(Trainer, "enter_stage", stopping)
                 says = "training was stopped: interrupted at step 2"
             else:
                 options["max_time"], says = 1e-9, "training was stopped: max_time, 1e-09 s, was over at step 1"
@@ -226,13 +228,12 @@ class TestTeacher:
         pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
         assert all(torch.equal(one, two) for one, two in pairs)
         other = read(recipe(tmp_path, "other", RECIPE.replace("steps = 3", "steps = 4")))
-        with pytest.raises(ValueError, match=r"other choices \(steps = 3, here 4\)"):
+        with pytest.raises(ValueError, match=r"other settings \(steps = 3, here 4\)"):
             teacher_from_recipe(other, progress=False, checkpoints=tmp_path / "saved")
 
     def test_that_diverged_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        part = Trainer._sum_of_parts
-        monkeypatch.setattr(
-            Trainer, "_sum_of_parts", lambda t, learn: part(t, learn) * (1 if t.number < 2 else math.nan)
-        )
+        loss = Denoising.loss
+        diverging = lambda self, context, batch: loss(self, context, batch) * (1 if context.step < 2 else math.nan)  # noqa: E731
+        monkeypatch.setattr(Denoising, "loss", diverging)
         with pytest.raises(ValueError, match="the teacher of tiny: training stopped at step 3"):
             teacher_from_recipe(read(recipe(tmp_path)), progress=False)

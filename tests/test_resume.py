@@ -183,7 +183,7 @@ def test_a_folder_of_another_teacher_of_the_same_kind(tmp_path: Path) -> None:
         torch.nn.init.normal_(teacher.model.body.out.weight)
     options = {"steps": 4, "batch_size": 8, "n": 8, "progress": False, "checkpoints": tmp_path}
     pid.distill(teachers[0], network(), **options)
-    with pytest.raises(ValueError, match="another teacher, though one of its kind"):
+    with pytest.raises(ValueError, match="another teacher of the same kind"):
         pid.distill(teachers[1], network(), **options)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pidlearn.training.distributed import Processes
+from pidlearn.training.distributed import AccelerateProcesses
 from tests.team_run import run
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +24,9 @@ def test_a_process_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     def reduce(*_: object) -> None:
         raise RuntimeError("Connection closed by peer")
 
-    team = object.__new__(Processes)
+    team = object.__new__(AccelerateProcesses)
     team._accelerator = SimpleNamespace(reduce=reduce)
-    for told in (team.any, lambda said: team.add([torch.ones(2)])):
+    for told in (team.any, lambda said: team.all_reduce_([torch.ones(2)])):
         with pytest.raises(ConnectionError, match="another process of this run has ended"):
             told(True)
 

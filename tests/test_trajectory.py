@@ -111,7 +111,7 @@ def test_whole_numbers_are_times(boundary: str) -> None:
 
 @pytest.mark.parametrize("t", [torch.ones(2), torch.ones(4, 1)])
 def test_times_that_do_not_fit(t: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"one a sample, \(4,\)"):
+    with pytest.raises(ValueError, match=r"one value per sample, \(4,\)"):
         pid.Trajectory(random_network(2))(torch.ones(4, 2), t)
 
 

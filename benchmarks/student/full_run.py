@@ -95,7 +95,9 @@ def distil(study: Study) -> None:
         while process.poll() is None and not before_kill.exists():
             line = last_line(log)
             number = json.loads(line)["number"] if line not in (b"", last) else 0  # not the line of an earlier run
-            saved = max((int(path.name[5:14]) for path in study.folder.glob("checkpoints/step-*.pt")), default=0)
+            saved = max(
+                (int(path.name[5:14]) for path in study.folder.glob("checkpoints/step-*.safetensors")), default=0
+            )
             # Some steps after a checkpoint, so that they have to be done twice.
             if number > steps / 2 and number - saved >= every / 4:
                 process.kill()

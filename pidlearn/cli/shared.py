@@ -15,6 +15,7 @@ from pidlearn.evaluation.images import comparison
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
 from pidlearn.students.official_pid import load_official_student
+from pidlearn.utils.torch_archive import LEGACY
 
 __all__ = ["problem_for", "read_student", "resolve_device", "side_by_side"]
 
@@ -41,8 +42,9 @@ def read_student(path: str | Path, teacher: nn.Module | None = None) -> Student:
     ``teacher`` is needed for a copy of a network that this library cannot build: one of diffusers, or your own.
     """
     with Path(path).open("rb") as file:
-        is_zip = file.read(2) == b"PK"  # as torch.save writes them
-    student = load_official_student(path) if is_zip else files.read(path, teacher=teacher)[0]
+        head = file.read(len(LEGACY))
+    is_archive = head.startswith((b"PK", LEGACY))  # as torch.save writes them, or wrote them before 1.6
+    student = load_official_student(path) if is_archive else files.read(path, teacher=teacher)[0]
     if not isinstance(student, Student):
         raise ValueError(
             f"{path} holds a {type(student).__name__}, which cannot be sampled from: expected a trajectory student"

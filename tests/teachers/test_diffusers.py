@@ -113,7 +113,7 @@ class TestRead:
         latent = from_diffusers(unet(), ddpm(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012))
         assert problem_from_teacher(latent).t_start == latent.sigma_max == pytest.approx(14.6, abs=0.1)
         for span in ({"t_max": 158.0}, {"t_min": 0.009}):
-            with pytest.raises(ValueError, match=r"knows noise levels 0\.01"):
+            with pytest.raises(ValueError, match=r"exceeds the teacher's noise levels, 0\.01"):
                 pid.steps(teacher(), **span)
 
     def test_no_signal_at_the_end(self) -> None:

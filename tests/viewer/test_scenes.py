@@ -25,7 +25,7 @@ def test_a_result_shows_itself() -> None:
 def test_what_cannot_be_drawn_says_so_and_has_no_picture() -> None:
     result = pid.distill(lambda x, sigma: 0 * x, event_shape=5, **TINY)
     assert result._repr_html_() is None
-    with pytest.raises(ValueError, match=r"only 2-D points and one-channel images can be drawn, not \(5,\)"):
+    with pytest.raises(ValueError, match=r"got samples of shape \(5,\), but only 2-D points"):
         result.watch()
 
 
