@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -58,11 +59,11 @@ def test_a_reference_is_found_without_running_code(name: str) -> None:
 def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(HERE)
     monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
-    sessions: dict[str, dict[str, object]] = {}
+    module = ModuleType(f"page_{page.stem.replace('-', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
     for options, code in blocks_of(page):
-        session = re.search(r'session="(.*?)"', options)
-        assert session
-        exec(compile(code, page.name, "exec"), sessions.setdefault(session[1], {"__name__": page.stem}))
+        assert 'session="' in options  # every page has one session
+        exec(compile(code, page.name, "exec"), vars(module))
 
 
 def _split(name: str) -> tuple[Path, list[str]]:
