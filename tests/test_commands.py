@@ -193,7 +193,7 @@ class TestDistill:
         assert found == (2, 4, (0.5, 0.25), "l1", True, 10)
 
     def test_what_a_recipe_chose_is_unset(self, begun: Path) -> None:
-        source = recipe(begun, text=f'{RECIPE}micro_batch = 4\nprecision = "tf32"\nlast = "backward"\n')
+        source = recipe(begun, text=f'{RECIPE}micro_batch = 4\nprecision = "tf32"\nlast_interval = "backward"\n')
         assert distill(source, begun, "--set", "steps=1", "micro_batch=None", "constant=False") == 0
         config = pid.load(begun / "student.safetensors").config
         assert (config.micro_batch, config.constant, config.last_interval) == (None, False, "backward")
@@ -442,8 +442,7 @@ class TestEvaluate:
         assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)
 
     def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr("pidlearn.students.base.Student.generate", None)
-        monkeypatch.setattr("pidlearn.equations.problem.Problem.reference_samples", None)
+        monkeypatch.setattr("pidlearn.equations.diffusion.Diffusion.reference_samples", None)
         monkeypatch.setattr(urllib.request, "urlopen", refuse)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         both = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors"]

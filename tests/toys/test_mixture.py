@@ -161,5 +161,5 @@ def test_bad_calls() -> None:
         with pytest.raises(ValueError, match=r"one value per sample, \(3,\); got \(2,\)"):
             denoise(torch.ones(3, 2), torch.ones(2))
         for sigma in (-1.0, torch.tensor([1.0, float("nan"), 1.0])):
-            with pytest.raises(ValueError, match="a noise level is 0 or more"):
+            with pytest.raises(ValueError, match="a noise level must be at least 0"):
                 denoise(torch.ones(3, 2), sigma)
