@@ -10,13 +10,13 @@ if ROOT not in sys.path:  # Streamlit adds the folder of this script, not the on
     sys.path.insert(0, ROOT)
 
 PAGES = [
-    st.Page("pages/watch/page.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),
-    st.Page("pages/residual/page.py", title="Residual", icon=":material/grid_on:", url_path="residual"),
-    st.Page("pages/break_it/page.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
-    st.Page("pages/train/page.py", title="Train", icon=":material/model_training:", url_path="train"),
-    st.Page("pages/more_steps/page.py", title="More steps", icon=":material/double_arrow:", url_path="more-steps"),
-    st.Page("pages/systems/page.py", title="Any ODE", icon=":material/line_axis:", url_path="any-ode"),
-    st.Page("pages/images/page.py", title="Images", icon=":material/image:", url_path="images"),
+    st.Page("views/watch/page.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),
+    st.Page("views/residual/page.py", title="Residual", icon=":material/grid_on:", url_path="residual"),
+    st.Page("views/break_it/page.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
+    st.Page("views/train/page.py", title="Train", icon=":material/model_training:", url_path="train"),
+    st.Page("views/more_steps/page.py", title="More steps", icon=":material/double_arrow:", url_path="more-steps"),
+    st.Page("views/systems/page.py", title="Any ODE", icon=":material/line_axis:", url_path="any-ode"),
+    st.Page("views/images/page.py", title="Images", icon=":material/image:", url_path="images"),
 ]
 
 st.set_page_config(page_title="pidlearn", page_icon="🎯", layout="wide")

@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright: pages of the viewer and of the app as a visitor has them."""
+"""Chromium, driven by Playwright: the viewer and the app as a visitor sees them."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ VIEWER = """() => {
   };
   return find(document);
 }"""
-"""The viewer of a page, within Streamlit's shadow root or outside of one."""
+"""JavaScript that finds the viewer of a page, inside Streamlit's shadow root or outside."""
 
 
 PATIENCE = 120_000
-"""Milliseconds to wait for what comes soon, unless the machine has much else to do."""
+"""Timeout in milliseconds, generous because the machine may be busy."""
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; the test is skipped where there is none, but never in CI."""
+    """Start a browser; without one the test is skipped, except in CI, where it fails."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         if os.environ.get("CI_NEEDS_BROWSER"):
-            pytest.fail("no Chromium here, and CI must not pass without one: .ci/run installs it")
-        pytest.skip("no Chromium on this machine")
+            pytest.fail("Chromium is not installed, and CI must not pass without it: .ci/run installs it")
+        pytest.skip("Chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -58,10 +58,10 @@ def chromium() -> Iterator[Any]:
 
 
 def ask(page: Any, question: str) -> Any:
-    """The value of a JavaScript expression of ``v``, the page's viewer."""
+    """Evaluate a JavaScript expression of ``v``, the page's viewer."""
     return page.evaluate(f"() => {{ const v = ({VIEWER})(); return {question}; }}")
 
 
 def wait(page: Any, condition: str = "v.drawn > 0", timeout: float = PATIENCE) -> None:
-    """Until a JavaScript condition of ``v``, the page's viewer, holds."""
+    """Wait until a JavaScript condition of ``v``, the page's viewer, holds."""
     page.wait_for_function(f"() => {{ const v = ({VIEWER})(); return v && ({condition}); }}", timeout=timeout)

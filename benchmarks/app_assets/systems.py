@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from app.pages.systems.model import SYSTEMS
+from app.views.systems.model import SYSTEMS
 from benchmarks.app_assets.common import SEED, STARTS_SEED, Metrics, student_trajectories
 
 __all__ = ["tasks"]

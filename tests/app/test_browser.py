@@ -75,6 +75,7 @@ def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> An
     else:
         page.get_by_role("button", name="Train", exact=True).wait_for()
     settle(page)
+    assert page.get_by_role("dialog").count() == 0, page.get_by_role("dialog").inner_text()
     return page
 
 

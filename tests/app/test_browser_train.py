@@ -75,6 +75,9 @@ def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[
 
     page.get_by_text("Draw some points").wait_for()
     canvas = page.get_by_role("application")
+    # Fonts and components that load late move the canvas: press where it has come to rest.
+    page.evaluate("document.fonts.ready")
+    canvas.hover(position={"x": 60, "y": 60})
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 60)
     page.mouse.down()

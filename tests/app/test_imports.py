@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGES = Path(__file__).parents[2] / "app" / "pages"
-MODELS = sorted(f"app.pages.{path.parent.name}.{path.stem}" for path in PAGES.glob("*/*.py") if path.stem != "page")
+PAGES = Path(__file__).parents[2] / "app" / "views"
+MODELS = sorted(f"app.views.{path.parent.name}.{path.stem}" for path in PAGES.glob("*/*.py") if path.stem != "page")
 
 
 def imported(code: str, names: tuple[str, ...]) -> str:

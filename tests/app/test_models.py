@@ -18,22 +18,22 @@ from PIL import Image
 
 import pidlearn as pid
 from app.components import charts
-from app.pages.break_it import model as break_it
-from app.pages.break_it.snippet import snippet as break_it_snippet
-from app.pages.images import model as images
-from app.pages.images.snippet import snippet as images_snippet
-from app.pages.more_steps import model as more_steps
-from app.pages.more_steps.snippet import snippet as more_steps_snippet
-from app.pages.residual import model as residual
-from app.pages.residual.snippet import snippet as residual_snippet
-from app.pages.systems import model as systems
-from app.pages.systems.snippet import snippet as systems_snippet
-from app.pages.watch import model as watch
-from app.pages.watch.snippet import snippet as watch_snippet
 from app.shared import export
 from app.shared.assets import PRESETS, scene_arrays, student_path
 from app.shared.markdown import escape_markdown
 from app.shared.trajectories import probe_trajectories
+from app.views.break_it import model as break_it
+from app.views.break_it.snippet import snippet as break_it_snippet
+from app.views.images import model as images
+from app.views.images.snippet import snippet as images_snippet
+from app.views.more_steps import model as more_steps
+from app.views.more_steps.snippet import snippet as more_steps_snippet
+from app.views.residual import model as residual
+from app.views.residual.snippet import snippet as residual_snippet
+from app.views.systems import model as systems
+from app.views.systems.snippet import snippet as systems_snippet
+from app.views.watch import model as watch
+from app.views.watch.snippet import snippet as watch_snippet
 from benchmarks.ablation import student_of, variants
 from benchmarks.app_assets import presets
 from pidlearn.evaluation.metrics import rmse

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.pages.residual import model as residual
-from app.pages.watch import model as watch
 from app.shared.url_state import clamp_view, from_params, from_viewer, to_params
+from app.views.residual import model as residual
+from app.views.watch import model as watch
 from pidlearn.viewer import View
 
 coordinate = st.floats(-300, 300).map(lambda v: float(f"{v:.5g}"))

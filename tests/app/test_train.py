@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pidlearn as pid
-from app.pages.train.snippet import snippet
 from app.training import drawn_points, expression, process
 from app.training.job import TrainingJob, build_teacher
 from app.training.process import Training
+from app.views.train.snippet import snippet
 from pidlearn.viewer import Network, View
 
 # ---------------------------------------------------------------------------------------------------- expressions

@@ -5,9 +5,9 @@ import streamlit as st
 from app.components.charts import line_chart
 from app.components.controls import pick
 from app.components.viewer import show
-from app.pages.residual import model
-from app.pages.residual.snippet import snippet
 from app.shared.assets import PRESETS, student_file
+from app.views.residual import model
+from app.views.residual.snippet import snippet
 
 st.markdown("### Training minimizes the residual: how much the student violates the ODE")
 preset = pick("Data", PRESETS, "data")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.pages.break_it.model import BASES
 from app.shared.snippets import view_call
+from app.views.break_it.model import BASES
 from pidlearn.viewer import View
 
 __all__ = ["snippet"]

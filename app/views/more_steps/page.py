@@ -5,9 +5,9 @@ import streamlit as st
 from app.components.charts import line_chart
 from app.components.controls import pick
 from app.components.viewer import show
-from app.pages.more_steps import model
-from app.pages.more_steps.snippet import snippet
 from app.shared.assets import PRESETS, student_file
+from app.views.more_steps import model
+from app.views.more_steps.snippet import snippet
 
 st.markdown("### More than one call: the student jumps to t*, the teacher's solver does the rest")
 left, right = st.columns([1.5, 1], gap="large")

@@ -5,8 +5,8 @@ import streamlit as st
 from app.components.charts import line_chart
 from app.components.controls import pick
 from app.components.viewer import show
-from app.pages.systems import model
-from app.pages.systems.snippet import snippet
+from app.views.systems import model
+from app.views.systems.snippet import snippet
 from pidlearn.viewer import View
 
 st.markdown("### Not only diffusion: a student can be the solution of any ODE, from every start at once")

@@ -4,9 +4,9 @@ import streamlit as st
 
 from app.components.controls import pick
 from app.components.viewer import show
-from app.pages.watch import model
-from app.pages.watch.snippet import snippet
 from app.shared.assets import PRESETS, student_file
+from app.views.watch import model
+from app.views.watch.snippet import snippet
 
 st.markdown("### A diffusion model samples by solving an ODE. The student *is* the solution.")
 

@@ -13,13 +13,13 @@ from app.components.charts import line_chart
 from app.components.controls import pick
 from app.components.sketch import sketch
 from app.components.viewer import show
-from app.pages.train import model
-from app.pages.train.snippet import snippet
 from app.shared.assets import PRESETS
 from app.shared.markdown import escape_markdown
 from app.training import drawn_points
 from app.training.job import ZOO, TrainingJob
 from app.training.process import Progress, Training
+from app.views.train import model
+from app.views.train.snippet import snippet
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ import streamlit as st
 
 from app.components.controls import pick
 from app.components.viewer import show
-from app.pages.images import model
-from app.pages.images.snippet import snippet
+from app.views.images import model
+from app.views.images.snippet import snippet
 
 st.markdown("### Images: one call of the student, 240 calls of the teacher, from the same noise")
 name = pick("Data", model.DATA, "images")

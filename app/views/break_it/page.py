@@ -5,8 +5,8 @@ import streamlit as st
 from app.components.charts import interval_chart
 from app.components.controls import pick
 from app.components.viewer import show
-from app.pages.break_it import model
-from app.pages.break_it.snippet import snippet
+from app.views.break_it import model
+from app.views.break_it.snippet import snippet
 
 st.markdown("### Break it: change one setting of the recipe, and see what it is good for")
 left, right = st.columns([1, 2.4])

@@ -1,1 +1,0 @@
-"""One folder per page: page.py (Streamlit), model.py and snippet.py (no Streamlit, no torch at import)."""
