@@ -43,7 +43,8 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         n: * number of grid points, per window if there are several.
         t_max: * start of the paths: the prior end of a diffusion, 80.
         t_min: * end of the paths: the sample end of a diffusion, 0.002.
-        spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid.
+        spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid; of a diffusion. An ODE
+            has equally spaced points.
         rho: parameter of the karras spacing.
         distance: l2 | l1 | pseudo_huber, for images also lpips (-alex, -squeeze, -vgg-average), or a function.
         weight: uniform | snr | karras | truncated_snr, or a function of time.

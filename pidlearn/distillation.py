@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -56,27 +57,28 @@ def distill(
             `torch.nn.Module` is put into eval mode; its weights and their ``.grad`` are not changed.
         student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module
             x(z, t, class_labels=None) with ``t_max``, called with t (B,) float64. It is trained in place, from its
-            current weights, on the teacher's device; if the teacher has no weights, on its own. By default a fitting
+            current weights, on the teacher's device; if the teacher has no weights, it stays where it is. By default
             one is built: for a convolutional teacher a copy of its network.
         method: name of a method in `pidlearn.methods.METHODS` ("pid" by default), or a `pidlearn.methods.Method`.
-        config: settings; unset fields take the recipe's values.
+        config: settings; unset fields take values that suit the kind of problem (`pidlearn.methods.pid.recipes`).
         data: for methods that need real data: a tensor (M, *event), or a function
             ``(n, generator=None) -> (n, *event)``.
         prior: for an ODE: ``prior(n, generator=None) -> (n, *event)``, the values at ``t_start``.
         t_start: start of the paths; for a diffusion another name of ``t_max``.
         t_end: end of the paths; for a diffusion another name of ``t_min``.
         event_shape: shape of one sample, if the teacher has no such attribute.
-        steps: optimiser steps, as in ``config``, like the next two.
+        steps: optimiser steps; this and the next two replace the fields of ``config``.
         batch_size: samples per step.
         seed: seed of all random numbers.
         progress: show a progress bar.
-        track_error: number of samples used to track the error to the teacher's own solver during training; 0 for none.
-        checkpoints: folder in which the run is saved, and from which it is resumed bit for bit if it was stopped: on a
-            GPU as far as its kernels are deterministic, and between kinds of devices with other batches. No other run
-            may use the folder at the same time.
+        track_error: number of samples used to track the error to the reference solution during training (Euler's on the
+            training grid, or SciPy's); 0 for none.
+        checkpoints: folder in which the run is saved, and from which it is resumed bit for bit if it was stopped (on a
+            GPU as far as its kernels are deterministic). A run that is resumed on another kind of device draws other
+            batches. No other run may use the folder at the same time.
         save_every: steps between two checkpoints.
-        max_time: seconds after which the run is stopped.
-        max_images: samples after which it is stopped.
+        max_time: seconds of this call after which the run is stopped.
+        max_images: samples after which it is stopped, those before a resumption included.
         callbacks: functions of a `Step`, called after each; one that returns True stops the run.
         **overrides: further fields of `Config`.
 
@@ -149,6 +151,8 @@ def with_overrides(config: Config | None, short: Mapping[str, Any], overrides: M
     known = [field.name for field in fields(Config)]
     unknown = sorted(overrides.keys() - set(known))
     if unknown:
-        raise ValueError(f"got {', '.join(unknown)}, but besides distill's own arguments there are only {known}")
+        close = get_close_matches(unknown[0], known, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"got {', '.join(unknown)}{hint}, but besides distill's own arguments there are only {known}")
     given = {name: value for name, value in short.items() if value is not None}
     return replace(config or Config(), **{**given, **overrides})

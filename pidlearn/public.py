@@ -1,4 +1,4 @@
-"""The public names, gathered. `import pidlearn` gives them, and comes here when the first of them is asked for."""
+"""The public names. `import pidlearn` provides them, and imports this module when the first of them is used."""
 
 from pidlearn import methods, nets, teachers
 from pidlearn.config import Config

@@ -91,7 +91,7 @@ class Run(Training):
         distance: Distance = resolve("distance", config.distance, DISTANCES)
         if isinstance(distance, nn.Module):
             distance.to(problem.device)
-        # A perceptual distance looks for its weights when first called: now, rather than after an hour.
+        # Call the distance once, so that a missing weights file is reported before training.
         zeros = torch.zeros_like(problem.sample_prior(2, torch.Generator().manual_seed(0)))
         with torch.no_grad():
             checks.one_each(distance(zeros, zeros), torch.arange(2))
@@ -123,7 +123,7 @@ class Run(Training):
         return [ErrorTracker(self.problem, lambda: self.trainer.best, n, grid, self.config.seed + 1, self.errors)]
 
     def choices(self) -> dict[str, str]:
-        """Settings, student and kind of teacher as text; functions by what they compute."""
+        """Settings, student and kind of teacher as text; functions are identified by a hash of their code."""
         settings = {name: value for name, value in vars(self.config).items() if name not in self.config.EXECUTION}
         choices = {name: identity(value) for name, value in settings.items()}
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.data_scale
@@ -157,7 +157,7 @@ class Run(Training):
         if self.errors:
             steps, errors = zip(*self.errors, strict=True)
             history |= {"error_step": np.array(steps), "error": np.array(errors)}
-        averages = dict(zip(self.config.ema, trainer.averages.modules, strict=True))
+        averages = dict(zip(self.config.ema, trainer.averaged, strict=True))
         stopped, reason = (stop.message, stop.reason) if stop else (None, None)
         return Result(trainer.best, averages, history, self.config, self.problem, stopped, reason)
 

@@ -141,5 +141,5 @@ def test_a_student_makes_use_of_one_call() -> None:
     result = distill("pid", steps=3)
     z = result.problem.sample_prior(4)
     assert torch.equal(result.generate(z), result.student.generate(z))
-    with pytest.raises(ValueError, match="got calls = 2, but a Trajectory solves its ODE in one call"):
+    with pytest.raises(ValueError, match="got calls = 2, but a Trajectory has no multi-step sampler"):
         result.sample(3, calls=2)

@@ -100,7 +100,7 @@ class TestDiffusion:
             problem_from_teacher(**{"teacher": pid.toy("ring"), **options})
 
     def test_noise_that_is_barely_enough_is_told(self) -> None:
-        with pytest.warns(UserWarning, match="biased samples below 3.6"):
+        with pytest.warns(UserWarning, match="raise t_max to 3.6"):
             problem_from_teacher(pid.toy("ring"), 2.0)
 
     def test_levels_that_the_teacher_does_not_know(self) -> None:

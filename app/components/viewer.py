@@ -75,7 +75,7 @@ def _write_address(view: View, default: View) -> None:
 
 
 def _buttons(scene: Scene, view: View, page: str, snippet: Snippet, files: dict[str, bytes]) -> None:
-    """Lay out Save, Python and Reset; a file is made when it is asked for."""
+    """Lay out Save, Python and Reset; a file is made when its button is pressed."""
     row = st.container(horizontal=True)
     paused = replace(view, play=False)
     with row.popover("Save", icon=":material/download:"):

@@ -124,7 +124,8 @@ def _gaussian(n: int, generator: torch.Generator | None = None, *, scale: float,
 def _check_span(t_max: float, t_min: float, sigma_data: float, levels: tuple[float, float]) -> None:
     if not 0 < t_min < t_max < math.inf:
         raise ValueError(
-            f"got t_max = {t_max}, t_min = {t_min}, but a diffusion runs from a finite t_max down to t_min > 0"
+            f"got t_max = {t_max} (t_start), t_min = {t_min} (t_end), but a diffusion runs from a finite t_max down to "
+            f"t_min > 0"
         )
     if t_max < sigma_data:
         raise ValueError(
@@ -134,7 +135,7 @@ def _check_span(t_max: float, t_min: float, sigma_data: float, levels: tuple[flo
     if t_max < 5 * sigma_data:
         warnings.warn(
             f"at t_max = {t_max:g} the data (standard deviation {sigma_data:.3g}) are still visible in the noise: "
-            f"expect biased samples below {5 * sigma_data:.3g}",
+            f"expect biased samples, or raise t_max to {5 * sigma_data:.3g}",
             stacklevel=4,
         )
     lowest, highest = levels

@@ -40,6 +40,11 @@ def problem_from_teacher(
         t_end = teacher.t_end if t_end is None else t_end
         integrator = "Radau" if teacher.stiff else "DOP853"
         return replace(initial_value(teacher.ode, prior or teacher.prior, t_start, t_end, integrator), teacher=teacher)
+    if not (callable(teacher) or hasattr(teacher, "rhs")):
+        hint = f": did you mean pidlearn.toy({teacher!r})?" if isinstance(teacher, str) else ""
+        raise TypeError(
+            f"a teacher must be a callable denoiser D(x, sigma), a System or an ODE, got {type(teacher).__name__}{hint}"
+        )
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_start, t_end)
     if prior is not None:

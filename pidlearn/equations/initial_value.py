@@ -32,7 +32,7 @@ class InitialValueProblem(Problem):
 
     @property
     def data_scale(self) -> float:
-        """1: nothing distinguishes one time from another."""
+        """1, and unused by the recipes, which sample the times of an ODE uniformly."""
         return 1.0
 
     @cached_property
@@ -89,11 +89,11 @@ class InitialValueProblem(Problem):
         return torch.float64
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
-        """n equal steps: no end of the span is singular, so ``spacing`` is not used."""
+        """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""
         return self.plot_grid(n)
 
     def plot_grid(self, n: int) -> Tensor:
-        """n equal steps, in either direction of time."""
+        """n equally spaced times, in either direction."""
         return torch.linspace(self.t_start, self.t_end, n, dtype=torch.float64)
 
     def residual_unit(self, grid: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What is to be solved: an equation, the distribution of its starting values, and the span of time.
 
-There are two kinds, `Diffusion` and `InitialValueProblem`. Each knows its own time grids, the solver that students are
-compared with, and the units of its residual, so that nothing above has to ask which kind it is.
+There are two kinds, `Diffusion` and `InitialValueProblem`. Each has its own time grids, reference solver and units of
+the residual, so that the loss and the loop do not depend on the kind.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Problem(ABC):
     @property
     @abstractmethod
     def data_scale(self) -> float:
-        """The scale of the samples at ``t_end``, in units of x: where in time the path is decided."""
+        """The noise level around which times are sampled most often: the standard deviation of a diffusion's data."""
 
     @abstractmethod
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:

@@ -18,8 +18,8 @@ __all__ = ["Evaluation", "evaluate"]
 
 MEANINGS = {
     "rmse": "error to the reference solution from the same start",
-    "relative_rmse": "that error over the standard deviation of the reference",
-    "worst_coordinate": "the same for the coordinate in which it is largest",
+    "relative_rmse": "RMSE over the standard deviation of the reference",
+    "worst_coordinate": "relative RMSE of the worst coordinate",
     "wrong_mode": "share of samples in another mode than the teacher's",
     "energy": "energy distance to the teacher's samples from other noise",
     "energy_floor": "the same between two halves of the teacher's samples",
@@ -73,7 +73,13 @@ def _diffusion(problem: Diffusion, student: Student, grid: Tensor, n: int, seed:
 def _initial_value(
     problem: InitialValueProblem, student: Student, grid: Tensor, n: int, seed: int, calls: int = 1
 ) -> Evaluation:
-    """Over the whole path, against SciPy's from the same start."""
+    """Over the whole path, against SciPy's from the same start.
+
+    Raises:
+        ValueError: another number of calls than one: a path is measured, not its end.
+    """
+    if calls != 1:
+        raise ValueError(f"got calls = {calls}, but the student of an ODE is measured along its path: leave calls out")
     z = problem.sample_prior(n, torch.Generator().manual_seed(seed))
     times = problem.plot_grid(101)
     exact = problem.reference(z, times)  # (101, n, *event)

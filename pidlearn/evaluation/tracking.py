@@ -1,4 +1,4 @@
-"""Tracking a student's error to the teacher's own solver while it trains."""
+"""Tracking a student's error to the reference solution while it trains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pidlearn.training.history import Step
 __all__ = ["ErrorTracker"]
 
 MEASUREMENTS = 40
-"""Times per run that the error is measured."""
+"""The error is measured every ``steps // MEASUREMENTS`` steps."""
 
 
 class ErrorTracker:
@@ -45,7 +45,7 @@ class ErrorTracker:
         self._problem, self._student, self._errors = problem, student, errors
 
     def __call__(self, step: Step) -> None:
-        """Measure the error, at some 40 steps of a run and at the last."""
+        """Measure the error if it is due at this step; it always is at the last."""
         if step.number % max(1, step.steps // MEASUREMENTS) and step.number != step.steps:
             return
         student = as_student(self._student(), self._problem)

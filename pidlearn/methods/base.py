@@ -65,9 +65,10 @@ class TrainingContext:
         student: what is trained, as a whole.
         built: whether the library built it, rather than the user.
         seed: seed of the run.
-        stage: what is in training now.
+        stage: what is in training now; set from `Method.begin` on, like the next.
+        stage_index: its number, from 0.
         averaged: returns the averaged copy of the student, or the student itself if none is kept.
-        step: steps done.
+        step: number of the current step, from 0; in `Method.after_update`, too.
         steps: steps in total.
     """
 
@@ -75,6 +76,7 @@ class TrainingContext:
     built: bool = False
     seed: int = 0
     stage: Stage = field(init=False)
+    stage_index: int = field(init=False)
     averaged: Callable[[], nn.Module] = field(init=False)
     step: int = field(init=False, default=0)
     steps: int = field(init=False, default=0)
@@ -139,11 +141,14 @@ class Method(ABC, Generic[C]):
         """Raise a ValueError, before anything is trained, if this student or these settings cannot work."""
 
     def stages(self, context: C, steps: int) -> Sequence[Stage]:
-        """The stages of a run of ``steps`` steps; one over the whole student unless a method says otherwise."""
+        """The stages of a run, whose steps add up to ``steps``; by default one over the whole student."""
         return [Stage(context.student, steps)]
 
     def begin(self, context: C, first: bool) -> None:
-        """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes within it."""
+        """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes within it.
+
+        On resumption the student has its weights already, and `load_state_dict` follows. Build networks here.
+        """
 
     @abstractmethod
     def draw(self, context: C, n: int, generator: torch.Generator) -> Batch:
@@ -151,13 +156,13 @@ class Method(ABC, Generic[C]):
 
     @abstractmethod
     def loss(self, context: C, batch: Batch) -> Tensor:
-        """The loss of each sample of a batch, or of a part of one: (B,)."""
+        """The loss of each sample of a batch, or of a part of one, (B,); it may be several values per sample."""
 
     def after_update(self, context: C) -> None:
         """Called after each update of the weights, for targets that follow the student."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a bitwise resume needs besides the student's weights."""
+        """What a bitwise resume needs besides the student's weights; may be called before the first `begin`."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["Student", "as_student"]
 class Student(nn.Module):
     """A network that carries noise z at ``t_max`` to samples at ``t_min``.
 
-    Subclasses that know the whole path are called as x(z, t, class_labels=None).
+    Subclasses that are defined at every time are called as x(z, t, class_labels=None).
     """
 
     t_max: float
@@ -46,7 +46,7 @@ class Student(nn.Module):
         """
         if calls != 1:
             raise ValueError(
-                f"got calls = {calls}, but a {type(self).__name__} solves its ODE in one call: leave it out"
+                f"got calls = {calls}, but a {type(self).__name__} has no multi-step sampler: leave calls out"
             )
         return in_chunks(lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels)
 

@@ -31,7 +31,7 @@ LOW_DIMENSIONAL = 16
 
 
 def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> Student:
-    """A student to train: of a teacher with a convolutional network a copy, else an MLP.
+    """A student to train: a copy of the teacher's network if that is convolutional, else an MLP; for an ODE, windows.
 
     Args:
         problem: what it shall solve.
@@ -73,8 +73,8 @@ def network_of(problem: Problem) -> nn.Module | None:
 def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     """A copy of the teacher's network that starts as ``init`` says.
 
-    The student's network returns an image, EDM's F the part of D(z, T) = c_skip z + c_out F that the network makes. At
-    T, c_skip z is a three-hundredth of the data's scale, so F times c_out is nearly D.
+    The student's network returns an image. EDM's F is related to one by D(z, T) = c_skip z + c_out F, where c_skip z
+    has standard deviation sigma_data^2 / T = 0.003, so that c_out F is nearly D.
     """
     network = copy.deepcopy(teacher).requires_grad_(True)
     body = network.network if isinstance(network, AdaptedStudent) else network

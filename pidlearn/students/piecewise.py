@@ -19,8 +19,8 @@ __all__ = ["PiecewiseTrajectory"]
 class PiecewiseTrajectory(Student):
     """A chain of trajectories, called windows: each starts at the state where the one before it ends.
 
-    Every window meets its own boundary condition exactly, so the chain is continuous. It costs one call of a small
-    network for each window up to t.
+    Windows with a hard or increment boundary start exactly at their z, so the chain is continuous. It costs one call of
+    a small network for each window up to t.
 
     Args:
         windows: in order; the t_min of each is the t_max of the next.

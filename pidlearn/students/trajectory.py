@@ -3,11 +3,11 @@
     x(z, t) = a(t) z + b(t) F(c_in z, time(t))          z = x(T), T = t_max
 
 The boundary condition x(z, T) = z is a choice of (a, b). With the hard one of PID's Eq. 7, a = t/T and b = 1 - t/T: the
-path is the straight line from z to the origin plus a learned correction. The network takes z and t only; there is no
-noisy image to take.
+path is the straight line from z to the origin plus a learned correction. Unlike a denoiser, the network never sees
+x(t), only the start z and the time t.
 
-z is some 80 times larger than the data, and the residual is a small difference of values along the path. So a
-trajectory exposes its two terms separately: `skip_term`, known exactly, and `learned_term`.
+z is far larger than the data (standard deviation 80 compared with about 0.5), and the residual is a small difference of
+values along the path. So a trajectory exposes its two terms separately: `skip_term`, known exactly, and `learned_term`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Trajectory(Student):
         self.label_dim = getattr(network, "label_dim", 0)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-        """x(z, t): z (B, *event) ~ N(0, t_max^2), t a scalar or (B,), to (B, *event); z itself at t_max."""
+        """x(z, t): z (B, *event), already scaled, and t a scalar or (B,), to (B, *event); z itself at t_max."""
         t = as_float64_time(t, z)
         a, _ = self.skip_term(t)
         (learned,) = self.learned_term(z, t, class_labels=class_labels)

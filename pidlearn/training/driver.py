@@ -99,7 +99,7 @@ def drive(  # noqa: D417 - the others are documented in distill
     Args:
         training: what to train.
         name: label of the progress bar.
-        since: time of `time.monotonic` from which ``max_time`` counts; now by default. One step is always done.
+        since: time of `time.monotonic` from which ``max_time`` counts; now by default. One step is done in any case.
         trackers: functions that fill ``step.metrics``, called before the step is shown or saved.
 
     Returns:
@@ -130,8 +130,8 @@ def drive(  # noqa: D417 - the others are documented in distill
                     due = step.number % save_every == 0 or step.number == steps
                     unsaved = _save(training, checkpoints) if due else None
                     answers = [callback(step) for callback in callbacks] if first else []
-                    asked = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
-                    stop = unsaved or _agree(trainer, limits.reached(step.samples, signals, asked))
+                    wanted = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+                    stop = unsaved or _agree(trainer, limits.reached(step.samples, signals, wanted))
                     if stop:
                         stop = stop if due else _save(training, checkpoints) or stop
                         break

@@ -14,8 +14,9 @@ __all__ = ["Averages"]
 class Averages:
     """Averaged copies of a module, one per decay rate, that lag behind by one update.
 
-    An update enters the averages only after the next batch has shown that its weights give a finite loss. So no
-    diverged weights ever enter them, and they double as the last good weights of a run.
+    A step's loss is computed before its update, so it shows whether the update *before* was good. An update is noted,
+    and enters the averages only once the next loss is finite: diverged weights stay out of them, and they double as the
+    last good weights of a run. Who reads them earlier calls `flush` first.
 
     Args:
         module: the module in training.
@@ -37,8 +38,8 @@ class Averages:
             for average in self._averages:
                 average.n_averaged.zero_()  # the next call of update_parameters copies
 
-    def include_update(self) -> None:
-        """Take in the noted update, if there is one."""
+    def confirm_update(self) -> None:
+        """Average the noted update, if there is one."""
         if self._pending:
             for average in self._averages:
                 average.update_parameters(self._module)
@@ -48,15 +49,18 @@ class Averages:
         """Forget the noted update: its weights turned out to be bad, or were replaced."""
         self._pending = False
 
+    def flush(self) -> None:
+        """Average the noted update now, before any loss confirms it, if its weights are finite."""
+        if self._pending and all(p.isfinite().all() for p in self._module.parameters()):
+            self.confirm_update()
+
     @property
     def modules(self) -> list[nn.Module]:
-        """The averaged copies, with the last update included if its weights are finite."""
-        if self._pending and all(p.isfinite().all() for p in self._module.parameters()):
-            self.include_update()
+        """The averaged copies, one per rate."""
         return [average.module for average in self._averages]
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """One state per rate; read `modules` first, or a noted update is lost."""
+        """One state per rate; a noted update that was not flushed is lost."""
         return [average.state_dict() for average in self._averages]
 
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:

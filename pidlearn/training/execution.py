@@ -33,10 +33,11 @@ class ExecutionConfig(Settings):
 
     Attributes:
         precision: float32 | tf32 | bfloat16, of student's and teacher's networks; everything around them stays float32.
-            tf32 is a GPU's fast float32. bfloat16 needs derivative="exact": finite differences amplify its rounding.
+            tf32 is a GPU's fast float32. bfloat16 should go with derivative="exact":
+            finite differences amplify its rounding.
         recompute: activation checkpointing: recompute a U-Net's activations in the backward pass rather than keep them.
         compile: a backend of `torch.compile` for both networks, such as "inductor"; None does not compile. With the
-            exact and coupled derivatives the student is compiled only if its network is a `SongUNet` or `DhariwalUNet`.
+            exact and can derivatives the student is compiled only if its network is a `SongUNet` or `DhariwalUNet`.
     """
 
     precision: str = "float32"
@@ -64,7 +65,7 @@ def overrides(
     Args:
         config: what is wanted.
         forward_mode: whether students are differentiated by forward-mode automatic differentiation.
-        students: the parts of the student.
+        students: the parts of the student that are trained.
         teachers: the networks of the teacher.
 
     Raises:

@@ -23,7 +23,7 @@ class Step:
         loss: mean loss of the batch, before the update.
         lr: learning rate of the update.
         samples: samples seen so far.
-        seconds: time spent training so far, over all resumptions.
+        seconds: wall-clock time since training began, callbacks included, over all resumptions.
         metrics: what callbacks measured at this step, such as ``{"error": 0.012}``; mostly empty.
     """
 
@@ -52,7 +52,7 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Time spent training so far."""
+        """Wall-clock time since training began, callbacks included, over all resumptions."""
         return self._seconds[-1] if self._seconds else 0.0
 
     def append(self, loss: float, seconds: float) -> None:

@@ -41,8 +41,8 @@ def train(trainer: Trainer) -> Iterator[Step]:
         lr = trainer.set_learning_rate()
         trainer.optimizer.zero_grad()
         loss = accumulate_gradients(trainer)
-        trainer.averages.include_update()  # the update before this one, whose loss is now known to be finite
-        trainer.keep_good_weights()
+        # A loss shows whether the update before it was good: only now are those weights averaged and kept.
+        trainer.confirm_update()
         trainer.processes.all_reduce_(trainer.gradients())
         trainer.optimizer.step()
         trainer.note_update()
@@ -64,13 +64,13 @@ def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
     total, error = 0.0, None
     try:
         # All processes draw the whole batch, from the same random numbers, and work on their own rows of it.
-        with seeded(config.seed, trainer.step):  # for a prior that ignores its generator
+        with seeded(config.seed, trainer.step):  # for data and methods that use torch's global generator
             batch = trainer.method.draw(trainer.context, size, trainer.generator)
         mine = trainer.processes.shard(size)
         for first in range(mine.start, mine.stop, config.micro_batch or size):
             rows = slice(first, min(first + (config.micro_batch or size), mine.stop))
             part = tuple(None if x is None else x[rows] for x in batch)
-            # Dropout's random numbers belong to the rows, whichever process computes them and after any resumption.
+            # Dropout's masks depend on the step and on the first row of the part: the same after any resumption.
             with seeded(config.seed, trainer.step, first + 1):
                 losses = trainer.method.loss(trainer.context, part)  # (rows,)
             loss = losses.mean() * ((rows.stop - rows.start) / size)

@@ -28,7 +28,8 @@ class OptimizerConfig(Settings):
         beta2: decay of Adam's second moment.
         optimizer: "adam" or "radam", or a function of (parameters, this) that returns a `torch.optim.Optimizer`.
         ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned. In a
-            student of several windows only the last is averaged: it was trained on the other windows' final weights.
+            student of several windows only the last is averaged: the others keep their final weights, at whose ends the
+            windows after them were trained to start.
         seed: seed of all random numbers.
         micro_batch: samples per forward and backward pass, in each process; their gradients are accumulated. None for
             the whole batch at once.
@@ -86,8 +87,8 @@ def build_optimizer(part: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
 def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
     """The learning rate of step ``step`` (from 0) of a stage of ``steps`` steps, relative to the peak.
 
-    A function of the step alone, in place of a `torch.optim.lr_scheduler`: those carry the last rate or the number of
-    their calls along, which is a second count of the steps that a resumed run would have to keep equal to the first.
+    A function of the step alone, rather than a `torch.optim.lr_scheduler`: those compute a rate from the last one, or
+    count their own calls, which a run that resumes bit for bit would have to save and keep equal to its steps.
     """
     share = (step + 1) / (steps + 1)
     if share < config.warmup:

@@ -62,7 +62,12 @@ class Trainer:
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.stages = list(stages or method.stages(context, config.steps))
         self._starts = [0, *accumulate(stage.steps for stage in self.stages)]
-        self._entered: int | None = None  # the stage that the method has prepared
+        if self._starts[-1] != config.steps:
+            raise ValueError(
+                f"the stages of {type(method).__name__} have {self._starts[-1]} steps in total, but the run has "
+                f"{config.steps}: their steps must add up to those of the run"
+            )
+        self._entered: int | None = None  # index of the stage for which method.begin was called
         self.optimizer = build_optimizer(self.stages[0].part, config)
         self.averages = Averages(module, config.ema)
         self.history = History(self.learning_rate)
@@ -77,8 +82,14 @@ class Trainer:
 
     @property
     def best(self) -> nn.Module:
-        """The first averaged copy, or the module itself if there is none."""
-        return self.averages.modules[0] if self.config.ema else self.module
+        """The first averaged copy, up to date, or the module itself if there is none."""
+        return self.averaged[0] if self.config.ema else self.module
+
+    @property
+    def averaged(self) -> list[nn.Module]:
+        """The averaged copies, one per rate of ``config.ema``, with the last update included."""
+        self.averages.flush()
+        return self.averages.modules
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of step ``step`` (from 0)."""
@@ -102,9 +113,12 @@ class Trainer:
             self.optimizer = build_optimizer(self.stages[which].part, self.config)
         self.context.step = self.step
         if self._entered != which:
-            self.context.stage = self.stages[which]
-            self.method.begin(self.context, first)
-            self._entered = which
+            self._begin(which, first)
+
+    def _begin(self, which: int, first: bool) -> None:
+        self.context.stage, self.context.stage_index = self.stages[which], which
+        self.method.begin(self.context, first)
+        self._entered = which
 
     def set_learning_rate(self) -> float:
         """Set the next step's rate in the optimiser, and return it for a group at the peak rate."""
@@ -135,21 +149,22 @@ class Trainer:
         """Where the weights come from that a diverged run is left with, for messages."""
         return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before"
 
-    def keep_good_weights(self) -> None:
-        """Keep a copy of the current weights, whose loss is known to be finite, every few steps."""
+    def confirm_update(self) -> None:
+        """Average the weights of this step, which gave a finite loss; every few steps, keep a copy of them."""
+        self.averages.confirm_update()
         if self.snapshot and self.step % self.SNAPSHOT_EVERY == 0:
             _copy_into(self.snapshot, self.module.state_dict())
 
     def restore_good_weights(self) -> None:
         """Put the last good weights back."""
         self.averages.drop_update()
-        self.module.load_state_dict(self.snapshot or self.best.state_dict())
+        self.module.load_state_dict(self.snapshot or self.averages.modules[0].state_dict())
 
     # Checkpoints.
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on: containers of tensors, numbers and strings."""
-        self.averages.modules  # noqa: B018 - the last update has to be in the averages before they are saved
+        self.averages.flush()
         return {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -169,8 +184,11 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self._align_moments()
         self.averages.load_state_dict(state["averages"])
-        self.method.load_state_dict(state["method"])
         self._entered = None
+        if self.step not in self._starts:  # within a stage; at the start of one, the next step begins it
+            self.context.step = self.step
+            self._begin(self._stage_of(self.step), first=False)
+        self.method.load_state_dict(state["method"])
         _copy_into(self.snapshot, state["snapshot"])
         if len(state["generator"]) == len(self.generator.get_state()):
             self.generator.set_state(state["generator"])

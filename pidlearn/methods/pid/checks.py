@@ -149,8 +149,9 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
 
 
 def _warn_of_rounding(dtype: torch.dtype, grid: Tensor) -> None:
-    # The forward difference in network space is F_{i+1} + beta_i (F_{i+1} - F_i): it amplifies the rounding of F by
-    # 2 beta_i + 1 (design of the residual: see pidlearn/methods/pid/loss.py).
+    # With the hard boundary the denoiser form's lhs is F - t (1 - t/T) dF/dt. Its forward difference is
+    # F_{i+1} + beta_i (F_{i+1} - F_i) with beta_i = t_{i+1} (1 - t_i/T) / (t_i - t_{i+1}), which amplifies the rounding
+    # of F by up to 2 beta_i + 1.
     t, t_next = grid[:-1], grid[1:]
     much = "much"
     if grid[0] > grid[-1] > 0:  # a diffusion's

@@ -8,7 +8,8 @@ that a scheme returns; all but `trapezoid` return one. With h = t_i - t_{i+1}:
     central     the parabola through y_i and two neighbours        order 2
     exact       forward-mode automatic differentiation             no grid needed
     can         (y_i - y_{i+1}) / h + (y'_i - y'_{i+1}) / 2        order 2, couples neighbours and their derivatives
-    trapezoid   (y_i - y_{i+1}) / h at both ends of the interval   order 2: zero residual is the trapezoidal rule
+    trapezoid   (y_i - y_{i+1}) / h at both ends of the interval   order 2: in velocity form, zero residual is the
+                                                                   trapezoidal rule
 
 The last grid point has no next one: there the differences go backwards.
 """
@@ -62,7 +63,7 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     t, s, r = grid[index], grid[_next(grid, index)], grid[before]
     y, y_s, y_r = path(t, s, r)
     to_s, to_r = _quotient(y, y_s, t, s), _quotient(y, y_r, t, r)
-    # Newton's divided differences: the two slopes, extrapolated to zero distance from t.
+    # Newton's divided differences: the slope is linear in the distance to t, and wanted at distance 0.
     dydt = expand_like((r - t) / (r - s), y) * to_s + expand_like((t - s) / (r - s), y) * to_r
     return [(t, y, dydt)]
 
@@ -79,8 +80,8 @@ def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor,
 def can(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Coupled automatic-numerical differentiation (CAN-PINN, Chiu et al. 2022, second-order upwind form).
 
-    The automatic derivatives extrapolate the path by half a step from either point, and the difference quotient is
-    taken of the extrapolated values: [(y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2)] / h.
+    The automatic derivatives carry the path from t_i to t_i + h/2 and from t_{i+1} to t_{i+1} + h/2, which lie h apart
+    with t_i in the middle; the difference quotient is [(y_i + y'_i h/2) - (y_{i+1} + y'_{i+1} h/2)] / h.
     """
     t, t_next = grid[index], grid[_next(grid, index)]
     (y, y_next), (dydt, dydt_next) = path_jvp(path, t, t_next)

@@ -32,7 +32,8 @@ __all__ = ["PID", "PIDConfig"]
 POOL = 8192
 """States from which a window after the first starts."""
 FIRST_WINDOW, LATER_LR = 12, 0.3
-"""The first of the built windows starts from nothing: this many times the steps, at the full learning rate."""
+"""The first window starts from random weights and takes FIRST_WINDOW times the steps of a later one; later windows
+start from the weights of the window before and train at LATER_LR times the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class PID(Method[Context]):
     grid: Tensor = field(init=False, repr=False, compare=False)
     """(N,) grid of the window in training."""
     density: Tensor = field(init=False, repr=False, compare=False)
-    """How often each grid point is visited: (N - 1,), or (N,) with ``last_interval="backward"``."""
+    """Relative frequency of each grid point: (N - 1,), or (N,) with ``last_interval="backward"``."""
     pool: Tensor | None = field(init=False, default=None, repr=False, compare=False)
     """(POOL, *event) states at the start of window ``pool_window``; None where there is one window."""
     pool_window: int = field(init=False, default=0, repr=False, compare=False)
@@ -137,7 +138,10 @@ class PID(Method[Context]):
         self.pool_window = which
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
-        """Starts z (n, *event), grid indices (n,) and labels (n,); no indices where every z visits all of them."""
+        """Starts z (n, *event), grid indices (n,) and labels (n,).
+
+        There are no indices for a network that encodes its input: each of its starts visits the whole grid.
+        """
         problem = context.problem
         if self.pool is None:
             z = problem.sample_prior(n, generator)
@@ -159,6 +163,7 @@ class PID(Method[Context]):
             trajectory = window.at_start(z)
             index = torch.arange(points, device=z.device).repeat_interleave(len(z))
             starts = z.repeat(points, *[1] * (z.ndim - 1))
+            labels = None if labels is None else labels.repeat(points)
         loss = pid_loss(
             trajectory,
             context.problem.ode,
@@ -173,13 +178,13 @@ class PID(Method[Context]):
             class_labels=labels,
         )
         if self.boundary_weight:
-            loss = loss + self.boundary_weight * boundary_loss(window, z, labels)
-        return loss
+            loss = loss + self.boundary_weight * boundary_loss(window, starts, labels)
+        return loss  # (B,), or (points B,)
 
     def _scaled(self, context: Context) -> Distance:
-        """The distance between residuals in their natural unit, so that the loss does not depend on the units of x."""
+        """The distance, between residuals divided by their unit: those of an ODE become dimensionless."""
         unit = context.problem.residual_unit(self.grid)
-        if isinstance(unit, float):
+        if isinstance(unit, float):  # a diffusion's, whose residuals are images
             return context.distance
         return lambda a, b: context.distance(a / unit, b / unit)
 

@@ -42,9 +42,9 @@ VELOCITY: dict[str, Any] = {
 }
 
 MIN_WINDOWS, MIN_STEPS, MAX_STEPS = 40, 12, 48
-"""An ODE's span is cut into at least this many windows, with this many equal steps in each."""
+"""An ODE's span is cut into at least MIN_WINDOWS windows, of MIN_STEPS to MAX_STEPS equal steps each."""
 MAX_TOTAL_STEPS = 7680
-"""No finer mesh than this is tried."""
+"""Finer grids over the whole span are not tried."""
 
 
 def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
