@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.methods import METHODS, Batch, Context, Method
+from pidlearn.methods import METHODS, Batch, Context, Method, Stage
 from pidlearn.methods.pid import method as pid_method
 
 
@@ -143,3 +144,69 @@ def test_a_student_makes_use_of_one_call() -> None:
     assert torch.equal(result.generate(z), result.student.generate(z))
     with pytest.raises(ValueError, match="got calls = 2, but a Trajectory has no multi-step sampler"):
         result.sample(3, calls=2)
+
+
+def test_stages_must_add_up_to_the_run() -> None:
+    class Short(Endpoint):
+        def stages(self, context: Context, steps: int) -> list[Stage]:
+            return [Stage(context.student, steps - 1)]
+
+    with pytest.raises(ValueError, match="the stages of Short have 59 steps in total, but the run has 60"):
+        distill(Short())
+
+
+def test_a_stage_resumes_before_the_method_s_state_is_restored(tmp_path: Path) -> None:
+    """A method builds its networks in `begin`, and finds them there when its state comes back."""
+
+    @dataclass
+    class Target(Endpoint):
+        def begin(self, context: Context, first: bool) -> None:
+            super().begin(context, first)
+            self.target = copy.deepcopy(context.student)
+            self.numbers = [context.step]
+
+        def after_update(self, context: Context) -> None:
+            self.numbers.append(context.step)
+            with torch.no_grad():
+                for slow, new in zip(self.target.parameters(), context.student.parameters(), strict=True):
+                    slow.lerp_(new, 0.1)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"target": self.target.state_dict()}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.target.load_state_dict(state["target"])
+
+    def run(stop: int) -> pid.distillation.Run:
+        brief = {"steps": 9, "batch_size": 8, "n": 9}
+        run = pid.steps(pid.toy("ring"), net(), method=Target(pairs=8), **brief)
+        run.resume(tmp_path)
+        while run.trainer.step < stop:
+            next(run)
+        return run
+
+    run(4).save(tmp_path)
+    resumed = run(9)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    whole = run(9)
+    assert (resumed.trainer.method.numbers, whole.trainer.method.numbers) == ([4, *range(4, 9)], [0, *range(9)])
+    targets = [run.trainer.method.target.state_dict().values() for run in (resumed, whole)]
+    assert all(torch.equal(one, two) for one, two in zip(*targets, strict=True))
+
+
+def test_a_soft_boundary_with_a_network_that_encodes() -> None:
+    def box(n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.rand(n, 2, generator=generator)
+
+    span = {"prior": box, "t_start": 0.0, "t_end": 1.0, "steps": 3, "batch_size": 8, "windows": 1, "n": 5}
+    ode = pid.VelocityODE(lambda x, t: -x)
+    plain, weighted = (next(pid.steps(ode, boundary_weight=weight, **span)).loss for weight in (0.0, 0.1))
+    assert weighted == pytest.approx(plain, rel=1e-6)  # the hard boundary is met
+
+
+def test_what_is_no_teacher_is_named() -> None:
+    with pytest.raises(TypeError, match=r"got str: did you mean pidlearn.toy\('ring'\)"):
+        pid.distill("ring")
+    with pytest.raises(ValueError, match=r"got derivativ \(did you mean derivative\?\)"):
+        pid.distill(pid.toy("ring"), derivativ="exact")
