@@ -111,7 +111,7 @@ class LibraryStep:
             "student": [(method, "derivative")],  # the derivative scheme makes all calls of the student
             "teacher": [(pid.DenoiserODE, "rhs")],
             "optimiser": [(self.run.trainer.optimizer, "step")],
-            "averages": [(Averages, "include_update")],
+            "averages": [(Averages, "confirm_update")],
         }
 
     def resident_tensors(self) -> list[Tensor]:

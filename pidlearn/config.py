@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -91,7 +91,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         return {
             **super().rules(),
             "method": (
-                lambda v: isinstance(v, Method) or (isinstance(v, str) and v in METHODS),
+                lambda v: isinstance(v, str | Method),
                 f"one of {sorted(METHODS)} or a pidlearn.methods.Method",
             ),
             "n": (lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2 grid points"),
@@ -116,8 +116,9 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         return self.spacing_function(**given)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that JSON can hold: all but functions and methods with settings of their own."""
-        return {name: value for name, value in vars(self).items() if not (callable(value) or isinstance(value, Method))}
+        """The fields as values that JSON can hold: all but functions; a method object as its repr."""
+        values = {name: value for name, value in vars(self).items() if not callable(value)}
+        return {name: repr(value) if isinstance(value, Method) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
@@ -126,8 +127,8 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
 
     def __repr__(self) -> str:
         """One line: the fields that differ from their defaults."""
-        changed = [f for f in fields(self) if f.default is MISSING or getattr(self, f.name) != f.default]
-        return f"Config({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in changed)})"
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return f"Config({', '.join(f'{name}={_shown(value)}' for name, value in changed.items())})"
 
     def __getattr__(self, name: str) -> Any:
         # Only reached for attributes that do not exist.
@@ -135,6 +136,11 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
             warnings.warn(f"Config.{name} is now called {NEW_NAMES[name]}", DeprecationWarning, stacklevel=2)
             return getattr(self, NEW_NAMES[name])
         raise AttributeError(f"Config has no field {name!r}")
+
+
+def _shown(value: Any) -> str:
+    """The repr of a value; of a function its name."""
+    return str(value.__name__) if callable(value) and hasattr(value, "__name__") else repr(value)
 
 
 def _accept_old_names(init: Callable[..., None]) -> Callable[..., None]:

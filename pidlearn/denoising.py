@@ -96,7 +96,7 @@ class DenoiserTraining(Training):
         context = TrainingContext(self.denoiser, seed=config.seed)
         self._start(Trainer(self.denoiser, method, context, config, processes=processes))
 
-    def choices(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Settings, data and network as text."""
         network = self.denoiser.model
         description = (type(network).__name__, getattr(network, "options", None))

@@ -144,7 +144,7 @@ def with_overrides(config: Config | None, short: Mapping[str, Any], overrides: M
 
     Raises:
         TypeError: a config that is not a `Config`.
-        ValueError: an override that is not a field.
+        ValueError: an override that is not a field, or a field that is given twice.
     """
     if not isinstance(config, Config | None):
         raise TypeError(f"config must be a pidlearn.Config, got {type(config).__name__}")
@@ -153,6 +153,8 @@ def with_overrides(config: Config | None, short: Mapping[str, Any], overrides: M
     if unknown:
         close = get_close_matches(unknown[0], known, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"got {', '.join(unknown)}{hint}, but besides distill's own arguments there are only {known}")
+        raise ValueError(f"unknown setting {', '.join(unknown)}{hint}: the fields of Config are {', '.join(known)}")
     given = {name: value for name, value in short.items() if value is not None}
+    if twice := [name for name in given.keys() & overrides.keys() if given[name] != overrides[name]]:
+        raise ValueError(f"{', '.join(twice)} is given twice: t_start and t_end are other names of t_max and t_min")
     return replace(config or Config(), **{**given, **overrides})

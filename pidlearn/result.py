@@ -34,7 +34,7 @@ class Result:
     """The outcome of `pidlearn.distill`.
 
     Attributes:
-        student: the student in eval mode; with averaged weights if ``config.ema`` asks for them.
+        student: the student in eval mode; with averaged weights if ``config.ema`` has a rate.
         averages: the averaged students by decay rate.
         history: arrays over the steps: loss, lr, seconds; and, with ``track_error``, error at error_step.
         config: all settings.

@@ -21,6 +21,7 @@ from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES
 from pidlearn.losses.weighting import weights
 from pidlearn.methods import Context, Method, method_of
+from pidlearn.methods.base import Sampler
 from pidlearn.methods.pid import checks
 from pidlearn.nets.unets import UNet
 from pidlearn.result import Result
@@ -105,7 +106,7 @@ class Run(Training):
             distance=distance,
             weight=weight,
             time_sampling=resolve("time_sampling", config.time_sampling, DENSITIES),
-            data=sampler_of(data, problem.teacher, problem.device) if method.needs == "data" else None,
+            data=_sampler(method, data, problem),
         )
 
     def _use_channels_last(self) -> None:
@@ -122,14 +123,14 @@ class Run(Training):
         grid = self.problem.time_grid(self.config.n, self.config.spacing_function)
         return [ErrorTracker(self.problem, lambda: self.trainer.best, n, grid, self.config.seed + 1, self.errors)]
 
-    def choices(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Settings, student and kind of teacher as text; functions are identified by a hash of their code."""
-        settings = {name: value for name, value in vars(self.config).items() if name not in self.config.EXECUTION}
-        choices = {name: identity(value) for name, value in settings.items()}
+        fixed = {name: value for name, value in vars(self.config).items() if name not in self.config.EXECUTION}
+        settings = {name: identity(value) for name, value in fixed.items()}
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.data_scale
         description = str(files.describe(self.student)).encode()
-        choices["student"] = f"{type(self.student).__qualname__} {digest(description)}"
-        return {**choices, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
+        settings["student"] = f"{type(self.student).__qualname__} {digest(description)}"
+        return {**settings, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def state_dict(self) -> dict[str, Any]:
         """What the rest of the run depends on, and the teacher's fingerprint."""
@@ -193,11 +194,24 @@ def _problem(
     return problem if networks or device is None else problem.to(device)
 
 
+def _sampler(method: Method, data: Any, problem: Problem) -> Sampler | None:
+    """The data that a method needs, as a function that draws from them."""
+    if method.needs == "data":
+        return sampler_of(data, problem.teacher, problem.device)
+    if data is not None:
+        raise ValueError(f"got data, but {type(method).__name__} needs none: leave data out")
+    return None
+
+
 def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     """Fill in the unset fields from the method's recipe; returns the configuration, and a configured method."""
     method = method_of(config.method)
     shared = {field.name for field in fields(method) if field.init} & {field.name for field in fields(Config)}  # type: ignore[arg-type]
     own = {name: value for name in shared if (value := getattr(method, name)) is not UNSET}
+    defaults = Config()
+    twice = [name for name in own if getattr(config, name) not in (getattr(defaults, name), own[name])]
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is set both in the method and in the configuration: set it once")
     config = replace(config, **own)
     given = {name: value for name, value in vars(config).items() if name not in config.unset()}
     values: Mapping[str, Any] = {

@@ -302,7 +302,7 @@ class TestWhatDistillRefuses:
         ("setting", "says"),
         [
             ("lr", "--set got 'lr': expected NAME=VALUE, as in lr=1e-4, after the name of the recipe"),
-            ("rate=1", "got rate, but besides distill's own arguments there are only"),
+            ("rate=1", "unknown setting rate"),
             ("lr=fast", "lr must be a positive number, got 'fast'"),
             ("steps=2.5", "steps must be a whole number of at least 1, got 2.5"),
             ("distance=lpipz", "distance must be one of"),
@@ -450,7 +450,8 @@ class TestEvaluate:
         before = time.monotonic()
         told = fails("evaluate", *both, "--fid", tmp_path / "reference.npz")
         assert time.monotonic() - before < 5
-        assert f"the Inception weights of FID are not in {tmp_path}" in told
+        assert f"{tmp_path}/hub/checkpoints/weights-inception" in told
+        assert "(the Inception weights of FID) is missing and could not be downloaded" in told
         assert "could not be fetched" in told
         assert "No such file" in fails("evaluate", *both, "--fid", tmp_path / "no.npz")
         inception = ["--real", "digits", "--inception", tmp_path / "no.pth"]

@@ -88,7 +88,7 @@ class TestOneInAFile:
         with pytest.raises(ValueError, match=r"other settings.*method"):
             distill(Endpoint(pairs=9), checkpoints=tmp_path)
         loaded = pid.load(few.save(tmp_path / "student"))
-        assert loaded.config.method == "pid"  # an object with settings is not in the file: it reads as the default
+        assert loaded.config.method == "Endpoint(pairs=8)"
 
     def test_what_the_recipe_leaves_out_has_defaults(self) -> None:
         config = pid.steps(pid.toy("ring"), net(), method="endpoint").config
@@ -208,5 +208,5 @@ def test_a_soft_boundary_with_a_network_that_encodes() -> None:
 def test_what_is_no_teacher_is_named() -> None:
     with pytest.raises(TypeError, match=r"got str: did you mean pidlearn.toy\('ring'\)"):
         pid.distill("ring")
-    with pytest.raises(ValueError, match=r"got derivativ \(did you mean derivative\?\)"):
+    with pytest.raises(ValueError, match=r"unknown setting derivativ \(did you mean derivative\?\)"):
         pid.distill(pid.toy("ring"), derivativ="exact")

@@ -125,9 +125,9 @@ def test_averages_are_exponential_and_side_by_side() -> None:
     for _ in train(trainer):
         now = flat(trainer.module)
         expected = {r: r * expected[r] + (1 - r) * now if expected else now for r in (0.5, 0.9)}
-    for rate, average in zip((0.5, 0.9), trainer.averages.modules, strict=True):
+    for rate, average in zip((0.5, 0.9), trainer.averaged, strict=True):
         torch.testing.assert_close(flat(average), expected[rate])
-    assert trainer.best is trainer.averages.modules[0]
+    assert trainer.best is trainer.averaged[0]
 
 
 def momentum(parameters: Any, optimisation: OptimizerConfig) -> torch.optim.Optimizer:
@@ -153,7 +153,7 @@ def test_state_carries_all_that_the_rest_depends_on(optimizer: Any, stages: Any,
     assert torch.equal(flat(second.module), flat(whole.module))
     for name in ("loss", "lr"):
         assert np.array_equal(second.history.arrays()[name], whole.history.arrays()[name])
-    for one, two in zip(second.averages.modules, whole.averages.modules, strict=True):
+    for one, two in zip(second.averaged, whole.averaged, strict=True):
         assert torch.equal(flat(one), flat(two))
 
 

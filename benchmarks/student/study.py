@@ -23,11 +23,15 @@ from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import walk
 from pidlearn.evaluation import metrics
 from pidlearn.teachers import load_teacher
+from pidlearn.utils import safetensors
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.fingerprint import digest
 
 SETS = 5
 """Sets of real images that samples are compared with, if there are as many."""
+
+SOLVED = "pidlearn benchmark solution"
+"""Format of cached solutions."""
 
 
 class Study:
@@ -102,14 +106,13 @@ class Study:
     def euler(self, n: int, count: int) -> tuple[Tensor, float]:
         """`solve` with Euler's method, cached in the folder, since a fine grid takes minutes."""
         teacher = digest((self.folder / "teacher.safetensors").read_bytes())
-        path = self.folder / "solved" / f"euler-{n}-of-{count}-{teacher}.pt"
+        path = self.folder / "solved" / f"euler-{n}-of-{count}-{teacher}.safetensors"
         if not path.exists():
+            x, seconds = self.solve("euler", n, count)
             path.parent.mkdir(exist_ok=True)
-            part = path.with_suffix(".part")
-            torch.save(self.solve("euler", n, count), part)
-            part.replace(path)
-        x, seconds = torch.load(path, map_location=self.device, weights_only=True)
-        return x, seconds
+            safetensors.write(path, {"x": x}, {"format": SOLVED, "seconds": repr(seconds)})
+        tensors, text = safetensors.read(path, SOLVED)
+        return tensors["x"].to(self.device), float(text["seconds"])
 
     @cached_property
     def target(self) -> Tensor:

@@ -159,13 +159,14 @@ def distill(
     resolved = recipes.read(recipe)
     if teacher is not None:
         resolved = replace(resolved, teacher=teacher)
+    config = with_overrides(resolved.config, {}, rename_arguments(settings or {}, NEW_NAMES))
     folder, processes = Path(out or Path("runs", resolved.name)), current_processes()
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)  # if that fails, let it fail before a teacher is trained
     limits: dict[str, Any] = {"save_every": save_every, "max_time": max_time, "since": start}
     where = processes.device or resolve_device(device)
     teacher_net = _load_or_train_teacher(resolved, folder, processes, where, dry_run, limits)
-    run = Run(teacher_net, None, with_overrides(resolved.config, {}, rename_arguments(settings or {}, NEW_NAMES)))
+    run = Run(teacher_net, None, config)
     run.resume(folder / "checkpoints")
     _print_plan(run, None if dry_run else folder / "log.jsonl")
     if dry_run:

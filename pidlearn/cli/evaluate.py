@@ -13,6 +13,7 @@ from torch import Tensor
 from pidlearn import recipes
 from pidlearn.cli.main import nonnegative_int, positive_int
 from pidlearn.cli.shared import GRID_POINTS, problem_for, read_student, resolve_device
+from pidlearn.data import DATA_SETS
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
 from pidlearn.evaluation import metrics
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fid", help="reference statistics for the FID: an .npz of mu and sigma, such as EDM's")
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
-    parser.add_argument("--real", choices=["digits", "fashion-mnist"], help="real images to compare with")
+    parser.add_argument("--real", choices=list(DATA_SETS), help="real images to compare with")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
 
 

@@ -26,7 +26,7 @@ SIGMA_DATA = 0.5
 """Standard deviation of images in [-1, 1], for teachers that do not state their own (Karras et al. 2022)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diffusion(Problem):
     """The probability flow dx/dt = (x - D(x, t)) / t from z ~ N(0, t_start^2).
 

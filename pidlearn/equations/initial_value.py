@@ -20,7 +20,7 @@ from pidlearn.utils.validation import NotFiniteError, describe_tensor
 __all__ = ["InitialValueProblem", "initial_value"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InitialValueProblem(Problem):
     """dx/dt = f(x, t) from values that the prior draws at ``t_start``.
 

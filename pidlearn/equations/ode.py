@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from pidlearn.utils.broadcast import as_batch, expand_like
-from pidlearn.utils.validation import reraise_with_context
+from pidlearn.utils.validation import reraise_with_context, summary
 
 __all__ = ["ODE", "DenoiserODE", "VelocityODE"]
 
@@ -54,6 +54,10 @@ class VelocityODE:
         if not callable(f):
             raise TypeError(f"VelocityODE needs a callable f(x, t), got {type(f).__name__}")
         self.f = f
+
+    def __repr__(self) -> str:
+        """The name of the field."""
+        return f"VelocityODE({getattr(self.f, '__name__', summary(self.f))})"
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """f(x, t), of x's shape and dtype.
@@ -88,6 +92,10 @@ class DenoiserODE:
         if not callable(denoiser):
             raise TypeError(f"DenoiserODE needs a callable D(x, sigma), got {type(denoiser).__name__}")
         self.denoiser = denoiser
+
+    def __repr__(self) -> str:
+        """The name of the denoiser."""
+        return f"DenoiserODE({getattr(self.denoiser, '__name__', summary(self.denoiser))})"
 
     def denoise(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """D(x, t), of x's shape and dtype.

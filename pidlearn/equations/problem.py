@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE
+from pidlearn.utils.validation import summary
 
 __all__ = ["CPU", "Prior", "Problem", "Spacing"]
 
@@ -29,11 +30,19 @@ Spacing = Callable[..., Tensor]
 """``spacing(n=..., t_min=..., t_max=...)`` to a falling grid (n,) float64."""
 
 
-NEW_NAMES = {"draw": "sample_prior", "draw_labels": "sample_labels", "reference_ends": "reference_samples"}
-"""Methods of the first release that have new names."""
+NEW_NAMES = {
+    "at": "to",
+    "draw": "sample_prior",
+    "draw_labels": "sample_labels",
+    "location": "mean",
+    "random": "rng_device",
+    "reference_ends": "reference_samples",
+    "spread": "std",
+}
+"""Attributes of the first release that have new names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Problem(ABC):
     """An ODE together with the distribution of its initial values.
 
@@ -76,6 +85,11 @@ class Problem(ABC):
             warnings.warn(f"problem.{name} is now called {NEW_NAMES[name]}", DeprecationWarning, stacklevel=2)
             return getattr(self, NEW_NAMES[name])
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        """One line: the kind, the teacher and the span."""
+        teacher, span = summary(self.teacher), f"t from {self.t_start:g} to {self.t_end:g}"
+        return f"{type(self).__name__}({teacher}, samples of shape {self.event_shape}, {span})"
 
     def to(self, device: torch.device) -> Problem:
         """The same problem on another device, for a teacher that is a formula and has no weights."""

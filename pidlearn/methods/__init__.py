@@ -1,5 +1,7 @@
 """How a student learns from a teacher: one file per method, and the table of their names."""
 
+from dataclasses import is_dataclass
+
 from pidlearn.methods.base import Batch, Context, Method, Stage
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.pid.method import PID
@@ -17,6 +19,8 @@ def method_of(method: str | Method) -> Method:
         ValueError: an unknown name.
     """
     if isinstance(method, Method):
+        if not is_dataclass(method):
+            raise TypeError(f"{type(method).__name__} must be a dataclass: add @dataclass above its class")
         return method
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {sorted(METHODS)} or a pidlearn.methods.Method, got {method!r}")

@@ -1,4 +1,4 @@
-"""What every student can do."""
+"""The base class of students."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ class Student(nn.Module):
     t_min: float
     event_shape: tuple[int, ...] | None
     label_dim: int
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        """x(z, t), (B, *event), for students that are defined at every time.
+
+        Raises:
+            ValueError: a student that only generates samples.
+        """
+        raise ValueError(f"a {type(self).__name__} generates samples but has no path x(z, t): use another student here")
 
     @torch.no_grad()
     def generate(

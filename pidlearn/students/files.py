@@ -156,6 +156,10 @@ def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor
         return fill(NETWORKS[name], options, weights).requires_grad_(True)
     if name == THIRD_PARTY:
         return _copy_from_teacher(options, teacher)
+    if "coordinates" not in options:
+        raise UnknownPartsError(
+            f"has a network of class {name!r:.80}, which is not registered: import its module first"
+        )
     (kind, noise_options), (inner_name, inner_options) = options["coordinates"], options["network"]
     inner: Any = _build_network(inner_name, inner_options, _under("network", weights, "."), teacher)
     return AdaptedStudent(

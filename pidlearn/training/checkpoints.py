@@ -122,15 +122,15 @@ def _check_folder(folder: str | Path) -> None:
         raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
 
 
-def load_run(folder: str | Path, choices: dict[str, str]) -> dict[str, Any] | None:
+def load_run(folder: str | Path, settings: dict[str, str]) -> dict[str, Any] | None:
     """Return the newest undamaged checkpoint of ``folder``, or None.
 
     Raises:
-        ValueError: as `load_newest`, and if its run has other settings than ``choices``.
+        ValueError: as `load_newest`, and if its run has other settings.
     """
     state = load_newest(folder)
     if state is not None:
-        different = [f"{k} = {v}, here {choices.get(k)}" for k, v in state["choices"].items() if choices.get(k) != v]
+        different = [f"{k} = {v}, here {settings.get(k)}" for k, v in state["settings"].items() if settings.get(k) != v]
         if different:
             raise ValueError(f"{folder} holds a run with other settings ({'; '.join(different)}): use another folder")
     return state

@@ -56,7 +56,7 @@ class Training(Iterator[Step]):
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint; the first process does."""
         if self.trainer.processes.rank == 0:
-            save(folder, self.trainer.step, {"choices": self.choices(), **self.state_dict()})
+            save(folder, self.trainer.step, {"settings": self.settings(), **self.state_dict()})
 
     def resume(self, folder: str | Path) -> None:
         """Continue from the newest checkpoint of that folder, if there is one.
@@ -64,11 +64,11 @@ class Training(Iterator[Step]):
         Raises:
             ValueError: a checkpoint of another run.
         """
-        state = load_run(folder, self.choices())
+        state = load_run(folder, self.settings())
         if state is not None:
             self.load_state_dict(state, folder)
 
-    def choices(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Everything that makes this run this run, as text."""
         raise NotImplementedError
 
@@ -144,13 +144,16 @@ def drive(  # noqa: D417 - the others are documented in distill
 
 
 def _save(training: Training, folder: str | Path | None) -> Stop | None:
-    """Save a checkpoint, if there is a folder for it; why that failed in any process, or None."""
+    """Save a checkpoint, if there is a folder for it; why that failed in any process, or None.
+
+    A state that no file can hold, such as an optimiser's of the user's own, ends a run like a full disk.
+    """
     if folder is None:
         return None
     failure = None
     try:
         training.save(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         advice = "fix the problem and rerun the same call to resume from the latest checkpoint"
         failure = Stop(StopReason.UNSAVED, f"a checkpoint could not be written ({error}; {advice})")
     return _agree(training.trainer, failure)

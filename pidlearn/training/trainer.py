@@ -103,7 +103,7 @@ class Trainer:
     def _stage_of(self, step: int) -> int:
         return bisect_right(self._starts, step) - 1
 
-    # What one pass of the loop does, in its order.
+    # The parts of one training step, in their order.
 
     def enter_stage(self) -> None:
         """Prepare the stage that the next step belongs to; at its first step it gets an optimiser of its own."""
@@ -146,7 +146,7 @@ class Trainer:
 
     @property
     def good_weights(self) -> str:
-        """Where the weights come from that a diverged run is left with, for messages."""
+        """Which weights a diverged run ends with, for messages."""
         return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before"
 
     def confirm_update(self) -> None:

@@ -1,1 +1,1 @@
-"""What any room may use."""
+"""Helpers for all rooms: shapes, files, seeds, validation."""

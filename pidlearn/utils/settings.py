@@ -20,7 +20,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an int; True and False are none."""
+    """Whether it is an int other than True and False."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -16,6 +16,7 @@ The last grid point has no next one: there the differences go backwards.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -39,7 +40,9 @@ def forward_mode(scheme: Scheme) -> Scheme:
 
 
 def needs_forward_mode(scheme: Scheme) -> bool:
-    """Whether a scheme is marked by `forward_mode`."""
+    """Whether a scheme, or the one that a `functools.partial` calls, is marked by `forward_mode`."""
+    while isinstance(scheme, functools.partial):
+        scheme = scheme.func
     return getattr(scheme, "forward_mode", False)
 
 
