@@ -462,7 +462,7 @@ class TestEvaluate:
         assert "needs at least 2 samples, got 1: give a larger -n" in fails("evaluate", *both, "-n", 1)
         other = save_teacher(teacher(img_resolution=16), tmp_path / "other.safetensors")
         assert "the teacher images (1, 16, 16) of 0" in fails("evaluate", both[0], "--teacher", other)
-        monkeypatch.setitem(recipes.reading.DATA, "fashion-mnist", lambda: pid.data.fashion_mnist(tmp_path))
+        monkeypatch.setitem(pid.data.DATA_SETS, "fashion-mnist", lambda: pid.data.fashion_mnist(tmp_path))
         assert "dataset-fashion-mnist" in fails("evaluate", *both, "--real", "fashion-mnist")
 
     def test_fid_of_too_few_or_of_other_features(

@@ -648,7 +648,7 @@ class TestFiles:
         [
             ("student", None, "damaged, or of another version: 'student'"),
             ("config", '{"ema": [], "stps": 3}', "stps"),
-            ("student", '{"network": ["X", {}], "t_max": 80}', "damaged"),
+            ("student", '{"network": ["X", {}], "t_max": 80}', "class 'X', which is not registered"),
             ("student", "[]", "damaged"),
             ("student", {"t_max": "far"}, "damaged"),
             ("student", {"network": ["MLP", {"event_shape": [2], "width": 60000, "depth": 2}]}, "do not make a MLP"),

@@ -258,7 +258,7 @@ def start() -> Iterator[Callable[..., Training]]:
         one.wait(5)
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -406,7 +406,7 @@ def test_a_word_that_cannot_be_read_is_no_end(start: Callable[..., Training], mo
 
 
 def test_an_ode_that_leaves_all_bounds_is_told_so(start: Callable[..., Training]) -> None:
-    for rate, said in (("20 * x", "reach 5e+173, more than"), ("x**2", "may not reach that far")):
+    for rate, said in (("20 * x", "reach 5e+173, more than"), ("x**2", "may not exist that far")):
         mine = start(
             TrainingJob(
                 "Your ODE", "equations", expression.parse_problem(f"x' = {rate}\nx in [0, 1]\nt in [0, 20]"), 300, {}
