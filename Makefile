@@ -25,7 +25,7 @@ test: check
 	$(BIN)/python -m pytest tests/app
 
 # The fast core: what a change to the mathematics, the loop or a method breaks first.
-QUICK := test_loss test_derivative test_distance test_sampling test_grid test_solvers test_train test_trajectory \
+QUICK := test_loss test_derivative test_distance test_sampling test_grid test_train test_trajectory \
 	test_windows test_methods test_names test_first_release
 
 quick: check
