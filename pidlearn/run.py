@@ -114,7 +114,7 @@ class Run(Training):
         if self.problem.device.type == "cuda":
             for module in (self.student, *modules_of(self.problem.teacher)):
                 if any(isinstance(part, UNet) for part in module.modules()):
-                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
 
     def track_error(self, n: int) -> list[ErrorTracker]:
         """Trackers of the error of n samples to the reference solution; in the first process only."""
@@ -206,7 +206,9 @@ def _sampler(method: Method, data: Any, problem: Problem) -> Sampler | None:
 def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     """Fill in the unset fields from the method's recipe; returns the configuration, and a configured method."""
     method = method_of(config.method)
-    shared = {field.name for field in fields(method) if field.init} & {field.name for field in fields(Config)}  # type: ignore[arg-type]
+    # `method_of` accepts dataclasses only, which the class Method itself cannot say to a type checker.
+    own_fields = fields(method)  # type: ignore[arg-type]
+    shared = {field.name for field in own_fields if field.init} & {field.name for field in fields(Config)}
     own = {name: value for name in shared if (value := getattr(method, name)) is not UNSET}
     defaults = Config()
     twice = [name for name in own if getattr(config, name) not in (getattr(defaults, name), own[name])]
@@ -222,5 +224,5 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
     if isinstance(problem, Diffusion) and config.windows != 1:
         raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
-    configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]
+    configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # as above
     return config, configured

@@ -235,7 +235,7 @@ class TestDistill:
         assert distill(made / "tiny.toml", tmp_path / "run", "--teacher", str(given), "--set", "steps=1") == 0
         assert not (tmp_path / "run" / "teacher.safetensors").exists()
         student = pid.load(tmp_path / "run" / "student.safetensors").student
-        assert student.network.options["model_channels"] == 16  # type: ignore[union-attr]
+        assert student.network.options["model_channels"] == 16  # type: ignore[union-attr]  # a U-Net of the registry
         assert student.label_dim == 0
 
     def test_a_limit_that_ends_while_the_teacher_trains(

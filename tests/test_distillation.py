@@ -659,7 +659,7 @@ class TestFiles:
     def test_changed_files(self, entry: str, value: Any, says: str, tmp_path: Path) -> None:
         path = tiny_ring().save(tmp_path / "a")
         with safetensors.safe_open(path, "pt") as file:
-            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         if entry == "weight":
             next(value for key, value in tensors.items() if key.endswith("weight")).view(torch.int32).flatten()[0] ^= 1
         elif value is None:

@@ -48,7 +48,7 @@ def test_state_dicts_of_modules(zipped: bool, tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     for keep_vars in (False, True):
         state = module.state_dict(keep_vars=keep_vars)
-        assert state._metadata  # type: ignore[attr-defined]
+        assert state._metadata  # type: ignore[attr-defined]  # not in torch's annotations
         found = torch_archive.read(save(state, tmp_path / "a.pth", zipped))
         assert list(found) == list(state)
         assert all(torch.equal(found[name], value.detach()) for name, value in state.items())
