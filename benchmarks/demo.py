@@ -1,4 +1,4 @@
-"""`make demo`: distil diffusion models to one step, for a toy density and real images, in under three minutes.
+"""`make demo`: distil diffusion models to one step, for a toy density and real images, in about three minutes.
 
 It distils a ring of Gaussians, whose teacher is known in closed form, and scikit-learn's digits, whose teacher it
 trains first. It writes one figure and prints one table. All random numbers are seeded.
