@@ -31,6 +31,7 @@ from pidlearn.cli import shared
 from pidlearn.cli.main import duration, main
 from pidlearn.evaluation.images import image_grid, quantize
 from pidlearn.methods import PID
+from pidlearn.methods.base import Batch, Context
 from pidlearn.teachers import save_teacher
 from pidlearn.training import checkpoints
 from tests.tiny import RECIPE, recipe, teacher
@@ -262,7 +263,10 @@ class TestDistill:
         self, made: Path, begun: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
         loss = PID.loss
-        diverging = lambda self, context, batch: loss(self, context, batch) * (1 if context.step < 3 else np.nan)  # noqa: E731
+
+        def diverging(self: PID, context: Context, batch: Batch) -> torch.Tensor:
+            return loss(self, context, batch) * (1 if context.step < 3 else np.nan)
+
         monkeypatch.setattr(distill_command, "_print_plan", lambda *_: None)  # it would notice, too
         monkeypatch.setattr(PID, "loss", diverging)
         assert distill(made / "tiny.toml", begun, "--set", "steps=9") == 1

@@ -12,6 +12,7 @@ import torch
 from pidlearn import data
 from pidlearn.data import DATA_SETS
 from pidlearn.methods import Denoising
+from pidlearn.methods.base import Batch, Context
 from pidlearn.recipes import UnfinishedError, load_images, names, read, teacher_from_recipe
 from pidlearn.teachers.files import published
 from pidlearn.training.trainer import Trainer
@@ -217,7 +218,12 @@ class TestTeacher:
         with monkeypatch.context() as patch:
             if how == "interrupt":
                 enter = Trainer.enter_stage
-                stopping = lambda t: enter(t) if t.step < 2 else exec("raise KeyboardInterrupt")  # noqa: E731
+
+                def stopping(trainer: Trainer) -> None:
+                    if trainer.step >= 2:
+                        raise KeyboardInterrupt
+                    enter(trainer)
+
                 patch.setattr(Trainer, "enter_stage", stopping)
                 says = "training was stopped: interrupted at step 2"
             else:
@@ -233,7 +239,10 @@ class TestTeacher:
 
     def test_that_diverged_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         loss = Denoising.loss
-        diverging = lambda self, context, batch: loss(self, context, batch) * (1 if context.step < 2 else math.nan)  # noqa: E731
+
+        def diverging(self: Denoising, context: Context, batch: Batch) -> torch.Tensor:
+            return loss(self, context, batch) * (1 if context.step < 2 else math.nan)
+
         monkeypatch.setattr(Denoising, "loss", diverging)
         with pytest.raises(ValueError, match="the teacher of tiny: training stopped at step 3"):
             teacher_from_recipe(read(recipe(tmp_path)), progress=False)

@@ -86,22 +86,25 @@ def distil(study: Study) -> None:
         with checkpoints.claimed(study.folder / part):
             pass
     log, before_kill = _log(study), _log_before_kill(study)
-    steps, last = study.recipe.config.steps, last_line(log)
-    every, killed = max(1, steps // 8), False
-    options = {"out": study.folder, "save-every": every, "track-error": study.size.few, "device": study.device}
+    last = last_line(log)
+    killed = False
+    options = {
+        "out": study.folder,
+        "save-every": save_every(study),
+        "track-error": study.size.few,
+        "device": study.device,
+    }
     command = [sys.executable, "-m", "pidlearn", "distill", study.source]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process, _terminated(process):
         while process.poll() is None and not before_kill.exists():
-            line = last_line(log)
-            number = json.loads(line)["number"] if line not in (b"", last) else 0  # not the line of an earlier run
-            saved = max(
-                (int(path.name[5:14]) for path in study.folder.glob("checkpoints/step-*.safetensors")), default=0
-            )
-            # Some steps after a checkpoint, so that they have to be done twice.
-            if number > steps / 2 and number - saved >= every / 4:
-                process.kill()
-                killed = process.wait() == -signal.SIGKILL  # False if the process had just ended by itself
+            if is_due(study, last):
+                process.send_signal(signal.SIGSTOP)  # while it stands still, no checkpoint comes in between
+                if is_due(study, last):
+                    process.kill()
+                    killed = process.wait() == -signal.SIGKILL  # False if the process had just ended by itself
+                else:
+                    process.send_signal(signal.SIGCONT)
                 if killed:
                     write_atomically(before_kill, log.read_bytes())
             time.sleep(POLL)
@@ -109,6 +112,23 @@ def distil(study: Study) -> None:
         distil(study)
     elif process.returncode:
         raise SystemExit(process.returncode)
+
+
+def save_every(study: Study) -> int:
+    """Steps between two checkpoints: an eighth of the run."""
+    return max(1, study.recipe.config.steps // 8)
+
+
+def is_due(study: Study, before: bytes) -> bool:
+    """Whether the run has done half of its steps and some since its checkpoint, which will have to be done twice.
+
+    `before` is the last line of the log before this process began.
+    """
+    line = last_line(_log(study))
+    number = json.loads(line)["number"] if line not in (b"", before) else 0
+    names = (path.name for path in study.folder.glob("checkpoints/step-*.safetensors"))
+    saved = max((int(name[5:14]) for name in names), default=0)
+    return number > study.recipe.config.steps / 2 and number - saved >= save_every(study) / 4
 
 
 def run_row(study: Study) -> Row:
@@ -172,5 +192,6 @@ def _terminated(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     except BaseException:
         process.terminate()
+        process.send_signal(signal.SIGCONT)  # one that stands still would never see it
         process.wait()
         raise
