@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.initial_value import InitialValueProblem
+from pidlearn.methods.pid import recipes
 from pidlearn.run import resolve_settings
 from pidlearn.students.build import build_student
 
@@ -175,7 +176,8 @@ class TestInitialValues:
 
         assert problem_from_teacher(pid.VelocityODE(field), 0.0, 10.0, prior).coarse_error(480) > 0.1
 
-    def test_a_field_too_fast_for_any_mesh_is_told(self) -> None:
+    def test_a_field_too_fast_for_any_mesh_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(recipes, "MAX_TOTAL_STEPS", 960)
         field = pid.VelocityODE(lambda x, t: 200 * torch.stack([x[:, 1], -x[:, 0]], 1))
         with pytest.warns(UserWarning, match="too few to follow this field"):
             resolve_settings(problem_from_teacher(field, 0.0, 10.0, box), pid.Config())

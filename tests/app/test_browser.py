@@ -60,7 +60,13 @@ def browser() -> Iterator[Any]:
 
 
 def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> Any:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+    """A page as a visitor has it, but without motion, which costs a processor core where there is no GPU."""
+    options = {
+        "viewport": {"width": 1280, "height": 900},
+        "accept_downloads": True,
+        "reduced_motion": "reduce",
+    } | options
+    context = browser.new_context(**options)
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.errors, page.sent = [], []
@@ -100,21 +106,13 @@ def picture(page: Any) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def test_pages_need_no_torch(server: tuple[str, int], browser: Any) -> None:
-    address, process = server
-    for path in PAGES:  # nor do the others, until something is taken along
-        page = opened(browser, f"{address}/{path}")
-        assert picture(page).std() > 5
-        assert page.errors == []
-        page.context.close()
-    maps = Path(f"/proc/{process}/maps")
-    if maps.exists():
-        assert "libtorch" not in maps.read_text()
-
-
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_draws_and_stays_at_home(server: tuple[str, int], browser: Any, path: str) -> None:
-    page = opened(browser, f"{server[0]}/{path}")
+def test_every_page_draws_also_on_a_narrow_screen_stays_at_home_and_needs_no_torch(
+    server: tuple[str, int], browser: Any, path: str
+) -> None:
+    """The first pages that the server shows: some of the later tests take something along, which does need torch."""
+    address, process = server
+    page = opened(browser, f"{address}/{path}")
     assert picture(page).std() > 5
     assert page.locator('[data-testid="stException"]').count() == 0
     assert page.get_attribute("canvas", "aria-label")
@@ -123,19 +121,16 @@ def test_every_page_draws_and_stays_at_home(server: tuple[str, int], browser: An
         chart.scroll_into_view_if_needed()
         chart.locator("canvas, svg").first.wait_for()
     assert page.errors == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    box = page.locator("canvas").first.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 400
     page.context.close()
-
-
-def test_a_narrow_screen_needs_no_scrolling_sideways(server: tuple[str, int], browser: Any) -> None:
-    for path in PAGES:
-        page = opened(browser, f"{server[0]}/{path}")
-        page.set_viewport_size({"width": 400, "height": 800})
-        page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        box = page.locator("canvas").first.bounding_box()
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= 400
-        page.context.close()
+    maps = Path(f"/proc/{process}/maps")
+    if maps.exists():
+        assert "libtorch" not in maps.read_text()
 
 
 def test_n_moves_the_picture_without_the_server_and_then_the_address(server: tuple[str, int], browser: Any) -> None:
@@ -263,7 +258,14 @@ def test_a_crafted_address_can_say_nothing_of_its_own(server: tuple[str, int], b
 
 @pytest.mark.parametrize(
     "path",
-    ["?n=6", "residual?row=9999", "break-it?choice=Boundary", "more-steps?handover=1000&k=4", "any-ode", "images"],
+    [
+        "residual?row=9999",
+        "images",
+        *(
+            pytest.param(path, marks=pytest.mark.slow)
+            for path in ("?n=6", "break-it?choice=Boundary", "more-steps?handover=1000&k=4", "any-ode")
+        ),
+    ],
 )
 def test_every_view_can_be_taken_along(server: tuple[str, int], browser: Any, tmp_path: Path, path: str) -> None:
     page = opened(browser, f"{server[0]}/{path}{'&' if '?' in path else '?'}v=1&play=0&frame=30")

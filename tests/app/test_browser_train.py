@@ -28,9 +28,10 @@ def visited(browser: Any, address: str) -> Any:
     return opened(browser, address, drawn=False)
 
 
-def workers() -> int:
-    """How many trainings run on this machine."""
-    return len(subprocess.run(["pgrep", "-f", "app.training.worker"], capture_output=True, text=True).stdout.split())
+def workers(server: tuple[str, int]) -> int:
+    """How many trainings run on this server."""
+    command = ["pgrep", "-P", str(server[1]), "-f", "app.training.worker"]
+    return len(subprocess.run(command, capture_output=True, text=True).stdout.split())
 
 
 def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
@@ -128,32 +129,32 @@ def test_a_typed_ode_is_trained_and_code_is_not_run(server: tuple[str, int], bro
     page.context.close()
 
 
-def closed(before: int, pages: list[Any]) -> None:
+def closed(server: tuple[str, int], before: int, pages: list[Any]) -> None:
     """Close the pages, and wait until their trainings have stopped."""
     for page in pages:
         page.context.close()
     end = time.monotonic() + 60
-    while workers() > before:
+    while workers(server) > before:
         assert time.monotonic() < end, "a closed tab's training goes on"
         time.sleep(0.5)
 
 
 def test_visitors_see_their_own_and_a_closed_tab_s_training_stops(server: tuple[str, int], browser: Any) -> None:
-    before = workers()
+    before = workers(server)
     training = [visited(browser, f"{server[0]}/train?steps=12%2C000&data={data}") for data in ("Ring+of+8", "Moons")]
     for page in training:
         begun(page)
-    assert workers() == before + 2
+    assert workers(server) == before + 2
     assert [ask(page, "v.scene.title.split(':')[0]") for page in training] == ["Ring of 8", "Moons"]
     fresh = visited(browser, f"{server[0]}/train")
     assert fresh.locator("canvas").count() == 0
-    closed(before, [*training, fresh])
+    closed(server, before, [*training, fresh])
 
 
 @pytest.mark.slow
 def test_ten_visitors_three_of_them_training(server: tuple[str, int], browser: Any) -> None:
     """Others are answered within 2 s, on a machine that has nothing else to do (python -m benchmarks.app)."""
-    before = workers()
+    before = workers(server)
     training = []
     for data in ("Ring+of+8", "Moons", "Spiral"):
         training.append(visited(browser, f"{server[0]}/train?steps=12%2C000&data={data}"))
@@ -164,7 +165,7 @@ def test_ten_visitors_three_of_them_training(server: tuple[str, int], browser: A
         page.get_by_text("Checkerboard", exact=True).click()
         wait(page, "v.scene.title.startsWith('Checkerboard')")
         assert time.monotonic() - asked < 2
-    closed(before, [*training, *others])
+    closed(server, before, [*training, *others])
 
 
 @pytest.mark.parametrize(

@@ -397,7 +397,7 @@ QUICK = {
 """What takes minutes, and what stands for it."""
 
 
-@pytest.mark.parametrize("name", ["digits", "clothes"])
+@pytest.mark.parametrize("name", ["digits", pytest.param("clothes", marks=pytest.mark.slow)])
 def test_snippets_of_images_rebuild_the_view(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = images_snippet(name, images.count(name), View(frame=9))
     for long, short in QUICK.items():

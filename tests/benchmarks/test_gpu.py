@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -45,12 +47,28 @@ def measured(folder: Path, *options: str) -> dict[str, dict[str, Any]]:
     return json.loads(kept.read_text())["rows"] if kept.exists() else {}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """All benchmarks share one untrained LPIPS, which takes seconds to fill with random numbers; and fewer samples."""
+    with mock.patch.object(pid, "LPIPS", cache(pid.LPIPS)), mock.patch("benchmarks.gpu.rounding.SAMPLES", 64):
+        yield
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Rows without compiled steps, which take a minute to trace with the exact derivative: see `test_all_of_it`."""
-    folder = tmp_path_factory.mktemp("gpu")
+    """Rows without compiled steps, which take a minute to trace with the exact derivative: see `test_all_of_it`.
+
+    Only the first variant is profiled.
+    """
+    folder, profiled = tmp_path_factory.mktemp("gpu"), []
+
+    def kernels_once(*args: Any) -> dict[str, float]:
+        profiled.extend([] if profiled else [machine.kernels(*args)])
+        return profiled[0]
+
     uncompiled = mock.patch.object(Benchmark, "rows", lambda self: list(rows_of(self))[:7])
-    with uncompiled, mock.patch.object(gpu, "DRY", {"toy": SIZE}):
+    profiling = mock.patch("benchmarks.gpu.benchmark.kernels", kernels_once)
+    with uncompiled, profiling, mock.patch.object(gpu, "DRY", {"toy": SIZE}):
         return {key.removeprefix("toy / "): row for key, row in measured(folder).items()}
 
 

@@ -37,7 +37,8 @@ def browser() -> Iterator[Any]:
 
 
 def opened(browser: Any, scene: Scene, folder: Path, **options: Any) -> Any:
-    page = browser.new_page(viewport={"width": 900, "height": 800}, **options)
+    """A scene's page, without motion, which costs a processor core where there is no GPU."""
+    page = browser.new_page(**{"viewport": {"width": 900, "height": 800}, "reduced_motion": "reduce"} | options)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
@@ -164,7 +165,7 @@ def test_dragging_n_time_and_the_noise_point_changes_the_picture(browser: Any, t
 
 
 def test_it_plays_by_itself(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, pid.watch(pid.toy("ring"), student(), starts=400), tmp_path)
+    page = opened(browser, pid.watch(pid.toy("ring"), student(), starts=400), tmp_path, reduced_motion="no-preference")
     before = ask(page, "[v.drawn, v.u]")
     wait(page, f"v.drawn > {before[0] + 20} && v.u !== {before[1]}")
 
