@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.config import Config
+from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.evaluate import Evaluation, evaluate
@@ -84,19 +85,42 @@ class Result:
         labels = problem.sample_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
         return self.generate(problem.sample_prior(n, generator), labels, calls, generator)
 
-    def evaluate(self, n: int = 4096, seed: int = 1, calls: int = 1) -> Evaluation:
+    def evaluate(
+        self,
+        n: int = 4096,
+        seed: int = 1,
+        calls: int = 1,
+        *,
+        integrator: str | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+    ) -> Evaluation:
         """Metrics on n fresh starts: a mapping that prints as a table.
 
         For a diffusion, compared with the teacher's own Euler-N path from the same z: ``rmse``, ``relative_rmse`` (over
         the standard deviation of the teacher's samples), ``wrong_mode`` for a Gaussian mixture; and as a distribution,
         compared with as many of the teacher's samples from other noise: ``energy`` and its ``energy_floor``.
-        For any other ODE, over the whole path compared with SciPy's: ``relative_rmse`` over all coordinates together,
-        ``worst_coordinate``, the same for the coordinate in which it is largest, and ``rmse``.
+        For any other ODE, over the whole path compared with an adaptive solver's: ``relative_rmse`` over all
+        coordinates together, ``worst_coordinate``, the same for the coordinate in which it is largest, and ``rmse``.
+
+        Args:
+            n: number of starts.
+            seed: seed of the starts.
+            calls: calls of the student per sample.
+            integrator: for an ODE: the solver of the reference, "dopri5" or one of SciPy's, such as "Radau" for a stiff
+                field. By default "dopri5", and "Radau" for a `System` that says that it is stiff.
+            rtol: its relative tolerance, 1e-8 by default.
+            atol: its absolute tolerance, by default 1e-8 of each coordinate's scale.
 
         Raises:
-            ValueError: a student loaded without its teacher.
+            ValueError: a student loaded without its teacher, or an integration that fails.
         """
         problem = self._problem()
+        chosen = {"integrator": integrator, "rtol": rtol, "atol": atol}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        if chosen and isinstance(problem, Diffusion):
+            raise ValueError(f"got {', '.join(chosen)}, but a diffusion is compared with Euler's path: leave them out")
+        problem = replace(problem, **chosen)  # type: ignore[arg-type]  # fields of an InitialValueProblem
         grid = problem.time_grid(self.config.n, self.config.spacing_function)
         return evaluate(problem, self._student(), grid, n, seed, calls)
 

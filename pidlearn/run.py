@@ -66,6 +66,7 @@ class Run(Training):
             config = _with_windows_of(student, config)
         self.processes = current_processes()
         self.problem = _problem(teacher, student, config, prior, event_shape, self.processes.device)
+        self.problem.check_teacher()
         self.config, method = resolve_settings(self.problem, config)
         built = student is None
         if student is None:
@@ -138,9 +139,9 @@ class Run(Training):
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned, if the teacher is the same."""
-        # Not to the last bit: a run may be resumed on another machine.
-        fingerprints = state["teacher"].double(), self._fingerprint().double()
-        if not torch.allclose(*fingerprints, rtol=1e-3, atol=1e-4, equal_nan=True):
+        with overridden(tf32(False)):
+            same = self.problem.has_fingerprint(state["teacher"])
+        if not same:
             raise ValueError(f"{folder} holds a run with another teacher of the same kind: use another folder")
         super().load_state_dict(state, folder)
         self.errors[:] = [(int(number), float(error)) for number, error in state["errors"]]

@@ -20,7 +20,7 @@ from pidlearn.equations.solvers import solve, walk
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.validation import check_shape
 
-__all__ = ["Diffusion", "diffusion", "noise_levels"]
+__all__ = ["Diffusion", "default_span", "diffusion", "noise_levels"]
 
 SIGMA_DATA = 0.5
 """Standard deviation of images in [-1, 1], for teachers that do not state their own (Karras et al. 2022)."""
@@ -46,6 +46,37 @@ class Diffusion(Problem):
         """The same problem on another device; noise is then drawn there, too."""
         return replace(self, device=device, rng_device=device)
 
+    @torch.no_grad()
+    def check_teacher(self) -> None:
+        """Warn if the teacher is no denoiser of data of size ``sigma_data``, or if the data are far from 0.
+
+        Where noise drowns the data, D(z, sigma) can only tell their mean. Data of d coordinates with variance s^2 each
+        have no direction of more than d s^2, so over z a denoiser has at most the variance s^2 d s^2 / (d s^2 +
+        sigma^2). Another parametrization, or a flow in the other direction of time, has much more.
+        """
+        denoiser, d = self.ode.denoiser, math.prod(self.event_shape)
+        if not _states_scale(denoiser):
+            return
+        widest = math.sqrt(d) * self.sigma_data
+        sigma = min(self.t_start, 10 * widest)
+        z = self.sample_prior(8, torch.Generator(self.rng_device).manual_seed(0)) * (sigma / self.t_start)
+        labels = torch.zeros(8, dtype=torch.int64, device=self.device) if self.label_dim else None
+        denoised = self.ode.denoise(z, sigma, labels).double()
+        spread, mean = denoised.std(0).square().mean().sqrt().item(), denoised.mean(0).square().mean().sqrt().item()
+        if spread > self.sigma_data * max(0.5, 1.5 * widest / math.hypot(widest, sigma)):
+            warnings.warn(
+                f"the denoised images of pure noise at sigma = {sigma:.3g} differ by {spread:.3g} (standard deviation "
+                f"over 8 of them), but must nearly be the mean of the data, whose own is {self.sigma_data:.3g}: check "
+                f"the parametrization (for a flow, data_at= and the sign of its velocity), and sigma_data",
+                stacklevel=4,
+            )
+        elif mean > self.t_start / 5:
+            warnings.warn(
+                f"the data's mean is {mean:.3g} away from 0, which noise of t_max = {self.t_start:g} does not drown: "
+                f"subtract it from the data, or raise t_max to {5 * mean:.3g}",
+                stacklevel=4,
+            )
+
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """``spacing`` from ``t_start`` down to ``t_end``."""
         return spacing(n=n, t_min=self.t_end, t_max=self.t_start)
@@ -57,6 +88,11 @@ class Diffusion(Problem):
     def residual_unit(self, grid: Tensor) -> float:
         """1: both sides of the denoiser form are images."""
         return 1.0
+
+    @property
+    def rhs_scale(self) -> float:
+        """``sigma_data``: the right-hand side is a denoised sample."""
+        return self.sigma_data
 
     def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """Euler's path on ``grid``, which a student of zero residual reproduces (Theorem 1)."""
@@ -96,11 +132,24 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     if shape is None:
         raise ValueError("the teacher has no event_shape: pass event_shape=, such as (3, 32, 32) for images")
     shape = check_shape(shape)
-    sigma_data = float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None) or SIGMA_DATA)
+    sigma_data = _sigma_data(denoiser)
     _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
     label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), device_of(denoiser)
     prior = partial(_gaussian, scale=t_max, shape=shape)
     return Diffusion(ode, prior, t_max, t_min, shape, teacher, device, device, label_dim, sigma_data)
+
+
+def default_span(teacher: Any) -> tuple[float, float]:
+    """EDM's span, 80 to 0.002, or as much of it as lies within the teacher's noise levels: (t_max, t_min).
+
+    It is made for a standard deviation of 0.5, and is wide enough for data of a tenth of that to ten times as much.
+    For data of any other size it is scaled, so that t_max / sigma_data and t_min / sigma_data stay EDM's.
+    """
+    scale = _sigma_data(getattr(teacher, "denoiser", teacher)) / SIGMA_DATA
+    if 0.1 <= scale <= 10:
+        scale = 1.0
+    lowest, highest = noise_levels(teacher)
+    return min(80.0 * scale, highest), max(0.002 * scale, lowest)
 
 
 def noise_levels(teacher: Any) -> tuple[float, float]:
@@ -113,6 +162,15 @@ def device_of(module: Any) -> torch.device:
     """The device of a module's weights, of an object with a ``device``, or the CPU."""
     weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     return torch.device(getattr(module, "device", CPU)) if weight is None else weight.device
+
+
+def _states_scale(denoiser: Any) -> bool:
+    return bool(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None))
+
+
+def _sigma_data(denoiser: Any) -> float:
+    """The standard deviation of the data that a denoiser states; EDM's for one that states none."""
+    return float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None) or SIGMA_DATA)
 
 
 def _gaussian(n: int, generator: torch.Generator | None = None, *, scale: float, shape: tuple[int, ...]) -> Tensor:
@@ -136,6 +194,12 @@ def _check_span(t_max: float, t_min: float, sigma_data: float, levels: tuple[flo
         warnings.warn(
             f"at t_max = {t_max:g} the data (standard deviation {sigma_data:.3g}) are still visible in the noise: "
             f"expect biased samples, or raise t_max to {5 * sigma_data:.3g}",
+            stacklevel=4,
+        )
+    if t_min > sigma_data / 5:
+        warnings.warn(
+            f"at t_min = {t_min:g} noise still hides the data (standard deviation {sigma_data:.3g}): expect samples "
+            f"that are too wide, or lower t_min to {sigma_data / 250:.3g}",
             stacklevel=4,
         )
     lowest, highest = levels

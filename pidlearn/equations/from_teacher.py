@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pidlearn.equations.diffusion import diffusion, noise_levels
+from pidlearn.equations.diffusion import default_span, diffusion
 from pidlearn.equations.initial_value import initial_value
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import Prior, Problem
@@ -26,8 +26,8 @@ def problem_from_teacher(
 ) -> Problem:
     """The problem that a teacher poses: a denoiser's probability flow, or an ODE from given initial values.
 
-    A `System` has a prior and span of its own; those that are passed replace them. A diffusion runs from 80 to 0.002,
-    EDM's span, or as much of it as lies within the teacher's noise levels. Networks are put into eval mode.
+    A `System` has a prior and span of its own; those that are passed replace them. A diffusion runs over
+    `default_span`. Networks are put into eval mode.
 
     Raises:
         TypeError: a teacher that cannot be called.
@@ -38,7 +38,7 @@ def problem_from_teacher(
     if isinstance(teacher, System):
         t_start = teacher.t_start if t_start is None else t_start
         t_end = teacher.t_end if t_end is None else t_end
-        integrator = "Radau" if teacher.stiff else "DOP853"
+        integrator = "Radau" if teacher.stiff else "dopri5"
         return replace(initial_value(teacher.ode, prior or teacher.prior, t_start, t_end, integrator), teacher=teacher)
     if not (callable(teacher) or hasattr(teacher, "rhs")):
         hint = f": did you mean pidlearn.toy({teacher!r})?" if isinstance(teacher, str) else ""
@@ -49,9 +49,9 @@ def problem_from_teacher(
         return initial_value(teacher, prior, t_start, t_end)
     if prior is not None:
         raise ValueError("a diffusion starts from N(0, t_max^2): leave prior out, or wrap the teacher in VelocityODE")
-    lowest, highest = noise_levels(teacher)
-    t_start = min(80.0, highest) if t_start is None else t_start
-    t_end = max(0.002, lowest) if t_end is None else t_end
+    default_start, default_end = default_span(teacher)
+    t_start = default_start if t_start is None else t_start
+    t_end = default_end if t_end is None else t_end
     return diffusion(teacher, t_start, t_end, event_shape)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +27,14 @@ class InitialValueProblem(Problem):
     """dx/dt = f(x, t) from values that the prior draws at ``t_start``.
 
     Attributes:
-        integrator: SciPy's method for the reference solution.
+        integrator: method of the reference solution: "dopri5", or SciPy's "Radau" (for stiff fields), "DOP853", ...
+        rtol: its relative tolerance.
+        atol: its absolute tolerance; by default 1e-8 of each coordinate's scale.
     """
 
-    integrator: str = "DOP853"
+    integrator: str = "dopri5"
+    rtol: float = 1e-8
+    atol: float | None = None
 
     @property
     def data_scale(self) -> float:
@@ -42,22 +48,19 @@ class InitialValueProblem(Problem):
 
     @cached_property
     def std(self) -> Tensor:
-        """Standard deviation of each coordinate over the paths, (*event); never zero."""
-        # A coordinate that stays constant is measured in a thousandth of the others' size.
-        least = 1e-3 * self._path_points.flatten(1).norm(dim=1).mean()
-        return torch.maximum(self._path_points.std(0), least).clamp(min=1e-12)
+        """Standard deviation of each coordinate over the paths, (*event) float64; never zero."""
+        points = self._path_points
+        return _at_least_rounding(points.std(0), points.square().mean(0).sqrt())
 
     @cached_property
     def _path_points(self) -> Tensor:
-        """Points (n, *event) along a few coarsely solved paths; the prior's own where no path stays bounded."""
-        start = self.sample_prior(128, torch.Generator().manual_seed(0))
+        """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where none is found."""
+        start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)
         for finer in (1, 4, 16):
             if self.coarse_error(400 * finer) < 0.1:
                 grid = torch.linspace(self.t_start, self.t_end, 400 * finer + 1, dtype=torch.float64)
-                path = torch.stack(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer)))
-                if path.abs().max() < 1e4 * (1 + start.abs().max()):
-                    return path.flatten(0, 1)
-        return self.sample_prior(4096, torch.Generator().manual_seed(0))
+                return torch.cat(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
+        return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
 
     def coarse_error(self, steps: int) -> float:
         """Relative RMSE between Heun's paths with ``steps`` equal steps and with twice as many; inf if they explode."""
@@ -74,9 +77,9 @@ class InitialValueProblem(Problem):
         except NotFiniteError:
             return math.inf
         error, mean, square = torch.stack(moments).mean(0)
-        # Per coordinate, since each may have units of its own; the clamp keeps constant ones from dividing by zero.
-        variance = (square - mean.square()).clamp(min=1e-12 * (1e-300 + square.max().item()))
-        return (error / variance).mean().sqrt().item()
+        # Per coordinate, since each may have units of its own.
+        std = (square - mean.square()).clamp(min=0).sqrt()
+        return (error.sqrt() / _at_least_rounding(std, square.sqrt())).square().mean().sqrt().item()
 
     @cached_property
     def exact_dtype(self) -> torch.dtype:
@@ -87,6 +90,18 @@ class InitialValueProblem(Problem):
         except (ValueError, RuntimeError):
             return start.dtype
         return torch.float64
+
+    def check_teacher(self) -> None:
+        """Warn if the field, which gets its time in the dtype of x, cannot tell the times of a path apart."""
+        dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
+        spacing = torch.finfo(dtype).eps * max(abs(self.t_start), abs(self.t_end))
+        span = abs(self.t_end - self.t_start)
+        if spacing > 1e-3 * span:
+            warnings.warn(
+                f"times near {self.t_start:g} are {spacing:.2g} apart in {dtype}, too coarse for a span of {span:g}: "
+                f"measure time from the start of the span, or return float64 from the prior",
+                stacklevel=4,
+            )
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""
@@ -100,14 +115,25 @@ class InitialValueProblem(Problem):
         """One standard deviation of each coordinate per length of the grid, (*event): the residual is a velocity."""
         return self.std / (grid[-1] - grid[0]).abs().item()
 
+    @property
+    def rhs_scale(self) -> Tensor:
+        """One standard deviation of each coordinate per length of the span."""
+        return self.std / abs(self.t_end - self.t_start)
+
     def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """SciPy's path, in float64 where the field accepts it."""
-        atol = 1e-8 * self.std.min().item()
-        z = z.to(self.exact_dtype)
-        return solve(self.ode, z, grid, "scipy", integrator=self.integrator, rtol=1e-8, atol=atol)
+        """The path to a tolerance, in float64 where the field accepts it.
+
+        Raises:
+            ValueError: an integrator that is not known, or that does not get to the end of the span.
+        """
+        options: dict[str, Any] = {"rtol": self.rtol, "atol": 1e-8 * self.std if self.atol is None else self.atol}
+        method = self.integrator
+        if method != "dopri5":
+            method, options = "scipy", {**options, "integrator": method}
+        return solve(self.ode, z.to(self.exact_dtype), grid, method, **options)
 
     def reference_samples(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """The end of SciPy's path, (B, *event)."""
+        """The end of that path, (B, *event)."""
         return self.reference(z, grid[[0, -1]])[-1]
 
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
@@ -116,7 +142,7 @@ class InitialValueProblem(Problem):
 
 
 def initial_value(
-    ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None, integrator: str = "DOP853"
+    ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None, integrator: str = "dopri5"
 ) -> InitialValueProblem:
     """Any ODE from prior-distributed values at t_start to t_end, in either direction of time.
 
@@ -140,6 +166,17 @@ def initial_value(
         )
     device = device_of(getattr(ode, "f", None))
     return InitialValueProblem(ode, prior, float(t_start), float(t_end), shape, ode, device, integrator=integrator)
+
+
+def _at_least_rounding(std: Tensor, size: Tensor) -> Tensor:
+    """Standard deviations (*event), in units of their own each, where they exceed the rounding of float32.
+
+    A coordinate that stays constant is measured in the rounding of its own size; one that is nothing but the rounding
+    of others, or zero, in that of theirs.
+    """
+    largest = size.max()
+    least = torch.maximum(1e-5 * size, 1e-12 * largest)
+    return torch.maximum(std, torch.where(largest > 0, least, 1.0))
 
 
 def _event_shape(prior: Prior) -> tuple[int, ...]:

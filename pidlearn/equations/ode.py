@@ -126,4 +126,9 @@ def _same_shape(name: str, out: Any, x: Tensor) -> Tensor:
     if not isinstance(out, Tensor) or out.shape != x.shape:
         received = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(f"{name} must return the shape of x, {tuple(x.shape)}, but returned {received}")
+    if out.is_complex():
+        raise ValueError(
+            f"{name} must return real values, but returned {out.dtype}: give x the real and the imaginary parts as "
+            f"coordinates of their own (torch.view_as_real)"
+        )
     return out

@@ -101,6 +101,10 @@ class Problem(ABC):
         """The noise level around which times are sampled most often: the standard deviation of a diffusion's data."""
 
     @abstractmethod
+    def check_teacher(self) -> None:
+        """Warn of a teacher that cannot be what the problem takes it for."""
+
+    @abstractmethod
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """The grid of n points from ``t_start`` to ``t_end`` that students train on, (n,) float64."""
 
@@ -111,6 +115,11 @@ class Problem(ABC):
     @abstractmethod
     def residual_unit(self, grid: Tensor) -> Tensor | float:
         """The unit in which residuals on ``grid`` are measured: a number, or one per coordinate (*event)."""
+
+    @property
+    @abstractmethod
+    def rhs_scale(self) -> Tensor | float:
+        """The usual size of the equation's right-hand side: a number, or one per coordinate (*event)."""
 
     @abstractmethod
     def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -132,3 +141,9 @@ class Problem(ABC):
         labels = self.sample_labels(4, generator)
         with torch.no_grad():
             return torch.cat([self.ode.rhs(x, t, labels).cpu() for x, t in self.probes(z)])
+
+    def has_fingerprint(self, other: Tensor) -> bool:
+        """Whether the `fingerprint` of a teacher, (12, *event), is this one's as computed on any machine."""
+        mine, scale = self.fingerprint.double(), torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)
+        tolerance = 1e-3 * mine.abs() + 1e-4 * scale  # in the teacher's own units
+        return bool((((mine - other).abs() <= tolerance) | (mine.isnan() & other.isnan())).all())

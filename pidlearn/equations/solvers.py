@@ -10,7 +10,9 @@ With h = t_next - t, which is negative from prior to sample:
              with t_mid = sqrt(t t_next), x_mid = x + (t_mid - t) f(x, t)
     dpm++    (t_next / t) (x - D_mid) + D_mid                 order 2, one call (DPM-Solver++(2M), Lu et al. 2022)
              with D = x - t f(x, t), extrapolated to mid-step from this step and the one before
-    scipy    `scipy.integrate.solve_ivp`                      to a tolerance: the reference
+    dopri5   Dormand and Prince's 5(4), with a step size      to a tolerance, see `pidlearn.equations.adaptive`
+             of its own for each sample
+    scipy    `scipy.integrate.solve_ivp`                      to a tolerance, all samples as one system
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pidlearn.equations.adaptive import dopri5
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, describe_tensor
@@ -107,6 +110,9 @@ class DPMPlusPlus:
 MAX_CALLS = 100_000
 """Calls of the vector field after which SciPy is stopped, instead of keeping the caller waiting."""
 
+ADAPTIVE: dict[str, set[str]] = {"dopri5": set(), "scipy": {"integrator"}}
+"""Methods that choose their steps themselves, with the options that they take besides rtol and atol."""
+
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
 
@@ -124,24 +130,30 @@ def solve(
         ode: an ODE, or any object with ``velocity(x, t, class_labels)``.
         x: (B, *event), the values at ``grid[0]``. The vector field is evaluated in its dtype.
         grid: (N,) times, N >= 2, strictly decreasing or strictly increasing.
-        method: euler | heun | dpm | dpm++ | scipy, or a `Solver` class.
+        method: euler | heun | dpm | dpm++ | dopri5 | scipy, or a `Solver` class.
         class_labels: (B,) int64 or None.
-        options: for "scipy": ``integrator`` ("DOP853", or "Radau" for stiff systems), ``rtol`` and ``atol`` (by
-            default 1e-10 for float64 and 1e-5 for float32).
+        options: for "dopri5" and "scipy": ``rtol`` and ``atol`` (by default 1e-10 for float64 and 1e-5 for float32;
+            ``atol`` may be one number per coordinate, (*event)). For "scipy" also ``integrator``: "DOP853", or "Radau"
+            for stiff systems.
 
     Returns:
         (N, B, *event); the first entry is x.
 
     Raises:
-        ValueError: an unknown method, invalid x, grid or labels, or an integration by SciPy that does not converge.
+        ValueError: an unknown method, invalid x, grid or labels, or an integration that does not converge.
         NotFiniteError: a path that becomes NaN or infinite.
     """
-    if method == "scipy":
+    if method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
+        tolerances = [_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol")]
+        if unknown := options.keys() - ADAPTIVE[method]:
+            raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
         with torch.no_grad():
-            return _scipy(ode, x, times, class_labels, **options)
+            if method == "scipy":
+                return _scipy(ode, x, times, class_labels, *tolerances, **options)
+            return dopri5(ode, x, times, class_labels, *tolerances).to(x)
     if options:
-        raise ValueError(f'method = {method!r} got the options {sorted(options)}: only method="scipy" takes options')
+        raise ValueError(f"method = {method!r} got the options {sorted(options)}: only {[*ADAPTIVE]} take options")
     return torch.stack(list(walk(ode, x, grid, method, class_labels)))
 
 
@@ -155,7 +167,7 @@ def walk(
 ) -> Iterator[Tensor]:
     """Yield the points of the path one by one, x first, without keeping the path; methods as in `solve`, but SciPy."""
     if method not in SOLVERS if isinstance(method, str) else not callable(method):
-        raise ValueError(f"method must be one of {[*SOLVERS, 'scipy']} or a Solver class, got {method!r}")
+        raise ValueError(f"method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class, got {method!r}")
     times = _validate(x, grid, class_labels)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"{method} steps in ln t and needs positive times, but the grid has others: use heun")
@@ -190,20 +202,26 @@ def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | 
     return times
 
 
+def _tolerance(given: Any, name: str, x: Tensor) -> Tensor:
+    """A tolerance as float64: a number, or for ``atol`` also one per coordinate (*event)."""
+    tolerance = torch.as_tensor((1e-10 if x.dtype == torch.float64 else 1e-5) if given is None else given)
+    shapes = [(), x.shape[1:]] if name == "atol" else [()]
+    if tolerance.shape not in shapes or not (tolerance > 0).all():
+        raise ValueError(f"tolerances are positive numbers, got {name} = {given!r:.200}")
+    return tolerance.to(x.device, torch.float64)
+
+
 def _scipy(
     ode: ODE,
     x: Tensor,
     grid: Tensor,
     class_labels: Tensor | None,
+    rtol: Tensor,
+    atol: Tensor,
     integrator: str = "DOP853",
-    rtol: float | None = None,
-    atol: float | None = None,
 ) -> Tensor:
     from scipy.integrate import solve_ivp
 
-    if any(tolerance is not None and not tolerance > 0 for tolerance in (rtol, atol)):
-        raise ValueError(f"tolerances are positive numbers, got rtol = {rtol}, atol = {atol}")
-    default = 1e-10 if x.dtype == torch.float64 else 1e-5
     times = grid.numpy(force=True)
     solution = solve_ivp(
         _as_scipy_field(ode, x, class_labels, integrator),
@@ -211,8 +229,8 @@ def _scipy(
         x.double().flatten().numpy(force=True),  # the whole batch as one system of B * event equations
         method=integrator,
         t_eval=times,
-        rtol=default if rtol is None else rtol,
-        atol=default if atol is None else atol,
+        rtol=rtol.item(),
+        atol=atol.expand(x.shape).flatten().numpy(force=True),
         **_jacobian_options(x, integrator),
     )
     if not solution.success:

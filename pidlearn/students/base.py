@@ -11,7 +11,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.validation import check_labels
 
-__all__ = ["Student", "as_student"]
+__all__ = ["Student", "as_student", "check_time"]
 
 
 class Student(nn.Module):
@@ -91,6 +91,25 @@ class Student(nn.Module):
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path at every grid time: (len(grid), B, *event)."""
         return torch.stack([call_student(self, z, t, class_labels) for t in grid])
+
+
+def check_time(t: Any, t_max: float, t_min: float) -> None:
+    """Check that times, a scalar or (B,), lie in the span of a student.
+
+    Raises:
+        ValueError: a time outside, or NaN.
+    """
+    t = torch.as_tensor(t)
+    if torch.compiler.is_compiling() or not t.numel():  # values are not known while a program is compiled
+        return
+    low, high = sorted((t_min, t_max))
+    slack = 1e-6 * max(abs(low), abs(high))  # the ends, rounded to float32
+    first, last = t.aminmax()
+    if not (low - slack <= first and last <= high + slack):
+        raise ValueError(
+            f"got times from {first:g} to {last:g}, but this student was made for t from {t_max:g} to {t_min:g}: stay "
+            f"within them"
+        )
 
 
 class _ModuleStudent(Student):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.students.base import Student
+from pidlearn.students.base import Student, check_time
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.broadcast import as_float64_time
 
@@ -52,7 +52,12 @@ class PiecewiseTrajectory(Student):
         return [window for window in self.chain if isinstance(window, Trajectory)]
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-        """x(z, t): z (B, *event) at t_max, t a scalar or (B,), to (B, *event)."""
+        """x(z, t): z (B, *event) at t_max, t a scalar or (B,), to (B, *event).
+
+        Raises:
+            ValueError: a time outside the span.
+        """
+        check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
         out, state = torch.empty_like(z), z
         left = torch.ones_like(t, dtype=torch.bool)  # (B,): samples whose time lies in a later window

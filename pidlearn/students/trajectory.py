@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.students.base import Student
+from pidlearn.students.base import Student, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
 from pidlearn.utils.validation import resolve
@@ -81,7 +81,12 @@ class Trajectory(Student):
         self.label_dim = getattr(network, "label_dim", 0)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
-        """x(z, t): z (B, *event), already scaled, and t a scalar or (B,), to (B, *event); z itself at t_max."""
+        """x(z, t): z (B, *event), already scaled, and t a scalar or (B,), to (B, *event); z itself at t_max.
+
+        Raises:
+            ValueError: a time outside the span.
+        """
+        check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
         a, _ = self.skip_term(t)
         (learned,) = self.learned_term(z, t, class_labels=class_labels)

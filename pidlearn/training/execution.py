@@ -17,6 +17,7 @@ from torch import nn
 
 from pidlearn.nets.unets import UNet
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.utils.random import PROCESS_STATE
 from pidlearn.utils.settings import FLAG, Rule, Settings
 
 __all__ = ["ExecutionConfig", "Override", "overridden", "overrides", "tf32"]
@@ -122,7 +123,12 @@ ABSENT = object()
 
 @contextmanager
 def overridden(given: Sequence[Override]) -> Iterator[None]:
-    """Set attributes for one training step, then restore them."""
+    """Set attributes for one training step, then restore them; meanwhile no other thread takes a step."""
+    with PROCESS_STATE:
+        yield from _set(given)
+
+
+def _set(given: Sequence[Override]) -> Iterator[None]:
     # A module's own attribute may hide one of its class, such as forward: it is deleted afterwards, not set.
     before = [
         (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))

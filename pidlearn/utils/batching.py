@@ -12,6 +12,9 @@ from pidlearn.utils.broadcast import as_float64_time
 
 __all__ = ["call_student", "in_chunks"]
 
+ROWS, NUMBERS = 1024, 2**18
+"""Samples in a chunk, and their numbers: 85 images of CIFAR-10, of which a U-Net keeps hundreds of channels."""
+
 
 def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
     """Return x(z, t) of any student, called as training calls it: t (B,) float64, and labels only if there are any."""
@@ -20,7 +23,8 @@ def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels
 
 
 @torch.no_grad()
-def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, size: int = 1024) -> Tensor:
-    """Apply f to z and class_labels in chunks of ``size`` rows: (B, *event)."""
+def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None) -> Tensor:
+    """Apply f to z and class_labels in chunks of at most ROWS samples and NUMBERS numbers: (B, *event)."""
+    size = max(1, min(ROWS, NUMBERS // max(1, z[:1].numel())))
     labels = [None] * len(z) if class_labels is None else class_labels.split(size)
     return torch.cat([f(*chunk) for chunk in zip(z.split(size), labels, strict=False)])

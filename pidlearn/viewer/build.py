@@ -20,6 +20,7 @@ from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.validation import check_labels
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["as_drawn", "network", "scene_of", "watch"]
@@ -36,6 +37,7 @@ def watch(
     student: nn.Module | Mapping[str, nn.Module] | None = None,
     *,
     starts: int | Tensor | None = None,
+    class_labels: Tensor | None = None,
     seed: int = 7,
     axes: tuple[int, int] = (0, 1),
     view: View | None = None,
@@ -50,15 +52,20 @@ def watch(
         student: one student, or several by name, each in its own panel; None for the teacher alone.
         starts: number of starts, or the starts (B, *event) themselves; by default 400 points, 40 paths of an ODE or 12
             images.
-        seed: seed of the drawn starts.
+        class_labels: (B,) int64, the classes of the starts, for a class-conditional teacher; by default drawn.
+        seed: seed of the drawn starts and classes.
         axes: the two coordinates of an ODE to draw.
         view: the initial view.
         title: by default the class of the teacher.
 
     Raises:
-        ValueError: a diffusion that is neither 2-D nor of one-channel images, or axes that the ODE does not have.
+        ValueError: a diffusion that is neither 2-D nor of one-channel images, axes that the ODE does not have, or
+            labels that do not fit the starts.
     """
-    return scene_of(problem_from_teacher(teacher), student, starts=starts, seed=seed, axes=axes, view=view, title=title)
+    problem = problem_from_teacher(teacher)
+    return scene_of(
+        problem, student, starts=starts, class_labels=class_labels, seed=seed, axes=axes, view=view, title=title
+    )
 
 
 def scene_of(
@@ -66,6 +73,7 @@ def scene_of(
     student: nn.Module | Mapping[str, nn.Module] | None = None,
     *,
     starts: int | Tensor | None = None,
+    class_labels: Tensor | None = None,
     seed: int = 7,
     axes: tuple[int, int] = (0, 1),
     view: View | None = None,
@@ -81,11 +89,14 @@ def scene_of(
         )
     if starts is None:
         starts = 12 if image else 400 if diffusion else 40
-    z = starts if isinstance(starts, Tensor) else problem.sample_prior(starts, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    z = starts if isinstance(starts, Tensor) else problem.sample_prior(starts, generator)
+    check_labels(class_labels, len(z), problem.label_dim)
+    labels = problem.sample_labels(len(z), generator) if class_labels is None else class_labels.to(problem.device)
     title = title or f"{type(problem.teacher).__name__} and its student"
     if not diffusion:
         return _system(problem, students, z, title, axes, view)
-    return (_images if image else _points)(problem, students, z, title, view)
+    return (_images if image else _points)(problem, students, z, labels, title, view)
 
 
 def network(student: nn.Module) -> Network | None:
@@ -100,7 +111,9 @@ def network(student: nn.Module) -> Network | None:
     return Network(weights, student.t_max, student.sigma_data, boundary, student.c_in)
 
 
-def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+def _points(
+    problem: Problem, students: dict[str, Any], z: Tensor, labels: Tensor | None, title: str, view: View | None
+) -> Scene:
     grid = problem.plot_grid(FRAMES)
     mixture, names = None, {"teacher": "teacher, Euler-250"}
     teacher = problem.teacher
@@ -111,12 +124,12 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         exact, names = solve(problem.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8), {}
     else:
         # A fine grid that contains the frames: the drawn path is the one that students are compared with.
-        exact = problem.reference(z, problem.plot_grid(4 * (FRAMES - 1) + 1))[::4]
+        exact = problem.reference(z, problem.plot_grid(4 * (FRAMES - 1) + 1), labels)[::4]
         names = {"teacher": f"teacher, Euler-{4 * (FRAMES - 1) + 1}"}
     return Scene(
         title,
         grid.numpy(),
-        [Plane(name, as_drawn(problem, student, z, grid)) for name, student in students.items()],
+        [Plane(name, as_drawn(problem, student, z, grid, labels)) for name, student in students.items()],
         starts=z.numpy(force=True),
         mixture=mixture,
         exact=exact.numpy(force=True),
@@ -129,7 +142,12 @@ def _points(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
 
 @torch.no_grad()
 def as_drawn(
-    problem: Problem, student: nn.Module | None, z: Tensor, grid: Tensor, axes: tuple[int, int] = (0, 1)
+    problem: Problem,
+    student: nn.Module | None,
+    z: Tensor,
+    grid: Tensor,
+    class_labels: Tensor | None = None,
+    axes: tuple[int, int] = (0, 1),
 ) -> Network | np.ndarray | None:
     """Return the student as the viewer evaluates it, if it can; else its paths (F, B, 2)."""
     if student is None:
@@ -139,7 +157,9 @@ def as_drawn(
         return evaluable
     # All times in one call: a chain of windows is then evaluated once, rather than once per time.
     at = grid.to(z.device).repeat_interleave(len(z))
-    path = call_student(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at).unflatten(0, (len(grid), len(z)))
+    labels = None if class_labels is None else class_labels.repeat(len(grid))
+    path = call_student(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at, labels)
+    path = path.unflatten(0, (len(grid), len(z)))
     return _flat(path, grid, axes)
 
 
@@ -160,12 +180,14 @@ def _system(
         names = ("t", *names)
     if len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
         raise ValueError(f"axes must be two coordinates in 0..{len(names) - 1}, got {axes!r}")
-    panels = [Plane(name, as_drawn(problem, student, z, grid, axes)) for name, student in students.items()]
+    panels = [Plane(name, as_drawn(problem, student, z, grid, axes=axes)) for name, student in students.items()]
     exact = _flat(problem.reference(z, grid), grid, axes)
     return phase_plane(title, grid.numpy(), exact, panels, (names[axes[0]], names[axes[1]]), view)
 
 
-def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, view: View | None) -> Scene:
+def _images(
+    problem: Problem, students: dict[str, Any], z: Tensor, labels: Tensor | None, title: str, view: View | None
+) -> Scene:
     """Paths of images, divided by their scale at each time so that noise and data are both visible."""
     grid = problem.plot_grid(4 * (FRAMES - 1) + 1)
     frames = grid[::4]
@@ -174,7 +196,6 @@ def _images(problem: Problem, students: dict[str, Any], z: Tensor, title: str, v
         shown = path / expand_like((1 + frames**2).sqrt(), path)
         return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)[:, :, 0].numpy(force=True)
 
-    labels = problem.sample_labels(len(z), torch.Generator().manual_seed(0))
     rows = {f"Euler-{len(grid)}": grey(problem.reference(z, grid, labels)[::4])}
     with torch.no_grad():
         for name, student in students.items():

@@ -186,7 +186,7 @@ class PID(Method[Context]):
         unit = context.problem.residual_unit(self.grid)
         if isinstance(unit, float):  # a diffusion's, whose residuals are images
             return context.distance
-        return lambda a, b: context.distance(a / unit, b / unit)
+        return lambda a, b: context.distance(a / unit.to(a), b / unit.to(b))
 
 
 def _windows(student: nn.Module) -> Sequence[nn.Module]:

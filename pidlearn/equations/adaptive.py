@@ -1,0 +1,96 @@
+"""Dormand and Prince's method of order 5(4), in which each start chooses its own steps.
+
+SciPy integrates a batch as one system, so that all starts share their steps. Where the field jumps, and each start
+crosses the jump at another time, every crossing makes the steps of all starts short. Here a crossing costs its own
+start a few steps, and the others nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pidlearn.equations.ode import ODE
+from pidlearn.utils.broadcast import expand_like
+
+__all__ = ["dopri5"]
+
+# The tableau (Dormand and Prince 1980): stage i is at t + C[i] h, and starts from x + h sum_j A[i][j] k_j. The last
+# row of A is the solution of order 5, so that its slope is the first of the next step; ERROR is its difference from the
+# solution of order 4.
+C = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
+A: tuple[tuple[float, ...], ...] = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+MAX_STEPS = 20_000
+"""Steps of one start after which the caller is told, instead of being kept waiting."""
+
+ADVICE = (
+    'the solution may not exist that far, or the field is stiff there (then integrator="Radau", which solve takes with '
+    'method="scipy"; or larger rtol and atol)'
+)
+
+
+@torch.no_grad()
+def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol: Tensor, atol: Tensor) -> Tensor:
+    """Solve an ODE from ``grid[0]`` along the grid: (N, B, *event) float64.
+
+    Args:
+        ode: the equation; it gets one time per sample, (B,).
+        x: (B, *event), the values at ``grid[0]``. The field is evaluated in its dtype; the sums are float64.
+        grid: (N,) float64, strictly monotone. Every start steps exactly on these times.
+        class_labels: (B,) int64 or None.
+        rtol: tolerance of a step relative to the values, a number.
+        atol: absolute tolerance, a number or one per coordinate (*event).
+
+    Raises:
+        ValueError: a start that needs too many steps, or steps below the spacing of float64.
+    """
+    grid, direction = grid.to(x.device), torch.sign(grid[1] - grid[0]).item()
+    path = torch.empty(len(grid), *x.shape, dtype=torch.float64, device=x.device)
+    path[0] = x
+
+    def f(y: Tensor, t: Tensor) -> Tensor:
+        labels = None if class_labels is None else class_labels[row]
+        return ode.velocity(y.to(x.dtype), t, labels).double()
+
+    # Of each start that is under way: its row, value, time, step size and the next time of the grid to reach, (b, ...).
+    row, y = torch.arange(len(x), device=x.device), x.double()
+    t, goal = grid[0].repeat(len(x)), torch.ones(len(x), dtype=torch.int64, device=x.device)
+    h = (grid[1] - grid[0]).abs().repeat(len(x))
+    for _ in range(MAX_STEPS):
+        to_goal = (grid[goal] - t).abs()
+        step = direction * torch.minimum(h, to_goal)
+        dt = expand_like(step, y)
+        slopes: list[Tensor] = []
+        stage = y
+        for c, weights in zip(C, A, strict=True):
+            stage = y + dt * sum(a * k for a, k in zip(weights, slopes, strict=True))
+            slopes.append(f(stage, t + c * step))
+        error = dt * sum(e * k for e, k in zip(ERROR, slopes, strict=True))
+        allowed = atol + rtol * torch.maximum(y.abs(), stage.abs())
+        size = (error / allowed).flatten(1).square().mean(1).sqrt().nan_to_num(nan=torch.inf)  # (b,), 1 at the limit
+        accepted = size <= 1
+        there = accepted & (h >= to_goal)
+        longer = step.abs() * (0.9 * size.clamp(min=1e-8) ** -0.2).clamp(0.2, 5.0)  # the error grows as h^5
+        # A step that the grid cut short says nothing against a longer one.
+        h = torch.where(there, torch.maximum(h, longer), longer)
+        y = torch.where(accepted.reshape(-1, *[1] * (y.ndim - 1)), stage, y)
+        t = torch.where(there, grid[goal], torch.where(accepted, t + step, t))
+        path[goal[there], row[there]] = y[there]
+        goal = goal + there
+        left = goal < len(grid)
+        if not left.any():
+            return path
+        row, y, t, h, goal = (state[left] for state in (row, y, t, h, goal))
+        if (tiny := h <= torch.finfo(torch.float64).eps * t.abs()).any():
+            raise ValueError(f"no step is short enough at t = {t[tiny][0].item():.4g}: {ADVICE}")
+    raise ValueError(f"{MAX_STEPS} steps did not lead past t = {t.min().item():.4g}: {ADVICE}")
