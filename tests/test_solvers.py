@@ -113,7 +113,7 @@ def test_a_new_solver_is_one_class() -> None:
         ({"x": torch.ones(0, 2)}, "B >= 1"),
         ({"x": torch.ones(2, 2, dtype=torch.int64)}, "floating"),
         ({"method": "dpm", "grid": torch.tensor([1.0, 0.0])}, "positive"),
-        ({"method": "euler", "rtol": 1e-3}, "takes options"),
+        ({"method": "euler", "rtol": 1e-3}, "take options"),
         ({"x": [[1.0, 2.0]]}, "got list"),
         ({"x": torch.ones(2, 2, device="meta")}, "x is on the meta device"),
         ({"method": "scipy", "rtol": -1.0}, "tolerances are positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -77,13 +78,15 @@ class TestWindows:
         assert torch.equal(path[0], z)
         assert torch.equal(path[7], student(z, grid[7]))
 
-    def test_past_its_end_the_last_window_goes_on(self, way: str) -> None:
+    def test_times_outside_the_span_are_refused(self, way: str) -> None:
         student, z = chain(way), torch.randn(5, 2).double()
-        beyond = student.t_min + 0.1 * (student.t_min - student.t_max)
-        state = z
-        for w in student.windows[:-1]:
-            state = w(state, w.t_min)
-        torch.testing.assert_close(student(z, beyond), student.windows[-1](state, beyond))
+        for t in (
+            student.t_min + 0.1 * (student.t_min - student.t_max),
+            student.t_max - 1e-3 * student.t_min,
+            math.nan,
+        ):
+            with pytest.raises(ValueError, match=f"made for t from {student.t_max:g} to {student.t_min:g}"):
+                student(z, t)
 
     def test_gradients_reach_every_window_up_to_t(self, way: str) -> None:
         student, z = chain(way), torch.randn(5, 2).double()

@@ -65,7 +65,7 @@ class Diffusion(Problem):
         spread, mean = denoised.std(0).square().mean().sqrt().item(), denoised.mean(0).square().mean().sqrt().item()
         if spread > self.sigma_data * max(0.5, 1.5 * widest / math.hypot(widest, sigma)):
             warnings.warn(
-                f"the denoised images of pure noise at sigma = {sigma:.3g} differ by {spread:.3g} (standard deviation "
+                f"the denoised samples of pure noise at sigma = {sigma:.3g} differ by {spread:.3g} (standard deviation "
                 f"over 8 of them), but must nearly be the mean of the data, whose own is {self.sigma_data:.3g}: check "
                 f"the parametrization (for a flow, data_at= and the sign of its velocity), and sigma_data",
                 stacklevel=4,

@@ -1,0 +1,174 @@
+"""Answers do not depend on the units of x or t, and problems whose scale does not fit are told."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.equations.diffusion import default_span
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.students.validate import check_path_student
+
+
+def box(scale: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """A prior uniform between the scale of each coordinate and twice it."""
+    size = torch.as_tensor(scale, dtype=dtype)
+
+    def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
+        return size * (1 + torch.rand(n, len(size), generator=generator, dtype=dtype))
+
+    return prior
+
+
+def decay(rate: float) -> pid.VelocityODE:
+    return pid.VelocityODE(lambda x, t: -rate * x)
+
+
+UNITS = [(300.0, 300.0), (300.0, 1e-3), (1e3, 1e-8), (1e-15, 1e-15), (1e-19, 1e-19)]
+
+
+class TestCoordinates:
+    @pytest.mark.parametrize("units", UNITS)
+    def test_each_is_measured_in_its_own_unit(self, units: tuple[float, float]) -> None:
+        unit = problem_from_teacher(decay(1.0), 0.0, 2.0, box((1.0, 1.0)))
+        problem = problem_from_teacher(decay(1.0), 0.0, 2.0, box(units))
+        expected = [std * u for std, u in zip(unit.std.tolist(), units, strict=True)]
+        assert problem.std.tolist() == pytest.approx(expected, rel=1e-5, abs=0)
+        assert problem.coarse_error(20) == pytest.approx(unit.coarse_error(20), rel=1e-3)
+
+    def test_a_constant_one_is_measured_in_the_rounding_of_its_size(self) -> None:
+        def prior(n: int, generator: torch.Generator | None = None) -> Tensor:
+            varied = torch.rand(n, generator=generator)
+            return torch.stack([varied, torch.full((n,), 7e4), torch.zeros(n)], 1)
+
+        problem = problem_from_teacher(decay(0.0), 0.0, 1.0, prior)
+        assert problem.std.tolist() == pytest.approx([math.sqrt(1 / 12), 0.7, 7e-8], rel=0.1, abs=0)
+
+    @pytest.mark.parametrize("units", UNITS[1:])
+    def test_students_learn_in_any(self, units: tuple[float, float]) -> None:
+        options: dict[str, Any] = {"t_start": 0, "t_end": 1, "steps": 60, "windows": 2, "n": 9, "progress": False}
+        here, there = (pid.distill(decay(1.0), prior=box(u), **options).evaluate(64) for u in (units, (1.0, 1.0)))
+        assert here["worst_coordinate"] == pytest.approx(there["worst_coordinate"], rel=0.2)
+
+    def test_the_reference_is_exact_in_each(self) -> None:
+        problem = problem_from_teacher(decay(1.0), 0.0, 2.0, box((300.0, 1e-9), torch.float64))
+        z = problem.sample_prior(8, torch.Generator().manual_seed(0))
+        grid = torch.linspace(0, 2, 5, dtype=torch.float64)
+        torch.testing.assert_close(problem.reference(z, grid), z * (-grid).exp()[:, None, None], rtol=1e-7, atol=0)
+
+    def test_a_start_that_is_off_in_a_small_one_is_noticed(self) -> None:
+        class Off(torch.nn.Module):
+            t_max = 0.0
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.zeros(1))
+
+            def forward(self, z: Tensor, t: Tensor) -> Tensor:
+                return z + torch.tensor([0.0, 2e-3]) + self.weight
+
+        problem = problem_from_teacher(decay(1.0), 0.0, 2.0, box((300.0, 1e-3)))
+        with pytest.raises(ValueError, match="does not start at z"):
+            check_path_student(Off(), problem, soft_boundary=False)
+
+
+class TestTeachersOfARun:
+    """A checkpoint is resumed with the teacher that it was made with, whatever its units."""
+
+    @pytest.mark.parametrize("rate", [1e-5, 1.0, 1e5])
+    def test_of_an_ode(self, rate: float, tmp_path: Path) -> None:
+        options: dict[str, Any] = {
+            "prior": box((0.5,)),
+            "t_start": 0,
+            "t_end": 1 / rate,
+            "steps": 26,
+            "progress": False,
+        }
+        options |= {"windows": 2, "n": 5, "checkpoints": tmp_path}
+        pid.distill(decay(rate), **options)
+        with pytest.raises(ValueError, match="another teacher of the same kind"):
+            pid.distill(decay(5 * rate), **options)
+        assert pid.distill(decay(rate), **options).stopped is None
+
+    @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+    def test_of_a_diffusion(self, scale: float, tmp_path: Path) -> None:
+        data = scale * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+        options: dict[str, Any] = {"steps": 3, "batch_size": 8, "n": 8, "checkpoints": tmp_path, "progress": False}
+        pid.distill(pid.EmpiricalDenoiser(data), **options)
+        with pytest.raises(ValueError, match="another teacher of the same kind"):
+            pid.distill(pid.EmpiricalDenoiser(data.flip(1)), **options)
+        assert pid.distill(pid.EmpiricalDenoiser(data), **options).stopped is None
+
+
+class TestSpans:
+    @pytest.mark.parametrize(
+        ("std", "span"),
+        [(0.5, (80, 0.002)), (0.06, (80, 0.002)), (4, (80, 0.002)), (1e-3, (0.16, 4e-6)), (50, (8e3, 0.2))],
+    )
+    def test_follow_the_scale_of_the_data(self, std: float, span: tuple[float, float]) -> None:
+        assert default_span(pid.GaussianMixture([[0.0, 0.0]], std**2)) == pytest.approx(span)
+
+    def test_noise_levels_of_the_teacher_are_not_left(self) -> None:
+        teacher = pid.GaussianMixture([[0.0, 0.0]], 1e-6)
+        teacher.sigma_min, teacher.sigma_max = 1e-5, 0.1
+        assert default_span(teacher) == (0.1, 1e-5)
+
+    def test_that_do_not_fit_are_told(self) -> None:
+        small = pid.GaussianMixture([[0.0, 0.0]], 1e-6)
+        with pytest.warns(UserWarning, match="noise still hides the data"):
+            pid.steps(small, t_max=1.0, t_min=0.002)
+        far = pid.GaussianMixture([[1000.0, 0.0], [1001.0, 0.0]], 0.1)
+        with pytest.warns(UserWarning, match=r"mean is 70[67] away from 0.*raise t_max to"):
+            pid.steps(far)
+
+    @pytest.mark.parametrize("t", [0.0, -1.0, math.nan, 200.0, torch.tensor([1.0, 81.0])])
+    def test_no_time_outside_is_answered(self, t: Any) -> None:
+        student = pid.Trajectory(pid.nets.MLP(2, width=8), event_shape=(2,))
+        with pytest.raises(ValueError, match=r"this student was made for t from 80 to 0\.002"):
+            student(torch.randn(2, 2), t)
+        ends = torch.tensor([80.0, 0.002])  # rounded to float32
+        assert student(torch.randn(2, 2), ends).isfinite().all()
+
+
+class TestTime:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_too_coarse_for_the_span_is_told(self, dtype: torch.dtype, recwarn: pytest.WarningsRecorder) -> None:
+        start, ode = 1.7e9, pid.VelocityODE(lambda x, t: torch.cos(t - 1.7e9)[:, None] - 0.3 * x)
+        options: dict[str, Any] = {"prior": box((1.0,), dtype), "t_start": start, "t_end": start + 6}
+        if dtype == torch.float64:
+            pid.steps(ode, windows=2, n=5, **options)
+            return
+        with pytest.warns(UserWarning, match="times near 1.7e"):
+            pid.steps(ode, windows=2, n=5, **options)
+
+
+class TestFlows:
+    """A flow whose data lie at the other end is told: its samples would be those of the inverse map."""
+
+    @staticmethod
+    def velocity(mean: float, std: float) -> Any:
+        """The exact flow from N(0, 1) at t = 0 to N(mean, std^2) at t = 1, v = E[x0 - n | x_t]."""
+
+        def v(x: Tensor, t: Tensor) -> Tensor:
+            t = t[:, None]
+            variance = (t * std) ** 2 + (1 - t) ** 2
+            return mean + (t * std**2 - (1 - t)) / variance * (x - t * mean)
+
+        return v
+
+    def test_data_at(self, recwarn: pytest.WarningsRecorder) -> None:
+        options: dict[str, Any] = {"event_shape": (2,), "sigma_data": 0.5}
+        pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=1, **options))
+        with pytest.warns(UserWarning, match="data_at="):
+            pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=0, **options))
+
+    def test_sign(self) -> None:
+        forward = self.velocity(1.0, 0.5)
+        with pytest.warns(UserWarning, match="sign of its velocity"):
+            pid.steps(pid.teachers.from_flow(lambda x, t: -forward(x, t), data_at=1, event_shape=(2,)))
