@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.equations import adaptive
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.initial_value import InitialValueProblem
+from pidlearn.evaluation import evaluate as evaluation
 from pidlearn.methods.pid import recipes
 from pidlearn.run import resolve_settings
 from pidlearn.students.build import build_student
@@ -263,3 +265,42 @@ class TestInitialValues:
         arguments = {"teacher": pid.VelocityODE(decay), "t_start": 0.0, "t_end": 1.0, "prior": box}
         with pytest.raises(ValueError, match=says):
             problem_from_teacher(**{**arguments, **options})
+
+
+class TestReference:
+    """Figures for fields on which one step size for all starts gets nowhere."""
+
+    @staticmethod
+    def friction(x: Tensor, t: Tensor) -> Tensor:
+        return torch.stack([x[:, 1], -x[:, 0] - 0.5 * x[:, 0].sign()], 1)
+
+    def test_of_a_field_with_jumps(self) -> None:
+        options: dict[str, Any] = {"prior": box, "t_start": 0, "t_end": 10, "steps": 60, "windows": 4, "n": 9}
+        result = pid.distill(pid.VelocityODE(self.friction), track_error=16, progress=False, **options)
+        assert 0 < result.evaluate(256)["relative_rmse"] < 10
+
+    def test_of_a_stiff_field_by_the_integrator_that_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(recipes, "MAX_TOTAL_STEPS", 480)
+        monkeypatch.setattr(adaptive, "MAX_STEPS", 300)
+        stiff = pid.VelocityODE(lambda x, t: -1e6 * (x - t.cos()[:, None]))
+        with pytest.warns(UserWarning, match="too few to follow this field"):
+            run = pid.steps(
+                stiff, prior=lambda n, generator=None: torch.rand(n, 1, generator=generator), t_start=0, t_end=1
+            )
+        result = run.result()
+        with pytest.raises(ValueError, match='integrator="Radau"'):
+            result.evaluate(4)
+        found = result.evaluate(4, integrator="Radau", rtol=1e-5, atol=1e-6)
+        assert np.isfinite(list(found.values())).all()
+
+    def test_of_a_diffusion_is_eulers(self) -> None:
+        result = pid.steps(pid.toy("ring"), steps=1).result()
+        with pytest.raises(ValueError, match="got rtol, but a diffusion is compared with Euler's path"):
+            result.evaluate(8, rtol=1e-3)
+
+    def test_does_not_depend_on_the_size_of_the_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = pid.steps(pid.VelocityODE(decay), prior=box, t_start=0, t_end=1, windows=2, n=5, steps=30)
+        result = run.result()
+        whole = result.evaluate(14)
+        monkeypatch.setattr(evaluation, "PATH_NUMBERS", 101 * 2 * 7)
+        assert result.evaluate(14) == pytest.approx(whole, rel=1e-9)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.validation import NotFiniteError
 
 __all__ = ["dopri5"]
 
@@ -53,6 +54,7 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
 
     Raises:
         ValueError: a start that needs too many steps, or steps below the spacing of float64.
+        NotFiniteError: a field that becomes NaN or infinite.
     """
     grid, direction = grid.to(x.device), torch.sign(grid[1] - grid[0]).item()
     path = torch.empty(len(grid), *x.shape, dtype=torch.float64, device=x.device)
@@ -90,7 +92,10 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
         left = goal < len(grid)
         if not left.any():
             return path
-        row, y, t, h, goal = (state[left] for state in (row, y, t, h, goal))
+        row, y, t, h, goal, size = (state[left] for state in (row, y, t, h, goal, size))
         if (tiny := h <= torch.finfo(torch.float64).eps * t.abs()).any():
-            raise ValueError(f"no step is short enough at t = {t[tiny][0].item():.4g}: {ADVICE}")
+            where = f"t = {t[tiny][0].item():.4g}"
+            if size[tiny][0].isinf():
+                raise NotFiniteError(f"the vector field is NaN or infinite at {where}: check it there")
+            raise ValueError(f"no step is short enough at {where}: {ADVICE}")
     raise ValueError(f"{MAX_STEPS} steps did not lead past t = {t.min().item():.4g}: {ADVICE}")

@@ -81,3 +81,36 @@ def test_the_id_tells_scenes_apart_and_not_views() -> None:
     one, two = (pid.watch(pid.toy("ring"), starts=scale * z) for scale in (80, 40))
     assert one.data()["id"] != two.data()["id"]
     assert one.data()["id"] == one.seen(pid.viewer.View(n=3)).data()["id"]
+
+
+class Classes(torch.nn.Module):
+    """A denoiser of one point per class, and a student that is its solution: x(z, t) = centre + (z - centre) t / T."""
+
+    event_shape, label_dim, t_max, t_min, std = (2,), 3, 80.0, 0.002, 0.7
+    CENTRES = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
+        return self.CENTRES[class_labels].to(x)
+
+
+class Solution(Classes):
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
+        centre = self.CENTRES[class_labels].to(x)
+        return centre + (x - centre) * (sigma / 80)[:, None].to(x)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_classes_reach_teacher_and_student(given: bool) -> None:
+    labels = torch.arange(30) % 3 if given else None
+    scene = pid.watch(Classes(), Solution(), starts=30, class_labels=labels)
+    np.testing.assert_allclose(scene.panels[0].student, scene.exact, atol=2e-2)
+    ends = Classes.CENTRES.numpy()
+    nearest = np.linalg.norm(scene.exact[-1][:, None] - ends, axis=2).argmin(1)
+    assert set(nearest) == {0, 1, 2}
+    if given:
+        assert nearest.tolist() == labels.tolist()
+
+
+def test_classes_of_another_number_of_starts_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"class_labels must be an int64 tensor of shape \(5,\)"):
+        pid.watch(Classes(), starts=5, class_labels=torch.arange(3))
