@@ -48,7 +48,7 @@ class Diffusion(Problem):
 
     @torch.no_grad()
     def check_teacher(self) -> None:
-        """Warn if the teacher is no denoiser of data of size ``sigma_data``, or if the data are far from 0.
+        """Warn if the teacher is no denoiser of data of size ``sigma_data``, or if that or their mean is unusual.
 
         Where noise drowns the data, D(z, sigma) can only tell their mean. Data of d coordinates with variance s^2 each
         have no direction of more than d s^2, so over z a denoiser has at most the variance s^2 d s^2 / (d s^2 +
@@ -57,6 +57,12 @@ class Diffusion(Problem):
         denoiser, d = self.ode.denoiser, math.prod(self.event_shape)
         if not _states_scale(denoiser):
             return
+        if not _is_usual(self.sigma_data / SIGMA_DATA):
+            warnings.warn(
+                f"the data have a standard deviation of {self.sigma_data:.3g}, but recipes and students are made for "
+                f"about {SIGMA_DATA}: they learn better if you divide the data by {self.sigma_data / SIGMA_DATA:.3g}",
+                stacklevel=4,
+            )
         widest = math.sqrt(d) * self.sigma_data
         sigma = min(self.t_start, 10 * widest)
         z = self.sample_prior(8, torch.Generator(self.rng_device).manual_seed(0)) * (sigma / self.t_start)
@@ -146,7 +152,7 @@ def default_span(teacher: Any) -> tuple[float, float]:
     For data of any other size it is scaled, so that t_max / sigma_data and t_min / sigma_data stay EDM's.
     """
     scale = _sigma_data(getattr(teacher, "denoiser", teacher)) / SIGMA_DATA
-    if 0.1 <= scale <= 10:
+    if _is_usual(scale):
         scale = 1.0
     lowest, highest = noise_levels(teacher)
     return min(80.0 * scale, highest), max(0.002 * scale, lowest)
@@ -162,6 +168,11 @@ def device_of(module: Any) -> torch.device:
     """The device of a module's weights, of an object with a ``device``, or the CPU."""
     weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     return torch.device(getattr(module, "device", CPU)) if weight is None else weight.device
+
+
+def _is_usual(scale: float) -> bool:
+    """Whether EDM's span, and recipes and students made for ``SIGMA_DATA``, serve for data of ``scale`` times that."""
+    return 0.1 <= scale <= 10
 
 
 def _states_scale(denoiser: Any) -> bool:

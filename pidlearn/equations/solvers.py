@@ -145,13 +145,13 @@ def solve(
     """
     if method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
-        tolerances = [_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol")]
+        rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
         with torch.no_grad():
             if method == "scipy":
-                return _scipy(ode, x, times, class_labels, *tolerances, **options)
-            return dopri5(ode, x, times, class_labels, *tolerances).to(x)
+                return _scipy(ode, x, times, class_labels, rtol, atol, **options)
+            return dopri5(ode, x, times, class_labels, rtol, atol).to(x)
     if options:
         raise ValueError(f"method = {method!r} got the options {sorted(options)}: only {[*ADAPTIVE]} take options")
     return torch.stack(list(walk(ode, x, grid, method, class_labels)))

@@ -44,7 +44,10 @@ def from_flow(
         velocity: v(x_t, t) or v(x_t, t, class_labels), with x_t (B, *event) and t (B,) in [0, 1], both in the dtype of
             the weights, to dx_t/dt (B, *event). Wrap a network that takes t in thousandths in a module that rescales t.
         event_shape: shape of one sample; by default the network's attribute of that name, if it has one.
-        data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, 1 for x_t = t x0 + (1 - t) n.
+        data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, as in Stable Diffusion 3 and Flux; 1 for
+            x_t = t x0 + (1 - t) n, as in torchcfm, flow_matching, SiT and rectified flow, which run from noise at 0 to
+            data at 1. The velocity is dx_t/dt in either case. The wrong one gives samples of the inverse map;
+            distillation warns of it where the data are narrower than the noise.
         label_dim: number of classes, 0 for none; by default the network's attribute of that name, or 0.
         sigma_data: standard deviation of the data.
 
