@@ -109,9 +109,15 @@ class NetworkMachine(Builder):
         if self.budget < 0:
             raise RefusedError("its storages hold more numbers than the file has room for")
         try:
-            return of_type(read_legacy(io.BytesIO(contents), StorageMachine(len(contents))), Storage)
+            storage = of_type(read_legacy(io.BytesIO(contents), StorageMachine(len(contents))), Storage)
         except RefusedError as error:
             raise RefusedError(f"one of its storages cannot be read: {error}") from error
+        # The memo keeps these bytes, and the call's arguments, for which no network asks again: without them, its weights
+        # are in memory once.
+        for number in list(self.memo)[-2:]:
+            if self.memo[number] is contents or self.memo[number] == (contents,):
+                self.memo[number] = None
+        return storage
 
     def dtype(self, kind: Any, *_: Any) -> DType:
         """Return the dtype float64; refuse any other."""
