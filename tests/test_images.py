@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import pidlearn as pid
 from pidlearn.evaluation.images import comparison, image_grid, quantize, save_png, to_uint8
 
 
@@ -80,3 +81,25 @@ def test_bad_input() -> None:
         comparison({"teacher": torch.zeros(2, 1, 8, 8), "student": torch.zeros(3, 1, 8, 8)})
     with pytest.raises(ValueError, match="at least one row"):
         comparison({})
+
+
+def test_images_are_made_in_chunks_of_bounded_size() -> None:
+    """Whatever the number of samples, and with the same values as in one go."""
+    seen: list[int] = []
+
+    class Halving(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return self.weight * x
+
+    student = pid.Trajectory(Halving(), event_shape=(3, 16, 16))
+    z = torch.randn(700, 3, 16, 16)
+    samples = student.generate(z)
+    assert max(seen) <= 2**18 // (3 * 16 * 16)
+    assert sum(seen) == 700
+    with torch.no_grad():
+        torch.testing.assert_close(samples, student(z, student.t_min), rtol=0, atol=0)

@@ -112,7 +112,7 @@ class NetworkMachine(Builder):
             storage = of_type(read_legacy(io.BytesIO(contents), StorageMachine(len(contents))), Storage)
         except RefusedError as error:
             raise RefusedError(f"one of its storages cannot be read: {error}") from error
-        # The memo keeps these bytes, and the call's arguments, for which no network asks again: without them, its weights
+        # The memo keeps these bytes, and the call's arguments, for which no network asks again: without them, weights
         # are in memory once.
         for number in list(self.memo)[-2:]:
             if self.memo[number] is contents or self.memo[number] == (contents,):
