@@ -176,7 +176,6 @@ def test_a_folder_of_another_teacher(tmp_path: Path) -> None:
             pid.distill(teacher, network(), config=config, checkpoints=tmp_path, progress=False)
 
 
-@pytest.mark.filterwarnings("ignore:the denoised samples of pure noise")
 def test_a_folder_of_another_teacher_of_the_same_kind(tmp_path: Path) -> None:
     torch.manual_seed(0)
     teachers = [pid.nets.Preconditioned(pid.nets.MLP(2, width=8)) for _ in range(2)]
