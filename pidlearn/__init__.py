@@ -40,15 +40,16 @@ SHORT_NAMES = {
 
 
 class _ShortNames(MetaPathFinder, Loader):
-    """Import `pidlearn.metrics` as the very module `pidlearn.evaluation.metrics`."""
+    """Import `pidlearn.metrics` as the very module `pidlearn.evaluation.metrics`, and so the modules below it."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        package, _, name = fullname.partition(".")
-        return ModuleSpec(fullname, self) if package == __name__ and name in SHORT_NAMES else None
+        package, *names = fullname.split(".")
+        return ModuleSpec(fullname, self) if package == __name__ and names and names[0] in SHORT_NAMES else None
 
     def exec_module(self, module: ModuleType) -> None:
         # The import system takes what is in sys.modules after this call.
-        sys.modules[module.__name__] = import_module(f"{__name__}.{SHORT_NAMES[module.__name__.partition('.')[2]]}")
+        _, short, *below = module.__name__.split(".")
+        sys.modules[module.__name__] = import_module(".".join([__name__, SHORT_NAMES[short], *below]))
 
 
 sys.meta_path.insert(0, _ShortNames())

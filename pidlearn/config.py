@@ -144,8 +144,13 @@ def _shown(value: Any) -> str:
 
 
 def _accept_old_names(init: Callable[..., None]) -> Callable[..., None]:
+    defaults = {field.name: field.default for field in fields(Config)}
+
     @functools.wraps(init)
     def wrapped(self: Config, *args: Any, **given: Any) -> None:
+        for old, new in NEW_NAMES.items():  # `dataclasses.replace(config, last=...)` passes the new field, too
+            if old in given and given.get(new, ...) == defaults[new]:
+                del given[new]
         init(self, *args, **rename_arguments(given, NEW_NAMES))
 
     return wrapped

@@ -93,6 +93,8 @@ def distill(
         OSError: a folder that cannot be written, also before.
     """
     overrides = rename_arguments(overrides, {**NEW_NAMES, "reference": "track_error"})
+    if "track_error" in overrides and track_error:
+        raise TypeError("got both track_error= and reference=, its old name: pass track_error= alone")
     track_error = overrides.pop("track_error", track_error)
     short = {"method": method, "t_max": t_start, "t_min": t_end, "steps": steps, "batch_size": batch_size, "seed": seed}
     run = Run(teacher, student, with_overrides(config, short, overrides), prior, event_shape, data)

@@ -20,9 +20,10 @@ from pidlearn.evaluation.tracking import ErrorTracker
 from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES
 from pidlearn.losses.weighting import weights
-from pidlearn.methods import Context, Method, method_of
+from pidlearn.methods import PID, Context, Method, method_of
 from pidlearn.methods.base import Sampler
 from pidlearn.methods.pid import checks
+from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.nets.unets import UNet
 from pidlearn.result import Result
 from pidlearn.students import files
@@ -39,6 +40,9 @@ from pidlearn.utils.settings import UNSET
 from pidlearn.utils.validation import resolve, summary
 
 __all__ = ["Run", "resolve_settings"]
+
+NEEDS = ("noise", "data")
+"""What a method may need besides the teacher."""
 
 
 class Run(Training):
@@ -197,6 +201,8 @@ def _problem(
 
 def _sampler(method: Method, data: Any, problem: Problem) -> Sampler | None:
     """The data that a method needs, as a function that draws from them."""
+    if method.needs not in NEEDS:
+        raise ValueError(f"{type(method).__name__}.needs is {method.needs!r}, but must be one of {NEEDS}")
     if method.needs == "data":
         return sampler_of(data, problem.teacher, problem.device)
     if data is not None:
@@ -215,6 +221,10 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     twice = [name for name in own if getattr(config, name) not in (getattr(defaults, name), own[name])]
     if twice:
         raise ValueError(f"{', '.join(twice)} is set both in the method and in the configuration: set it once")
+    foreign = {field.name: field.default for field in fields(PIDConfig)} if not isinstance(method, PID) else {}
+    unused = [name for name, default in foreign.items() if name not in shared and getattr(config, name) != default]
+    if unused:
+        raise ValueError(f"got {', '.join(unused)}, which {type(method).__name__} does not use: leave it out")
     config = replace(config, **own)
     given = {name: value for name, value in vars(config).items() if name not in config.unset()}
     values: Mapping[str, Any] = {

@@ -112,10 +112,59 @@ class TestOneInAFile:
         with pytest.raises(ValueError, match="this method needs data: pass data="):
             pid.steps(lambda x, sigma: x, net(), event_shape=(2,), method=Data())
 
+    @pytest.mark.parametrize(
+        ("part", "does", "says"),
+        [
+            (
+                "loss",
+                lambda self, context, batch: batch[0].square().mean(),
+                r"loss is \(\) .* one value per sample, \(32,\)",
+            ),
+            ("loss", lambda self, context, batch: batch[0].square().mean(1)[:3], r"loss is \(3,\)"),
+            ("loss", lambda self, context, batch: None, "loss is NoneType"),
+            ("draw", lambda self, context, n, generator: torch.zeros(n, 2), r"drew \(32, 2\) .* tuple of tensors"),
+            ("draw", lambda self, context, n, generator: (torch.zeros(5, 2), None), "tensors of 32 rows each"),
+            ("draw", lambda self, context, n, generator: {"z": 1}, "drew dict"),
+        ],
+    )
+    def test_what_a_method_returns_is_checked(self, part: str, does: Any, says: str, monkeypatch: Any) -> None:
+        monkeypatch.setattr(Endpoint, part, does)
+        with pytest.raises(TypeError, match=says):
+            distill(steps=2)
+
+    @pytest.mark.parametrize(
+        "setting",
+        [{"derivative": "exact"}, {"stop_gradient": False}, {"last_interval": "backward"}, {"boundary_weight": 5.0}],
+    )
+    def test_settings_of_another_method_are_refused(self, setting: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=f"got {next(iter(setting))}, which Endpoint does not use"):
+            distill(**setting)
+
+    def test_it_needs_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Endpoint, "needs", "paths")
+        with pytest.raises(ValueError, match=r"Endpoint.needs is 'paths', but must be one of \('noise', 'data'\)"):
+            distill()
+
+    def test_networks_that_it_builds_depend_on_the_seed_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begin = Endpoint.begin
+
+        def building(self: Any, context: Context, first: bool) -> None:
+            begin(self, context, first)
+            self.x = torch.nn.Linear(2, 2)(self.x).detach()
+
+        monkeypatch.setattr(Endpoint, "begin", building)
+        found = []
+        for seed in (1, 2):
+            student = net()
+            torch.manual_seed(seed)
+            options: dict[str, Any] = {"steps": 3, "batch_size": 8, "n": 9, "method": "endpoint"}
+            found.append([step.loss for step in pid.steps(pid.toy("ring"), student, **options)])
+        assert found[0] == found[1]
+
 
 def test_unknown_methods_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"method must be one of \['pid'\] or a pidlearn.methods.Method, got 'cd'"):
-        pid.distill(pid.toy("ring"), method="cd")
+    with pytest.raises(ValueError, match=r"method must be one of \[.*'pid'.*\] or a pidlearn.methods.Method, got 'no'"):
+        pid.distill(pid.toy("ring"), method="no")
 
 
 def test_pid_by_name_and_as_an_object_are_the_same() -> None:
@@ -181,10 +230,12 @@ def test_a_stage_resumes_before_the_method_s_state_is_restored(tmp_path: Path) -
         brief = {"steps": 9, "batch_size": 8, "n": 9}
         run = pid.steps(pid.toy("ring"), net(), method=Target(pairs=8), **brief)
         run.resume(tmp_path)
+        run.time_steps(2)  # undone, also before the first step, when the method has no state yet
         while run.trainer.step < stop:
             next(run)
         return run
 
+    run(0).save(tmp_path)
     run(4).save(tmp_path)
     resumed = run(9)
     for path in tmp_path.iterdir():
@@ -193,6 +244,8 @@ def test_a_stage_resumes_before_the_method_s_state_is_restored(tmp_path: Path) -
     assert (resumed.trainer.method.numbers, whole.trainer.method.numbers) == ([4, *range(4, 9)], [0, *range(9)])
     targets = [run.trainer.method.target.state_dict().values() for run in (resumed, whole)]
     assert all(torch.equal(one, two) for one, two in zip(*targets, strict=True))
+    whole.save(tmp_path)
+    assert run(9).result().stopped is None
 
 
 def test_a_soft_boundary_with_a_network_that_encodes() -> None:

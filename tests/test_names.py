@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 import pytest
@@ -17,6 +18,21 @@ BRIEF = {"steps": 3, "batch_size": 4, "n": 9, "progress": False}
 def net() -> pid.nets.MLP:
     torch.manual_seed(5)
     return pid.nets.MLP(2, width=8, depth=1, fourier=4)
+
+
+def test_modules_below_short_names_are_the_very_ones_too() -> None:
+    mixture = importlib.import_module("pidlearn.toys.mixture")
+    assert mixture is importlib.import_module("pidlearn.teachers.exact.mixture")
+    assert mixture.GaussianMixture is pid.GaussianMixture
+
+
+def test_an_old_field_is_replaced() -> None:
+    with pytest.warns(DeprecationWarning, match="last= is now called last_interval="):
+        assert dataclasses.replace(pid.Config(), last="backward").last_interval == "backward"
+    with pytest.raises(TypeError, match="got both"), pytest.warns(DeprecationWarning, match="is now called"):
+        pid.Config(last="drop", last_interval="backward")
+    with pytest.raises(TypeError, match="got both"), pytest.warns(DeprecationWarning, match="is now called"):
+        pid.distill(pid.toy("ring"), reference=4, track_error=5)
 
 
 @pytest.mark.parametrize("name", SHORT_NAMES)

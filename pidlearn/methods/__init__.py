@@ -18,10 +18,12 @@ def method_of(method: str | Method) -> Method:
     Raises:
         ValueError: an unknown name.
     """
-    if isinstance(method, Method):
-        if not is_dataclass(method):
-            raise TypeError(f"{type(method).__name__} must be a dataclass: add @dataclass above its class")
-        return method
-    if not isinstance(method, str) or method not in METHODS:
+    known = isinstance(method, Method) or (isinstance(method, str) and method in METHODS)
+    if not known:
         raise ValueError(f"method must be one of {sorted(METHODS)} or a pidlearn.methods.Method, got {method!r}")
-    return METHODS[method]()
+    found = METHODS[method]() if isinstance(method, str) else method
+    own = vars(type(found))
+    # A subclass inherits the fields of a dataclass, but new ones would be ignored.
+    if not is_dataclass(found) or ("__dataclass_fields__" not in own and own.get("__annotations__")):
+        raise TypeError(f"{type(found).__name__} must be a dataclass: add @dataclass above its class")
+    return found

@@ -145,9 +145,10 @@ class Method(ABC, Generic[C]):
         return [Stage(context.student, steps)]
 
     def begin(self, context: C, first: bool) -> None:
-        """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes within it.
+        """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes after a step.
 
-        On resumption the student has its weights already, and `load_state_dict` follows. Build networks here.
+        On resumption the student has its weights already, and `load_state_dict` follows. Build networks here: their
+        random weights depend on the seed of the run and the stage alone.
         """
 
     @abstractmethod
@@ -162,7 +163,7 @@ class Method(ABC, Generic[C]):
         """Called after each update of the weights, for targets that follow the student."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a bitwise resume needs besides the student's weights; may be called before the first `begin`."""
+        """What a bitwise resume needs besides the student's weights; called after a `begin`, never before it."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

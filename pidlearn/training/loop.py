@@ -18,7 +18,7 @@ from torch import Tensor
 from pidlearn.training.history import Step
 from pidlearn.training.trainer import Trainer
 from pidlearn.utils.random import seeded
-from pidlearn.utils.validation import NotFiniteError
+from pidlearn.utils.validation import NotFiniteError, describe_tensor
 
 __all__ = ["DivergedError", "time_steps", "train"]
 
@@ -65,14 +65,14 @@ def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
     try:
         # All processes draw the whole batch, from the same random numbers, and work on their own rows of it.
         with seeded(config.seed, trainer.step):  # for data and methods that use torch's global generator
-            batch = trainer.method.draw(trainer.context, size, trainer.generator)
+            batch = check_batch(trainer.method.draw(trainer.context, size, trainer.generator), size)
         mine = trainer.processes.shard(size)
         for first in range(mine.start, mine.stop, config.micro_batch or size):
             rows = slice(first, min(first + (config.micro_batch or size), mine.stop))
             part = tuple(None if x is None else x[rows] for x in batch)
             # Dropout's masks depend on the step and on the first row of the part: the same after any resumption.
             with seeded(config.seed, trainer.step, first + 1):
-                losses = trainer.method.loss(trainer.context, part)  # (rows,)
+                losses = check_losses(trainer.method.loss(trainer.context, part), rows.stop - rows.start)
             loss = losses.mean() * ((rows.stop - rows.start) / size)
             total += loss.item()
             if learn and loss.requires_grad and math.isfinite(total):
@@ -87,6 +87,32 @@ def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
         error = error or NotFiniteError("another process failed and reports why")
         raise diverged(trainer, error) if trainer.step or not learn else error
     return total
+
+
+def check_batch(batch: Any, size: int) -> tuple[Tensor | None, ...]:
+    """The batch that a method drew, a tuple of tensors (size, ...) or None.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(batch, tuple) and all(x is None or (isinstance(x, Tensor) and x.shape[:1] == (size,)) for x in batch):
+        return batch
+    received = tuple(map(describe_tensor, batch)) if isinstance(batch, tuple) else describe_tensor(batch)
+    raise TypeError(f"the method drew {received}, but draw returns a tuple of tensors of {size} rows each, or None")
+
+
+def check_losses(losses: Any, rows: int) -> Tensor:
+    """The losses of ``rows`` samples, (rows,), or as many for each.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(losses, Tensor) and losses.ndim == 1 and len(losses) and len(losses) % rows == 0:
+        return losses
+    raise TypeError(
+        f"the method's loss is {describe_tensor(losses)}, but must be one value per sample, ({rows},): take the mean "
+        f"over the other dimensions only"
+    )
 
 
 def check_last_update(trainer: Trainer) -> None:

@@ -16,7 +16,7 @@ from pidlearn.training.distributed import Processes
 from pidlearn.training.ema import Averages
 from pidlearn.training.history import History
 from pidlearn.training.optim import OptimizerConfig, build_optimizer, schedule
-from pidlearn.utils.random import mixed
+from pidlearn.utils.random import mixed, seeded
 
 __all__ = ["Trainer"]
 
@@ -117,7 +117,8 @@ class Trainer:
 
     def _begin(self, which: int, first: bool) -> None:
         self.context.stage, self.context.stage_index = self.stages[which], which
-        self.method.begin(self.context, first)
+        with seeded(self.config.seed, which):  # for networks that the method builds
+            self.method.begin(self.context, first)
         self._entered = which
 
     def set_learning_rate(self) -> float:
@@ -147,7 +148,7 @@ class Trainer:
     @property
     def good_weights(self) -> str:
         """Which weights a diverged run ends with, for messages."""
-        return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before"
+        return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before that"
 
     def confirm_update(self) -> None:
         """Average the weights of this step, which gave a finite loss; every few steps, keep a copy of them."""
@@ -169,7 +170,8 @@ class Trainer:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averages": self.averages.state_dict(),
-            "method": self.method.state_dict(),
+            # Before its first stage, a method has no state to save.
+            "method": {} if self._entered is None else self.method.state_dict(),
             "generator": self.generator.get_state(),
             "snapshot": self.snapshot,
             "history": self.history.state_dict(),
@@ -185,10 +187,11 @@ class Trainer:
         self._align_moments()
         self.averages.load_state_dict(state["averages"])
         self._entered = None
-        if self.step not in self._starts:  # within a stage; at the start of one, the next step begins it
+        if 0 < self.step < self.config.steps:
+            # The state is that after the last step done, perhaps a stage's last: the next step begins the next stage.
             self.context.step = self.step
-            self._begin(self._stage_of(self.step), first=False)
-        self.method.load_state_dict(state["method"])
+            self._begin(self._stage_of(self.step - 1), first=False)
+            self.method.load_state_dict(state["method"])
         _copy_into(self.snapshot, state["snapshot"])
         if len(state["generator"]) == len(self.generator.get_state()):
             self.generator.set_state(state["generator"])

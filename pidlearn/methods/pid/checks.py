@@ -18,7 +18,7 @@ def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
     if (lhs.sum() + rhs.sum()).isfinite():  # a single pass, because this runs in every training step
         return
     if not lhs.isfinite().all():
-        raise NotFiniteError("the student returned NaN or infinity: check its weights, or use a smaller lr")
+        raise NotFiniteError("the student returned NaN or infinity: check its weights")
     if rhs.isfinite().all():
         return
     bad = ~rhs.isfinite().flatten(1).all(1)
