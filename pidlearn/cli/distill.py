@@ -108,11 +108,17 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOMLDecodeError is a ValueError, as is that of a number of 4,301 digits
         pass
     try:
         return ast.literal_eval(text)  # None, which TOML does not have, resets a setting of the recipe
-    except (ValueError, TypeError, SyntaxError):
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+    ):  # the last two: brackets nested too deeply
         return text
 
 
