@@ -290,6 +290,28 @@ class TestDistill:
         assert [line.split()[0] for line in out.splitlines()] == list(recipes.names())
 
 
+def test_images_of_four_channels(tmp_path: Path) -> None:
+    save_teacher(teacher(img_channels=4), tmp_path / "latent.safetensors")
+    config = RECIPE[RECIPE.index("[config]") :].replace("steps = 6", "steps = 2").replace("n = 10", "n = 3")
+    source = recipe(tmp_path, "latent", f'teacher = "{(tmp_path / "latent.safetensors").as_posix()}"\n{config}')
+    assert distill(source, tmp_path / "run") == 0
+    student = tmp_path / "run" / "student.safetensors"
+    assert pid.load(student).student.event_shape == (4, 8, 8)
+    assert pixels(tmp_path / "run" / "samples.png").shape[1] > 8 * 48 * 4  # eight columns, enlarged
+    assert main(["sample", str(student), "-n", "1", "-o", str(tmp_path / "one.png")]) == 0
+    assert pixels(tmp_path / "one.png").shape == (8, 8 * 4, 3)
+
+
+def test_a_teacher_of_points_has_no_picture(tmp_path: Path) -> None:
+    points = pid.train_denoiser(torch.randn(64, 2), steps=2, batch_size=8, progress=False)
+    save_teacher(points, tmp_path / "points.safetensors")
+    config = RECIPE[RECIPE.index("[config]") :].replace("steps = 6", "steps = 2").replace("n = 10", "n = 3")
+    source = recipe(tmp_path, "points", f'teacher = "{(tmp_path / "points.safetensors").as_posix()}"\n{config}')
+    assert distill(source, tmp_path / "run") == 0
+    assert pid.load(tmp_path / "run" / "student.safetensors").student.event_shape == (2,)
+    assert not (tmp_path / "run" / "samples.png").exists()
+
+
 class TestWhatDistillRefuses:
     def test_no_recipe(self, fails: Any) -> None:
         assert "the recipe is missing: expected a .toml file, or a name that --list shows" in fails("distill")

@@ -139,8 +139,8 @@ def distill(
     """Distill as a recipe says, in a folder; an earlier run in it is resumed.
 
     The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors`` (``student-RATE.safetensors`` for each
-    further rate of ``ema``) and ``samples.png``; for a teacher that the recipe trains also ``teacher-checkpoints/``,
-    ``teacher.safetensors`` and ``teacher.json``.
+    further rate of ``ema``) and, of images, ``samples.png``; for a teacher that the recipe trains also
+    ``teacher-checkpoints/``, ``teacher.safetensors`` and ``teacher.json``.
 
     Args:
         recipe: a name, or a TOML file.
@@ -219,7 +219,8 @@ def _write_results(run: Run, result: Result, folder: Path) -> None:
         result.save(folder / "student.safetensors")
         for rate in run.config.ema[1:]:
             replace(result, student=result.averages[rate]).save(folder / f"student-{rate}.safetensors")
-        save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
+        if len(run.problem.event_shape) == 3:  # a teacher's file may be of points, too
+            save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
     print(f"{result.stopped or 'done'}: {folder / 'student.safetensors'}", file=sys.stderr)
 
 
