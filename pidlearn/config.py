@@ -19,7 +19,7 @@ from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
 from pidlearn.utils.deprecation import rename_arguments
-from pidlearn.utils.settings import COUNT, UNSET, Rule, is_number
+from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number
 from pidlearn.utils.validation import resolve
 
 __all__ = ["NEW_NAMES", "Config"]
@@ -94,11 +94,11 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
                 lambda v: isinstance(v, str | Method),
                 f"one of {sorted(METHODS)} or a pidlearn.methods.Method",
             ),
-            "n": (lambda v: isinstance(v, int) and v >= 2, "a whole number of at least 2 grid points"),
+            "n": (lambda v: isinstance(v, int) and 2 <= v < 2**31, "a whole number of grid points, 2 to 2^31 - 1"),
             "t_max": (is_number, "a number"),
             "t_min": (is_number, "a number"),
             "rho": (lambda v: is_number(v) and v > 0, "a positive number"),
-            "windows": COUNT,
+            "windows": SIZE,
             "init": (lambda v: v in INITS, f"one of {', '.join(INITS)}"),
         }
 

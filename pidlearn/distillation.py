@@ -155,7 +155,9 @@ def with_overrides(config: Config | None, short: Mapping[str, Any], overrides: M
     if unknown:
         close = get_close_matches(unknown[0], known, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"unknown setting {', '.join(unknown)}{hint}: the fields of Config are {', '.join(known)}")
+        raise ValueError(
+            f"unknown setting {', '.join(unknown):.200}{hint}: the fields of Config are {', '.join(known)}"
+        )
     given = {name: value for name, value in short.items() if value is not None}
     if twice := [name for name in given.keys() & overrides.keys() if given[name] != overrides[name]]:
         raise ValueError(f"{', '.join(twice)} is given twice: t_start and t_end are other names of t_max and t_min")

@@ -28,7 +28,10 @@ def test_the_app_is_started_where_its_configuration_lies(monkeypatch: pytest.Mon
     assert main.main(["app", "--port", "8599", "--no-browser"]) == 3
     assert called["command"][1:4] == ["-m", "streamlit", "run"]
     assert called["command"][4] == str(app.app_script())
-    assert called["command"][5:] == ["--server.port", "8599", "--server.headless", "true"]
+    options = ["--server.port", "8599", "--server.address", "127.0.0.1", "--server.headless", "true"]
+    assert called["command"][5:] == options
+    assert main.main(["app", "--host", "0.0.0.0"]) == 3
+    assert called["command"][7:9] == ["--server.address", "0.0.0.0"]
     assert (called["cwd"] / ".streamlit" / "config.toml").exists()
     assert app.app_script().exists()
 
@@ -68,11 +71,19 @@ def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
     assert parse_settings([text]) == {"a": value}
 
 
-@pytest.mark.parametrize("text", ["-1", "1.5", str(2**63), "one"])
+@pytest.mark.parametrize("text", ["-1", "1.5", str(2**63), "one", "9" * 5000])
 def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.main(["sample", "student", "--seed", text])
     assert "argument --seed: expected an integer of at least 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["99999", "65536", "-1", "web", "9" * 5000])
+def test_what_is_no_port(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["app", "--port", text])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith("argument --port: expected an integer from 0 to 65535, got " + repr(text)[:80])
 
 
 def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,6 +290,28 @@ class TestDistill:
         assert [line.split()[0] for line in out.splitlines()] == list(recipes.names())
 
 
+def test_images_of_four_channels(tmp_path: Path) -> None:
+    save_teacher(teacher(img_channels=4), tmp_path / "latent.safetensors")
+    config = RECIPE[RECIPE.index("[config]") :].replace("steps = 6", "steps = 2").replace("n = 10", "n = 3")
+    source = recipe(tmp_path, "latent", f'teacher = "{(tmp_path / "latent.safetensors").as_posix()}"\n{config}')
+    assert distill(source, tmp_path / "run") == 0
+    student = tmp_path / "run" / "student.safetensors"
+    assert pid.load(student).student.event_shape == (4, 8, 8)
+    assert pixels(tmp_path / "run" / "samples.png").shape[1] > 8 * 48 * 4  # eight columns, enlarged
+    assert main(["sample", str(student), "-n", "1", "-o", str(tmp_path / "one.png")]) == 0
+    assert pixels(tmp_path / "one.png").shape == (8, 8 * 4, 3)
+
+
+def test_a_teacher_of_points_has_no_picture(tmp_path: Path) -> None:
+    points = pid.train_denoiser(torch.randn(64, 2), steps=2, batch_size=8, progress=False)
+    save_teacher(points, tmp_path / "points.safetensors")
+    config = RECIPE[RECIPE.index("[config]") :].replace("steps = 6", "steps = 2").replace("n = 10", "n = 3")
+    source = recipe(tmp_path, "points", f'teacher = "{(tmp_path / "points.safetensors").as_posix()}"\n{config}')
+    assert distill(source, tmp_path / "run") == 0
+    assert pid.load(tmp_path / "run" / "student.safetensors").student.event_shape == (2,)
+    assert not (tmp_path / "run" / "samples.png").exists()
+
+
 class TestWhatDistillRefuses:
     def test_no_recipe(self, fails: Any) -> None:
         assert "the recipe is missing: expected a .toml file, or a name that --list shows" in fails("distill")
@@ -308,15 +330,34 @@ class TestWhatDistillRefuses:
             ("lr", "--set got 'lr': expected NAME=VALUE, as in lr=1e-4, after the name of the recipe"),
             ("rate=1", "unknown setting rate"),
             ("lr=fast", "lr must be a positive number, got 'fast'"),
-            ("steps=2.5", "steps must be a whole number of at least 1, got 2.5"),
+            ("steps=2.5", "steps must be a whole number from 1 to 2^63 - 1, got 2.5"),
             ("distance=lpipz", "distance must be one of"),
             ("constant=no", "constant must be True or False, got 'no'"),
             ("compile=induktor", "compile must be None or a backend"),
+            ("n=1000000000000", "n must be a whole number of grid points, 2 to 2^31 - 1, got 1000000000000"),
+            ("batch_size=1000000000000", "batch_size must be a whole number from 1 to 2^31 - 1, got 1000000000000"),
+            ("steps=1" + "0" * 30, "steps must be a whole number from 1 to 2^63 - 1, got 1000"),
+            ("steps=" + "9" * 5000, "steps must be a whole number from 1 to 2^63 - 1, got '999"),
+            ("ema=" + "[" * 5000 + "]" * 5000, "ema must be a tuple"),
+            ("steps=" + "(" * 5000, "steps must be a whole number"),
         ],
     )
     def test_settings(self, made: Path, begun: Path, fails: Any, setting: str, says: str) -> None:
         assert says in fails("distill", made / "tiny.toml", "--out", begun, "--set", setting)
         assert not (begun / "checkpoints").exists()
+
+    def test_a_device_without_numbers(self, made: Path, fails: Any) -> None:
+        says = "got device 'meta', whose tensors hold no numbers: expected cpu, cuda"
+        student, teacher = made / "run" / "student.safetensors", made / "run" / "teacher.safetensors"
+        assert says in fails("distill", made / "tiny.toml", "--device", "meta", "--dry-run")
+        assert says in fails("sample", student, "--device", "meta")
+        assert says in fails("evaluate", student, "--teacher", teacher, "--device", "meta")
+
+    def test_more_samples_than_memory_holds(self, made: Path, fails: Any) -> None:
+        student = made / "run" / "student.safetensors"
+        for n in (10**14, 9 * 10**18):
+            for command in (["sample", student], ["evaluate", student, "--real", "digits"]):
+                assert "this needs more memory than there is: " in fails(*command, "-n", n)
 
     @pytest.mark.parametrize(
         "option", ["--max-time=0", "--max-time=1h30m", "--max-images=1e6", "--save-every=-1", "--track-error=-1"]
@@ -393,7 +434,8 @@ class TestSample:
 
     def test_what_it_refuses(self, made: Path, tmp_path: Path, fails: Any) -> None:
         file, out = made / "run" / "student.safetensors", tmp_path / "a.png"
-        assert "class labels must lie in 0..9" in fails("sample", file, "-o", out, "--label", 10)
+        for label in (10, -1, 10**20):
+            assert f"class labels must lie in 0..9, got {label}" in fails("sample", file, "-o", out, "--label", label)
         assert "No such file" in fails("sample", tmp_path / "no.safetensors", "-o", out)
         assert "is not a pidlearn student" in fails("sample", made / "run" / "teacher.safetensors", "-o", out)
         assert "there is no file no.pkl" in fails("sample", file, "-o", out, "--teacher", "no.pkl")

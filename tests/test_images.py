@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import pidlearn as pid
 from pidlearn.evaluation.images import comparison, image_grid, quantize, save_png, to_uint8
+from pidlearn.viewer import plot
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -56,6 +58,27 @@ def test_grid_keeps_colours_and_places_of_pixels() -> None:
     assert (image_grid(image) == to_uint8(image)[0].permute(1, 2, 0).numpy()).all()
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_channels_without_a_colour_are_grey_and_side_by_side(channels: int) -> None:
+    """A fourth is not drawn as opacity, as Pillow and Matplotlib would."""
+    images = torch.rand(3, channels, 6, 4) * 2 - 1
+    grid = image_grid(images, columns=3)
+    assert grid.shape == (6, 3 * 4 * channels + 2 * 2, 3)
+    for i, image in enumerate(to_uint8(images).numpy()):
+        for k, channel in enumerate(image):
+            left = (4 * channels + 2) * i + 4 * k
+            assert (grid[:, left : left + 4] == channel[:, :, None]).all()
+    picture = comparison({"teacher": images, "student": images})
+    assert picture.shape[1] > 3 * 4 * channels * 8  # 6 pixels become 48
+
+    figure = Figure()
+    plot.images(figure, {"teacher": images})
+    shown = figure.axes[1].images[0]
+    expected = (torch.cat(list(images[1]), 1) + 1) / 2
+    np.testing.assert_allclose(shown.get_array(), expected, atol=1e-6)
+    assert shown.get_cmap().name == "gray"
+
+
 def test_comparison_puts_the_same_z_in_one_column(tmp_path) -> None:
     teacher = torch.linspace(-1, 0.9, 5)[:, None, None, None].expand(5, 3, 8, 8)
     picture = comparison({"teacher": teacher, "student": teacher + 0.05}, columns=3)
@@ -73,8 +96,8 @@ def test_comparison_puts_the_same_z_in_one_column(tmp_path) -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"\(4, 8, 8\)"):
         image_grid(torch.zeros(4, 8, 8))
-    with pytest.raises(ValueError, match="C = 1 or 3"):
-        image_grid(torch.zeros(4, 2, 8, 8))
+    with pytest.raises(ValueError, match=r"at least one image, .* but it got .*\(4, 0, 8, 8\)"):
+        image_grid(torch.zeros(4, 0, 8, 8))
     with pytest.raises(ValueError, match=r"must be a floating-point tensor in .*uint8"):
         to_uint8(torch.zeros(1, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"\[2, 3\]"):

@@ -111,9 +111,9 @@ TRAINED = '[teacher]\ndata = "digits"\n'
         (TRAINED + "size = 8\n", "data, labels, network, resolution, training"),
         (
             TRAINED + "resolution = 8.0\n",
-            r"\[teacher\] of .*: resolution must be a positive integer, in pixels; got 8.0",
+            r"\[teacher\] of .*: resolution must be an integer from 1 to 4096, in pixels; got 8.0",
         ),
-        (TRAINED + "resolution = 0\n", "resolution must be a positive integer"),
+        (TRAINED + "resolution = 0\n", "resolution must be an integer from 1 to 4096"),
         (TRAINED + 'labels = "yes"\n', "labels must be true or false, got 'yes'"),
         (TRAINED + "network = 3\n", "teacher.network in .* must be a table, got 3"),
         (
@@ -126,6 +126,14 @@ TRAINED = '[teacher]\ndata = "digits"\n'
             r"\[teacher.training\] of .* has unknown entries n: expected .*steps",
         ),
         (TRAINED + "[teacher.training]\nsteps = 0\n", r"\[teacher.training\] of .*: steps must be"),
+        (TRAINED + "resolution = 100000\n", "resolution must be an integer from 1 to 4096, in pixels; got 100000"),
+        (
+            TRAINED + "[teacher.network]\nmodel_channels = 100000000\n",
+            r"\[teacher.network\] of .*: model_channels must be at most 4096, got 100000000",
+        ),
+        (TRAINED + "[teacher.network]\nchannel_mult = [1, 9999]\n", "channel_mult must be at most 4096, got 9999"),
+        (f"{TRAINED}[teacher.network]\nchannel_mult = {'[' * 5000}{']' * 5000}\n", "cannot be read as TOML: "),
+        (f"{TRAINED}[teacher.training]\nsteps = {'9' * 5000}\n", "is not a recipe.* cannot be read as TOML: "),
         ('base = "nowhere"\n', "base = 'nowhere' in .* is not a recipe in its folder, and not one of cifar10"),
         ("base = 3\n", "base = 3 in .* is not a recipe"),
     ],

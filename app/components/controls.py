@@ -25,7 +25,6 @@ def pick(label: str, options: Mapping[str, str], key: str, default: str | None =
     if param is not None and param not in options.values():
         message = f"The address has {key}={param[:20]!r}, which is not an option here: ignored."
         st.toast(escape_markdown(message), icon=":material/link_off:")
-        del st.query_params[key]
     value = st.pills(
         label,
         list(options),

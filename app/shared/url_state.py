@@ -84,9 +84,9 @@ def from_params(params: Mapping[str, str], default: View) -> tuple[View, list[st
     return replace(default, **fields), complaints
 
 
-def from_viewer(report: Mapping[str, Any] | None, default: View) -> View:
+def from_viewer(report: Any, default: View) -> View:
     """Return the view that the viewer reports, validated as an address is: a browser can send anything."""
-    if not report:
+    if not isinstance(report, Mapping):
         return default
     params = {key: _text(report[name]) for name, (key, _) in PARAMETERS.items() if report.get(name) is not None}
     return from_params(params, replace(default, probe=None, row=None))[0]
@@ -106,5 +106,5 @@ def clamp_view(scene: Scene, view: View) -> View:
 
 def _text(value: Any) -> str:
     if isinstance(value, (tuple, list)):
-        return ",".join(_text(v) for v in value)
+        return ",".join(_text(v) for v in value if not isinstance(v, (tuple, list)))
     return f"{value:g}" if isinstance(value, float) else str(int(value) if isinstance(value, bool) else value)

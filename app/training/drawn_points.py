@@ -8,6 +8,7 @@ import csv
 import io
 import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ __all__ = [
     "decode",
     "encode",
     "fit_mixture",
+    "from_canvas",
     "read_csv",
     "standardize",
 ]
@@ -49,11 +51,12 @@ def read_csv(content: bytes) -> np.ndarray:
         raise ValueError("the file is not text: save it as CSV in UTF-8") from error
     if not text.strip():
         raise ValueError("the file is empty: expected two numbers per line")
-    separator = next((mark for mark in ";\t," if mark in text), " ")
+    separator = next((mark for mark in ";\t," if any(mark in line.strip() for line in text.splitlines())), " ")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     rows: list[tuple[float, float]] = []
     try:
-        for number, row in enumerate(filter(any, reader)):
+        lines = (row for row in reader if any(map(str.strip, row)))  # without blank ones
+        for number, row in enumerate(lines):
             while not row[-1].strip():
                 row.pop()
             try:
@@ -77,6 +80,22 @@ def read_csv(content: bytes) -> np.ndarray:
 def numeric(text: str) -> bool:
     """Return whether the text looks like a number, with decimal point or comma."""
     return bool(re.fullmatch(r"\s*[-+−]?[\d.,]+(e[-+]?\d+)?\s*", text, re.IGNORECASE))
+
+
+def from_canvas(report: Any) -> np.ndarray | None:
+    """Return the points that the canvas reports, (M, 2), or None if they are not points, too many or too far out.
+
+    The canvas observes these limits itself, but a browser can send anything, and k-means takes a minute for 100,000
+    points. The bound on coordinates is that of the address.
+    """
+    if not isinstance(report, list) or len(report) > MAX_CENTRES:
+        return None
+    try:
+        points = np.array(report, float) if report else np.zeros((0, 2))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    inside = points.shape == (len(report), 2) and bool((np.abs(points) <= 128 * STEP).all())
+    return points if inside else None  # NaN is not inside
 
 
 def standardize(points: np.ndarray) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +21,9 @@ from pidlearn.viewer import Plane, Scene
 __all__ = ["Progress", "Training"]
 
 MAX_TRAININGS = max(3, os.cpu_count() or 1)
-"""Trainings that run at the same time, at low priority; others, and resumed ones, wait for a free slot."""
+"""Trainings that run at the same time, at low priority; others, and resumed ones, wait for a free slot.
+
+A worker exists only while it has a slot, so this also limits the memory that trainings take."""
 GRACE = 0.8
 """Seconds that a worker has to stop by itself."""
 MAX_ABSENCE, MAX_SECONDS = 10.0, 600.0
@@ -68,7 +72,8 @@ class Training:
         self.progress = Progress()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._stop_reason, self._reported_end, self._has_slot = "", False, False
+        self._stop_reason, self._outcome = "", ""
+        self._last_seen, self._started = time.monotonic(), math.inf
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -78,14 +83,13 @@ class Training:
         return self.progress.state != "ended"
 
     def pause(self) -> None:
-        """Suspend the training: its worker stays, its slot is released."""
+        """Suspend the training: its worker saves a checkpoint and ends, which releases its memory and its slot."""
         if self.progress.state == "training":
-            self._send("pause")
             self._update(state="paused")
-            self._release_slot()
+            self._send("pause")
 
     def resume(self) -> None:
-        """Continue as soon as a slot is free."""
+        """Continue from the checkpoint as soon as a slot is free."""
         if self.progress.state == "paused":
             self._update(state="waiting")
 
@@ -121,41 +125,50 @@ class Training:
             if self.active:
                 self.progress = replace(self.progress, **changes)
 
-    def _acquire_slot(self, seconds: float) -> bool:
-        self._has_slot = SLOTS.acquire(timeout=seconds)
-        return self._has_slot
+    def _enforce_limits(self) -> None:
+        """Stop the training if its visitor has gone, or if it takes too long."""
+        now = time.monotonic()
+        if self._is_connected():
+            self._last_seen = now
+        if now - self._last_seen > MAX_ABSENCE:
+            self.stop("the page was closed")
+        elif now - self._started > MAX_SECONDS:
+            self.stop(f"the time limit of {MAX_SECONDS / 60:g} minutes was reached")
 
-    def _release_slot(self) -> None:
-        # Called by the page (pause) and by the own thread (end): only the first of them may release.
-        with self._lock:
-            had_slot, self._has_slot = self._has_slot, False
-        if had_slot:
-            SLOTS.release()
+    def _acquire_slot(self) -> bool:
+        """Wait until the training is not paused and there is a free slot; return False if it is stopped before."""
+        while not self._stop_reason:
+            if self.progress.state == "paused":
+                time.sleep(0.1)
+            elif SLOTS.acquire(timeout=0.1):
+                return True
+            self._enforce_limits()
+        return False
 
     def _run(self) -> None:
-        """Wait for a slot, run the worker, and set the final state."""
-        last_seen = time.monotonic()
-        while not self._acquire_slot(0.1):
-            last_seen = time.monotonic() if self._is_connected() else last_seen
-            if self._stop_reason or time.monotonic() - last_seen > MAX_ABSENCE:
-                self._update(state="ended", reason=self._stop_reason or "cancelled")
-                return
+        """Run workers until one ends without being paused, each while it has a slot; set the final state."""
         try:
-            if not self._stop_reason:
-                self._update(state="starting")
-                self._run_worker()
+            with tempfile.TemporaryDirectory(prefix="pidlearn-", ignore_cleanup_errors=True) as checkpoints:
+                while self._acquire_slot():
+                    try:
+                        self._outcome = ""
+                        self._update(state="starting")
+                        self._run_worker(checkpoints)
+                    finally:
+                        SLOTS.release()
+                    if self._outcome != "paused":
+                        break
         except OSError as error:
             self._update(reason=f"the training process could not start ({error})")
         finally:
-            self._release_slot()
             self._update(state="ended", reason=self.progress.reason or self._stop_reason)
 
-    def _run_worker(self) -> None:
-        """Start the worker, send it the job, and watch over it until it ends."""
+    def _run_worker(self, checkpoints: str) -> None:
+        """Start a worker, send it the job, and watch over it until it ends."""
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "app.training.worker"],
+            [sys.executable, "-m", "app.training.worker", checkpoints],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=root,  # so that `app` is this package, whatever the server's working directory contains
@@ -169,18 +182,10 @@ class Training:
                 process.kill()
             listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
             listener.start()
-            started = last_seen = time.monotonic()
+            self._started = min(self._started, time.monotonic())
             while listener.is_alive():
                 listener.join(0.1)
-                if self.progress.state == "waiting" and self._acquire_slot(0.1):
-                    self._send("resume")
-                    self._update(state="training")
-                now = time.monotonic()
-                last_seen = now if self._is_connected() else last_seen
-                if now - last_seen > MAX_ABSENCE:
-                    self.stop("the page was closed")
-                elif now - started > MAX_SECONDS:
-                    self.stop(f"the time limit of {MAX_SECONDS / 60:g} minutes was reached")
+                self._enforce_limits()
             process.kill()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
@@ -189,7 +194,7 @@ class Training:
             try:
                 kind, content = pickle.load(process.stdout)  # safe: only our own child process writes here
             except (EOFError, pickle.UnpicklingError):  # it has ended, or was killed in the middle of a message
-                if not self._stop_reason and not self._reported_end:
+                if not self._stop_reason and not self._outcome:
                     self._update(reason="the training process ended unexpectedly")
                 return
             except Exception as error:  # a damaged message can raise anything, and must not look like a normal end
@@ -210,11 +215,13 @@ class Training:
             self._update(file=content)
         elif kind == "student" and progress.scene is not None:
             self._update(scene=replace(progress.scene, panels=[Plane("", content)]))
+        elif kind == "paused":
+            self._outcome = kind
         elif kind == "failed":
-            self._reported_end = True
+            self._outcome = kind
             self._update(reason=content)
         elif kind == "done":
-            self._reported_end = True
+            self._outcome = kind
             stopped, metrics = content
             self._update(reason=": ".join(filter(None, [self._stop_reason, stopped])), metrics=metrics)
 

@@ -1,8 +1,8 @@
-"""Train one student in a process of its own and report to the parent: `python -m app.training.worker`.
+"""Train one student in a process of its own and report to the parent: `python -m app.training.worker CHECKPOINTS`.
 
-On stdin comes a pickled `TrainingJob`, then one command per line: pause, resume, stop. On stdout go pickled pairs of a
+On stdin comes a pickled `TrainingJob`, then one command per line: pause or stop. On stdout go pickled pairs of a
 message's kind and its content. Only the parent reads and writes these pipes. When its end closes, for whatever reason,
-this process ends.
+this process ends. A paused training is saved in the folder CHECKPOINTS, from which the next worker resumes it.
 """
 
 from __future__ import annotations
@@ -40,23 +40,17 @@ class Commands:
 
     Attributes:
         stopped: set once the parent has sent "stop".
-        running: set except while the training is paused.
+        paused: set once the parent has sent "pause".
     """
 
     def __init__(self, lines: BinaryIO) -> None:
-        self.stopped, self.running = threading.Event(), threading.Event()
-        self.running.set()
+        self.stopped, self.paused = threading.Event(), threading.Event()
         threading.Thread(target=self._listen, args=(lines,), daemon=True).start()
 
     def _listen(self, lines: BinaryIO) -> None:
+        events = {b"stop": self.stopped, b"pause": self.paused}
         for line in lines:
-            command = line.strip()
-            if command == b"pause":
-                self.running.clear()
-            else:
-                if command == b"stop":
-                    self.stopped.set()
-                self.running.set()
+            events[line.strip()].set()
         os._exit(0)  # the parent is gone
 
 
@@ -73,14 +67,14 @@ def main() -> None:
     job: TrainingJob = pickle.load(sys.stdin.buffer)
     commands = Commands(sys.stdin.buffer)
     try:
-        train(job, commands, send)
+        train(job, commands, send, sys.argv[1])
     except Exception as error:
         send("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
     os._exit(0)  # immediately: the command thread is still reading
 
 
-def train(job: TrainingJob, commands: Commands, send: Send) -> None:
-    """Train, and send a scene, then losses, errors, files and students repeatedly, and "done" at the end."""
+def train(job: TrainingJob, commands: Commands, send: Send, checkpoints: str) -> None:
+    """Train, and send a scene, then losses, errors, files and students repeatedly; at the end "done" or "paused"."""
     import torch
 
     import pidlearn as pid
@@ -91,6 +85,7 @@ def train(job: TrainingJob, commands: Commands, send: Send) -> None:
 
     torch.set_num_threads(1)
     run = pid.steps(build_teacher(job), steps=job.steps, **job.settings)
+    run.resume(checkpoints)
     problem = run.problem
     count = STARTS if isinstance(problem, Diffusion) else ODE_STARTS
     z = problem.sample_prior(count, torch.Generator().manual_seed(7))
@@ -123,8 +118,7 @@ def train(job: TrainingJob, commands: Commands, send: Send) -> None:
                 started = time.monotonic()
                 send_student()
                 due = time.monotonic() + max(SCENE_INTERVAL, TRAINING_SHARE * (time.monotonic() - started))
-            commands.running.wait()
-            if commands.stopped.is_set():
+            if commands.stopped.is_set() or commands.paused.is_set():
                 stop = Stop(StopReason.CALLBACK, f"stopped at step {step.number} of {step.steps}")
                 break
     except DivergedError as error:
@@ -132,6 +126,10 @@ def train(job: TrainingJob, commands: Commands, send: Send) -> None:
     if losses:
         send("progress", (step.number, losses))
     send_student(stop)
+    if stop and stop.reason is StopReason.CALLBACK and not commands.stopped.is_set():
+        run.save(checkpoints)
+        send("paused", None)
+        return
     metrics = {} if stop else dict(run.result().evaluate(512))
     send("done", (stop and stop.message, metrics))
 

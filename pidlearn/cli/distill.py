@@ -108,11 +108,17 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOMLDecodeError is a ValueError, as is that of a number of 4,301 digits
         pass
     try:
         return ast.literal_eval(text)  # None, which TOML does not have, resets a setting of the recipe
-    except (ValueError, TypeError, SyntaxError):
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+    ):  # the last two: brackets nested too deeply
         return text
 
 
@@ -133,8 +139,8 @@ def distill(
     """Distill as a recipe says, in a folder; an earlier run in it is resumed.
 
     The folder gets ``checkpoints/``, ``log.jsonl``, ``student.safetensors`` (``student-RATE.safetensors`` for each
-    further rate of ``ema``) and ``samples.png``; for a teacher that the recipe trains also ``teacher-checkpoints/``,
-    ``teacher.safetensors`` and ``teacher.json``.
+    further rate of ``ema``) and, of images, ``samples.png``; for a teacher that the recipe trains also
+    ``teacher-checkpoints/``, ``teacher.safetensors`` and ``teacher.json``.
 
     Args:
         recipe: a name, or a TOML file.
@@ -213,7 +219,8 @@ def _write_results(run: Run, result: Result, folder: Path) -> None:
         result.save(folder / "student.safetensors")
         for rate in run.config.ema[1:]:
             replace(result, student=result.averages[rate]).save(folder / f"student-{rate}.safetensors")
-        save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
+        if len(run.problem.event_shape) == 3:  # a teacher's file may be of points, too
+            save_png(side_by_side(result.student, run.problem, run.config.grid()), folder / "samples.png")
     print(f"{result.stopped or 'done'}: {folder / 'student.safetensors'}", file=sys.stderr)
 
 

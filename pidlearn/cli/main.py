@@ -24,6 +24,9 @@ COMMANDS = {
 }
 """The help line of every command. Its module has the same name, with underscores for hyphens."""
 
+NO_MEMORY = re.compile(r"can't allocate memory|Storage size calculation overflowed|out of memory")
+"""Messages of PyTorch's errors about tensors that are too large: their class on a CPU is RuntimeError."""
+
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 """The statuses that shells report for a process ended by SIGINT or SIGTERM: 128 plus the number of the signal."""
 
@@ -40,6 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         return status
     except (OSError, ValueError, ImportError) as error:
         print(f"pidlearn {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        print(f"pidlearn {arguments.command}: this needs more memory than there is: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -83,6 +92,7 @@ def nonnegative_int(text: str) -> int:
 
 
 def _integer(text: str, minimum: int) -> int:
-    if not (text.isdecimal() and minimum <= int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"expected an integer of at least {minimum} and below 2^63, got {text!r}")
+    # The length first: Python converts no more than 4,300 digits.
+    if not (text.isdecimal() and len(text) < 20 and minimum <= int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least {minimum} and below 2^63, got {text!r:.80}")
     return int(text)

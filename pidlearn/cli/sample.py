@@ -11,7 +11,6 @@ from pidlearn.cli.main import nonnegative_int, positive_int
 from pidlearn.cli.shared import problem_for, read_student, resolve_device, side_by_side
 from pidlearn.evaluation.images import image_grid, save_png
 from pidlearn.teachers import load_teacher
-from pidlearn.utils.validation import check_labels
 
 __all__ = ["add_arguments", "run", "sample"]
 
@@ -74,8 +73,9 @@ def sample(
     student_net = read_student(student, teacher_net).to(resolved)
     if label is not None and not student_net.label_dim:
         raise ValueError(f"got label {label} for an unconditional student: leave the label out")
+    if label is not None and not 0 <= label < student_net.label_dim:
+        raise ValueError(f"class labels must lie in 0..{student_net.label_dim - 1}, got {label}")
     labels = None if label is None else torch.full((n,), label)
-    check_labels(labels, n, student_net.label_dim)
     if teacher_net is not None:
         problem = problem_for(student_net, teacher_net)
         pixels = side_by_side(student_net, problem, None, n, seed, labels)

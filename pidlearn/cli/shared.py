@@ -29,6 +29,10 @@ def resolve_device(name: str | None) -> torch.device:
     Raises:
         ValueError: a device that this machine, or this build of PyTorch, does not have.
     """
+    if name and name.partition(":")[0] == "meta":
+        raise ValueError(
+            f"got device {name!r}, whose tensors hold no numbers: expected cpu, cuda or another real device"
+        )
     try:
         return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch was built without CUDA

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pidlearn.utils.files import write_atomically
+from pidlearn.utils.pictures import grey_or_colour
 from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["comparison", "image_grid", "quantize", "save_png", "to_uint8"]
@@ -45,15 +46,16 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
     """Arrange images in a grid, row by row.
 
     Args:
-        images: (n, C, H, W) in [-1, 1], C = 1 or 3.
+        images: (n, C, H, W) in [-1, 1]; the channels of other than grey and RGB images are shown side by side.
         columns: number of columns; by default, about as many as rows.
         zoom: integer factor by which each image is enlarged.
 
     Returns:
         A uint8 array (height, width, 3), white between the images.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images) or images.shape[1] not in (1, 3):
-        raise ValueError(f"a grid shows images (n, C, H, W) with n >= 1 and C = 1 or 3, got {describe_tensor(images)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.numel():
+        raise ValueError(f"a grid shows at least one image, (n, C, H, W), but it got {describe_tensor(images)}")
+    images = grey_or_colour(images)
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     # (n, C, H, W) -> (n, H, W, 3), a grey channel three times -> (n, zoom H, zoom W, 3)

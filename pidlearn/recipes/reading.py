@@ -39,6 +39,8 @@ __all__ = ["Recipe", "names", "read", "tomllib"]
 
 FOLDER = Path(__file__).parent
 TEACHER_KEYS = {"data", "resolution", "labels", "network", "training"}
+MAX_SIZE = 4096
+"""Limit of pixels, channels, blocks and other sizes of a teacher that is trained: more would fill any memory."""
 SET_BY_DATA = {"img_resolution", "in_channels", "out_channels", "label_dim"}
 """Arguments of the teacher's network that follow from the data set, so that a recipe cannot set them."""
 
@@ -90,7 +92,8 @@ def _read_merged(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file's entries, completed by those of its bases; ``derived`` are the files that have it as a base."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # ValueError: not TOML, not UTF-8, or a number of over 4,300 digits. RecursionError: brackets nested too deeply.
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a recipe, for it cannot be read as TOML: {error}") from error
     unknown = sorted(content.keys() - {"base", "teacher", "config"})
     if unknown:
@@ -136,12 +139,18 @@ def _check_teacher(path: Path, teacher: Any) -> None:
             f"entries than {', '.join(sorted(TEACHER_KEYS))}; got {teacher!r:.200}"
         )
     size, labels, training = teacher.get("resolution", 1), teacher.get("labels", False), teacher.get("training", {})
-    if type(size) is not int or size < 1:  # bool is a subclass of int
-        raise ValueError(f"[teacher] of {path}: resolution must be a positive integer, in pixels; got {size!r}")
+    if type(size) is not int or not 1 <= size <= MAX_SIZE:  # bool is a subclass of int
+        raise ValueError(
+            f"[teacher] of {path}: resolution must be an integer from 1 to {MAX_SIZE}, in pixels; got {size!r:.80}"
+        )
     if not isinstance(labels, bool):
         raise ValueError(f"[teacher] of {path}: labels must be true or false, got {labels!r}")
     options = set(inspect.signature(SongUNet).parameters) - SET_BY_DATA
     _check_table(path, "teacher.network", teacher.get("network", {}), options)
+    for name, value in teacher.get("network", {}).items():
+        largest = max((v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int)), default=0)
+        if largest > MAX_SIZE:
+            raise ValueError(f"[teacher.network] of {path}: {name} must be at most {MAX_SIZE}, got {largest!r:.80}")
     _check_table(path, "teacher.training", training, {field.name for field in fields(OptimizerConfig)})
     try:
         OptimizerConfig(**training)

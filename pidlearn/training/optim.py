@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pidlearn.utils.settings import COUNT, FLAG, Rule, Settings, is_number, is_whole
+from pidlearn.utils.settings import COUNT, FLAG, SIZE, Rule, Settings, is_number, is_whole
 
 __all__ = ["OPTIMIZERS", "OptimizerConfig", "build_optimizer", "schedule"]
 
@@ -50,8 +50,8 @@ class OptimizerConfig(Settings):
         """The rule for each field, by name."""
         return {
             **super().rules(),
-            "steps": COUNT,
-            "batch_size": COUNT,
+            "steps": (lambda v: is_whole(v) and 1 <= v < 2**63, "a whole number from 1 to 2^63 - 1"),
+            "batch_size": SIZE,
             "lr": (lambda v: is_number(v) and v > 0, "a positive number"),
             "warmup": (lambda v: is_number(v) and 0 <= v < 1, "a share of the steps, 0 <= warmup < 1"),
             "constant": FLAG,

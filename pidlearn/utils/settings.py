@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["COUNT", "FLAG", "UNSET", "Rule", "Settings", "is_number", "is_whole"]
+__all__ = ["COUNT", "FLAG", "SIZE", "UNSET", "Rule", "Settings", "is_number", "is_whole"]
 
 UNSET: Any = None
 """The value of a field that is left to the recipe for the problem."""
@@ -31,6 +31,7 @@ def is_number(value: Any) -> bool:
 
 FLAG: Rule = (lambda v: isinstance(v, bool), "True or False")
 COUNT: Rule = (lambda v: is_whole(v) and v >= 1, "a whole number of at least 1")
+SIZE: Rule = (lambda v: is_whole(v) and 1 <= v < 2**31, "a whole number from 1 to 2^31 - 1")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Settings:
         for name, (is_valid, expected) in self.rules().items():
             value = getattr(self, name)
             if name not in unset and not is_valid(value):
-                raise ValueError(f"{name} must be {expected}, got {value!r}")
+                raise ValueError(f"{name} must be {expected}, got {value!r:.200}")
 
     def rules(self) -> dict[str, Rule]:
         """The rule for each field, by name."""

@@ -13,6 +13,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.students.base import Student
 from pidlearn.teachers.exact import GaussianMixture
 from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.pictures import grey_or_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,10 +49,13 @@ def paths(axes: Axes, teacher: Tensor, student: Tensor, grid: Tensor, sigma_data
 
 
 def images(figure: Figure | SubFigure, rows: dict[str, Tensor]) -> None:
-    """Named rows of images (B, C, R, R) in [-1, 1], the same column from the same start."""
+    """Named rows of images (B, C, R, R) in [-1, 1], the same column from the same start.
+
+    The channels of other than grey and RGB images are shown side by side.
+    """
     grid = figure.subplots(len(rows), len(next(iter(rows.values()))), squeeze=False)
     for line, (name, batch) in zip(grid, rows.items(), strict=True):
-        for axes, image in zip(line, batch, strict=True):
+        for axes, image in zip(line, grey_or_colour(batch), strict=True):
             pixels = (image.clamp(-1, 1).movedim(0, -1).numpy(force=True) + 1) / 2
             axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.components import sketch
 from app.shared.url_state import PARAMETERS
+from app.training import drawn_points
 from app.views.break_it import model as break_it
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +53,29 @@ def test_a_choice_that_is_none_is_left_out_with_a_word(page: str, said: str) -> 
     app.run()
     assert not app.exception
     assert any("not an option here" in toast.value for toast in app.toast)
+
+
+def test_back_to_an_address_with_such_a_choice_leaves_a_page() -> None:
+    app = AppTest.from_file("../../app/views/train/page.py", default_timeout=60)
+    app.query_params["steps"] = "foo"
+    app.run()
+    app.pills(key="teacher").set_value("equations").run()
+    app.query_params["steps"] = "foo"  # as the browser's Back has it, now that the control owns the parameter
+    app.run()
+    assert not app.exception
+    assert any("not an option here" in toast.value for toast in app.toast)
+
+
+@pytest.mark.parametrize("report", ["abc", [[0.0, 0.1]] * 151, [[0.0, "x"]], [[1.0]], [[5.0, 0.0]], {"points": 1}])
+def test_a_canvas_that_reports_nonsense_leaves_the_points_as_they_were(
+    report: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sketch, "component", lambda **_: SimpleNamespace(points=report))
+    app = AppTest.from_file("../../app/views/train/page.py", default_timeout=60)
+    app.query_params |= {"teacher": "Your points", "points": drawn_points.encode(np.array([[0.1, 0.2], [0.5, 0.5]]))}
+    app.run()
+    assert not app.exception
+    np.testing.assert_allclose(app.session_state["drawn"], [[0.1, 0.2], [0.5, 0.5]])
 
 
 def test_no_choice_takes_a_name_that_is_the_view_s() -> None:

@@ -67,8 +67,27 @@ def test_what_the_viewer_tells() -> None:
     assert from_viewer({"n": 5, "probe": [1.0, 2.0], "unknown": 1}, View()) == View(n=5, probe=(1.0, 2.0))
 
 
-@pytest.mark.parametrize("told", [{"n": 200_000}, {"frame": "x"}, {"probe": [1]}, {"probe": "ab"}, {"solver": ["rk"]}])
-def test_a_browser_that_tells_nonsense_is_not_believed(told: dict[str, Any]) -> None:
+def nested(depth: int) -> list[Any]:
+    return [] if depth == 0 else [nested(depth - 1)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"n": 200000},
+        {"frame": "x"},
+        {"probe": [1]},
+        {"probe": "ab"},
+        {"solver": ["rk"]},
+        {"probe": nested(600)},
+        "abc",
+        3,
+        [1, 2],
+        [["n", 5]],
+        True,
+    ],
+)
+def test_a_browser_that_tells_nonsense_is_not_believed(told: Any) -> None:
     assert from_viewer(told, View(n=7)) == View(n=7)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pidlearn as pid
-from app.training import drawn_points, expression, process
+from app.training import drawn_points, expression, process, worker
 from app.training.job import TrainingJob, build_teacher
 from app.training.process import Training
 from app.views.train.snippet import snippet
@@ -154,6 +157,9 @@ def test_what_is_wrong_is_said(text: str, said: str) -> None:
         "1 2\n\n3 4.5\n",
         "1,0;2\n3;4,5",
         "\ufeffa,b\n1,2,\n3,4.5,\n",
+        "1;2\n\t\n3;4.5",
+        "1,2\n,\u00a0,\n3,4.5",
+        " \t\n1,2\n3,4.5\n",
     ],
 )
 def test_csv_of_many_kinds(text: str) -> None:
@@ -235,6 +241,43 @@ def test_drawn_points_travel_in_the_address(rows: list[tuple[float, float]]) -> 
     np.testing.assert_allclose(drawn_points.decode(letters), rows, atol=drawn_points.STEP / 2 + 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("report", "points"),
+    [
+        ([], np.zeros((0, 2))),
+        ([[1, -1], [0.5, 0.25]], [[1, -1], [0.5, 0.25]]),
+        ([[0.1, 0.2]] * 150, [[0.1, 0.2]] * 150),
+        (drawn_points.decode("gIA").tolist(), [[-2.56, -2.56]]),  # the farthest that an address holds
+    ],
+)
+def test_points_of_the_canvas(report: list[list[float]], points: object) -> None:
+    np.testing.assert_array_equal(drawn_points.from_canvas(report), points)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        None,
+        "abc",
+        {},
+        3,
+        [[0, 0]] * 151,
+        [1, 2],
+        [[1, 2, 3, 4]],
+        [[1], [2]],
+        [[0, float("nan")]],
+        [[0, None]],
+        [[0, 9]],
+        [[0, 10**400]],
+        [[[0, 0]]],
+        [[0, "x"]],
+        [[{}, 0]],
+    ],
+)
+def test_what_no_canvas_draws_is_not_points(report: object) -> None:
+    assert drawn_points.from_canvas(report) is None
+
+
 @given(st.text(max_size=50))
 def test_letters_of_an_address_are_points_or_nothing(text: str) -> None:
     with suppress(ValueError):
@@ -309,16 +352,39 @@ def test_pause_resume_and_a_cancel_that_keeps_the_student(start: Callable[..., T
     time.sleep(1.5)
     assert mine.progress.state == "paused"
     assert mine.progress.errors == held.errors
+    assert mine._process.poll() is not None  # a paused training holds no memory of a worker
     mine.resume()
     until(lambda: mine.progress.step > held.step)
-    worker = mine._process
+    running = mine._process
     asked = time.monotonic()
     mine.stop()
     until(lambda: not mine.active)
     assert time.monotonic() - asked < 1.0
-    assert worker.poll() is not None
+    assert running.poll() is not None
     assert mine.progress.reason.startswith("cancelled")
     assert saved(mine, tmp_path).student(torch.randn(3, 2), 0.002).shape == (3, 2)
+
+
+def test_a_paused_training_goes_on_as_if_it_had_not_been_paused(tmp_path: Path) -> None:
+    """To the same metrics and weights, bit for bit."""
+    job = TrainingJob("Decay", "equations", DECAYS, 12, {"seed": 0, "windows": 1, "batch_size": 16})
+
+    def messages(folder: str, pause: bool = False) -> dict[str, Any]:
+        commands, sent = SimpleNamespace(stopped=threading.Event(), paused=threading.Event()), {}
+        if pause:
+            commands.paused.set()
+        worker.train(job, commands, sent.__setitem__, str(tmp_path / folder))
+        return sent
+
+    whole = messages("whole")
+    assert "done" not in messages("parts", pause=True)
+    parts = messages("parts")
+    assert parts["done"] == whole["done"]
+    students = []
+    for name, sent in {"whole": whole, "parts": parts}.items():
+        (tmp_path / name).with_suffix(".safetensors").write_bytes(sent["file"])
+        students.append(pid.load((tmp_path / name).with_suffix(".safetensors")).student.state_dict())
+    assert all(torch.equal(students[0][name], weight) for name, weight in students[1].items())
 
 
 def test_an_ode_cancelled_early_keeps_its_student_too(

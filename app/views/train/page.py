@@ -77,7 +77,7 @@ def system() -> model.Teacher:
 def points() -> model.Teacher:
     """Let the visitor draw points or upload a file; the address may hold points, too."""
     drawn = np.asarray(st.session_state.setdefault("drawn", points_of_address())).reshape(-1, 2)
-    sketched = sketch(drawn.tolist(), drawn_points.MAX_CENTRES)
+    sketched = sketch(drawn.tolist())
     if sketched is not None:
         drawn = sketched
         st.session_state["drawn"] = drawn.tolist()
