@@ -138,6 +138,11 @@ class VariancePreserving:
             )
         self.table = LogSigmaTable(log_sigma)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """The smallest and the largest sigma."""
+        return self.table.span
+
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels (B,)."""
         one, r = torch.ones_like(sigma), (1 + sigma**2).sqrt()
@@ -156,7 +161,7 @@ def _noise_parametrization(scheduler: Any) -> tuple[NoiseParametrization, float,
     """The noise parametrization of that scheduler's networks, and the smallest and largest sigma."""
     if hasattr(scheduler, "alphas_cumprod"):
         vp = VariancePreserving(scheduler.alphas_cumprod, getattr(scheduler.config, "prediction_type", None))
-        return vp, *vp.table.span
+        return vp, *vp.span
     if "FlowMatch" in type(scheduler).__name__:
         return FlowMatching(0, scheduler.config.num_train_timesteps), 0.0, math.inf
     raise ValueError(
