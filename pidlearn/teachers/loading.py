@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from pidlearn.nets.registry import DENOISERS, check_option
 from pidlearn.teachers.files import (
     diffusers_folder,
     edm_pickle,
@@ -25,7 +26,7 @@ READABLE = (
 )
 
 
-def load_teacher(source: str | Path) -> nn.Module:
+def load_teacher(source: str | Path, *, precond: str | None = None) -> nn.Module:
     """Load a teacher D(x, sigma, class_labels=None) from a file or by name, executing nothing in the file.
 
     Args:
@@ -35,6 +36,9 @@ def load_teacher(source: str | Path) -> nn.Module:
             the name of one of EDM's published networks, such as "edm-cifar10-uncond-vp". NVIDIA publishes them under
             CC BY-NC-SA 4.0. They are downloaded once, into the folder that the environment variable PIDLEARN_CACHE
             names, or else ``pidlearn`` in `torch.hub.get_dir`.
+        precond: for a state dict, such as the teachers of the official PID repository, the class of the denoiser:
+            "EDMPrecond", "VPPrecond", "VEPrecond" or "iDDPMPrecond". Such a file does not say it, and is otherwise read
+            as EDM's, with a warning. All other files say it themselves.
 
     Returns:
         The denoiser, in eval mode and frozen, on the CPU in the dtype of the file: x (B, channels, R, R), sigma (B,),
@@ -45,24 +49,33 @@ def load_teacher(source: str | Path) -> nn.Module:
         ImportError: for a pipeline, without the package diffusers.
         ValueError: for a file that is damaged or anything else, saying what is wrong with it.
     """
+    if precond is not None:
+        check_option("precond", precond, tuple(DENOISERS))
     known = published.find(source) if isinstance(source, str) else None
-    if known:
-        return published.load(known)
     path = Path(source)
-    if not path.exists():
-        names = ", ".join(one.short for one in published.NAMED)
-        raise FileNotFoundError(f"there is no file {source}, and it is not the name of a published teacher: {names}")
-    return _reader(path)(path)
+    if known is None:
+        if not path.exists():
+            names = ", ".join(one.short for one in published.NAMED)
+            raise FileNotFoundError(
+                f"there is no file {source}, and it is not the name of a published teacher: {names}"
+            )
+        if _reader(path) is official_pid.read_teacher:
+            return official_pid.read_teacher(path, precond)
+    if precond is not None:
+        raise ValueError(f"got precond = {precond!r} for {source}, which says its preconditioning itself: leave it out")
+    return published.load(known) if known else _reader(path)(path)
 
 
-def import_teacher(source: str | Path, path: str | Path) -> Path:
-    """Convert any teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
+def import_teacher(source: str | Path, path: str | Path, *, precond: str | None = None) -> Path:
+    """Convert a teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
+
+    ``precond`` is as there. Networks of diffusers stay in their folder, which `load_teacher` reads.
 
     Raises:
         FileNotFoundError: as `load_teacher`.
         ValueError: as `load_teacher`.
     """
-    return safetensors_file.save_teacher(load_teacher(source), path)
+    return safetensors_file.save_teacher(load_teacher(source, precond=precond), path)
 
 
 def published_teachers() -> str:
