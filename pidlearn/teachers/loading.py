@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pidlearn.teachers.files import (
     safetensors_file,
 )
 from pidlearn.teachers.files.build import build
+from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import torch_archive
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
@@ -55,10 +57,7 @@ def load_teacher(source: str | Path, *, precond: str | None = None) -> nn.Module
     path = Path(source)
     if known is None:
         if not path.exists():
-            names = ", ".join(one.short for one in published.NAMED)
-            raise FileNotFoundError(
-                f"there is no file {source}, and it is not the name of a published teacher: {names}"
-            )
+            raise FileNotFoundError(_missing(source))
         if _reader(path) is official_pid.read_teacher:
             return official_pid.read_teacher(path, precond)
     if precond is not None:
@@ -89,10 +88,27 @@ def published_teachers() -> str:
     return "\n".join(rows)
 
 
+def _missing(source: str | Path) -> str:
+    """What to do about a source that is neither a file nor a name."""
+    names = ", ".join(one.short for one in published.NAMED)
+    hub = ""
+    if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source):  # may be owner/name
+        hub = (
+            f". For a pipeline of the Hugging Face hub: pidlearn.teachers.from_diffusers(diffusers.DiffusionPipeline."
+            f"from_pretrained({source!r}))"
+        )
+    return f"there is no file {source}, and it is not the name of a published teacher: {names}{hub}"
+
+
 def _reader(path: Path) -> Callable[[Path], nn.Module]:
     """Return the reader for a file that begins like this one."""
     if (path / diffusers_folder.INDEX).is_file():
         return diffusers_folder.read
+    if (path / "config.json").is_file():
+        raise ValueError(
+            f"{path} holds one part of a diffusers pipeline: pass the pipeline's folder, or "
+            f"pidlearn.teachers.from_diffusers(UNet2DModel.from_pretrained({str(path)!r}), scheduler)"
+        )
     if not path.is_file():
         raise ValueError(f"{path} is not a file: load_teacher reads {READABLE}")
     with path.open("rb") as file:
@@ -111,4 +127,4 @@ def _read_pickle(path: Path) -> nn.Module:
     try:
         return build(*pickled)
     except ValueError as error:
-        raise ValueError(f"{path} holds no EDM network: {error}") from error
+        raise ValueError(f"{path} holds no EDM network: {error}. If it is another, {WRAP_IT}") from error

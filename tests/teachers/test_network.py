@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import VP
+from pidlearn.utils.optional_imports import package
 from tests.teachers.tiny import Velocity, exact_velocity
 
 from_network = pid.teachers.from_network
@@ -131,6 +132,48 @@ def test_learned_variances_and_output_objects() -> None:
     # x_t = x / 4 and v = 3/4 x_t at sigma = 3, so D = x_t - 3/4 v
     torch.testing.assert_close(teacher(x, 3.0), x / 4 * (1 - 9 / 16))
     assert (teacher.event_shape, teacher.label_dim) == ((2, 4, 4), 5)
+
+
+def test_a_student_that_is_not_finite_where_it_ends() -> None:
+    """The exact derivative never evaluates it there, and its samples were NaN after a normal finish."""
+
+    class Logarithm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
+            level = (4 * time).exp() - 0.002
+            return self.weight * x * level.log().reshape(-1, 1) / level.reshape(-1, 1)
+
+    student = pid.Trajectory(Logarithm(), 80.0)
+    with pytest.raises(ValueError, match=r"NaN or infinity at t = 0\.002, where its paths end.*t_min, t_end"):
+        pid.steps(pid.toy("ring"), student, derivative="exact")
+
+
+def test_a_transformer_of_diffusers() -> None:
+    """A DiT, with classes and a learned variance, as its own DDIM step sees it."""
+    diffusers: Any = package("diffusers", "this test")
+    torch.manual_seed(0)
+    dit = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=4,
+        in_channels=1,
+        out_channels=2,
+        num_layers=1,
+        sample_size=4,
+        patch_size=2,
+        num_embeds_ada_norm=5,
+        norm_num_groups=1,
+    ).eval()
+    ab = diffusers.DDPMScheduler().alphas_cumprod
+    teacher = from_network(dit, ab, event_shape=(1, 4, 4), label_dim=5)
+    x, labels = torch.randn(2, 1, 4, 4), torch.tensor([1, 4])
+    sigma = ((1 - ab[600]) / ab[600]).sqrt()
+    with torch.no_grad():
+        noise = dit(x * ab[600].sqrt(), torch.tensor([600, 600]), labels).sample[:, :1]
+        torch.testing.assert_close(teacher(x, sigma, labels), x - sigma * noise, rtol=1e-3, atol=1e-3)
+    assert isinstance(pid.steps(teacher).student.network, AdaptedStudent)
 
 
 @pytest.mark.parametrize(

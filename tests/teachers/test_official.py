@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import struct
@@ -121,9 +122,16 @@ def test_a_state_dict_of_another_preconditioning(kind: str, tmp_path: Path) -> N
     else:
         with pytest.warns(UserWarning, match=f"Pass precond= .*{name}"):
             pid.load_teacher(path)
-    stored = pid.teachers.import_teacher(path, tmp_path / "teacher.safetensors", precond=name)
-    assert type(pid.load_teacher(stored)).__name__ == name
-    assert main.main(["import-teacher", str(path), "-o", str(stored), "--precond", name]) == 0
+
+
+def test_a_state_dict_is_converted(tmp_path: Path) -> None:
+    """The converted file says the preconditioning itself."""
+    path, stored = tmp_path / "weights.pt", tmp_path / "teacher.safetensors"
+    torch.save(state("vp"), path)
+    pid.teachers.import_teacher(path, stored, precond="VPPrecond")
+    assert type(pid.load_teacher(stored)) is pid.nets.VPPrecond
+    assert main.main(["import-teacher", str(path), "-o", str(stored), "--precond", "VEPrecond"]) == 0
+    assert type(pid.load_teacher(stored)) is pid.nets.VEPrecond
 
 
 def test_a_preconditioning_where_it_is_known(tmp_path: Path) -> None:
@@ -185,6 +193,32 @@ def test_a_whole_training(tmp_path: Path) -> None:
     torch.save(optimizer.state_dict(), tmp_path / "opt001.pt")
     with pytest.raises(ValueError, match=r"opt001.pt is an optimizer's state.*load the file of the network's weights"):
         pid.load_teacher(tmp_path / "opt001.pt")
+
+
+@torch.no_grad()
+def test_half_precision(tmp_path: Path) -> None:
+    """EDM's pickles and state dicts in float16 are evaluated in float32, as the whole ones of the same numbers."""
+    written, x, labels = edm_files.denoiser("vp").half(), torch.randn(2, 3, 16, 16), torch.tensor([1, 2])
+    (tmp_path / "a.pkl").write_bytes(edm_files.edm_pickle(written, *edm_files.KINDS["vp"]))
+    torch.save(written.state_dict(), tmp_path / "a.pt")
+    expected = written.float()(x, 2.0, labels)
+    for name, precond in (("a.pkl", None), ("a.pt", "EDMPrecond")):
+        assert torch.equal(pid.load_teacher(tmp_path / name, precond=precond)(x, 2.0, labels), expected)
+
+
+def test_objects_instead_of_weights(tmp_path: Path) -> None:
+    """EDM's training-state-*.pt, EDM2's pickles, and settings that are objects."""
+    network = edm_files.denoiser("vp")
+    with edm_files.edm_modules():
+        torch.save({"net": edm_files.as_edm(network, *edm_files.KINDS["vp"])}, tmp_path / "training-state-1.pt")
+    with pytest.raises(ValueError, match=r"of EDM's training, load the network-snapshot-\*\.pkl of the same run"):
+        pid.load_teacher(tmp_path / "training-state-1.pt")
+    (tmp_path / "edm2.pkl").write_bytes(edm_files.edm_pickle(network, "Precond", {"img_resolution": 16}))
+    with pytest.raises(ValueError, match=r"of class 'Precond'.*with its own code.*from_network.*'Bring a teacher'"):
+        pid.load_teacher(tmp_path / "edm2.pkl")
+    torch.save({"ema": network.state_dict(), "args": argparse.Namespace(lr=1e-4)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"asks for 'argparse.Namespace'.*save the network's state_dict alone"):
+        pid.load_teacher(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("name", ["time_embed.0.weight", "model.diffusion_model.out.0.bias", "all_modules.0.W"])

@@ -25,8 +25,9 @@ from pidlearn.nets.noise_parametrization import EDM, VP, Coefficients, NoisePara
 from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork, attributes_of
 from pidlearn.teachers.adapters.diffusers import VariancePreserving
 from pidlearn.teachers.adapters.flow import FlowMatching
+from pidlearn.teachers.adapters.score import NoiseFromScore, VarianceExploding
 
-__all__ = ["NoiseFromScore", "VarianceExploding", "from_network"]
+__all__ = ["from_network"]
 
 NAMES = ("edm", "vp", "ve", "flow")
 
@@ -132,32 +133,3 @@ class PlainNetwork(ThirdPartyNetwork):
         out = getattr(out, "sample", out)
         # Two images per input: the second is a learned variance, which the probability flow does not need.
         return out[:, : x.shape[1]] if out.ndim == x.ndim > 2 and out.shape[1] == 2 * x.shape[1] else out
-
-
-class NoiseFromScore(ThirdPartyNetwork):
-    """A network of the score -n / sigma, with sigma as its time, as one of the noise -n.
-
-    The noise has unit variance at every level, so that a student can start from it.
-    """
-
-    module: ThirdPartyNetwork
-
-    def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """Return sigma times the score, in the dtype of x."""
-        sigma = c_noise.reshape(-1, *[1] * (x.ndim - 1))
-        return (sigma * self.module(x, c_noise, class_labels)).to(x.dtype)
-
-    @property
-    def name(self) -> str:
-        """Name of the score network."""
-        return self.module.name
-
-
-@dataclass(frozen=True)
-class VarianceExploding:
-    """Noise parametrization of a `NoiseFromScore`: D = x + sigma^2 score(x, sigma)."""
-
-    def __call__(self, sigma: Tensor) -> Coefficients:
-        """Return the coefficients at noise levels (B,)."""
-        one = torch.ones_like(sigma)
-        return Coefficients(c_skip=one, c_out=sigma, c_in=one, c_noise=sigma)

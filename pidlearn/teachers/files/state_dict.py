@@ -21,7 +21,7 @@ COUNTERS = {"n_averaged"}
 """Buffers of torch's averaged models, next to the weights."""
 
 WRAP_IT = (
-    "build another network with its own code, load its weights there and wrap it with "
+    "build the network with its own code, load the weights there and wrap it with "
     "pidlearn.teachers.from_network(network, parametrization): the guide 'Bring a teacher' has the lines"
 )
 
@@ -34,7 +34,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: for a file that is not a checkpoint or holds no state dict, naming what it holds.
     """
-    content = torch_archive.read_content(path)
+    try:
+        content = torch_archive.read_content(path)
+    except ValueError as error:
+        if "torch_utils.persistence" in str(error):  # the network as an object, as in training-state-*.pt
+            raise ValueError(f"{error}; of EDM's training, load the network-snapshot-*.pkl of the same run") from error
+        raise
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} holds a {type(content).__name__} and does not hold a dict of tensors by name: save the network's "
