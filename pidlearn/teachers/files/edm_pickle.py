@@ -125,12 +125,13 @@ class NetworkMachine(Builder):
 
 
 class StorageMachine(LegacyMachine):
-    """The pickle of a storage: nothing but a reference to one of floating-point numbers."""
+    """The pickle of a storage: nothing but a reference to one in float32, float16 or bfloat16."""
 
     def __init__(self, budget: int) -> None:
         super().__init__(budget)
         self.calls, self.classes = {}, set()
-        self.kinds = {kind: dtype for kind, dtype in self.kinds.items() if dtype.is_floating_point}
+        names = ("FloatStorage", "HalfStorage", "BFloat16Storage")
+        self.kinds = {kind: dtype for kind, dtype in self.kinds.items() if kind.name in names}
 
 
 def read(path: Path) -> Pickled:
