@@ -21,13 +21,14 @@ from pidlearn import recipes
 from pidlearn.cli.cost import plan
 from pidlearn.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED, duration, positive_int
 from pidlearn.cli.shared import resolve_device, side_by_side
-from pidlearn.config import NEW_NAMES
+from pidlearn.config import NEW_NAMES, Config
 from pidlearn.distillation import with_overrides
 from pidlearn.evaluation.images import save_png
 from pidlearn.recipes.reading import tomllib
 from pidlearn.result import Result
 from pidlearn.run import Run
 from pidlearn.teachers import load_teacher, save_teacher
+from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.training import loggers
 from pidlearn.training.distributed import Processes, current_processes
 from pidlearn.training.driver import Callback, drive
@@ -172,6 +173,8 @@ def distill(
     limits: dict[str, Any] = {"save_every": save_every, "max_time": max_time, "since": start}
     where = processes.device or resolve_device(device)
     teacher_net = _load_or_train_teacher(resolved, folder, processes, where, dry_run, limits)
+    if "init" not in (settings or {}):
+        config = _possible_init(config, teacher_net, processes)
     run = Run(teacher_net, None, config)
     run.resume(folder / "checkpoints")
     _print_plan(run, None if dry_run else folder / "log.jsonl")
@@ -189,6 +192,19 @@ def distill(
     result = run.result(stop)
     _write_results(run, result, folder)
     return result
+
+
+def _possible_init(config: Config, teacher: nn.Module, processes: Processes) -> Config:
+    """Replace a recipe's ``init`` where the teacher is a third-party network, which has only one."""
+    if config.init in (None, "teacher") or not isinstance(teacher, AdaptedDenoiser):
+        return config
+    if processes.rank == 0:
+        print(
+            f'the teacher is a third-party network: the student starts as init="teacher" says, not "{config.init}" as '
+            f"in the recipe",
+            file=sys.stderr,
+        )
+    return replace(config, init="teacher")
 
 
 def _loggers(run: Run, name: str, folder: Path, trackers: Sequence[str]) -> list[Callback]:

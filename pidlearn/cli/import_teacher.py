@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pidlearn import teachers
+from pidlearn.nets.registry import DENOISERS
 
 __all__ = ["add_arguments", "run"]
 
@@ -15,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="?", help="a .pkl, .pt or .safetensors file, or the name of a published teacher"
     )
     parser.add_argument("-o", "--output", help="the .safetensors file to write")
+    parser.add_argument(
+        "--precond", choices=sorted(DENOISERS), help="the preconditioning of a .pt state dict, which does not say it"
+    )
     parser.add_argument("--list", action="store_true", help="list the published teachers and exit")
 
 
@@ -25,5 +29,5 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not (arguments.source and arguments.output):
         raise ValueError("the source or the output is missing: expected a source and -o OUTPUT, or --list")
-    print(teachers.import_teacher(arguments.source, arguments.output))
+    print(teachers.import_teacher(arguments.source, arguments.output, precond=arguments.precond))
     return 0

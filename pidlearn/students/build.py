@@ -23,11 +23,15 @@ from pidlearn.students.base import Student
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.adapters.base import AdaptedDenoiser
+from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture
 
 __all__ = ["LOW_DIMENSIONAL", "as_trajectory", "build_student", "network_of"]
 
 LOW_DIMENSIONAL = 16
 """Problems of up to this many dimensions get the students and recipes of the toys."""
+
+EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
+"""Teachers in closed form: they have no network that a student could copy."""
 
 
 def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> Student:
@@ -45,6 +49,8 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
         network = _copy(teacher, problem, init)
     else:
         network = _mlp(problem, teacher)
+        if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
+            _warn_of_mlp(network, problem)
     return as_trajectory(network, problem)
 
 
@@ -63,11 +69,15 @@ def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
 
 def network_of(problem: Problem) -> nn.Module | None:
     """The teacher's network as a student's network, if it is one of this library or an adapted one on images."""
-    teacher = problem.ode.denoiser if isinstance(problem.ode, DenoiserODE) else None
+    teacher = _denoiser(problem)
     if isinstance(teacher, AdaptedDenoiser | NoisePredictor):
         copyable = len(problem.event_shape) > 1 and next(teacher.parameters(), None) is not None
         return teacher.as_student(problem.t_start) if copyable else None
     return teacher.model if isinstance(teacher, Preconditioned) else None
+
+
+def _denoiser(problem: Problem) -> Any:
+    return problem.ode.denoiser if isinstance(problem.ode, DenoiserODE) else None
 
 
 def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
@@ -105,6 +115,20 @@ def _mlp(problem: Problem, teacher: MLP | None) -> MLP:
     network = MLP(problem.event_shape, fourier=teacher.frequencies.shape[1], **options)
     network.frequencies.copy_(teacher.frequencies)
     return network
+
+
+def _warn_of_mlp(network: nn.Module, problem: Problem) -> None:
+    """Warn that a teacher of images whose network is out of sight gets a student that knows nothing of it."""
+    if math.prod(problem.event_shape) <= LOW_DIMENSIONAL:
+        return
+    size = sum(p.numel() for p in network.parameters()) / 1e6
+    warnings.warn(
+        f"the teacher is a bare function or module D(x, sigma) of images {problem.event_shape}, so its student is a "
+        f"new MLP with {size:.1f} million weights: for a copy of the teacher's network, distill "
+        f'pidlearn.teachers.from_network(network, "edm" | "vp" | "ve" | "flow" | alphas_cumprod), or pass a network '
+        f"of your own as student=",
+        stacklevel=2,
+    )
 
 
 def _piecewise(problem: InitialValueProblem, windows: int) -> PiecewiseTrajectory:

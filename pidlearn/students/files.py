@@ -172,7 +172,7 @@ def _copy_from_teacher(options: dict[str, Any], teacher: Any) -> nn.Module:
     if not hasattr(teacher, "as_student"):
         raise UnknownPartsError(
             "is a copy of its teacher's network, which is third-party code: pass that teacher too, as from_diffusers, "
-            "from_flow or load_teacher returns it, or as --teacher"
+            "from_flow, from_network or load_teacher returns it, or as --teacher"
         )
     network: AdaptedStudent = copy.deepcopy(teacher.as_student(options["t_max"])).requires_grad_(True)
     if not np.allclose(network.scales, options["scales"]):

@@ -64,12 +64,18 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
     t = as_float64_time(problem.t_start, z)
     with torch.no_grad(), reraise_with_context("student", student, z, t):
         start = call_student(student, z, t, labels)
+        end = call_student(student, z, as_float64_time(problem.t_end, z), labels)
     if not isinstance(start, Tensor) or start.shape != z.shape:
         raise ValueError(
             f"the student returned {describe_tensor(start)}, but must return the shape of z, {tuple(z.shape)}"
         )
     if not start.isfinite().all():
         raise ValueError("the student returns NaN or infinity before any training: check its weights")
+    if not end.isfinite().all():  # no scheme needs to evaluate it there, but its samples are its values there
+        raise ValueError(
+            f"the student returns NaN or infinity at t = {problem.t_end:g}, where its paths end, before any training: "
+            f"end the paths where its network is finite (t_min, t_end), or give it another time embedding"
+        )
     # Per coordinate, since each may have units of its own; the rounding of float32 is that of the largest.
     error, size = (start - z).abs().amax(0), z.abs().amax(0)
     if not soft_boundary and (error > 1e-4 * size + 1e-6 * size.max()).any():

@@ -5,12 +5,14 @@ from typing import Any
 
 from pidlearn.teachers.adapters.diffusers import from_diffusers
 from pidlearn.teachers.adapters.flow import from_flow
+from pidlearn.teachers.adapters.network import from_network
 from pidlearn.teachers.files.safetensors_file import save_teacher
 from pidlearn.teachers.loading import import_teacher, load_teacher, published_teachers
 
 __all__ = [
     "from_diffusers",
     "from_flow",
+    "from_network",
     "import_teacher",
     "load_official_student",
     "load_teacher",

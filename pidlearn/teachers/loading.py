@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
+from pidlearn.nets.registry import DENOISERS, check_option
 from pidlearn.teachers.files import (
     diffusers_folder,
     edm_pickle,
@@ -15,6 +17,7 @@ from pidlearn.teachers.files import (
     safetensors_file,
 )
 from pidlearn.teachers.files.build import build
+from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import torch_archive
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
@@ -25,7 +28,7 @@ READABLE = (
 )
 
 
-def load_teacher(source: str | Path) -> nn.Module:
+def load_teacher(source: str | Path, *, precond: str | None = None) -> nn.Module:
     """Load a teacher D(x, sigma, class_labels=None) from a file or by name, executing nothing in the file.
 
     Args:
@@ -35,6 +38,9 @@ def load_teacher(source: str | Path) -> nn.Module:
             the name of one of EDM's published networks, such as "edm-cifar10-uncond-vp". NVIDIA publishes them under
             CC BY-NC-SA 4.0. They are downloaded once, into the folder that the environment variable PIDLEARN_CACHE
             names, or else ``pidlearn`` in `torch.hub.get_dir`.
+        precond: for a state dict, such as the teachers of the official PID repository, the class of the denoiser:
+            "EDMPrecond", "VPPrecond", "VEPrecond" or "iDDPMPrecond". Such a file does not say it, and is otherwise read
+            as EDM's, with a warning. All other files say it themselves.
 
     Returns:
         The denoiser, in eval mode and frozen, on the CPU in the dtype of the file: x (B, channels, R, R), sigma (B,),
@@ -45,24 +51,30 @@ def load_teacher(source: str | Path) -> nn.Module:
         ImportError: for a pipeline, without the package diffusers.
         ValueError: for a file that is damaged or anything else, saying what is wrong with it.
     """
+    if precond is not None:
+        check_option("precond", precond, tuple(DENOISERS))
     known = published.find(source) if isinstance(source, str) else None
-    if known:
-        return published.load(known)
     path = Path(source)
-    if not path.exists():
-        names = ", ".join(one.short for one in published.NAMED)
-        raise FileNotFoundError(f"there is no file {source}, and it is not the name of a published teacher: {names}")
-    return _reader(path)(path)
+    if known is None:
+        if not path.exists():
+            raise FileNotFoundError(_missing(source))
+        if _reader(path) is official_pid.read_teacher:
+            return official_pid.read_teacher(path, precond)
+    if precond is not None:
+        raise ValueError(f"got precond = {precond!r} for {source}, which says its preconditioning itself: leave it out")
+    return published.load(known) if known else _reader(path)(path)
 
 
-def import_teacher(source: str | Path, path: str | Path) -> Path:
-    """Convert any teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
+def import_teacher(source: str | Path, path: str | Path, *, precond: str | None = None) -> Path:
+    """Convert a teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
+
+    ``precond`` is as there. Networks of diffusers stay in their folder, which `load_teacher` reads.
 
     Raises:
         FileNotFoundError: as `load_teacher`.
         ValueError: as `load_teacher`.
     """
-    return safetensors_file.save_teacher(load_teacher(source), path)
+    return safetensors_file.save_teacher(load_teacher(source, precond=precond), path)
 
 
 def published_teachers() -> str:
@@ -76,10 +88,27 @@ def published_teachers() -> str:
     return "\n".join(rows)
 
 
+def _missing(source: str | Path) -> str:
+    """What to do about a source that is neither a file nor a name."""
+    names = ", ".join(one.short for one in published.NAMED)
+    hub = ""
+    if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source):  # may be owner/name
+        hub = (
+            f". For a pipeline of the Hugging Face hub: pidlearn.teachers.from_diffusers(diffusers.DiffusionPipeline."
+            f"from_pretrained({source!r}))"
+        )
+    return f"there is no file {source}, and it is not the name of a published teacher: {names}{hub}"
+
+
 def _reader(path: Path) -> Callable[[Path], nn.Module]:
     """Return the reader for a file that begins like this one."""
     if (path / diffusers_folder.INDEX).is_file():
         return diffusers_folder.read
+    if (path / "config.json").is_file():
+        raise ValueError(
+            f"{path} holds one part of a diffusers pipeline: pass the pipeline's folder, or "
+            f"pidlearn.teachers.from_diffusers(UNet2DModel.from_pretrained({str(path)!r}), scheduler)"
+        )
     if not path.is_file():
         raise ValueError(f"{path} is not a file: load_teacher reads {READABLE}")
     with path.open("rb") as file:
@@ -98,4 +127,4 @@ def _read_pickle(path: Path) -> nn.Module:
     try:
         return build(*pickled)
     except ValueError as error:
-        raise ValueError(f"{path} holds no EDM network: {error}") from error
+        raise ValueError(f"{path} holds no EDM network: {error}. If it is another, {WRAP_IT}") from error

@@ -169,15 +169,18 @@ class Machine:
     def setitem(self, _: Any) -> None:
         """Set one item of a dict."""
         value, key = self.stack.pop(), self.stack.pop()
-        of_type(self.stack[-1], dict)[of_type(key, str)] = value
+        of_type(self.stack[-1], dict)[self.key(key)] = value
 
     def setitems(self, _: Any) -> None:
         """Set a run of items of a dict."""
         items = self.marked()
         target = of_type(self.stack[-1], dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Keys must be strings: hashing a tuple nested a million deep would overflow the C stack.
-            target[of_type(key, str)] = value
+            target[self.key(key)] = value
+
+    def key(self, value: Any) -> Any:
+        """Return a key of a dict, a string: hashing a tuple nested a million deep would overflow the C stack."""
+        return of_type(value, str)
 
     def additems(self, _: Any) -> None:
         """Add a run of strings to a set."""

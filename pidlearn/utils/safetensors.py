@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pidlearn.utils.files import write_atomically
 
-__all__ = ["HEADER_LIMIT", "digest_of", "read", "to_bytes", "write"]
+__all__ = ["HEADER_LIMIT", "OtherFormatError", "digest_of", "read", "to_bytes", "write"]
 
 HEADER_LIMIT = 100_000_000
 """Bytes of header, the text included, beyond which the safetensors package refuses to read a file."""
@@ -34,6 +34,10 @@ DTYPES = {
 """The names of dtypes in the header."""
 
 READERS = {"pidlearn student": "pidlearn.load reads students", "pidlearn teacher": "load_teacher reads teachers"}
+
+
+class OtherFormatError(ValueError):
+    """A safetensors file that is of another format than the one asked for."""
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
@@ -106,7 +110,7 @@ def read(path: str | Path, format: str) -> tuple[dict[str, Tensor], dict[str, st
     written = metadata.get("format", "")
     if written != format:
         hint = next((f"; {reader}" for kind, reader in READERS.items() if written.startswith(kind)), "")
-        raise ValueError(f"{path} is not a {format} file{hint}")
+        raise OtherFormatError(f"{path} is not a {format} file{hint}")
     if "digest" in metadata and metadata["digest"] != digest_of(tensors):
         raise ValueError(f"{path} is damaged: its numbers have changed since it was written")
     return tensors, metadata

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pidlearn.utils.pickle_machine import Builder, Global, Machine, RefusedError, Storage, Stream, exactly, of_type
 
-__all__ = ["LEGACY", "LegacyMachine", "read", "read_legacy"]
+__all__ = ["LEGACY", "LegacyMachine", "read", "read_content", "read_legacy"]
 
 LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9"
 """The first bytes of a file that torch before 1.6 wrote."""
@@ -35,6 +35,9 @@ DTYPES = {
     "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16,
     "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
 }
 ORDERED_DICT = Global("collections", "OrderedDict")
 PARAMETER = Global("torch.nn.parameter", "Parameter")
@@ -87,6 +90,10 @@ class TensorMachine(Builder):
         if wanted not in self.calls and wanted not in self.kinds and wanted not in self.classes:
             raise RefusedError(f"it asks for {str(wanted)!r:.120}, which tensors by name do not need")
         self.stack.append(wanted)
+
+    def key(self, value: Any) -> Any:
+        """Return a key of a dict, a string or, as in an optimizer's state, a whole number."""
+        return value if type(value) is int else super().key(value)
 
     def dict_of_pairs(self, pairs: Any = None) -> dict[str, Any]:
         """Return a dict: empty, as later opcodes set its items, or of a list of pairs, as Python 2 wrote it."""
@@ -165,17 +172,29 @@ def read(path: Path) -> dict[str, Tensor]:
         ValueError: for a file that is anything else, saying what it holds. Nothing in it is executed, and memory stays
             in proportion to its size.
     """
+    content = read_content(path)
+    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise ValueError(f"{path} does not hold a dict of tensors by name: save the state_dict of a network")
+    return content
+
+
+def read_content(path: Path) -> Any:
+    """Read tensors, plain values, lists and dicts of these, such as the state of a training, as `read` does.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file that is anything else, saying what it holds.
+    """
     with path.open("rb") as file:
         legacy = file.read(len(LEGACY)) == LEGACY
     try:
-        content = _read_stream(path) if legacy else _read_zip(path)
+        return _read_stream(path) if legacy else _read_zip(path)
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(
-            f"{path} is not a file of tensors that torch.save wrote: {error!s:.300}. Nothing in it was executed"
+            f"{path} is not a file of tensors that torch.save wrote: {error!s:.300}. Nothing in it was executed. Load "
+            f"it with the code that wrote it, and save the network's state_dict alone"
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise ValueError(f"{path} does not hold a dict of tensors by name")
-    return content
 
 
 def _read_zip(path: Path) -> Any:
@@ -254,6 +273,8 @@ def _fill(values: Tensor, stream: Any) -> None:
 
 def _check_size(content: Any, size: int) -> None:
     """Refuse a few numbers that many names share: a caller may copy each of them."""
-    tensors = [value for value in content.values() if isinstance(value, Tensor)] if isinstance(content, dict) else []
-    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > size:
-        raise RefusedError("it claims more numbers than it has room for")
+    parts = [content, *content.values()] if isinstance(content, dict) else []
+    for part in {id(part): part for part in parts if isinstance(part, dict)}.values():  # each once
+        tensors = [value for value in part.values() if isinstance(value, Tensor)]
+        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > size:
+            raise RefusedError("it claims more numbers than it has room for")

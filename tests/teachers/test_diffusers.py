@@ -116,6 +116,14 @@ class TestRead:
             with pytest.raises(ValueError, match=r"exceeds the teacher's noise levels, 0\.01"):
                 pid.steps(teacher(), **span)
 
+    def test_a_fourier_embedding_has_no_level_zero(self) -> None:
+        """It takes ln(timestep): NaN at timestep 0, where the samples would be."""
+        ours = from_diffusers(unet(time_embedding_type="fourier"), ddpm())
+        assert ours.sigma_min == pytest.approx(sigmas(ddpm())[1].item(), rel=1e-6)
+        for derivative in ("forward", "exact"):
+            result = pid.distill(ours, derivative=derivative, **SHORT)
+            assert result.sample(3).isfinite().all()
+
     def test_no_signal_at_the_end(self) -> None:
         zero = from_diffusers(unet(), ddpm(rescale_betas_zero_snr=True, prediction_type="v_prediction"))
         assert 80 < zero.sigma_max < math.inf

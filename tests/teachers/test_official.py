@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import struct
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.cli import main
 from pidlearn.teachers.files import official_pid
 from pidlearn.utils import torch_archive
 from tests.teachers import edm_files
@@ -83,7 +85,7 @@ def test_teachers(kind: str, tmp_path: Path) -> None:
     labels = torch.tensor([3, 9]) if written.label_dim else None
     for zipped in (True, False):
         torch.save(written.state_dict(), tmp_path / "teacher.ckpt", _use_new_zipfile_serialization=zipped)
-        teacher: Any = pid.load_teacher(tmp_path / "teacher.ckpt")
+        teacher: Any = pid.load_teacher(tmp_path / "teacher.ckpt", precond="EDMPrecond")
         assert torch.equal(teacher(x, sigma, labels), written(x, sigma, labels))
     assert not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())
@@ -94,11 +96,139 @@ def test_teachers_without_the_prefix(tmp_path: Path) -> None:
     path, x, sigma = tmp_path / "teacher.ckpt", torch.randn(2, 3, 16, 16), torch.tensor([0.5, 20.0])
     expected = edm_files.denoiser("ve")(x, sigma)
     torch.save(bare("ve"), path)
-    assert torch.equal(pid.load_teacher(path)(x, sigma), expected)
+    with pytest.warns(
+        UserWarning, match=r"does not say its preconditioning.*teacher of EDM's.*takes it\. Pass precond="
+    ):
+        assert torch.equal(pid.load_teacher(path)(x, sigma), expected)
     torch.save(bare("ve", augment=False), path)
-    with pytest.warns(UserWarning, match=r"may be a teacher or a student.*loaded as a teacher"):
+    with pytest.warns(UserWarning, match=r"loaded as a teacher of EDM's.*may also be a student"):
         teacher = pid.load_teacher(path)
     assert torch.equal(teacher(x, sigma), expected)
+
+
+@pytest.mark.parametrize("kind", ["vp", "score-sde vp", "score-sde ve", "iddpm"])
+@torch.no_grad()
+def test_a_state_dict_of_another_preconditioning(kind: str, tmp_path: Path) -> None:
+    """The same names and shapes make another denoiser: it is said, or taken from iDDPM's table of levels."""
+    name = edm_files.KINDS[kind][0]
+    options = {key: value for key, value in edm_files.KINDS[kind][1].items() if key not in ("beta_d", "sigma_max")}
+    written = getattr(pid.nets, name)(**options).eval()
+    path, x, sigma = tmp_path / "weights.pt", torch.randn(2, 3, 16, 16), torch.tensor([0.5, 20.0])
+    torch.save(written.state_dict(), path)
+    labels = torch.tensor([3, 9]) if written.label_dim else None
+    assert torch.equal(pid.load_teacher(path, precond=name)(x, sigma, labels), written(x, sigma, labels))
+    if name == "iDDPMPrecond":
+        assert torch.equal(pid.load_teacher(path)(x, sigma, labels), written(x, sigma, labels))
+    else:
+        with pytest.warns(UserWarning, match=f"Pass precond= .*{name}"):
+            pid.load_teacher(path)
+
+
+def test_a_state_dict_is_converted(tmp_path: Path) -> None:
+    """The converted file says the preconditioning itself."""
+    path, stored = tmp_path / "weights.pt", tmp_path / "teacher.safetensors"
+    torch.save(state("vp"), path)
+    pid.teachers.import_teacher(path, stored, precond="VPPrecond")
+    assert type(pid.load_teacher(stored)) is pid.nets.VPPrecond
+    assert main.main(["import-teacher", str(path), "-o", str(stored), "--precond", "VEPrecond"]) == 0
+    assert type(pid.load_teacher(stored)) is pid.nets.VEPrecond
+
+
+def test_a_preconditioning_where_it_is_known(tmp_path: Path) -> None:
+    edm_files.write(tmp_path / "a.pkl")
+    for source in (tmp_path / "a.pkl", "edm-cifar10-uncond-vp"):
+        with pytest.raises(ValueError, match=r"precond = 'VPPrecond' for .*says its preconditioning itself: leave it"):
+            pid.load_teacher(source, precond="VPPrecond")
+    with pytest.raises(ValueError, match=r"precond must be one of EDMPrecond, VPPrecond, .* got 'vp'"):
+        pid.load_teacher(tmp_path / "a.pkl", precond="vp")
+    torch.save(state("iddpm") | {"u": torch.linspace(9, 0, 51)}, tmp_path / "levels.pt")
+    with pytest.raises(ValueError, match="levels 'u' are not those of iDDPM's schedule"):
+        pid.load_teacher(tmp_path / "levels.pt")
+
+
+WRAPPED: dict[str, Any] = {
+    "DataParallel": lambda tensors: {f"module.{name}": value for name, value in tensors.items()},
+    "torch.compile": lambda tensors: {f"_orig_mod.{name}": value for name, value in tensors.items()},
+    "a compiled part": lambda tensors: {name.replace("model.", "model._orig_mod."): v for name, v in tensors.items()},
+    "an average": lambda tensors: {f"module.{k}": v for k, v in tensors.items()} | {"n_averaged": torch.tensor(7)},
+    "nested": lambda tensors: {"step": 3, "lr": [1e-4], "state_dict": tensors},
+    "nested and wrapped": lambda tensors: {"ema": {f"module.{name}": value for name, value in tensors.items()}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_state_dicts_of_wrappers_and_trainings(wrap: Any, tmp_path: Path) -> None:
+    tensors = state("vp")
+    for zipped in (True, False):
+        torch.save(wrap(tensors), tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+        read = pid.load_teacher(tmp_path / "a.pt", precond="EDMPrecond").state_dict()
+        assert read.keys() == tensors.keys()
+        assert all(torch.equal(read[name], value) for name, value in tensors.items())
+
+
+def test_a_whole_training(tmp_path: Path) -> None:
+    """With an optimizer's state and random numbers: the averaged weights are read, and the others named."""
+    network = edm_files.denoiser("vp")
+    optimizer = torch.optim.Adam(network.parameters())
+    network.model.out_conv = None
+    sum(p.sum() for p in network.parameters()).backward()
+    optimizer.step()
+    averaged = state("vp")
+    content = {
+        "model": network.state_dict(),
+        "model_ema": averaged,
+        "optimizer": optimizer.state_dict(),
+        "epoch": 3,
+        "rng": torch.get_rng_state(),
+        "mask": torch.ones(2, dtype=torch.bool),
+        0: None,
+    }
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.warns(UserWarning, match="holds the state dicts model, model_ema: 'model_ema' is loaded"):
+        read = pid.load_teacher(tmp_path / "a.pt", precond="EDMPrecond").state_dict()
+    assert all(torch.equal(read[name], value) for name, value in averaged.items())
+    torch.save({"model": averaged, "teacher": averaged, "step": 3}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"but the state dicts model, teacher: save the one .*torch\.save\("):
+        pid.load_teacher(tmp_path / "a.pt")
+    torch.save(optimizer.state_dict(), tmp_path / "opt001.pt")
+    with pytest.raises(ValueError, match=r"opt001.pt is an optimizer's state.*load the file of the network's weights"):
+        pid.load_teacher(tmp_path / "opt001.pt")
+
+
+@torch.no_grad()
+def test_half_precision(tmp_path: Path) -> None:
+    """EDM's pickles and state dicts in float16 are evaluated in float32, as the whole ones of the same numbers."""
+    written, x, labels = edm_files.denoiser("vp").half(), torch.randn(2, 3, 16, 16), torch.tensor([1, 2])
+    (tmp_path / "a.pkl").write_bytes(edm_files.edm_pickle(written, *edm_files.KINDS["vp"]))
+    torch.save(written.state_dict(), tmp_path / "a.pt")
+    expected = written.float()(x, 2.0, labels)
+    for name, precond in (("a.pkl", None), ("a.pt", "EDMPrecond")):
+        assert torch.equal(pid.load_teacher(tmp_path / name, precond=precond)(x, 2.0, labels), expected)
+
+
+def test_objects_instead_of_weights(tmp_path: Path) -> None:
+    """EDM's training-state-*.pt, EDM2's pickles, and settings that are objects."""
+    network = edm_files.denoiser("vp")
+    with edm_files.edm_modules():
+        torch.save({"net": edm_files.as_edm(network, *edm_files.KINDS["vp"])}, tmp_path / "training-state-1.pt")
+    with pytest.raises(ValueError, match=r"of EDM's training, load the network-snapshot-\*\.pkl of the same run"):
+        pid.load_teacher(tmp_path / "training-state-1.pt")
+    (tmp_path / "edm2.pkl").write_bytes(edm_files.edm_pickle(network, "Precond", {"img_resolution": 16}))
+    with pytest.raises(ValueError, match=r"of class 'Precond'.*with its own code.*from_network.*'Bring a teacher'"):
+        pid.load_teacher(tmp_path / "edm2.pkl")
+    torch.save({"ema": network.state_dict(), "args": argparse.Namespace(lr=1e-4)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"asks for 'argparse.Namespace'.*save the network's state_dict alone"):
+        pid.load_teacher(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["time_embed.0.weight", "model.diffusion_model.out.0.bias", "all_modules.0.W"])
+def test_networks_of_other_code(name: str, tmp_path: Path) -> None:
+    """guided-diffusion and OpenAI's, latent diffusion, Score-SDE."""
+    torch.save({name: torch.ones(2)}, tmp_path / "a.pt")
+    with pytest.raises(
+        ValueError, match=r"(?s)not those of a SongUNet.* with its own code.*from_network.*Bring a teach"
+    ):
+        pid.load_teacher(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("kind", ["vp", "adm"])
@@ -137,7 +267,9 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "not tensors": ({"step": 3}, "does not hold a dict of tensors by name"),
     "no dict": ([torch.ones(2)], "does not hold a dict of tensors by name"),
     "another network": ({"weight": torch.ones(2)}, "not those of a SongUNet"),
-    "another prefix": ({"module.enc.4x4_conv.weight": torch.ones(2)}, "such as 'module.enc"),
+    "another prefix": ({"net.enc.4x4_conv.weight": torch.ones(2)}, "such as 'net.enc"),
+    "two of one name": ({"module.enc": torch.ones(2), "enc": torch.ones(2)}, "same name with and without 'module"),
+    "nothing": ({}, "does not hold a dict of tensors by name, but nothing"),
     "mixed": (state("vp") | {"bias": torch.ones(2)}, "names with and without"),
     "a missing tensor": (changed("vp", model__map_layer1__bias=None), r"Missing key.*map_layer1\.bias"),
     "a foreign tensor": (changed("vp", model__more=torch.ones(2)), r"Unexpected key.*more"),

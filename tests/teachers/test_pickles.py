@@ -431,7 +431,7 @@ def test_too_many_opcodes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown option": ({"gammas": 3}, "gammas"),
-    "an option that drives a terminal": ({"\x1b[2J\nfine": 3}, r"does not: \\x1b\[2J\\nfine$"),
+    "an option that drives a terminal": ({"\x1b[2J\nfine": 3}, r"does not: \\x1b\[2J\\nfine\."),
     "another network": ({"model_type": "UNet"}, "model_type is 'UNet'; known are SongUNet, DhariwalUNet"),
     "a network that is no word": ({"model_type": [1]}, "model_type is a list"),
     "an option of the other network": ({"model_type": "DhariwalUNet"}, "augment|make a"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -65,6 +66,85 @@ def pickled(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "fp16"},
+        {"max_shard_size": "40KB"},
+        {"variant": "fp16", "max_shard_size": "40KB"},
+        {"safe_serialization": False},
+        {"safe_serialization": False, "variant": "ema"},
+    ],
+)
+@torch.no_grad()
+def test_every_way_to_save_weights(options: dict[str, Any], tmp_path: Path) -> None:
+    """diffusers' own writer: variants, shards, and pickles, which are read without running them."""
+    network = unet()
+    from diffusers import DDPMPipeline, DDPMScheduler
+
+    DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path, **options)
+    assert not (tmp_path / WEIGHTS).exists()
+    read = pid.load_teacher(tmp_path).network.module.state_dict()
+    assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_score_sde_ve_pipeline(tmp_path: Path) -> None:
+    """The network predicts the score: one step of diffusers' probability flow gives D = x + sigma^2 unet(x, sigma)."""
+    network = unet(time_embedding_type="fourier")
+    from diffusers import ScoreSdeVePipeline, ScoreSdeVeScheduler
+
+    ScoreSdeVePipeline(network, ScoreSdeVeScheduler(sigma_max=50.0)).save_pretrained(tmp_path)
+    teacher: Any = pid.load_teacher(tmp_path)
+    x, sigma = 9 * torch.randn(2, 1, 4, 4), torch.tensor([0.3, 9.0])
+    expected = x + (sigma**2)[:, None, None, None] * network(x, sigma).sample
+    torch.testing.assert_close(teacher(x, sigma), expected)
+    assert (teacher.sigma_min, teacher.sigma_max) == (0.01, 50.0)
+    with torch.enable_grad():
+        result = pid.distill(teacher, steps=2, batch_size=2, n=8, progress=False)
+    assert result.sample(2).isfinite().all()
+
+
+def test_what_is_no_pipeline_says_what_to_do(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"no file google/ddpm.*from_diffusers\(diffusers.*'google/ddpm-cifar10'"
+    ):
+        pid.load_teacher("google/ddpm-cifar10")
+    with pytest.raises(
+        ValueError, match=r"one part of a diffusers pipeline: pass the pipeline's.*UNet2DModel.from_pre"
+    ):
+        pid.load_teacher(saved / "unet")
+    with pytest.raises(ValueError, match=r"not a pidlearn teacher 1 file.*pass the folder of the whole.*from_network"):
+        pid.load_teacher(saved / WEIGHTS)
+    for convert in (
+        lambda: pid.teachers.import_teacher(saved, tmp_path / "a.safetensors"),
+        lambda: pid.save_teacher(pid.load_teacher(saved), tmp_path / "a.safetensors"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"third-party network.*save_pretrained\(folder\), which load_teacher reads"
+        ):
+            convert()
+    assert not list(tmp_path.iterdir())
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def hostile(folder: Path) -> None:
+    pickled(folder)
+    torch.save({"weight": Hostile(folder / "executed")}, folder / "unet/diffusion_pytorch_model.bin")
+
+
+def two_pickles(folder: Path) -> None:
+    pickled(folder)
+    shutil.copy(folder / "unet/diffusion_pytorch_model.bin", folder / "unet/diffusion_pytorch_model.ema.bin")
+
+
 def incomplete(folder: Path) -> None:
     tensors = safetensors.torch.load_file(folder / WEIGHTS)
     tensors.pop("conv_in.bias")
@@ -80,9 +160,16 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "code of its own": (index(unet=["unet", "UNet2DModel"]), "its unet is a unet.UNet2DModel"),
     "another network": (index(unet=["diffusers", "UNet1DModel"]), "diffusers.UNet1DModel, not a UNet2DModel"),
     "no scheduler": (index(scheduler=["diffusers", "DDPMPipeline"]), "DDPMPipeline, not a SchedulerMixin"),
-    "nothing": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{}"), "'unet'"),
+    "nothing": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{}"), "'unet'.*pipelines of a unet and"),
+    "a DiT": (index(transformer=["diffusers", "DiTTransformer2DModel"]), r"for a DiT, .*from_network\(pipeline.transf"),
+    "a consistency model": (
+        index(scheduler=["diffusers", "CMStochasticIterativeScheduler"]),
+        "belongs to a consistency model.*is no denoiser: distill the diffusion model",
+    ),
     "no index": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{"), "Expecting"),
-    "pickles": (pickled, "no file named diffusion_pytorch_model.safetensors"),
+    "pickles that call": (hostile, "asks for 'posix.mkdir'"),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"has 0 files .*save the pipeline again"),
+    "two pickles": (two_pickles, r"has 2 files .*save the pipeline again"),
     "missing weights": (incomplete, r"weights are not those of its network.*conv_in\.bias"),
     "other weights": (lambda folder: change(folder / "unet/config.json", block_out_channels=[8, 16]), "expected shape"),
     "a prediction unknown": (
@@ -118,3 +205,16 @@ def test_distilled_from_the_command_line(saved: Path, tmp_path: Path, capsys: py
     assert main.main(["evaluate", student, "-n", "2", "--teacher", str(saved)]) == 0
     assert main.main(["sample", student, "-n", "2", "-o", str(tmp_path / "one.png")]) == 1
     assert "pass that teacher too" in capsys.readouterr().err
+
+
+def test_a_recipe_of_the_official_start_falls_back(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As cifar10-single-gpu has it; a start that the user sets is not replaced."""
+    text = 'teacher = "some"\n[config]\nsteps = 2\nbatch_size = 2\nn = 8\ninit = "official"\n'
+    command = ["distill", str(recipe(tmp_path, text=text)), "--teacher", str(saved), "--out", str(tmp_path / "run")]
+    for _ in range(2):  # the second time it is resumed
+        assert main.main(command) == 0
+        assert 'student starts as init="teacher" says, not "official" as in the recipe' in capsys.readouterr().err
+    assert main.main([*command, "--out", str(tmp_path / "other"), "--set", 'init="official"']) == 1
+    assert "a third-party network can only start with" in capsys.readouterr().err

@@ -5,7 +5,7 @@ variance-exploding noise, x = x0 + sigma n, up to four functions of sigma:
 
     D(x, sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x; c_noise(sigma))
 
-`pidlearn.teachers.adapters.diffusers` and `pidlearn.teachers.adapters.flow` derive them.
+`pidlearn.teachers.adapters.network` has a table of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pidlearn.nets.summary import summarize
 from pidlearn.utils.broadcast import as_batch
 from pidlearn.utils.validation import check_shape
 
-__all__ = ["AdaptedDenoiser", "ThirdPartyNetwork"]
+__all__ = ["AdaptedDenoiser", "ThirdPartyNetwork", "attributes_of"]
 
 
 class ThirdPartyNetwork(nn.Module):
@@ -103,3 +103,11 @@ class AdaptedDenoiser(nn.Module):
 
     def __repr__(self) -> str:
         return summarize(self, self.network.name, repr(self.noise_parametrization))
+
+
+def attributes_of(network: Any, event_shape: int | Sequence[int] | None, label_dim: int | None) -> dict[str, Any]:
+    """Return ``event_shape`` and ``label_dim``, the network's own where the user passed None."""
+    return {
+        "event_shape": getattr(network, "event_shape", None) if event_shape is None else event_shape,
+        "label_dim": getattr(network, "label_dim", 0) if label_dim is None else label_dim,
+    }

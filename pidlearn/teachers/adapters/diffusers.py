@@ -11,7 +11,7 @@ r = sqrt(1 + sigma^2), the network takes x / r and the timestep k(sigma), and
 
 k(sigma) interpolates the scheduler's table linearly in ln(sigma): the sinusoidal timestep embedding of these networks
 accepts any real number. diffusers' flow-matching networks are handled as in `from_flow`, with t multiplied by the
-number of training timesteps.
+number of training timesteps, and Score-SDE's VE networks, which predict the score, as "ve" in `from_network`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from pidlearn.nets.noise_parametrization import Coefficients, LogSigmaTable, NoiseParametrization
 from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork
 from pidlearn.teachers.adapters.flow import FlowMatching
+from pidlearn.teachers.adapters.score import NoiseFromScore, VarianceExploding
 
 __all__ = ["check_parts", "from_diffusers"]
 
@@ -44,7 +45,7 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
             dtype, and not copied. If it has twice as many output as input channels (a learned variance), the first
             half is the prediction.
         scheduler: any with ``alphas_cumprod`` (DDPM, DDIM, PNDM, DPMSolverMultistep, ...) and the prediction type
-            epsilon, v_prediction or sample; or a `FlowMatchEulerDiscreteScheduler`.
+            epsilon, v_prediction or sample; a `FlowMatchEulerDiscreteScheduler`; or a `ScoreSdeVeScheduler`.
         sigma_data: standard deviation of the data.
 
     Raises:
@@ -67,8 +68,16 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
     size = getattr(config, "sample_size", None)
     height, width = size if isinstance(size, tuple | list) else (size, size)
     noise_parametrization, sigma_min, sigma_max = _noise_parametrization(scheduler)
+    if getattr(config, "time_embedding_type", None) == "fourier" and isinstance(
+        noise_parametrization, VariancePreserving
+    ):
+        # These networks take ln(timestep), so that the first of a table from 0 is NaN, in training, too.
+        sigma_min = noise_parametrization.table.log_sigma[1].exp().item()
+    network: ThirdPartyNetwork = DiffusersNetwork(unet)
+    if isinstance(noise_parametrization, VarianceExploding):
+        network = NoiseFromScore(network)
     return AdaptedDenoiser(
-        DiffusersNetwork(unet),
+        network,
         noise_parametrization,
         event_shape=None if size is None else (config.in_channels, height, width),
         label_dim=label_dim,
@@ -80,7 +89,14 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
 
 def check_parts(names: Iterable[str]) -> None:
     """Raise ValueError unless a pipeline consists of a network and its scheduler only."""
-    others = sorted(set(names) - {"unet", "scheduler"})
+    parts = set(names)
+    others = sorted(parts - {"unet", "scheduler"})
+    if "transformer" in parts:
+        raise ValueError(
+            f"this pipeline has {', '.join(others):.200}, and a transformer is not called like a UNet2DModel: for a "
+            f"DiT, pidlearn.teachers.from_network(pipeline.transformer, pipeline.scheduler.alphas_cumprod, "
+            f"event_shape=(4, 32, 32), label_dim=1000)"
+        )
     if others:
         raise ValueError(
             f"this pipeline has {', '.join(others):.200} in addition to its unet and scheduler, so the network alone "
@@ -138,6 +154,11 @@ class VariancePreserving:
             )
         self.table = LogSigmaTable(log_sigma)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """The smallest and the largest sigma."""
+        return self.table.span
+
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels (B,)."""
         one, r = torch.ones_like(sigma), (1 + sigma**2).sqrt()
@@ -156,11 +177,24 @@ def _noise_parametrization(scheduler: Any) -> tuple[NoiseParametrization, float,
     """The noise parametrization of that scheduler's networks, and the smallest and largest sigma."""
     if hasattr(scheduler, "alphas_cumprod"):
         vp = VariancePreserving(scheduler.alphas_cumprod, getattr(scheduler.config, "prediction_type", None))
-        return vp, *vp.table.span
-    if "FlowMatch" in type(scheduler).__name__:
+        return vp, *vp.span
+    name = type(scheduler).__name__
+    if name == "ScoreSdeVeScheduler":
+        return VarianceExploding(), scheduler.config.sigma_min, scheduler.config.sigma_max
+    if name == "CMStochasticIterativeScheduler":
+        raise ValueError(
+            "a CMStochasticIterativeScheduler belongs to a consistency model, which maps noise to samples in one call "
+            "and is no denoiser: distill the diffusion model that it was made from"
+        )
+    if name == "KarrasVeScheduler":
+        raise ValueError(
+            "a KarrasVeScheduler's network is called with (x + 1) / 2 and sigma / 2 and predicts D = x + sigma F: wrap "
+            "that call in a module, for pidlearn.teachers.from_network(module, lambda s: (s**0, s, s**0, s))"
+        )
+    if "FlowMatch" in name:
         return FlowMatching(0, scheduler.config.num_train_timesteps), 0.0, math.inf
     raise ValueError(
-        f"a {type(scheduler).__name__} has no alphas_cumprod, the table for networks trained on discrete timesteps: "
+        f"a {name} has no alphas_cumprod, the table for networks trained on discrete timesteps: "
         f"pass the scheduler that the network was trained with"
     )
 

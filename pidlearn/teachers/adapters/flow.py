@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pidlearn.nets.noise_parametrization import Coefficients
-from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork
+from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork, attributes_of
 
 __all__ = ["FlowMatching", "from_flow"]
 
@@ -62,8 +62,7 @@ def from_flow(
     return AdaptedDenoiser(
         ThirdPartyNetwork(velocity),
         FlowMatching(data_at),
-        event_shape=getattr(velocity, "event_shape", None) if event_shape is None else event_shape,
-        label_dim=getattr(velocity, "label_dim", 0) if label_dim is None else label_dim,
+        **attributes_of(velocity, event_shape, label_dim),
         sigma_data=sigma_data,
     )
 

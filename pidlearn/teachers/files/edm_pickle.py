@@ -2,7 +2,7 @@
 
 Each is a pickle with Python source code for Python's own unpickler; `NetworkMachine` reads it and ignores the source.
 The weights are byte strings inside the pickle, each a file in the format of torch before 1.6, which holds pickles
-again: `StorageMachine` reads those, with the one global `torch.FloatStorage`.
+again: `StorageMachine` reads those, with no globals but torch's storages, such as `torch.FloatStorage`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from pidlearn.utils.pickle_machine import Builder, Global, RefusedError, Storage, Stream, exactly, of_type
@@ -31,7 +30,7 @@ class Pickled(NamedTuple):
     options: dict[str, Any]
     """The arguments of the constructor's call, without the defaults."""
     tensors: dict[str, Tensor]
-    """The state dict, float32 on the CPU."""
+    """The state dict, on the CPU in the dtype of the file."""
 
 
 @dataclass(eq=False)
@@ -132,12 +131,13 @@ class NetworkMachine(Builder):
 
 
 class StorageMachine(LegacyMachine):
-    """The pickle of a storage: nothing but a reference to a ``torch.FloatStorage``."""
+    """The pickle of a storage: nothing but a reference to one in float32, float16 or bfloat16."""
 
     def __init__(self, budget: int) -> None:
         super().__init__(budget)
         self.calls, self.classes = {}, set()
-        self.kinds = {Global("torch", "FloatStorage"): torch.float32}
+        names = ("FloatStorage", "HalfStorage", "BFloat16Storage")
+        self.kinds = {kind: dtype for kind, dtype in self.kinds.items() if kind.name in names}
 
 
 def read(path: Path) -> Pickled:
@@ -169,7 +169,7 @@ def unpickle(stream: Stream, size: int) -> Pickled:
         raise
     except Exception as error:  # the errors that a damaged pickle can lead to cannot be listed
         raise RefusedError(f"it is damaged ({error!r:.200})") from error
-    if 4 * sum(tensor.numel() for tensor in pickled.tensors.values()) > size:
+    if sum(tensor.nbytes for tensor in pickled.tensors.values()) > size:
         raise RefusedError("its tensors hold more numbers than the file has room for")
     return pickled
 

@@ -1,7 +1,8 @@
 """Files of the official PID repository: a network's tensors by name, as `torch.save` writes them, without its options.
 
-The options follow from the names and shapes. Teachers there are EDM's, so their names start with ``model.``; students
-are the bare network. Dropout leaves no trace in a file and is set to 0.
+The options follow from the names and shapes; the preconditioning of a teacher leaves no trace in them. Teachers there
+are EDM's, so their names start with ``model.``; students are the bare network. Dropout leaves no trace either and is
+set to 0.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from pidlearn.nets.registry import NETWORKS
+from pidlearn.nets.registry import DENOISERS, NETWORKS
 from pidlearn.teachers.files.build import SET_BY_THE_DENOISER, build, fill
-from pidlearn.utils import torch_archive
+from pidlearn.teachers.files.state_dict import WRAP_IT, read_state_dict
 
 __all__ = ["infer", "read_student_network", "read_teacher"]
 
 PREFIX = "model."
+LEVELS = "u"
+"""The name of iDDPM's table of noise levels."""
 
 
 def read_student_network(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
@@ -33,7 +37,7 @@ def read_student_network(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    tensors = torch_archive.read(path)
+    tensors = read_state_dict(path)
     if any(name.startswith(PREFIX) or "map_augment" in name for name in tensors):
         raise ValueError(f"{path} is a teacher, not a student: load it with pidlearn.load_teacher")
     with _naming(path):
@@ -45,29 +49,51 @@ def read_student_network(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
     return network, (channels, *[options["img_resolution"]] * 2)
 
 
-def read_teacher(path: Path) -> nn.Module:
-    """Return the teacher of a file, whose names may start with ``model.`` or not, as EDM's denoiser.
+def read_teacher(path: Path, precond: str | None = None) -> nn.Module:
+    """Return the teacher of a file, whose names may start with ``model.`` or not, as one of EDM's denoisers.
+
+    Args:
+        path: the file.
+        precond: the class of the denoiser; by default iDDPM's if its table is there, else EDM's, with a warning.
 
     Raises:
         ValueError: for a file that does not hold a network of the official code.
     """
-    tensors = torch_archive.read(path)
+    tensors = read_state_dict(path)
+    levels = tensors.pop(LEVELS, None)
     named = [name for name in tensors if name.startswith(PREFIX)]
     if named and len(named) < len(tensors):
-        raise ValueError(f"{path} has names with and without {PREFIX!r}; the official code writes either")
+        raise ValueError(
+            f"{path} has names with and without {PREFIX!r}; the official code writes either: save the state_dict of "
+            f"one network"
+        )
     bare = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     with _naming(path):
         kind, options = infer(bare)
+        denoiser = precond or ("EDMPrecond" if levels is None else "iDDPMPrecond")
         denoiser_options = {k: v for k, v in options.items() if k not in SET_BY_THE_DENOISER}
         denoiser_options |= {"img_channels": options["in_channels"], "model_type": kind}
-        teacher = build("EDMPrecond", denoiser_options, {PREFIX + name: tensor for name, tensor in bare.items()})
-    if not named and not options["augment_dim"]:
+        weights = {PREFIX + name: tensor for name, tensor in bare.items()}
+        if levels is not None:
+            denoiser_options["M"] = len(levels) - 1
+            weights[LEVELS] = levels
+        teacher: Any = build(denoiser, denoiser_options, weights)
+        if levels is not None and not _same_levels(levels, teacher.noise_parametrization.sigmas):
+            raise ValueError(
+                f"its noise levels {LEVELS!r} are not those of iDDPM's schedule with C_1 = 0.001, C_2 = 0.008"
+            )
+    if precond is None and levels is None:
+        student = "" if named or options["augment_dim"] else " (it may also be a student: see load_official_student)"
         warnings.warn(
-            f"{path} may be a teacher or a student of the official code, and is loaded as a teacher; load a student "
-            f"with load_official_student",
+            f"{path} does not say its preconditioning, and is loaded as a teacher of EDM's, as the official PID code "
+            f"takes it{student}. Pass precond= to say which it is: {', '.join(map(repr, DENOISERS))}",
             stacklevel=3,
         )
     return teacher
+
+
+def _same_levels(levels: Tensor, sigmas: list[float]) -> bool:
+    return torch.allclose(levels.double(), torch.tensor(sigmas[::-1], dtype=torch.float64), rtol=1e-4)
 
 
 @contextmanager
@@ -76,7 +102,9 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path} holds no network of the official PID code: {error}") from error
+        raise ValueError(
+            f"{path} holds no network of the official PID code: {error}. If it is another, {WRAP_IT}"
+        ) from error
 
 
 def infer(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from pidlearn.nets import Preconditioned
 from pidlearn.nets.edm import MODEL_TYPES
 from pidlearn.nets.registry import DENOISERS, NETWORKS
+from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.files.build import build, complete, fill
+from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import safetensors
 
 __all__ = ["read", "save_teacher"]
@@ -45,7 +47,13 @@ def read(path: Path) -> nn.Module:
     Raises:
         ValueError: for a file that is damaged or does not hold such a teacher.
     """
-    tensors, metadata = safetensors.read(path, FORMAT)
+    try:
+        tensors, metadata = safetensors.read(path, FORMAT)
+    except safetensors.OtherFormatError as error:
+        raise ValueError(
+            f"{error}. If it holds the weights of another library alone: of diffusers, pass the folder of the whole "
+            f"pipeline; otherwise {WRAP_IT}"
+        ) from error
     try:
         if "digest" not in metadata:
             raise ValueError("the digest of its numbers is missing")
@@ -57,6 +65,12 @@ def read(path: Path) -> nn.Module:
 def _describe(denoiser: nn.Module) -> dict[str, Any]:
     """Return how to build a denoiser again: its class, its options, and its network's class and options."""
     network: Any = getattr(denoiser, "model", None)
+    if isinstance(denoiser, AdaptedDenoiser):
+        raise ValueError(
+            f"got {denoiser!r}, a third-party network, which only its own code can build: save it with that code, a "
+            f"diffusers pipeline with save_pretrained(folder), which load_teacher reads, and pass the teacher to "
+            f"pidlearn.load next to the student's file"
+        )
     if type(denoiser) in DENOISERS.values() and type(network) in [NETWORKS[name] for name in MODEL_TYPES]:
         options: Any = denoiser.options
         return {"class": type(denoiser).__name__, "options": complete(type(denoiser), options)}

@@ -1,0 +1,163 @@
+"""Each line of the guide's table of projects, on small networks that are called as those of the project are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+import pidlearn as pid
+from pidlearn.nets.adapted import AdaptedStudent
+from pidlearn.utils.optional_imports import package
+from tests.teachers import edm_files
+from tests.teachers.tiny import unet
+
+PAGE = (Path(__file__).parents[2] / "tutorials/guides/teachers.md").read_text()
+LINES = dict(re.findall(r"^\| ([^|]+?) \| `(pid\.[^`]+)` \|$", PAGE.partition("| project | line |")[2], re.MULTILINE))
+CALL = re.search(r"^class Call\(.*?(?=^```)", PAGE, re.DOTALL | re.MULTILINE)
+ALPHAS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+SIGMAS = ((1 - ALPHAS) / ALPHAS).sqrt()
+
+
+class Net(nn.Module):
+    """F(x, t, y), a function of all three; of one-hot labels if these are floating."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.7]))
+        self.outputs = outputs
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        label = 0 if y is None else (y if y.ndim == 1 else y.argmax(1)).reshape(-1, 1, 1, 1) / 1000
+        out = torch.tanh(self.weight * x + t.reshape(-1, 1, 1, 1).cos() + label)
+        return torch.cat([out, out.exp()], 1)[:, : self.outputs * x.shape[1]]
+
+
+class TimeFirst(Net):
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]  # torchcfm's order
+        return super().forward(x, t)
+
+
+def edm(net: Any, x: Tensor, s: Tensor, y: Any, time: Callable[[Tensor], Tensor], sd: float = 0.5) -> Tensor:
+    """D of EDM's preconditioning, as these projects write it."""
+    c_skip, c_out, c_in = sd**2 / (s**2 + sd**2), s * sd / (s**2 + sd**2) ** 0.5, 1 / (s**2 + sd**2) ** 0.5
+    return c_skip * x + c_out * net(c_in * x, time(s.flatten()), *y)
+
+
+def score_sde_vp(net: Any, x: Tensor, t: float) -> tuple[Tensor, float]:
+    """x0 from Score-SDE's score -F / std at time t, and the sigma of that time."""
+    log_mean = -0.25 * t**2 * 19.9 - 0.5 * t * 0.1
+    mean, std = torch.tensor(log_mean).exp(), (1 - torch.tensor(2 * log_mean).exp()).sqrt()
+    score = -net(mean * x, torch.tensor([999 * t])) / std
+    return (mean * x + std**2 * score) / mean, (std / mean).item()
+
+
+def one(sigma: float) -> Tensor:
+    return torch.full((2, 1, 1, 1), sigma)
+
+
+Y = torch.tensor([3, 999])
+T_VP = 0.6
+PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
+    "EDM2": (
+        {"net": SimpleNamespace(unet=(net := Net()))},
+        lambda x, s: edm(net, x, s, [one_hot(Y, 1000).float()], lambda s: s.log() / 4),
+        3.0,
+        (4, 64, 64),
+    ),
+    "OpenAI's consistency models, their EDM teachers": (
+        {"model": net},
+        lambda x, s: edm(net, x, s, [Y], lambda s: 1000 * 0.25 * s.log()),
+        3.0,
+        (3, 64, 64),
+    ),
+    "guided-diffusion, improved-diffusion": (
+        {"model": (two := Net(2)), "diffusion": SimpleNamespace(alphas_cumprod=ALPHAS.numpy())},
+        lambda x, s: x - s * two(x * ALPHAS[600].float().sqrt(), torch.tensor([600]), Y)[:, :3],
+        SIGMAS[600].item(),
+        (3, 64, 64),
+    ),
+    "k-diffusion": (
+        {"denoiser": SimpleNamespace(inner_model=net, sigma_data=0.7)},
+        lambda x, s: edm(net, x, s, [], lambda s: s, 0.7),
+        3.0,
+        (3, 32, 32),
+    ),
+    "Score-SDE (PyTorch), VP": (
+        {"score_model": net},
+        lambda x, s: score_sde_vp(net, x, T_VP)[0],
+        score_sde_vp(net, torch.zeros(1, 1, 1, 1), T_VP)[1],
+        (3, 32, 32),
+    ),
+    "Score-SDE (PyTorch), VE": ({"score_model": net}, lambda x, s: x + s**2 * net(x, s), 3.0, (3, 32, 32)),
+    # x_t = t x0 + (1 - t) n: t = 1/4 at sigma = 3, and x0 = x_t + (1 - t) v
+    "rectified flow, SiT": (
+        {"model": net},
+        lambda x, s: x / 4 + 0.75 * net(x / 4, torch.tensor([0.25]), Y),
+        3.0,
+        (4, 32, 32),
+    ),
+    "torchcfm": (
+        {"model": (first := TimeFirst())},
+        lambda x, s: x / 4 + 0.75 * first(torch.tensor([0.25]), x / 4),
+        3.0,
+        (3, 32, 32),
+    ),
+}
+
+
+def run(line: str, **names: Any) -> Any:
+    """The value of a line of the guide."""
+    assert CALL is not None
+    scope: dict[str, Any] = {"pid": pid, "torch": torch, "one_hot": one_hot, **names}
+    exec(CALL[0], scope)
+    return eval(line, scope)
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_networks_of_other_projects(project: str) -> None:
+    names, expected, sigma, shape = PROJECTS[project]
+    teacher = run(LINES[project], **names)
+    x = sigma * torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    labels = Y if teacher.label_dim else None
+    assert teacher.event_shape == shape
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(x, sigma, labels), expected(x, one(sigma)), rtol=1e-3, atol=1e-3)
+    assert isinstance(teacher.as_student(40.0), AdaptedStudent)
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Genuine ones, under the names of the guide."""
+    network = unet()  # which imports diffusers
+    diffusers: Any = package("diffusers", "this test")
+    monkeypatch.chdir(tmp_path)
+    edm_files.write(tmp_path / "network-snapshot.pkl")
+    torch.save(edm_files.denoiser("vp").state_dict(), "teacher.pt")
+    torch.save(pid.nets.VPPrecond(**edm_files.TINY).state_dict(), "vp.pt")
+    pipeline = diffusers.DDPMPipeline(network, diffusers.DDPMScheduler())
+    pipeline.save_pretrained("ddpm")
+    torch.manual_seed(0)
+    dit = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=4, in_channels=4, out_channels=8, num_layers=1, norm_num_groups=1
+    )
+    kinds = {
+        "EDM": "EDMPrecond",
+        "official PID": "EDMPrecond",
+        'EDM\'s VP (also "VEPrecond", "iDDPMPrecond"), a state dict': "VPPrecond",
+        "diffusers, a folder (DDPM, DDIM, ScoreSdeVe)": "AdaptedDenoiser",
+        "diffusers, a pipeline in memory": "AdaptedDenoiser",
+        "diffusers, DiT": "AdaptedDenoiser",
+    }
+    for project, kind in kinds.items():
+        teacher = run(LINES[project], pipeline=pipeline, transformer=dit, scheduler=pipeline.scheduler)
+        assert type(teacher).__name__ == kind
+    with torch.no_grad():
+        assert teacher(torch.randn(2, 4, 32, 32), 9.0, Y).shape == (2, 4, 32, 32)
+    assert LINES.keys() == PROJECTS.keys() | kinds.keys()
