@@ -159,7 +159,7 @@ def _to_bytes(state: dict[str, Any]) -> bytes:
 
 
 def _from_file(path: Path) -> Any:
-    tensors, metadata = safetensors.read(path, FORMAT)
+    tensors, metadata = safetensors.read(path, FORMAT, digest=False)
     return _decode(json.loads(metadata["state"]), tensors)
 
 
