@@ -28,6 +28,7 @@ from pidlearn.result import Result
 from pidlearn.students import files
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.validate import prepare_student
+from pidlearn.training.checkpoints import OtherRunError
 from pidlearn.training.distributed import current_processes
 from pidlearn.training.driver import Training
 from pidlearn.training.execution import overridden, overrides, tf32
@@ -141,7 +142,7 @@ class Run(Training):
         # Not to the last bit: a run may be resumed on another machine.
         fingerprints = state["teacher"].double(), self._fingerprint().double()
         if not torch.allclose(*fingerprints, rtol=1e-3, atol=1e-4, equal_nan=True):
-            raise ValueError(f"{folder} holds a run with another teacher of the same kind: use another folder")
+            raise OtherRunError(f"{folder} holds a run with another teacher of the same kind: use another folder")
         super().load_state_dict(state, folder)
         self.errors[:] = [(int(number), float(error)) for number, error in state["errors"]]
 

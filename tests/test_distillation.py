@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import math
+import pickle
 import signal
 import threading
+import tracemalloc
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,8 @@ from pidlearn.training.loop import DivergedError
 from pidlearn.training.trainer import Trainer
 from pidlearn.utils.safetensors import write
 
-TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
+TINY_LOOP = {"steps": 20, "batch_size": 8, "n": 10}
+TINY = {**TINY_LOOP, "progress": False}
 
 
 def net(d: int = 2, **options: Any) -> pid.nets.MLP:
@@ -61,6 +66,18 @@ def tiny_ring(**options: Any) -> pid.Result:
 
 def tiny_ode(**options: Any) -> pid.Result:
     return pid.distill(pid.VelocityODE(decay), **{**TINY, **ODE, **options})
+
+
+def test_a_long_run_takes_no_memory_before_its_steps() -> None:
+    tracemalloc.start()
+    for run in (
+        pid.steps(pid.toy("ring"), net(), **{**TINY_LOOP, "steps": 5 * 10**7}),
+        pid.steps(pid.VelocityODE(decay), **{**TINY_LOOP, **ODE, "steps": 5 * 10**7}),
+    ):
+        next(run)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 class TestWhatComesBack:
@@ -645,6 +662,37 @@ class TestFiles:
         teacher = pid.nets.Preconditioned(network()).eval()
         assert torch.equal(pid.load_teacher(pid.save_teacher(teacher, tmp_path / "b"))(z, 1.0), teacher(z, 1.0))
 
+    @pytest.mark.parametrize("whole", [True, False])
+    @pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel])
+    def test_a_compiled_or_wrapped_student_is_saved_as_the_plain_one(
+        self, wrap: Callable[..., Any], whole: bool, tmp_path: Path
+    ) -> None:
+        network = net(label_dim=3)
+        student = wrap(pid.Trajectory(network)) if whole else pid.Trajectory(wrap(network))
+        z, labels = torch.randn(4, 2), torch.tensor([0, 1, 2, 0])
+        teacher = pid.nets.Preconditioned(net(label_dim=3))
+        result = pid.distill(teacher, student, **TINY)
+        path = result.save(tmp_path / "a")
+        loaded = pid.load(path, teacher)
+        assert type(loaded.student) is pid.Trajectory
+        assert torch.equal(loaded.generate(z, labels), result.generate(z, labels))
+        assert loaded.student.label_dim == result.problem.label_dim == 3
+        # A file of an earlier version has the wrappers' names; and plain files load into wrapped modules.
+        tensors = {f"student/{name}": value for name, value in student.state_dict().items()}
+        write(tmp_path / "old", tensors, {**contents(path)[1], "student": "null"})
+        empty = pid.Trajectory(net(label_dim=3, width=8))
+        assert torch.equal(pid.load(tmp_path / "old", teacher, empty).generate(z, labels), result.generate(z, labels))
+        again = pid.Trajectory(wrap(net(label_dim=3)))
+        assert torch.equal(pid.load(path, teacher, again).generate(z, labels), result.generate(z, labels))
+
+    def test_results_can_be_sent_to_another_process(self) -> None:
+        for result in (tiny_ring(ema=(0.9,), distance=pid.l1), tiny_ode(track_error=4)):
+            sent = pickle.loads(ForkingPickler.dumps(result))
+            z = torch.rand(4, 2)
+            assert torch.equal(sent.generate(z), result.generate(z))
+            assert sent.config == result.config
+            assert sent.evaluate(64) == result.evaluate(64)
+
     def test_options_that_no_file_may_have_need_a_module_to_load_into(self, tmp_path: Path) -> None:
         student = pid.Trajectory(image_network(label_dropout=math.nan), event_shape=(1, 4, 4)).eval()
         path = files.save(student, {}, {}, None, tmp_path / "a")
@@ -825,6 +873,7 @@ class TestBadInput:
             ({"windows": 3, "student": None}, "a diffusion is solved in one window"),
             ({"windows": 3}, "windows = 3, but the student has 1"),
             ({"save_every": 0}, "save_every"),
+            ({"save_every": None}, "save_every must be a whole number of at least 1, got None"),
             ({"t_start": "80"}, "t_max must be a number"),
             ({"rho": "a"}, "rho must be a positive number"),
             ({"boundary_weight": math.nan}, "boundary_weight"),
@@ -901,6 +950,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("changes", "says"),
         [
+            ({"callbacks": [3]}, r"callbacks must be a list of functions of a Step, got \[3\]: pass \[function\]"),
+            ({"callbacks": len}, "callbacks must be a list of functions"),
+            ({"callbacks": None}, "callbacks must be a list of functions of a Step, got None"),
             ({"teacher": None}, "callable"),
             ({"teacher": "ring"}, "callable"),
             ({"student": lambda z, t: z}, "got a function, but a student is a torch.nn.Module"),

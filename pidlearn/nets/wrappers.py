@@ -21,7 +21,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
         return unwrapped(parts["_orig_mod"])
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(module.module)
-    plain = {name: part and unwrapped(part) for name, part in parts.items()}
+    plain = {name: None if part is None else unwrapped(part) for name, part in parts.items()}
     if all(plain[name] is part for name, part in parts.items()):
         return module
     without = copy.copy(module)

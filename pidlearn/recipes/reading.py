@@ -89,7 +89,7 @@ def read(source: str | Path) -> Recipe:
 def _read_merged(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file's entries, completed by those of its bases; ``derived`` are the files that have it as a base."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a BOM
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a recipe, for it cannot be read as TOML: {error}") from error
     unknown = sorted(content.keys() - {"base", "teacher", "config"})

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pidlearn.nets.edm import MODEL_TYPES
 from pidlearn.nets.registry import DENOISERS, NETWORKS
-from pidlearn.utils.settings import is_number, plain
+from pidlearn.utils.settings import is_number
 from pidlearn.utils.validation import printable
 
 __all__ = ["SET_BY_THE_DENOISER", "build", "complete", "fill"]
@@ -26,6 +27,11 @@ SET_BY_THE_DENOISER = {"in_channels", "out_channels"}
 MAX_NUMBER, MAX_ITEMS = 2**16, 2**10
 """Bounds on options: a network beyond them would take forever to build. A larger number of features is possible only in
 a file that has at least as many weights."""
+
+
+def _number(value: Any) -> Any:
+    """Convert numpy's numbers to Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _count(value: Any) -> bool:
@@ -80,13 +86,13 @@ def complete(
         raise ValueError(f"it lacks the options {', '.join(missing)}, which {cls.__name__} requires")
     for name, value in full.items():
         kind = known[name].annotation
-        value = plain(value)
-        full[name] = list(value) if isinstance(value, tuple) else value  # as JSON has it, whatever the file's format
+        takes = TAKES.get(kind, kind)
+        # As JSON has it, whatever the file's format; one level only, since a hostile tuple may be endless.
+        value = full[name] = [*map(_number, value)] if isinstance(value, (list, tuple)) else _number(value)
         if not KINDS[kind](value):
-            raise ValueError(
-                f"its option {name} is {_shown(value)}, where {cls.__name__} takes {TAKES.get(kind, kind)}"
-            )
-        for number in full[name] if isinstance(full[name], list) else [value]:
+            shown = _shown(options.get(name, value))
+            raise ValueError(f"its option {name} is {shown}, where {cls.__name__} takes {takes}")
+        for number in value if isinstance(value, list) else [value]:
             if type(number) is int and number > limit:
                 raise ValueError(f"its option {name} is {_shown(number)}, more than its weights have room for")
     return full
