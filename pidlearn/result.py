@@ -125,13 +125,18 @@ class Result:
         return evaluate(problem, self._student(), grid, n, seed, calls)
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """A figure of teacher and student from the same starts, and of the loss; written to ``path`` if given."""
+        """A figure of teacher and student from the same starts, and of the loss; written to ``path`` if given.
+
+        The folder of ``path`` is made if it does not exist.
+        """
         from pidlearn.viewer.plot import overview
 
         problem = self._problem()
         grid = problem.time_grid(self.config.n, self.config.spacing_function)
         figure = overview(self._student(), problem, grid, self.history)
         if path is not None:
+            if isinstance(path, str | Path):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path)
         return figure
 

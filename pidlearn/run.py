@@ -29,6 +29,7 @@ from pidlearn.result import Result
 from pidlearn.students import files
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.validate import prepare_student
+from pidlearn.training.checkpoints import OtherRunError
 from pidlearn.training.distributed import current_processes
 from pidlearn.training.driver import Training
 from pidlearn.training.execution import overridden, overrides, tf32
@@ -146,7 +147,7 @@ class Run(Training):
         with overridden(tf32(False)):
             same = self.problem.has_fingerprint(state["teacher"])
         if not same:
-            raise ValueError(f"{folder} holds a run with another teacher of the same kind: use another folder")
+            raise OtherRunError(f"{folder} holds a run with another teacher of the same kind: use another folder")
         super().load_state_dict(state, folder)
         self.errors[:] = [(int(number), float(error)) for number, error in state["errors"]]
 

@@ -78,7 +78,7 @@ CASES = {
     "radam": Case(ring, 8, (30,), {"optimizer": "radam"}, built=False),
     "killed three times": Case(ring, 8, (20, 30, 53), built=False),
     "killed before the first checkpoint": Case(ring, 8, (5,), built=False),
-    "killed as it saves": Case(ring, 8, (24,), built=False),
+    "killed before it saves": Case(ring, 8, (24,), built=False),
     "labels": Case(labelled, 8, (30,)),
     "first window": Case(rotation, 9, (30,), ODE),
     "second window": Case(rotation, 9, (55,), {**ODE, "ema": (0.9,), "track_error": 16}),

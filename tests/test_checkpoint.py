@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import pidlearn as pid
 from pidlearn.training import checkpoints
 from pidlearn.utils import safetensors
 from pidlearn.utils.fingerprint import digest, identity
@@ -269,6 +270,77 @@ def test_a_whole_file_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> 
     (tmp_path / f"step-{20:09d}-{digest(b'hello')}.safetensors").write_bytes(b"hello")
     with pytest.raises(ValueError, match=r"step-000000020.*is whole but cannot be read"):
         checkpoints.load_newest(tmp_path)
+
+
+NEWEST = f"step-{20:09d}-{digest(b'')}.safetensors"
+
+
+def test_folders_and_links_to_nothing_are_passed_over(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path, 10, state(10))
+    for make in (Path.mkdir, lambda path: path.symlink_to(tmp_path / "nowhere"), lambda path: path.symlink_to(path)):
+        make(tmp_path / NEWEST)
+        with pytest.warns(UserWarning, match=f"{NEWEST} is damaged and was passed over"):
+            found = checkpoints.load_newest(tmp_path)
+        assert found is not None
+        assert found["number"] == 10
+        checkpoints.save(tmp_path, 30, state(30))
+        assert {10, 30} <= set(numbers(tmp_path))  # the one that is no file does not count as the one before
+        if (tmp_path / NEWEST).is_dir():
+            (tmp_path / NEWEST).rmdir()
+        for path in tmp_path.glob("step-000000030-*"):
+            path.unlink()
+
+
+def test_what_was_passed_over_does_not_count_as_the_one_before(tmp_path: Path) -> None:
+    """The run comes back to 10 from a damaged 15, and writes 20 next: 10 must stay."""
+    checkpoints.save(tmp_path, 10, state(10))
+    damage(checkpoints.save(tmp_path, 15, state(15)), "one bit")
+    checkpoints.save(tmp_path, 20, state(20), since=10)
+    assert numbers(tmp_path) == [10, 20]
+
+
+def run_of_ten(folder: Path) -> pid.Result:
+    torch.manual_seed(5)
+    network = pid.nets.MLP(2, width=8, depth=1, fourier=4)
+    options = {"steps": 10, "batch_size": 8, "n": 10, "progress": False, "save_every": 4}
+    return pid.distill(pid.toy("ring"), network, checkpoints=folder, **options)
+
+
+def other_shapes(value: Any, where: str) -> Any:
+    """The state with other shapes in one part of it."""
+    if isinstance(value, dict):
+        return {key: other_shapes(item, where if key != where else "") for key, item in value.items()}
+    if isinstance(value, list):
+        return [other_shapes(item, where) for item in value]
+    return torch.zeros(1, 1, 3) if isinstance(value, torch.Tensor) and not where and value.ndim else value
+
+
+@pytest.mark.parametrize(
+    "part", ["module", "optimizer", "snapshot", "history", "teacher", "trainer", "settings", "all"]
+)
+def test_records_that_do_not_fit_are_passed_over(part: str, tmp_path: Path) -> None:
+    expected = run_of_ten(tmp_path / "whole")
+    run_of_ten(tmp_path / "run")
+    newest = checkpoints.load_newest(tmp_path / "run")
+    assert newest is not None
+    if part in ("trainer", "settings"):
+        del newest[part]
+    else:
+        newest = {} if part == "all" else other_shapes(newest, part)
+    checkpoints.save(tmp_path / "run", 10, newest)
+    assert numbers(tmp_path / "run") == [8, 10]
+    with pytest.warns(UserWarning, match="step-000000010.* was passed over"):
+        again = run_of_ten(tmp_path / "run")
+    assert torch.equal(again.student(torch.ones(3, 2), 1.0), expected.student(torch.ones(3, 2), 1.0))
+    assert numbers(tmp_path / "run") == [8, 10]
+
+
+def test_records_of_which_none_fits_are_refused(tmp_path: Path) -> None:
+    """To begin anew would throw them away."""
+    checkpoints.save(tmp_path, 10, {"settings": {}, "trainer": {}})
+    with pytest.raises(ValueError, match=r"or no run that can be continued \(step-000000010.*: use another folder"):
+        run_of_ten(tmp_path)
+    assert numbers(tmp_path) == [10]
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import math
+import pickle
 import signal
 import threading
+import tracemalloc
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +22,27 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.students import files
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.training import checkpoints
 from pidlearn.training.history import Step
 from pidlearn.training.loop import DivergedError
 from pidlearn.training.trainer import Trainer
+from pidlearn.utils.safetensors import write
 
-TINY = {"steps": 20, "batch_size": 8, "n": 10, "progress": False}
+TINY_LOOP = {"steps": 20, "batch_size": 8, "n": 10}
+TINY = {**TINY_LOOP, "progress": False}
 
 
 def net(d: int = 2, **options: Any) -> pid.nets.MLP:
     torch.manual_seed(5)
     return pid.nets.MLP(d, **{"width": 8, "depth": 1, "fourier": 4, **options})
+
+
+def image_network(**options: Any) -> pid.nets.SongUNet:
+    torch.manual_seed(5)
+    small = {"model_channels": 4, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []}
+    return pid.nets.SongUNet(4, 1, 1, **{**small, **options})
 
 
 def box(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -53,6 +66,18 @@ def tiny_ring(**options: Any) -> pid.Result:
 
 def tiny_ode(**options: Any) -> pid.Result:
     return pid.distill(pid.VelocityODE(decay), **{**TINY, **ODE, **options})
+
+
+def test_a_long_run_takes_no_memory_before_its_steps() -> None:
+    def begin(steps: int) -> None:
+        next(pid.steps(pid.toy("ring"), net(), **{**TINY_LOOP, "steps": steps}))
+
+    begin(20)  # imports what the first step needs
+    tracemalloc.start()
+    begin(5 * 10**7)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5e6
 
 
 class TestWhatComesBack:
@@ -616,6 +641,68 @@ class TestFiles:
         with pytest.raises(ValueError, match="another kind of student"):
             pid.load(path, student=pid.Trajectory(net()))
 
+    @pytest.mark.parametrize(
+        ("network", "shape"),
+        [
+            (lambda: pid.nets.MLP(70_000, width=2, depth=1, fourier=1), (70_000,)),
+            (lambda: pid.nets.MLP((1,) * 17 + (2,), width=2, depth=1), (1,) * 17 + (2,)),
+            (lambda: image_network(resample_filter=[1.5, 1.5]), (1, 4, 4)),
+            (lambda: image_network(resample_filter=[-1, 3, 3, -1]), (1, 4, 4)),
+            (lambda: image_network(attn_resolutions=list(range(40))), (1, 4, 4)),
+            (lambda: image_network(model_channels=np.int64(4), dropout=np.float64(0.1)), (1, 4, 4)),
+        ],
+    )
+    def test_what_can_be_built_can_be_saved_and_loaded(
+        self, network: Callable[[], nn.Module], shape: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        student = pid.Trajectory(network(), event_shape=shape).eval()
+        loaded, *_ = files.read(files.save(student, {}, {}, None, tmp_path / "a"))
+        z = torch.randn(1, *shape)
+        assert torch.equal(loaded(z, 1.0), student(z, 1.0))
+        teacher = pid.nets.Preconditioned(network()).eval()
+        assert torch.equal(pid.load_teacher(pid.save_teacher(teacher, tmp_path / "b"))(z, 1.0), teacher(z, 1.0))
+
+    @pytest.mark.parametrize("whole", [True, False])
+    @pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel])
+    def test_a_compiled_or_wrapped_student_is_saved_as_the_plain_one(
+        self, wrap: Callable[..., Any], whole: bool, tmp_path: Path
+    ) -> None:
+        network = net(label_dim=3)
+        student = wrap(pid.Trajectory(network)) if whole else pid.Trajectory(wrap(network))
+        z, labels = torch.randn(4, 2), torch.tensor([0, 1, 2, 0])
+        teacher = pid.nets.Preconditioned(net(label_dim=3))
+        result = pid.distill(teacher, student, **TINY)
+        path = result.save(tmp_path / "a")
+        loaded = pid.load(path, teacher)
+        assert type(loaded.student) is pid.Trajectory
+        assert torch.equal(loaded.generate(z, labels), result.generate(z, labels))
+        assert loaded.student.label_dim == result.problem.label_dim == 3
+        # A file of an earlier version has the wrappers' names; and plain files load into wrapped modules.
+        tensors = {f"student/{name}": value for name, value in student.state_dict().items()}
+        write(tmp_path / "old", tensors, {**contents(path)[1], "student": "null"})
+        empty = pid.Trajectory(net(label_dim=3, width=8))
+        assert torch.equal(pid.load(tmp_path / "old", teacher, empty).generate(z, labels), result.generate(z, labels))
+        again = pid.Trajectory(wrap(net(label_dim=3)))
+        assert torch.equal(pid.load(path, teacher, again).generate(z, labels), result.generate(z, labels))
+
+    def test_results_can_be_sent_to_another_process(self) -> None:
+        for result in (tiny_ring(ema=(0.9,), distance=pid.l1), tiny_ode(track_error=4)):
+            sent = pickle.loads(ForkingPickler.dumps(result))
+            z = torch.rand(4, 2)
+            assert torch.equal(sent.generate(z), result.generate(z))
+            assert sent.config == result.config
+            assert sent.evaluate(64) == result.evaluate(64)
+
+    def test_options_that_no_file_may_have_need_a_module_to_load_into(self, tmp_path: Path) -> None:
+        student = pid.Trajectory(image_network(label_dropout=math.nan), event_shape=(1, 4, 4)).eval()
+        path = files.save(student, {}, {}, None, tmp_path / "a")
+        with pytest.raises(ValueError, match="pass student="):
+            files.read(path)
+        other = pid.Trajectory(image_network(label_dropout=math.nan))
+        loaded, *_ = files.read(path, other)
+        z = torch.randn(2, 1, 4, 4)
+        assert torch.equal(loaded(z, 1.0), student(z, 1.0))
+
     def test_a_class_that_only_shares_a_name(self, tmp_path: Path) -> None:
         class MLP(nn.Linear):
             def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -652,28 +739,57 @@ class TestFiles:
             ("student", "[]", "damaged"),
             ("student", {"t_max": "far"}, "damaged"),
             ("student", {"network": ["MLP", {"event_shape": [2], "width": 60000, "depth": 2}]}, "do not make a MLP"),
-            ("weight", None, "numbers have changed"),
-            ("digest", None, ""),
+            ("student", {"t_min": -5.0}, "'log' needs positive times"),
+            ("student", {"c_in": math.nan}, "NaN is not a finite number"),
+            ("student", {"sigma_data": math.inf}, "Infinity is not a finite number"),
+            (
+                "student",
+                {"event_shape": [2**40]},
+                r"its samples are \(1099511627776,\), and those of its network \(2,\)",
+            ),
         ],
     )
     def test_changed_files(self, entry: str, value: Any, says: str, tmp_path: Path) -> None:
+        """Changed by someone who has made the digest fit."""
         path = tiny_ring().save(tmp_path / "a")
-        with safetensors.safe_open(path, "pt") as file:
-            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        if entry == "weight":
-            next(value for key, value in tensors.items() if key.endswith("weight")).view(torch.int32).flatten()[0] ^= 1
-        elif value is None:
+        tensors, metadata = contents(path)
+        del metadata["digest"]
+        if value is None:
             del metadata[entry]
         else:
             changed = {**json.loads(metadata[entry]), **value} if isinstance(value, dict) else json.loads(value)
             metadata[entry] = json.dumps(changed)
-        safetensors.torch.save_file(tensors, path, metadata)
-        if entry == "digest":  # as of the files that are out
-            pid.load(path)
-            return
+        write(path, tensors, metadata)
         with pytest.raises(ValueError, match=says) as caught:
             pid.load(path)
         assert str(path) in str(caught.value)
+
+    def test_every_change_of_a_digit_is_noticed(self, tmp_path: Path) -> None:
+        """In the description, the settings and the numbers: every digit of the header, and one bit of a weight."""
+        path = tiny_ring().save(tmp_path / "a")
+        whole = path.read_bytes()
+        header = whole[8 : 8 + int.from_bytes(whole[:8], "little")]
+        places = [place for place, byte in enumerate(header, 8) if chr(byte).isdigit()]
+        renamed = whole.replace(b'"digest"', b'"digezt"')
+        for place in [*places[:: len(places) // 60], len(whole) - 3]:
+            changed = bytearray(whole)
+            changed[place] ^= 1  # of a digit makes another digit
+            path.write_bytes(changed)
+            with pytest.raises(ValueError, match=str(path)):
+                pid.load(path)
+        path.write_bytes(renamed)
+        with pytest.raises(ValueError, match="contents have changed"):
+            pid.load(path)
+
+    def test_a_file_without_a_digest_is_one_of_the_first_release(self, tmp_path: Path) -> None:
+        path = tiny_ring().save(tmp_path / "a")
+        tensors, metadata = contents(path)
+        del metadata["digest"]
+        safetensors.torch.save_file(tensors, path, {**metadata, "format": "pidlearn student 1"})
+        with pytest.warns(UserWarning, match=f"{path} is a file of the first release and has no digest"):
+            old = pid.load(path)
+        old.save(path)
+        assert pid.load(path).config == old.config
 
     def test_a_grid_of_ones_own_is_told(self, tmp_path: Path) -> None:
         path = tiny_ring(spacing=lambda n, t_min, t_max: pid.log_grid(n, t_min, t_max)).save(tmp_path / "a")
@@ -695,6 +811,12 @@ class TestFiles:
         for labels, says in (([0, 3], r"0\.\.2"), ([-1, 0], r"0\.\.2"), ([0, 1, 2], "labels")):
             with pytest.raises(ValueError, match=says):
                 result.sample(2, torch.tensor(labels))
+
+
+def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the text of a file."""
+    with safetensors.safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118 - not a dict
 
 
 class Wide(nn.Linear):
@@ -751,6 +873,7 @@ class TestBadInput:
             ({"windows": 3, "student": None}, "a diffusion is solved in one window"),
             ({"windows": 3}, "windows = 3, but the student has 1"),
             ({"save_every": 0}, "save_every"),
+            ({"save_every": None}, "save_every must be a whole number of at least 1, got None"),
             ({"t_start": "80"}, "t_max must be a number"),
             ({"rho": "a"}, "rho must be a positive number"),
             ({"boundary_weight": math.nan}, "boundary_weight"),
@@ -827,6 +950,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("changes", "says"),
         [
+            ({"callbacks": [3]}, r"callbacks must be a list of functions of a Step, got \[3\]: pass \[function\]"),
+            ({"callbacks": len}, "callbacks must be a list of functions"),
+            ({"callbacks": None}, "callbacks must be a list of functions of a Step, got None"),
             ({"teacher": None}, "callable"),
             ({"teacher": "ring"}, "callable"),
             ({"student": lambda z, t: z}, "got a function, but a student is a torch.nn.Module"),

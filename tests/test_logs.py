@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,11 @@ class TestJsonl:
         for number in range(5, 10):
             write(step(number))
         assert numbers(path) == list(range(1, 10))
+
+    @pytest.mark.parametrize("every", [0, -1, 2.5, None])
+    def test_every_is_noticed_before_training(self, tmp_path: Path, every: Any) -> None:
+        with pytest.raises(ValueError, match=f"every must be a whole number of at least 1, got {every}"):
+            loggers.jsonl(tmp_path / "log", every=every)
 
     def test_what_else_was_measured(self, tmp_path: Path) -> None:
         path = tmp_path / "log"

@@ -170,6 +170,21 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read(tmp_path / "latin.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "windows.toml").write_text('teacher = "mine.pkl"', encoding="utf-8-sig")
+    assert read(tmp_path / "windows.toml").teacher == "mine.pkl"
+
+
+@pytest.mark.parametrize("option", ["num_blocks = -1", "dropout = nan"])
+def test_a_teacher_that_could_not_be_saved_is_not_trained(tmp_path: Path, option: str) -> None:
+    name, value = option.split(" = ")
+    path = recipe(tmp_path, "mine", f"{TRAINED}[teacher.network]\nmodel_channels = 4\n{option}\n")
+    says = rf"\[teacher.network\] of mine cannot be built: its option {name} is {value}, where SongUNet takes"
+    with pytest.raises(ValueError, match=says):
+        teacher_from_recipe(read(path), checkpoints=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_are_resized() -> None:
     images, labels = load_images({"data": "digits"})
     assert torch.equal(images, data.digits()[0])

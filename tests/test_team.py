@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pidlearn.training.distributed import AccelerateProcesses
+from pidlearn.training.distributed import AccelerateProcesses, current_processes
 from tests.team_run import run
 
 ROOT = Path(__file__).parents[1]
@@ -62,3 +62,12 @@ def test_two_processes_train_as_one_stop_together_and_go_on(tmp_path: Path) -> N
     assert_alike(run(tmp_path, **uneven), by_parts, 1e-5)
     assert len(half["loss"]) == 3
     assert_alike(whole, resumed, 0)
+
+
+def test_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("", " ", "1", "0"):
+        monkeypatch.setenv("WORLD_SIZE", text)
+        assert current_processes().size == 1
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE is 'two', but must be the number of processes: unset it"):
+        current_processes()

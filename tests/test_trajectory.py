@@ -125,6 +125,11 @@ def test_times_that_do_not_fit(t: torch.Tensor) -> None:
         ({"t_min": float("nan")}, "t_min = nan"),
         ({"t_max": 0.0, "t_min": 1.0}, "boundary='increment'"),
         ({"time": None}, "time must be one of"),
+        ({"t_min": -5.0}, "t_min = -5.0, but time='log' needs positive times"),
+        ({"sigma_data": float("inf")}, "sigma_data"),
+        ({"c_in": float("nan")}, "c_in must be a finite number, got nan"),
+        ({"event_shape": "ab"}, "event_shape must hold the sizes"),
+        ({"event_shape": (0,)}, "event_shape must hold the sizes"),
     ],
 )
 def test_bad_options(options: dict, says: str) -> None:

@@ -30,7 +30,7 @@ from pidlearn.utils.fingerprint import digest
 SETS = 5
 """Sets of real images that samples are compared with, if there are as many."""
 
-SOLVED = "pidlearn benchmark solution"
+SOLVED, SOLVED_BEFORE = "pidlearn benchmark solution 2", "pidlearn benchmark solution"
 """Format of cached solutions."""
 
 
@@ -111,7 +111,7 @@ class Study:
             x, seconds = self.solve("euler", n, count)
             path.parent.mkdir(exist_ok=True)
             safetensors.write(path, {"x": x}, {"format": SOLVED, "seconds": repr(seconds)})
-        tensors, text = safetensors.read(path, SOLVED)
+        tensors, text = safetensors.read(path, SOLVED, SOLVED_BEFORE)
         return tensors["x"].to(self.device), float(text["seconds"])
 
     @cached_property

@@ -95,7 +95,7 @@ class Conv2d(nn.Module):
         kernel: int,
         *,
         resample: Resample | None = None,
-        resample_filter: Sequence[int] = (1, 1),
+        resample_filter: Sequence[float] = (1, 1),
         init: Init,
     ) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class UNetBlock(nn.Module):
         eps: float,
         adaptive: bool,
         resample_proj: bool,
-        resample_filter: Sequence[int] = (1, 1),
+        resample_filter: Sequence[float] = (1, 1),
         init: Init,
         init_zero: Init,
         init_attn: Init,

@@ -91,7 +91,7 @@ def read(source: str | Path) -> Recipe:
 def _read_merged(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     """Read a file's entries, completed by those of its bases; ``derived`` are the files that have it as a base."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a BOM
     # ValueError: not TOML, not UTF-8, or a number of over 4,300 digits. RecursionError: brackets nested too deeply.
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a recipe, for it cannot be read as TOML: {error}") from error

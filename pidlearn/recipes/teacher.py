@@ -14,6 +14,7 @@ from pidlearn.denoising import DenoiserTraining
 from pidlearn.nets import SongUNet
 from pidlearn.recipes.reading import Recipe
 from pidlearn.teachers import load_teacher
+from pidlearn.teachers.files.build import complete
 from pidlearn.training.driver import drive
 from pidlearn.training.optim import OptimizerConfig
 from pidlearn.training.stopping import Stop, StopReason
@@ -71,6 +72,7 @@ def teacher_from_recipe(recipe: Recipe, device: str | torch.device = "cpu", **op
         with seeded(config.seed):
             label_dim = 0 if class_labels is None else int(class_labels.max()) + 1
             network = SongUNet(size, channels, channels, label_dim, **recipe.teacher.get("network", {})).to(device)
+        complete(SongUNet, network.options, network.state_dict())  # or else it could not be saved once it is trained
     except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise ValueError(f"[teacher.network] of {recipe.name} cannot be built: {error}") from error
     training = DenoiserTraining(images, class_labels, network, config)

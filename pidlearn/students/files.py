@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
+from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.piecewise import PiecewiseTrajectory
@@ -23,10 +25,11 @@ from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.files.build import fill
 from pidlearn.utils import safetensors
 from pidlearn.utils.files import write_atomically
+from pidlearn.utils.settings import plain
 
 __all__ = ["describe", "packed", "read", "save"]
 
-FORMAT = "pidlearn student 1"
+FORMAT, FORMAT_BEFORE = "pidlearn student 2", "pidlearn student 1"
 THIRD_PARTY = "of another make"
 """In files, the name of the network class of a third-party teacher, which only the teacher can build."""
 
@@ -45,7 +48,7 @@ def save(
     """Write a student, its history and its configuration to one safetensors file, whole or not at all.
 
     The file of a student made of this library's parts describes how to build it. Of any other it has only the weights,
-    and `read` needs a module to load them into.
+    and `read` needs a module to load them into. A compiled or wrapped student is written as the plain one.
 
     Args:
         student: the student.
@@ -61,10 +64,44 @@ def save(
 
 def packed(student: nn.Module, history: dict[str, np.ndarray], config: Mapping[str, Any], stopped: str | None) -> bytes:
     """Return the contents of the file that `save` writes."""
-    tensors = {f"student/{key}": value for key, value in student.state_dict().items()}
+    student = unwrapped(student)
+    weights = student.state_dict()
+    tensors = {f"student/{key}": value for key, value in weights.items()}
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
-    header = {"student": describe(student), "config": dict(config), "stopped": stopped}
-    return safetensors.to_bytes(tensors, {"format": FORMAT, **{key: json.dumps(part) for key, part in header.items()}})
+    header = {"student": _buildable(student, weights), "config": dict(config), "stopped": stopped}
+    text = {key: json.dumps(part, default=_number) for key, part in header.items()}
+    return safetensors.to_bytes(tensors, {"format": FORMAT, **text})
+
+
+def _buildable(student: nn.Module, weights: dict[str, Tensor]) -> dict[str, Any] | None:
+    """Return the student's description if `read` can build it from that, which is tried; else None."""
+    try:
+        description = _loads(json.dumps(describe(student), default=_number))
+        _build(description, weights, None)
+    except UnknownPartsError:  # of a third-party network, which needs its teacher
+        return describe(student)
+    except (ValueError, TypeError):  # options that the network takes, but that no file may have
+        return None
+    return describe(student)
+
+
+def _number(value: Any) -> Any:
+    """Convert numpy's and torch's numbers, which JSON does not have."""
+    if (number := plain(value)) is value:
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+    return number
+
+
+def _loads(text: str) -> Any:
+    """Read JSON whose numbers are all finite."""
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"{number:.40} is not a finite number")
+        return value
+
+    return json.loads(text, parse_float=finite, parse_constant=finite)
 
 
 def read(
@@ -81,22 +118,38 @@ def read(
         FileNotFoundError: if there is no such file.
         ValueError: for a file that is damaged or not a student's, or a student that cannot be rebuilt from it.
     """
-    tensors, metadata = safetensors.read(path, FORMAT)
+    tensors, metadata = safetensors.read(path, FORMAT, FORMAT_BEFORE)
     weights = _under("student", tensors)
     problem = "is damaged, or of another version" if student is None else "holds another kind of student than student="
     try:
-        description, config, stopped = (json.loads(metadata[key]) for key in ("student", "config", "stopped"))
+        description, config, stopped = (_loads(metadata[key]) for key in ("student", "config", "stopped"))
         if student is None:
             student = _build(description, weights, teacher)
             student.load_state_dict(weights, assign=True)  # in the dtype of the file
         else:
-            student.load_state_dict(weights)
+            student.load_state_dict(_renamed(weights, student))
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
         raise ValueError(f"{path} {problem}: {error!s:.600}") from error
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
     return student.eval(), history, config, stopped
+
+
+def _renamed(weights: dict[str, Tensor], student: nn.Module) -> dict[str, Tensor]:
+    """Rename weights that were saved from a compiled or wrapped student, or are loaded into one.
+
+    Earlier versions kept the names of the wrappers.
+    """
+
+    def plain(name: str) -> str:
+        return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+    own = list(student.state_dict())
+    names = {plain(name): name for name in own}
+    if len(names) < len(own) or weights.keys() == set(own):
+        return weights
+    return {names.get(plain(name), name): value for name, value in weights.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor], end: str = "/") -> dict[str, Tensor]:
@@ -135,7 +188,10 @@ def _describe_network(network: Any) -> list[Any] | None:
 
 def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teacher: Any) -> Student:
     if description is None:
-        raise UnknownPartsError("has parts that are not this library's: pass student=, a module to load it into")
+        raise UnknownPartsError(
+            "cannot be built from its file, since its parts, options or weights are not of the "
+            "kinds that a file may describe: pass student=, a module to load it into"
+        )
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])
@@ -148,7 +204,10 @@ def _build_trajectory(description: dict[str, Any], weights: dict[str, Tensor], t
     options = dict(description)
     name, network_options = options.pop("network")
     network = _build_network(name, network_options, _under("network", weights, "."), teacher)
-    return Trajectory(network, options.pop("t_max"), **options)
+    trajectory = Trajectory(network, options.pop("t_max"), **options)
+    if trajectory.event_shape not in (None, shape := getattr(network, "event_shape", trajectory.event_shape)):
+        raise ValueError(f"its samples are {trajectory.event_shape}, and those of its network {shape}")
+    return trajectory
 
 
 def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> nn.Module:

@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
-from pidlearn.utils.validation import resolve
+from pidlearn.utils.validation import check_shape, resolve
 
 __all__ = ["Trajectory"]
 
@@ -70,15 +71,22 @@ class Trajectory(Student):
             raise ValueError(f"got t_max = {t_max}, t_min = {t_min}, but a span needs two different, finite times")
         if boundary == "hard" and t_max == 0:
             raise ValueError("the hard boundary divides by t_max, which is 0: use boundary='increment'")
-        if not sigma_data > 0:
-            raise ValueError(f"sigma_data must be positive, got {sigma_data}")
+        if time == "log" and min(t_max, t_min) < 0:
+            raise ValueError(
+                f"got t_max = {t_max}, t_min = {t_min}, but time='log' needs positive times: use time='linear'"
+            )
+        if not 0 < sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive and finite, got {sigma_data}")
+        if not (c_in is None or math.isfinite(c_in)):
+            raise ValueError(f"c_in must be a finite number, got {c_in}: leave it out for 1 / hypot(sigma_data, t_max)")
         self.network = network
         self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
         self.boundary: Boundary = resolve("boundary", boundary, BOUNDARIES)
         self.time: Time = resolve("time", time, TIMES)
         self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
-        self.event_shape = None if event_shape is None else tuple(event_shape)
-        self.label_dim = getattr(network, "label_dim", 0)
+        self.event_shape = None if event_shape is None else check_shape(event_shape)
+        plain: Any = unwrapped(network) if isinstance(network, nn.Module) else network
+        self.label_dim = getattr(plain, "label_dim", 0)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event), already scaled, and t a scalar or (B,), to (B, *event); z itself at t_max.

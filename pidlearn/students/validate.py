@@ -28,6 +28,10 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
     """
     if not isinstance(student, nn.Module):
         raise TypeError(f"got a {type(student).__name__}, but a student is a torch.nn.Module")
+    if isinstance(student, nn.DataParallel | nn.parallel.DistributedDataParallel) and hasattr(student.module, "t_max"):
+        # A method calls more of a student than forward, which is all that these have. Several processes share a batch
+        # by themselves, see `pidlearn.training.distributed`.
+        student = student.module
     if not hasattr(student, "t_max"):
         student = as_trajectory(student, problem)
     if not any(p.requires_grad for p in student.parameters()):

@@ -15,7 +15,7 @@ import re
 import struct
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
-__all__ = ["claimed", "load_newest", "load_run", "restore", "save"]
+__all__ = ["OtherRunError", "claimed", "load_newest", "resume", "save"]
 
 FORMAT = "pidlearn checkpoint 1"
 NAME = re.compile(r"step-\d{9}-[0-9a-f]{16}\.safetensors")
@@ -41,11 +41,15 @@ NAME_BEFORE = re.compile(r"step-\d{9}-[0-9a-f]{16}\.pt")
 """Checkpoints of pidlearn 0.1, which were pickles."""
 
 
-def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) -> Path:
+class OtherRunError(ValueError):
+    """A folder whose checkpoints are those of another run."""
+
+
+def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2, since: int | None = None) -> Path:
     """Write ``state`` as checkpoint ``number`` of ``folder`` and delete all but the newest ``keep``.
 
     Checkpoints of the same number or a later one are deleted as well: the run came back to here because they are
-    damaged.
+    damaged. So are those after ``since``, the number of the checkpoint that this run saved or loaded last.
 
     Raises:
         OSError: if the file cannot be written.
@@ -55,10 +59,12 @@ def save(folder: str | Path, number: int, state: dict[str, Any], keep: int = 2) 
     contents = _to_bytes(state)
     path = folder / f"step-{number:09d}-{digest(contents)}.safetensors"
     write_atomically(path, contents)
-    before = [old for old in _newest_first(folder) if old.name < path.name[: len("step-000000000")]]
+    good = number - 1 if since is None else since
+    before = [old for old in _newest_first(folder) if _number(old) <= min(good, number - 1) and old.is_file()]
     killed_while_writing = folder.glob(".step-*.part")
     for old in {*_newest_first(folder), *killed_while_writing} - {path, *before[: keep - 1]}:
-        old.unlink()
+        if old.is_symlink() or not old.is_dir():  # a folder of that name is not ours
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -99,6 +105,11 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
         ValueError: if ``folder`` is a file or holds checkpoints of pidlearn 0.1, or if an undamaged checkpoint cannot
             be read.
     """
+    return next((state for _, state in _undamaged(folder)), None)
+
+
+def _undamaged(folder: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the undamaged checkpoints of a folder, newest first; warnings and errors as `load_newest`."""
     _check_folder(folder)
     if old := sorted(path.name for path in Path(folder).glob("step-*.pt") if NAME_BEFORE.fullmatch(path.name)):
         raise ValueError(
@@ -106,15 +117,21 @@ def load_newest(folder: str | Path) -> dict[str, Any] | None:
             f"run with pidlearn 0.1, or use another folder"
         )
     for path in _newest_first(Path(folder)):
-        if path.stem.endswith(f"-{digest(path.read_bytes())}"):
+        if path.is_file() and path.stem.endswith(f"-{digest(path.read_bytes())}"):
             try:
-                return _from_file(path)
+                state = _from_file(path)
             except Exception as error:  # such as one of a later version: to pass over it would lose the run
                 raise ValueError(
                     f"checkpoint {path} is whole but cannot be read ({error!r:.200}): use another folder"
                 ) from error
-        warnings.warn(f"checkpoint {path} is damaged and was passed over", stacklevel=2)
-    return None
+            if state:
+                yield path, state
+                continue
+        _warn(path, "is damaged")  # or a folder, a link to nothing, or empty
+
+
+def _warn(path: Path, problem: str) -> None:
+    warnings.warn(f"checkpoint {path} {problem} and was passed over", stacklevel=3)
 
 
 def _check_folder(folder: str | Path) -> None:
@@ -122,34 +139,47 @@ def _check_folder(folder: str | Path) -> None:
         raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
 
 
-def load_run(folder: str | Path, settings: dict[str, str]) -> dict[str, Any] | None:
-    """Return the newest undamaged checkpoint of ``folder``, or None.
+def resume(folder: str | Path, settings: dict[str, str], load: Callable[[dict[str, Any]], None]) -> None:
+    """Pass the newest usable checkpoint of ``folder`` to ``load``, if there is one.
+
+    A checkpoint that ``load`` fails on is passed over like a damaged one if an older one can be loaded.
 
     Raises:
-        ValueError: as `load_newest`, and if its run has other settings.
+        ValueError: as `load_newest`; if its run has other settings or another teacher; or if none can be loaded,
+            because they are of another network.
     """
-    state = load_newest(folder)
-    if state is not None:
-        different = [f"{k} = {v}, here {settings.get(k)}" for k, v in state["settings"].items() if settings.get(k) != v]
-        if different:
-            raise ValueError(f"{folder} holds a run with other settings ({'; '.join(different)}): use another folder")
-    return state
-
-
-def restore(trainer: Any, state: dict[str, Any], folder: str | Path) -> None:
-    """Load a checkpoint of ``folder`` into a `Trainer`.
-
-    Raises:
-        ValueError: if it is of another network.
-    """
-    try:
-        trainer.load_state_dict(state["trainer"])
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{folder} holds a run of another network: use another folder") from error
+    failed: dict[Path, Exception] = {}
+    for path, state in _undamaged(folder):
+        try:
+            saved = state["settings"]
+            different = [f"{k} = {v}, here {settings.get(k)}" for k, v in saved.items() if settings.get(k) != v]
+            if different:
+                raise OtherRunError(
+                    f"{folder} holds a run with other settings ({'; '.join(different)}): use another folder"
+                )
+            load(state)
+        except (OtherRunError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # the errors that tensors of another shape can lead to cannot be listed
+            failed[path] = error
+        else:
+            for other in failed:
+                _warn(other, "does not fit the run")
+            return
+    if failed:
+        path, cause = next(iter(failed.items()))
+        raise ValueError(
+            f"{folder} holds a run of another network, or no run that can be continued ({path.name}: {cause!s:.300}): "
+            f"use another folder"
+        ) from cause
 
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*") if NAME.fullmatch(path.name)), reverse=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 def _to_bytes(state: dict[str, Any]) -> bytes:
@@ -159,7 +189,7 @@ def _to_bytes(state: dict[str, Any]) -> bytes:
 
 
 def _from_file(path: Path) -> Any:
-    tensors, metadata = safetensors.read(path, FORMAT)
+    tensors, metadata = safetensors.read(path, FORMAT, digest=False)
     return _decode(json.loads(metadata["state"]), tensors)
 
 

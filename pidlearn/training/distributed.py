@@ -101,5 +101,15 @@ class AccelerateProcesses(Processes):
 
 
 def current_processes() -> Processes:
-    """The processes that this one was started with."""
-    return AccelerateProcesses() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Processes()
+    """The processes that this one was started with.
+
+    Raises:
+        ValueError: an environment variable WORLD_SIZE that is not a number.
+    """
+    size = os.environ.get("WORLD_SIZE", "").strip() or "1"
+    if not size.isdecimal():
+        raise ValueError(
+            f"the environment variable WORLD_SIZE is {size!r:.80}, but must be the number of processes: unset it, or "
+            f"start the processes with torchrun"
+        )
+    return AccelerateProcesses() if int(size) > 1 else Processes()

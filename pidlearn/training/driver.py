@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pidlearn.training.checkpoints import claimed, load_run, restore, save
+from pidlearn.training.checkpoints import claimed, resume, save
 from pidlearn.training.execution import Override, overridden
 from pidlearn.training.history import Step
 from pidlearn.training.loop import DivergedError, time_steps, train
@@ -18,6 +18,7 @@ from pidlearn.training.progress import bar
 from pidlearn.training.stopping import Limits, Stop, StopReason, catch_signals
 from pidlearn.training.trainer import Trainer
 from pidlearn.utils.settings import COUNT
+from pidlearn.utils.validation import summary
 
 __all__ = ["Callback", "Training", "drive"]
 
@@ -39,6 +40,7 @@ class Training(Iterator[Step]):
     def _start(self, trainer: Trainer, overrides: Sequence[Override] = ()) -> None:
         self.trainer, self.overrides = trainer, overrides
         self._steps = train(trainer)
+        self._saved = trainer.step  # of the checkpoint that was saved or loaded last
 
     def __next__(self) -> Step:
         with overridden(self.overrides):
@@ -56,7 +58,9 @@ class Training(Iterator[Step]):
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint; the first process does."""
         if self.trainer.processes.rank == 0:
-            save(folder, self.trainer.step, {"settings": self.settings(), **self.state_dict()})
+            state = {"settings": self.settings(), **self.state_dict()}
+            save(folder, self.trainer.step, state, since=self._saved)
+        self._saved = self.trainer.step
 
     def resume(self, folder: str | Path) -> None:
         """Continue from the newest checkpoint of that folder, if there is one.
@@ -64,9 +68,8 @@ class Training(Iterator[Step]):
         Raises:
             ValueError: a checkpoint of another run.
         """
-        state = load_run(folder, self.settings())
-        if state is not None:
-            self.load_state_dict(state, folder)
+        resume(folder, self.settings(), lambda state: self.load_state_dict(state, folder))
+        self._saved = self.trainer.step
 
     def settings(self) -> dict[str, str]:
         """Everything that makes this run this run, as text."""
@@ -78,7 +81,7 @@ class Training(Iterator[Step]):
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned; ``folder`` is where it was read, for messages."""
-        restore(self.trainer, state, folder)
+        self.trainer.load_state_dict(state["trainer"])
 
 
 def drive(  # noqa: D417 - the others are documented in distill
@@ -108,9 +111,13 @@ def drive(  # noqa: D417 - the others are documented in distill
 
     Raises:
         ValueError: limits that are not positive numbers, or a folder of another run.
+        TypeError: callbacks that cannot be called.
     """
     if not COUNT[0](save_every):
         raise ValueError(f"save_every must be {COUNT[1]}, got {save_every!r}")
+    callbacks = _callables(callbacks)
+    # Resolved once, since a callback may change the working directory.
+    checkpoints = None if checkpoints is None else Path(checkpoints).absolute()
     limits = Limits(max_time, max_images, time.monotonic() if since is None else since)
     trainer, first = training.trainer, training.trainer.processes.rank == 0
     steps, stop = trainer.config.steps, None
@@ -128,8 +135,12 @@ def drive(  # noqa: D417 - the others are documented in distill
                         track(step)
                     show(step)
                     due = step.number % save_every == 0 or step.number == steps
-                    unsaved = _save(training, checkpoints) if due else None
-                    answers = [callback(step) for callback in callbacks] if first else []
+                    try:
+                        # Logs come before the checkpoint: a run that is killed between them repeats the step, and the
+                        # log removes its first line; the other way round it would never have one.
+                        answers = [callback(step) for callback in callbacks] if first else []
+                    finally:  # whatever a callback raises
+                        unsaved = _save(training, checkpoints) if due else None
                     wanted = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
                     stop = unsaved or _agree(trainer, limits.reached(step.samples, signals, wanted))
                     if stop:
@@ -141,6 +152,15 @@ def drive(  # noqa: D417 - the others are documented in distill
                 return Stop(StopReason.DIVERGED, str(error))
     finished = trainer.step == steps and not (stop and stop.reason is StopReason.UNSAVED)
     return None if finished else stop
+
+
+def _callables(callbacks: Any) -> list[Callback]:
+    """Return the callbacks as a list, after checking that each can be called."""
+    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    wrong = [callback for callback in listed if not callable(callback)]
+    if wrong or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of functions of a Step, got {summary(callbacks)}: pass [function]")
+    return listed
 
 
 def _save(training: Training, folder: str | Path | None) -> Stop | None:

@@ -71,5 +71,11 @@ class History:
         return {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: columns of different lengths.
+        """
+        if state["loss"].shape != state["seconds"].shape:
+            raise ValueError(f"it has {len(state['loss'])} losses and {len(state['seconds'])} times")
         self._losses, self._seconds = (array("d", state[name].tolist()) for name in ("loss", "seconds"))

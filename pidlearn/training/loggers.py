@@ -12,6 +12,7 @@ from typing import Any
 
 from pidlearn.training.history import Step
 from pidlearn.utils.files import write_atomically
+from pidlearn.utils.settings import COUNT
 
 __all__ = ["TRACKERS", "check", "jsonl", "tracker"]
 
@@ -26,8 +27,12 @@ def jsonl(path: str | Path, every: int = 1) -> Callback:
     Each line is written at once, so that nothing is lost if the process is killed. When a run is resumed, the lines of
     the steps that it repeats are removed, so that each step has one line. A file that cannot be written is a warning
     and not an error: the run is worth more than its log.
+
+    Raises:
+        ValueError: an ``every`` that is not a whole number of at least 1.
     """
-    path, started = Path(path), False
+    _check_every(every)
+    path, started = Path(path).absolute(), False  # a callback may change the working directory
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(step: Step) -> None:
@@ -47,13 +52,18 @@ def jsonl(path: str | Path, every: int = 1) -> Callback:
     return write
 
 
+def _check_every(every: int) -> None:
+    if not COUNT[0](every):
+        raise ValueError(f"every must be {COUNT[1]}, got {every!r}")
+
+
 def _is_due(step: Step, every: int) -> bool:
     return step.number % every == 0 or step.number == step.steps
 
 
 def _truncate(path: Path, number: int) -> None:
     """Keep the complete lines of steps before ``number``, and nothing else."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []  # not of a FIFO, which would wait
     kept = [line for line in lines if _is_step_before(number, line)]
     if len(kept) < len(lines):
         write_atomically(path, b"".join(kept))
@@ -87,12 +97,13 @@ def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], ev
         ValueError: see `check`.
     """
     check(kind)
+    _check_every(every)
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     PartialState()  # Accelerate's trackers read it to find the main process
     cls = LOGGER_TYPE_TO_CLASS[kind]
-    directory = {"logging_dir" if cls.requires_logging_directory else "dir": str(folder)}
+    directory = {"logging_dir" if cls.requires_logging_directory else "dir": str(Path(folder).absolute())}
     sink = cls(name, **directory)
     if hasattr(sink, "start"):  # older versions of Accelerate start in the constructor
         sink.start()

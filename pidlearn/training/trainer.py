@@ -202,9 +202,15 @@ class Trainer:
         """Give the optimiser's moments the strides of their weights, which differ between devices.
 
         Fused kernels walk through weights and moments in the order of memory.
+
+        Raises:
+            ValueError: moments of another shape, which the optimiser itself does not check.
         """
         for weight, moments in self.optimizer.state.items():
             for name, moment in moments.items():
+                # Only of optimisers of one's own may moments be smaller than their weights.
+                if isinstance(self.config.optimizer, str) and moment.ndim and moment.shape != weight.shape:
+                    raise ValueError(f"{name} is {tuple(moment.shape)} for a weight {tuple(weight.shape)}")
                 if isinstance(moment, Tensor) and moment.shape == weight.shape and moment.stride() != weight.stride():
                     moments[name] = torch.empty_like(weight, dtype=moment.dtype, device=moment.device).copy_(moment)
 
@@ -218,6 +224,8 @@ def _copy_into(target: dict[str, Any], source: dict[str, Any]) -> None:
     """Copy the tensors of one state into those of another, without further memory."""
     for name, value in source.items():
         if isinstance(value, Tensor):
+            if value.shape != target[name].shape:  # which copy_ might broadcast
+                raise ValueError(f"{name} is {tuple(value.shape)} instead of {tuple(target[name].shape)}")
             target[name].copy_(value)
         else:
             target[name] = deepcopy(value)

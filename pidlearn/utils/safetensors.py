@@ -1,9 +1,10 @@
-"""Files of this library: tensors as safetensors, text in the header, and a digest of the numbers."""
+"""Files of this library: tensors as safetensors, text in the header, and a digest of both."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class OtherFormatError(ValueError):
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
-    """Write tensors, text and the digest of the tensors to one file, whole or not at all; return its path.
+    """Write tensors, text and the digest of both to one file, whole or not at all; return its path.
 
     Raises:
         OSError: if the file cannot be written.
@@ -61,13 +62,13 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, dige
     Args:
         tensors: on any device, of any strides.
         metadata: the text by name.
-        digest: add the digest of the tensors to the text, for `read` to check.
+        digest: add the digest of tensors and text to the text, for `read` to check.
 
     Raises:
         ValueError: for tensors that the format does not have, or more text than it can hold.
     """
     plain = {name: _plain(name, tensor) for name, tensor in tensors.items()}
-    text = {**metadata, "digest": digest_of(plain)} if digest else dict(metadata)
+    text = {**metadata, "digest": digest_of(plain, metadata)} if digest else dict(metadata)
     header: dict[str, Any] = {"__metadata__": text}
     numbers: list[memoryview] = []
     end = 0
@@ -86,16 +87,20 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, dige
     return b"".join([len(described).to_bytes(8, "little"), described, *numbers])
 
 
-def read(path: str | Path, format: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(
+    path: str | Path, format: str, before: str | None = None, *, digest: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the text of a file; nothing in it is executed.
 
     Args:
         path: the file.
-        format: the value that its text has under "format", such as "pidlearn student 1".
+        format: the value that its text has under "format", such as "pidlearn student 2".
+        before: the format of the first release, whose digest was of the numbers alone or missing.
+        digest: check the digest; False for files whose name has one.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a file that is damaged, of another format, or whose numbers do not fit its digest.
+        ValueError: for a file that is damaged, of another format, or whose contents do not fit its digest.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -108,19 +113,40 @@ def read(path: str | Path, format: str) -> tuple[dict[str, Tensor], dict[str, st
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or not a safetensors file: {error}") from error
     written = metadata.get("format", "")
-    if written != format:
+    if written not in (format, before):
         hint = next((f"; {reader}" for kind, reader in READERS.items() if written.startswith(kind)), "")
         raise OtherFormatError(f"{path} is not a {format} file{hint}")
-    if "digest" in metadata and metadata["digest"] != digest_of(tensors):
-        raise ValueError(f"{path} is damaged: its numbers have changed since it was written")
+    if digest:
+        _check_digest(path, tensors, metadata, text=written == format)
     return tensors, metadata
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names and numbers, in the order of the names."""
+def _check_digest(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], text: bool) -> None:
+    """Compare a file's digest with its contents; with ``text`` it must have one, which covers its text, too."""
+    if not text and "digest" not in metadata:
+        warnings.warn(
+            f"{path} is a file of the first release and has no digest, so that damage to it would go unnoticed: load "
+            f"it and save it again to give it one",
+            stacklevel=5,
+        )
+        return
+    if metadata.get("digest") != digest_of(tensors, metadata if text else None):
+        raise ValueError(f"{path} is damaged: its contents have changed since it was written. Use another copy of it")
+
+
+def digest_of(tensors: Mapping[str, Tensor], text: Mapping[str, str] | None = None) -> str:
+    """Return the SHA-256 of everything in a file: tensors with their names, dtypes and shapes, and the text.
+
+    Without ``text``, that of names and numbers alone, as the first release wrote it.
+    """
     digest = hashlib.sha256()
+    if text is not None:
+        shapes = {name: [DTYPES[tensor.dtype], list(tensor.shape)] for name, tensor in tensors.items()}
+        described = {name: part for name, part in text.items() if name != "digest"}
+        digest.update(json.dumps([described, shapes], sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        if text is None:
+            digest.update(name.encode())
         digest.update(_memory(tensors[name]))
     return digest.hexdigest()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -78,10 +78,11 @@ def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     Args:
         event_shape: the shape, or the length of a vector.
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+    shape = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
+    # An index, as numpy's integers are, is what torch takes as a size.
+    if not shape or not all(isinstance(size, SupportsIndex) and size.__index__() > 0 for size in shape):
         raise ValueError(f"event_shape must hold the sizes of one sample, such as (3, 32, 32); got {shape}")
-    return shape
+    return tuple(size.__index__() for size in shape)
 
 
 def resolve(kind: str, value: Any, table: dict[str, Any]) -> Any:

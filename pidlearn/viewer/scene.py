@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from pidlearn.utils.files import write_atomically
+
 __all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "phase_plane", "script"]
 
 VERSION = 1
@@ -232,9 +234,9 @@ mount(document.getElementById("scene"), {data});
 """
 
     def save(self, path: str | Path) -> Path:
-        """Write the HTML page to a file, and return its path."""
+        """Write the HTML page to a file, whole or not at all, and return its path. Its folder is made if need be."""
         path = Path(path)
-        path.write_text(self.html(), encoding="utf-8")
+        write_atomically(path, self.html().encode())
         return path
 
     def _repr_html_(self) -> str:

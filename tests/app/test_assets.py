@@ -12,6 +12,7 @@ from app.shared.assets import ASSETS, PRESETS, student_path
 from benchmarks.app_assets.__main__ import tasks
 
 MANIFEST = json.loads((ASSETS / "manifest.json").read_text())
+pytestmark = pytest.mark.filterwarnings("ignore:.*is a file of the first release:UserWarning")  # the assets are
 
 
 def test_every_file_is_the_one_that_was_made() -> None:

@@ -39,6 +39,8 @@ from benchmarks.app_assets import presets
 from pidlearn.evaluation.metrics import rmse
 from pidlearn.viewer import Heat, Network, Scene, View
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is a file of the first release:UserWarning")  # the assets are
+
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_only_modes_are_called_modes(preset: str) -> None:

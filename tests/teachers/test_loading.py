@@ -99,7 +99,7 @@ def test_headers_that_are_not_ours(saved: Path) -> None:
     with pytest.raises(ValueError, match=r"pidlearn.load reads students"):
         pid.load_teacher(saved)
     safetensors.torch.save_file(tensors, saved)
-    with pytest.raises(ValueError, match="is not a pidlearn teacher 1 file"):
+    with pytest.raises(ValueError, match="is not a pidlearn teacher 2 file"):
         pid.load_teacher(saved)
     for teacher in ("{", "[]", "{}", '{"class": "os.system", "options": {}}', "[" * 100_000):
         digest = hashlib.sha256(b"weight" + tensors["weight"].numpy().tobytes()).hexdigest()

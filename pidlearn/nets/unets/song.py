@@ -49,7 +49,7 @@ class SongUNet(UNet):
         channel_mult_noise: int = 1,
         encoder_type: str = "standard",
         decoder_type: str = "standard",
-        resample_filter: Sequence[int] = (1, 1),
+        resample_filter: Sequence[float] = (1, 1),
     ) -> None:
         super().__init__(img_resolution, in_channels, label_dim, label_dropout, num_blocks, len(channel_mult))
         check_option("embedding_type", embedding_type, ("positional", "fourier"))
@@ -102,7 +102,7 @@ class SongUNet(UNet):
         return F.silu(self.map_layer1(emb))
 
 
-def _block_factory(emb: int, dropout: float, resample_filter: Sequence[int]) -> Callable[..., UNetBlock]:
+def _block_factory(emb: int, dropout: float, resample_filter: Sequence[float]) -> Callable[..., UNetBlock]:
     """The constructor of a block of DDPM++, given its channels, resampling and heads."""
     return functools.partial(
         UNetBlock,

@@ -8,49 +8,74 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pidlearn.nets.edm import MODEL_TYPES
 from pidlearn.nets.registry import DENOISERS, NETWORKS
+from pidlearn.utils.settings import is_number
 from pidlearn.utils.validation import printable
 
 __all__ = ["SET_BY_THE_DENOISER", "build", "complete", "fill"]
 
 SET_BY_THE_DENOISER = {"in_channels", "out_channels"}
 
-MAX_NUMBER, MAX_ITEMS = 2**16, 16
-"""Bounds on options: a network beyond them would take forever to build."""
+MAX_NUMBER, MAX_ITEMS = 2**16, 2**10
+"""Bounds on options: a network beyond them would take forever to build. A larger number of features is possible only in
+a file that has at least as many weights."""
+
+
+def _number(value: Any) -> Any:
+    """Convert numpy's numbers to Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_NUMBER
+    return type(value) is int and value >= 0
 
 
-def _counts(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) <= MAX_ITEMS and all(map(_count, value))
+def _amount(value: Any) -> bool:
+    return isinstance(value, (int, float)) and type(value) is not bool and value >= 0
+
+
+def _is_list_of(is_valid: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= MAX_ITEMS and all(map(is_valid, value))
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "str": lambda value: isinstance(value, str),
-    "float": lambda value: isinstance(value, (int, float)) and type(value) is not bool and value >= 0,
+    "float": _amount,
     "int": _count,
-    "Sequence[int]": _counts,
-    "int | Sequence[int]": lambda value: _count(value) or _counts(value),
+    "Sequence[int]": partial(_is_list_of, _count),
+    "Sequence[float]": partial(_is_list_of, is_number),
+    "int | Sequence[int]": lambda value: _count(value) or _is_list_of(_count, value),
 }
 """The values that a file may have for an option, by the option's annotation in the constructor."""
 
+TAKES = {kind: f"{kind} of 0 or more" for kind in KINDS if kind not in ("bool", "str", "Sequence[float]")}
+"""What messages say that a constructor takes."""
 
-def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]:
+
+def complete(
+    cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
+) -> dict[str, Any]:
     """Return all options of a denoiser or a network: the recorded ones, and the defaults of the others.
+
+    Args:
+        cls: its class.
+        options: the recorded ones.
+        tensors: its weights, which bound what its options may be.
 
     Raises:
         ValueError: for an option that the class does not have or that has the wrong type, or a required one that is
             missing.
     """
+    limit = max(MAX_NUMBER, sum(tensor.numel() for tensor in (tensors or {}).values()))
     known = _parameters(cls, options)
     unknown = [name for name in options if name not in known]
     if unknown:
@@ -61,10 +86,15 @@ def complete(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, Any]
         raise ValueError(f"it lacks the options {', '.join(missing)}, which {cls.__name__} requires")
     for name, value in full.items():
         kind = known[name].annotation
-        if isinstance(value, tuple):
-            full[name] = list(value)  # as JSON has it, whatever the format of the file
+        takes = TAKES.get(kind, kind)
+        # As JSON has it, whatever the file's format; one level only, since a hostile tuple may be endless.
+        value = full[name] = [*map(_number, value)] if isinstance(value, (list, tuple)) else _number(value)
         if not KINDS[kind](value):
-            raise ValueError(f"its option {name} is {_shown(value)}, where {cls.__name__} takes {kind}")
+            shown = _shown(options.get(name, value))
+            raise ValueError(f"its option {name} is {shown}, where {cls.__name__} takes {takes}")
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) is int and number > limit:
+                raise ValueError(f"its option {name} is {_shown(number)}, more than its weights have room for")
     return full
 
 
@@ -85,7 +115,7 @@ def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str,
     Raises:
         ValueError: for options that the class does not take, or tensors that are not its own or not finite.
     """
-    full = complete(cls, options)
+    full = complete(cls, options, tensors)
     # A few bytes must not make the constructor build thousands of layers.
     blocks = full["depth"] if "depth" in full else len(full.get("channel_mult", ())) * full.get("num_blocks", 0)
     if blocks > len(tensors):

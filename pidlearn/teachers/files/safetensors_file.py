@@ -20,7 +20,7 @@ from pidlearn.utils import safetensors
 
 __all__ = ["read", "save_teacher"]
 
-FORMAT = "pidlearn teacher 1"
+FORMAT, FORMAT_BEFORE = "pidlearn teacher 2", "pidlearn teacher 1"
 
 
 def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
@@ -48,15 +48,13 @@ def read(path: Path) -> nn.Module:
         ValueError: for a file that is damaged or does not hold such a teacher.
     """
     try:
-        tensors, metadata = safetensors.read(path, FORMAT)
+        tensors, metadata = safetensors.read(path, FORMAT, FORMAT_BEFORE)
     except safetensors.OtherFormatError as error:
         raise ValueError(
             f"{error}. If it holds the weights of another library alone: of diffusers, pass the folder of the whole "
             f"pipeline; otherwise {WRAP_IT}"
         ) from error
     try:
-        if "digest" not in metadata:
-            raise ValueError("the digest of its numbers is missing")
         return _build(json.loads(metadata["teacher"]), tensors)
     except Exception as error:
         raise ValueError(f"{path} is damaged: {error}") from error
@@ -71,12 +69,13 @@ def _describe(denoiser: nn.Module) -> dict[str, Any]:
             f"diffusers pipeline with save_pretrained(folder), which load_teacher reads, and pass the teacher to "
             f"pidlearn.load next to the student's file"
         )
+    weights = denoiser.state_dict()
     if type(denoiser) in DENOISERS.values() and type(network) in [NETWORKS[name] for name in MODEL_TYPES]:
         options: Any = denoiser.options
-        return {"class": type(denoiser).__name__, "options": complete(type(denoiser), options)}
+        return {"class": type(denoiser).__name__, "options": complete(type(denoiser), options, weights)}
     if type(denoiser) is Preconditioned and type(network) in _networks().values():
         own = {"network": type(network).__name__, "sigma_data": denoiser.sigma_data}
-        return {"class": "Preconditioned", **own, "options": complete(type(network), network.options)}
+        return {"class": "Preconditioned", **own, "options": complete(type(network), network.options, weights)}
     raise ValueError(
         f"got {type(denoiser).__name__} over {type(network).__name__}; save_teacher writes {', '.join(DENOISERS)}, and "
         f"Preconditioned over {', '.join(_networks())}: save the state_dict of any other denoiser yourself"
