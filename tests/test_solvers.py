@@ -116,7 +116,7 @@ def test_a_new_solver_is_one_class() -> None:
         ({"method": "euler", "rtol": 1e-3}, "takes options"),
         ({"x": [[1.0, 2.0]]}, "got list"),
         ({"x": torch.ones(2, 2, device="meta")}, "x is on the meta device"),
-        ({"method": "scipy", "rtol": -1.0}, "tolerances are positive"),
+        ({"method": "scipy", "rtol": -1.0}, "rtol must be a positive"),
         ({"x": torch.tensor([[1.0, np.nan]])}, "x holds NaN"),
         ({"x": torch.tensor([[1.0, np.nan]]), "method": "scipy"}, "x holds NaN"),
         ({"class_labels": torch.tensor([1])}, r"class_labels must be an int64 tensor of shape \(2,\)"),

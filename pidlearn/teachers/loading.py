@@ -16,6 +16,7 @@ from pidlearn.teachers.files import (
 )
 from pidlearn.teachers.files.build import build
 from pidlearn.utils import torch_archive
+from pidlearn.utils.arguments import PATH, check_arguments
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
 
@@ -25,6 +26,7 @@ READABLE = (
 )
 
 
+@check_arguments(source=PATH)
 def load_teacher(source: str | Path) -> nn.Module:
     """Load a teacher D(x, sigma, class_labels=None) from a file or by name, executing nothing in the file.
 
@@ -55,6 +57,7 @@ def load_teacher(source: str | Path) -> nn.Module:
     return _reader(path)(path)
 
 
+@check_arguments(source=PATH, path=PATH)
 def import_teacher(source: str | Path, path: str | Path) -> Path:
     """Convert any teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
 

@@ -17,12 +17,19 @@ from pidlearn.training.loop import DivergedError, time_steps, train
 from pidlearn.training.progress import bar
 from pidlearn.training.stopping import Limits, Stop, StopReason, catch_signals
 from pidlearn.training.trainer import Trainer
-from pidlearn.utils.settings import COUNT
+from pidlearn.utils.arguments import PATH, check_argument, count, optional
+from pidlearn.utils.settings import Rule
 
 __all__ = ["Callback", "Training", "drive"]
 
 Callback = Callable[[Step], Any]
 """Called after every step; returning True stops the run."""
+
+
+FUNCTIONS: Rule = (
+    lambda v: isinstance(v, Sequence) and all(map(callable, v)),
+    "a list of functions of a Step, such as [print]",
+)
 
 
 class Training(Iterator[Step]):
@@ -109,8 +116,9 @@ def drive(  # noqa: D417 - the others are documented in distill
     Raises:
         ValueError: limits that are not positive numbers, or a folder of another run.
     """
-    if not COUNT[0](save_every):
-        raise ValueError(f"save_every must be {COUNT[1]}, got {save_every!r}")
+    check_argument("save_every", save_every, count())
+    check_argument("checkpoints", checkpoints, optional(PATH))
+    check_argument("callbacks", callbacks, FUNCTIONS)
     limits = Limits(max_time, max_images, time.monotonic() if since is None else since)
     trainer, first = training.trainer, training.trainer.processes.rank == 0
     steps, stop = trainer.config.steps, None

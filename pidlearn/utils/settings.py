@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["COUNT", "FLAG", "UNSET", "Rule", "Settings", "is_number", "is_whole"]
+__all__ = ["COUNT", "FLAG", "UNSET", "Rule", "Settings", "is_number", "is_whole", "plain"]
 
 UNSET: Any = None
 """The value of a field that is left to the recipe for the problem."""
@@ -39,7 +39,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            object.__setattr__(self, spec.name, _plain(getattr(self, spec.name)))
+            object.__setattr__(self, spec.name, plain(getattr(self, spec.name)))
         unset = self.unset()
         for name, (is_valid, expected) in self.rules().items():
             value = getattr(self, name)
@@ -55,8 +55,8 @@ class Settings:
         return {spec.name for spec in fields(self) if spec.default is UNSET and getattr(self, spec.name) is UNSET}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert numbers of numpy and torch to Python's, and lists to tuples, so that settings compare and serialise."""
     if isinstance(value, (list, tuple)):
-        return tuple(map(_plain, value))
+        return tuple(map(plain, value))
     return value.item() if isinstance(value, np.generic) or (isinstance(value, Tensor) and not value.ndim) else value

@@ -15,12 +15,14 @@ from pidlearn.nets.edm import MODEL_TYPES
 from pidlearn.nets.registry import DENOISERS, NETWORKS
 from pidlearn.teachers.files.build import build, complete, fill
 from pidlearn.utils import safetensors
+from pidlearn.utils.arguments import PATH, check_arguments
 
 __all__ = ["read", "save_teacher"]
 
 FORMAT = "pidlearn teacher 1"
 
 
+@check_arguments(path=PATH)
 def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
     """Write a teacher to one safetensors file, whole or not at all, for `load_teacher`.
 
