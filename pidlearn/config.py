@@ -18,6 +18,7 @@ from pidlearn.methods import METHODS, Method
 from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
+from pidlearn.utils.arguments import one_of
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number
 from pidlearn.utils.validation import resolve
@@ -99,7 +100,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
             "t_min": (is_number, "a number"),
             "rho": (lambda v: is_number(v) and v > 0, "a positive number"),
             "windows": SIZE,
-            "init": (lambda v: v in INITS, f"one of {', '.join(INITS)}"),
+            "init": one_of(*INITS),
         }
 
     @property

@@ -17,6 +17,7 @@ from pidlearn.training.distributed import current_processes
 from pidlearn.training.driver import Training, drive
 from pidlearn.training.optim import OptimizerConfig
 from pidlearn.training.trainer import Trainer
+from pidlearn.utils.arguments import MODULE, PATH, check_arguments, check_options, optional
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.fingerprint import identity
 from pidlearn.utils.random import seeded
@@ -24,7 +25,10 @@ from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["DenoiserTraining", "train_denoiser"]
 
+OPTIMIZER_CONFIG = (lambda v: isinstance(v, OptimizerConfig), "a pidlearn.train.OptimizerConfig")
 
+
+@check_arguments(network=optional(MODULE), config=optional(OPTIMIZER_CONFIG), checkpoints=optional(PATH))
 def train_denoiser(
     data: Tensor,
     class_labels: Tensor | None = None,
@@ -62,6 +66,7 @@ def train_denoiser(
     """
     overrides = rename_arguments(overrides, {"optimisation": "config"})
     config = overrides.pop("config", config) or OptimizerConfig(steps=5000, batch_size=256, lr=2e-3, ema=(0.999,))
+    check_options("train_denoiser", OptimizerConfig, overrides)
     training = DenoiserTraining(data, class_labels, network, replace(config, **overrides))
     stop = drive(
         training, "teacher", progress=progress, checkpoints=checkpoints, save_every=save_every, max_time=max_time
@@ -111,14 +116,15 @@ class DenoiserTraining(Training):
 
 def _standard_deviation(data: Tensor, class_labels: Tensor | None) -> float:
     """The standard deviation of the data, after checking them and their labels."""
-    if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.isfinite().all():
+    usable = isinstance(data, Tensor) and data.is_floating_point() and data.ndim >= 2 and not data.is_meta
+    if not usable or data.layout != torch.strided or not data.isfinite().all():
         raise ValueError(
             f"got data {describe_tensor(data)}, but data must be a finite floating tensor (M, *event), images in "
             f"[-1, 1]"
         )
     if class_labels is not None:
         fits = isinstance(class_labels, Tensor) and class_labels.shape == data.shape[:1]
-        if not fits or class_labels.dtype != torch.int64 or (class_labels < 0).any():
+        if not fits or class_labels.is_meta or class_labels.dtype != torch.int64 or (class_labels < 0).any():
             raise ValueError(
                 f"class_labels must be int64 ({len(data)},), 0 or more; got {describe_tensor(class_labels)}"
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.evaluate import Evaluation, evaluate
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
+from pidlearn.training.execution import overridden, tf32
 from pidlearn.training.stopping import StopReason
+from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, MODULE, PATH, SEED, check_arguments, count, optional
 from pidlearn.utils.validation import check_labels, summary
 from pidlearn.viewer import Scene
 from pidlearn.viewer.build import scene_of
@@ -42,6 +44,7 @@ class Result:
         problem: what was solved; None for a student loaded without its teacher.
         stopped: None if all steps were done, else why not, as a sentence.
         stop_reason: the same for programs; None also for a student loaded from a file.
+        teacher_identity: tensors that identify the teacher of a student loaded without it; empty otherwise.
     """
 
     student: nn.Module
@@ -51,7 +54,9 @@ class Result:
     problem: Problem | None
     stopped: str | None = None
     stop_reason: StopReason | None = None
+    teacher_identity: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
     def generate(
         self,
         z: Tensor,
@@ -66,6 +71,7 @@ class Result:
         """
         return self._student().generate(z, class_labels, calls, generator)
 
+    @check_arguments(n=count(), generator=GENERATOR, calls=count())
     def sample(
         self,
         n: int,
@@ -85,6 +91,7 @@ class Result:
         labels = problem.sample_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
         return self.generate(problem.sample_prior(n, generator), labels, calls, generator)
 
+    @check_arguments(n=count(), seed=SEED, calls=count())
     def evaluate(
         self,
         n: int = 4096,
@@ -124,6 +131,7 @@ class Result:
         grid = problem.time_grid(self.config.n, self.config.spacing_function)
         return evaluate(problem, self._student(), grid, n, seed, calls)
 
+    @check_arguments(path=optional(PATH))
     def plot(self, path: str | Path | None = None) -> Figure:
         """A figure of teacher and student from the same starts, and of the loss; written to ``path`` if given.
 
@@ -144,9 +152,11 @@ class Result:
         """Teacher and student from the same starts, as an interactive scene; options as in `pidlearn.watch`."""
         return scene_of(self._problem(), self.student, **options)
 
+    @check_arguments(path=PATH)
     def save(self, path: str | Path) -> Path:
         """Write student, history and configuration to one file, for `pidlearn.load`."""
-        return files.save(self.student, self.history, self.config.to_dict(), self.stopped, path)
+        teacher = self.teacher_identity if self.problem is None else _identity(self.problem)
+        return files.save(self.student, self.history, self.config.to_dict(), self.stopped, teacher, path)
 
     def __repr__(self) -> str:
         """One line: the student, the teacher, the training and its error."""
@@ -177,6 +187,7 @@ class Result:
         return as_student(self.student, self._problem())
 
 
+@check_arguments(path=PATH, student=optional(MODULE))
 def load(
     path: str | Path,
     teacher: Any = None,
@@ -197,16 +208,43 @@ def load(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: a file that is damaged or holds something else, or a student that cannot be rebuilt from it alone.
+        ValueError: a file that is damaged or holds something else, a student that cannot be rebuilt from it alone, or
+            another teacher than the student's.
     """
-    loaded, history, settings, stopped = files.read(path, student, teacher)
+    loaded, history, settings, stopped, identity = files.read(path, student, teacher)
     config = _config(settings, path)
-    problem = None
-    if teacher is not None:
-        shape = event_shape or getattr(loaded, "event_shape", None)
-        problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
-        loaded.to(problem.device)
+    if teacher is None:
+        return Result(loaded, {}, history, config, None, stopped, teacher_identity=identity)
+    shape = event_shape if event_shape is not None else getattr(loaded, "event_shape", None)
+    problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
+    _check_teacher(problem, identity, path)
+    loaded.to(problem.device)
     return Result(loaded, {}, history, config, problem, stopped)
+
+
+def _identity(problem: Problem) -> dict[str, Tensor]:
+    """The first initial values (4, *event), and the teacher's outputs (12, *event) on their way."""
+    with overridden(tf32(False)):  # the same numbers on every device
+        return {"starts": _starts(problem), "fingerprint": problem.fingerprint}
+
+
+def _starts(problem: Problem) -> Tensor:
+    return problem.sample_prior(4, torch.Generator().manual_seed(0)).cpu()
+
+
+def _check_teacher(problem: Problem, identity: Mapping[str, Tensor], path: str | Path) -> None:
+    """Check that a student was trained with this teacher; files of the first release do not say with which."""
+    starts = identity.get("starts")
+    # The outputs can only be compared at the same points: a prior that ignores its generator draws others.
+    if starts is None or starts.shape != (own := _starts(problem)).shape or not torch.allclose(starts, own, atol=0):
+        return
+    with overridden(tf32(False)):
+        same = problem.has_fingerprint(identity["fingerprint"])
+    if not same:
+        raise ValueError(
+            f"{path} holds the student of another teacher than {summary(problem.teacher)}, whose outputs differ: pass "
+            f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
+        )
 
 
 def _config(settings: dict[str, Any], path: str | Path) -> Config:

@@ -35,6 +35,7 @@ from pidlearn.training.driver import Training
 from pidlearn.training.execution import overridden, overrides, tf32
 from pidlearn.training.stopping import Stop, StopReason
 from pidlearn.training.trainer import Trainer
+from pidlearn.utils.arguments import check_argument, count
 from pidlearn.utils.fingerprint import digest, identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
@@ -124,6 +125,7 @@ class Run(Training):
 
     def track_error(self, n: int) -> list[ErrorTracker]:
         """Trackers of the error of n samples to the reference solution; in the first process only."""
+        check_argument("track_error", n, count(0))
         if self.processes.rank or n < 1:
             return []
         grid = self.problem.time_grid(self.config.n, self.config.spacing_function)

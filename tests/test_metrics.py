@@ -247,7 +247,7 @@ def test_bad_input() -> None:
             metrics.precision_recall(a, bad)
     with pytest.raises(ValueError, match="NaN"):
         metrics.precision_recall(a / 0, a)
-    with pytest.raises(ValueError, match="k = 0"):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):
         metrics.precision_recall(a, a, k=0)
     with pytest.raises(ValueError, match="at least one batch"):
         metrics.statistics([])

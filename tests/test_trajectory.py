@@ -120,9 +120,9 @@ def test_times_that_do_not_fit(t: torch.Tensor) -> None:
     [
         ({"boundary": "firm"}, "boundary must be one of"),
         ({"sigma_data": 0.0}, "sigma_data"),
-        ({"t_max": float("nan")}, "two different, finite times"),
+        ({"t_max": float("nan")}, "t_max must be a finite number, got nan"),
         ({"t_max": 0.002}, "t_max"),
-        ({"t_min": float("nan")}, "t_min = nan"),
+        ({"t_min": float("nan")}, "t_min must be a finite number, got nan"),
         ({"t_max": 0.0, "t_min": 1.0}, "boundary='increment'"),
         ({"time": None}, "time must be one of"),
         ({"t_min": -5.0}, "t_min = -5.0, but time='log' needs positive times"),

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pidlearn.utils.arguments import PATH, check_arguments, one_of
+
 __all__ = ["digits", "fashion_mnist", "read_idx"]
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
@@ -37,6 +39,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(bunch.target).long()
 
 
+@check_arguments(folder=PATH, split=one_of("train", "test"))
 def fashion_mnist(folder: str | Path = DEBIAN, split: str = "train") -> tuple[Tensor, Tensor]:
     """Load Fashion-MNIST (Xiao et al. 2017) from its IDX files, gzipped or not.
 
@@ -52,8 +55,6 @@ def fashion_mnist(folder: str | Path = DEBIAN, split: str = "train") -> tuple[Te
         ValueError: an unknown split, or damaged files.
         FileNotFoundError: the files are not in the folder.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
     stem = {"train": "train", "test": "t10k"}[split]
     paths = [_find(Path(folder), f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     images, labels = (read_idx(path) for path in paths)
@@ -65,6 +66,7 @@ def fashion_mnist(folder: str | Path = DEBIAN, split: str = "train") -> tuple[Te
     return torch.from_numpy(images).float()[:, None] / 127.5 - 1, torch.from_numpy(labels).long()
 
 
+@check_arguments(path=PATH)
 def read_idx(path: str | Path) -> np.ndarray:
     """Read an IDX file of unsigned bytes, gzipped if its name ends in ".gz".
 

@@ -14,6 +14,9 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from pidlearn.utils.arguments import check_argument, number
+from pidlearn.utils.validation import summary
+
 __all__ = ["GRIDS", "karras_grid", "linear_grid", "log_grid"]
 
 
@@ -33,7 +36,8 @@ def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: fl
         ValueError: fewer than 2 points, or times that are not positive, finite and decreasing.
     """
     _check(n, t_min, t_max, positive=True)
-    if not 0.1 <= rho < math.inf:
+    check_argument("rho", rho, number())
+    if not rho >= 0.1:
         raise ValueError(
             f"rho must be finite and at least 0.1 (EDM uses 7; log_grid is the limit of large rho), got {rho}"
         )
@@ -64,12 +68,20 @@ def _ramp(n: int, first: float, last: float) -> Tensor:
 def _pinned(grid: Tensor, first: float, last: float) -> Tensor:
     # Powers and logarithms round, but x(z, t_max) = z, the boundary condition, holds only at t_max to the last bit.
     grid[0], grid[-1] = first, last
+    if not (grid.diff() < 0).all():
+        raise ValueError(
+            f"{len(grid)} points from t_max = {first} to t_min = {last} coincide after rounding: use fewer points, a "
+            f"wider span, or log_grid in place of a large rho"
+        )
     return grid
 
 
 def _check(n: int, t_min: float, t_max: float, *, positive: bool) -> None:
     if not isinstance(n, Integral) or n < 2:
-        raise ValueError(f"a grid needs n >= 2 points, a whole number, got n = {n!r}")
+        raise ValueError(f"a grid needs n >= 2 points, a whole number, got n = {summary(n)}")
+    check_argument("t_min", t_min, number())
+    if not isinstance(t_max, float) or t_max != math.inf:
+        check_argument("t_max", t_max, number())
     if not t_min < t_max < float("inf"):
         raise ValueError(
             f"a grid decreases from t_max to t_min: expected t_min < t_max < inf, got t_min = {t_min}, t_max = {t_max}"

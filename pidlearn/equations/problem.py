@@ -144,6 +144,8 @@ class Problem(ABC):
 
     def has_fingerprint(self, other: Tensor) -> bool:
         """Whether the `fingerprint` of a teacher, (12, *event), is this one's as computed on any machine."""
+        if other.shape != self.fingerprint.shape:
+            return False
         mine, scale = self.fingerprint.double(), torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)
         tolerance = 1e-3 * mine.abs() + 1e-4 * scale  # in the teacher's own units
         return bool((((mine - other).abs() <= tolerance) | (mine.isnan() & other.isnan())).all())

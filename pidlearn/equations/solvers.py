@@ -27,8 +27,9 @@ from torch import Tensor
 
 from pidlearn.equations.adaptive import dopri5
 from pidlearn.equations.ode import ODE
+from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.broadcast import expand_like
-from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, describe_tensor
+from pidlearn.utils.validation import NotFiniteError, as_real, check_labels, check_real, describe_tensor
 
 __all__ = ["SOLVERS", "Solver", "solve", "walk"]
 
@@ -107,6 +108,8 @@ class DPMPlusPlus:
         return expand_like(t_next / t, x) * (x - D_mid) + D_mid
 
 
+FIELD = (lambda v: hasattr(v, "velocity"), "a DenoiserODE, a VelocityODE or an object with their velocity(x, t)")
+
 MAX_CALLS = 100_000
 """Calls of the vector field after which SciPy is stopped, instead of keeping the caller waiting."""
 
@@ -143,7 +146,8 @@ def solve(
         ValueError: an unknown method, invalid x, grid or labels, or an integration that does not converge.
         NotFiniteError: a path that becomes NaN or infinite.
     """
-    if method in ADAPTIVE:
+    check_argument("ode", ode, FIELD)
+    if isinstance(method, str) and method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
         rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
@@ -172,6 +176,8 @@ def walk(
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"{method} steps in ln t and needs positive times, but the grid has others: use heun")
     solver = SOLVERS[method]() if isinstance(method, str) else method()
+    if not hasattr(solver, "step"):
+        raise ValueError(f"method must make a Solver, with step(f, x, t, t_next), got {describe_tensor(solver)}")
 
     def f(x: Tensor, t: Tensor) -> Tensor:
         return ode.velocity(x, t, class_labels)
@@ -189,10 +195,10 @@ def walk(
 
 def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
     """Check the arguments of a solver and return the grid as float64."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x):
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x) or x.layout != torch.strided:
         raise ValueError(f"x must be a floating-point tensor (B, *event) with B >= 1, got {describe_tensor(x)}")
-    times = torch.as_tensor(grid, dtype=torch.float64)
-    check_real(x=x, grid=times)
+    check_real(x=x)
+    times = as_real("grid", grid, torch.float64)
     if not x.isfinite().all():
         raise ValueError("x holds NaN or infinity: solve starts at finite values")
     check_labels(class_labels, len(x))
@@ -222,6 +228,7 @@ def _scipy(
 ) -> Tensor:
     from scipy.integrate import solve_ivp
 
+    check_argument("integrator", integrator, one_of("DOP853", "Radau", "RK45", "RK23", "BDF", "LSODA"))
     times = grid.numpy(force=True)
     solution = solve_ivp(
         _as_scipy_field(ode, x, class_labels, integrator),

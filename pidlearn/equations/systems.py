@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pidlearn.equations.ode import VelocityODE
 from pidlearn.equations.solvers import solve
+from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, check_argument, check_arguments, count, number
+from pidlearn.utils.validation import as_real
 
 __all__ = ["SYSTEMS", "System", "system"]
 
@@ -39,16 +41,36 @@ class System:
     names: tuple[str, ...]
     stiff: bool = False
 
+    def __post_init__(self) -> None:
+        check_argument("f", self.f, FUNCTION)
+        for name in ("t_start", "t_end"):
+            check_argument(name, getattr(self, name), number())
+        corners = [as_real(name, getattr(self, name), torch.float64) for name in ("low", "high")]
+        texts = isinstance(self.names, list | tuple) and all(isinstance(name, str) for name in self.names)
+        if not texts or not self.names or any(corner.shape != (len(self.names),) for corner in corners):
+            raise ValueError(
+                f"low, high and names must have one entry for each of the d coordinates, got low = {self.low}, "
+                f"high = {self.high}, names = {self.names}"
+            )
+        if not all(corner.isfinite().all() for corner in corners) or (corners[0] > corners[1]).any():
+            raise ValueError(
+                f"low must be finite and not above high, got low = {self.low}, high = {self.high}: swap them"
+            )
+        if self.t_start == self.t_end:
+            raise ValueError(f"t_start and t_end must differ, got {self.t_start} for both: a path needs a span of time")
+
     @property
     def ode(self) -> VelocityODE:
         """The equation."""
         return VelocityODE(self.f)
 
+    @check_arguments(n=count(), generator=GENERATOR)
     def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n initial values (n, d), uniform in the box."""
         low, high = torch.tensor(self.low), torch.tensor(self.high)
         return low + (high - low) * torch.rand(n, len(self.low), generator=generator)
 
+    @check_arguments(x=BATCH)
     def reference(self, x: Tensor, grid: Tensor) -> Tensor:
         """Return SciPy's path from x (B, d) at the times of grid, at rtol 1e-10 in float64: (len(grid), B, d)."""
         return solve(self.ode, x.double(), grid, "scipy", integrator="Radau" if self.stiff else "DOP853")
@@ -108,6 +130,6 @@ def system(name: str) -> System:
     Raises:
         ValueError: for another name.
     """
-    if name not in SYSTEMS:
+    if not isinstance(name, str) or name not in SYSTEMS:
         raise ValueError(f"system must be one of {sorted(SYSTEMS)}, got {name!r}")
     return SYSTEMS[name]

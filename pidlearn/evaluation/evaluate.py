@@ -58,6 +58,8 @@ def evaluate(problem: Problem, student: Student, grid: Tensor, n: int, seed: int
 @evaluate.register
 def _diffusion(problem: Diffusion, student: Student, grid: Tensor, n: int, seed: int, calls: int = 1) -> Evaluation:
     """Sample by sample against the teacher's Euler path from the same z, and as a distribution."""
+    if n < 4:
+        raise ValueError(f"got n = {n}, but the energy distance's floor needs two halves of at least 2: pass n >= 4")
     generator = torch.Generator().manual_seed(seed)
     z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
     ours = student.generate(z, labels, calls, generator)

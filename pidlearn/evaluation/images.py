@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from pidlearn.utils.arguments import check_arguments, count, optional
 from pidlearn.utils.files import write_atomically
 from pidlearn.utils.pictures import grey_or_colour
 from pidlearn.utils.validation import describe_tensor
@@ -42,6 +43,7 @@ def quantize(images: Tensor) -> Tensor:
     return to_uint8(images).float() / 127.5 - 1
 
 
+@check_arguments(columns=optional(count()), zoom=count())
 def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.ndarray:
     """Arrange images in a grid, row by row.
 
@@ -68,6 +70,7 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
     return grid
 
 
+@check_arguments(columns=count())
 def comparison(rows: dict[str, Tensor], columns: int = 8) -> np.ndarray:
     """Draw named batches of images as labelled rows, the i-th image of each in the same column.
 

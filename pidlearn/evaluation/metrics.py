@@ -11,12 +11,15 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pidlearn.teachers.exact import GaussianMixture
+from pidlearn.utils.arguments import FUNCTION, GENERATOR, PATH, SEED, check_arguments, count, optional
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = [
     "Features",
@@ -37,6 +40,8 @@ __all__ = [
 Features = Callable[[Tensor], Tensor]
 """A function from samples (B, *event) to features (B, k), such as `Inception`. None means the flattened samples."""
 
+MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
+
 FEATURE_CHUNK = 128
 """Samples whose features are computed at a time."""
 
@@ -46,8 +51,8 @@ MAX_PAIRS = 2**24
 
 def rmse(a: Tensor, b: Tensor) -> float:
     """Root-mean-square difference over all entries of two tensors of the same shape."""
-    _check_paired(a, b)
-    return (a - b).double().square().mean().sqrt().item()
+    a, b = _paired(a, b)
+    return (a - b).square().mean().sqrt().item()
 
 
 def relative_rmse(a: Tensor, b: Tensor) -> float:
@@ -56,24 +61,27 @@ def relative_rmse(a: Tensor, b: Tensor) -> float:
     a and b are (B, *event). The standard deviation is about the mean over the batch, (*event), and over all entries.
     Flatten paths (N, B, *event) to one batch first.
     """
-    _check_paired(a, b)
-    std = (b - b.mean(0)).double().square().mean().sqrt().item()
+    a, b = _paired(a, b)
+    std = (b - b.mean(0)).square().mean().sqrt().item()
     if std == 0:
         raise ValueError(f"all {len(b)} reference samples are equal, so an error relative to them is undefined")
     return rmse(a, b) / std
 
 
+@check_arguments(mixture=MIXTURE)
 def wrong_mode_share(a: Tensor, b: Tensor, mixture: GaussianMixture) -> float:
     """Share of samples whose most likely component of the mixture differs between a and b, both (B, d)."""
-    _check_paired(a, b)
+    _paired(a, b)
     return (mixture.component(a) != mixture.component(b)).double().mean().item()
 
 
+@check_arguments(classifier=FUNCTION)
 def agreement(a: Tensor, b: Tensor, classifier: Callable[[Tensor], Tensor]) -> float:
     """Share of samples for which a classifier, from (B, *event) to logits (B, classes), predicts the same class."""
-    _check_paired(a, b)
+    _paired(a, b)
     with torch.no_grad():
-        return (classifier(a).argmax(1) == classifier(b).argmax(1)).double().mean().item()
+        logits = [_flat(_apply("classifier", classifier, x), "the classifier's output") for x in (a, b)]
+    return (logits[0].argmax(1) == logits[1].argmax(1)).double().mean().item()
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,11 @@ class Statistics:
     @classmethod
     def of(cls, features: Tensor) -> Statistics:
         """Compute the statistics of one batch (B, *event), flattened to (B, k)."""
-        if not features.ndim or not features.numel():
-            raise ValueError(f"statistics need features (B, k) of at least one sample, got {tuple(features.shape)}")
+        if not _real(features, "features").numel():
+            raise ValueError(
+                f"statistics need features (B, k) of at least one sample, got {tuple(features.shape)}: leave empty "
+                f"batches out"
+            )
         f = features.reshape(len(features), -1).double()
         _check_finite(f)
         mean = f.mean(0)
@@ -118,6 +129,7 @@ class Statistics:
         return Statistics(self.mean + d * (other.n / n), scatter / (n - 1), n)
 
 
+@check_arguments(features=optional(FUNCTION))
 def statistics(batches: Iterable[Tensor], features: Features | None = None) -> Statistics:
     """Compute the `Statistics` of all batches' features; each batch is (B, *event), and one is in memory at a time."""
     total = None
@@ -130,6 +142,7 @@ def statistics(batches: Iterable[Tensor], features: Features | None = None) -> S
     return total
 
 
+@check_arguments(path=PATH)
 def read_statistics(path: str | Path) -> Statistics:
     """Read published reference statistics: an ``.npz`` of ``mu`` (k,) and ``sigma`` (k, k), as EDM provides for FID.
 
@@ -153,6 +166,7 @@ def read_statistics(path: str | Path) -> Statistics:
     return Statistics(mean, cov)
 
 
+@check_arguments(features=optional(FUNCTION))
 def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics, features: Features | None = None) -> float:
     """Fréchet distance between Gaussians N(m, S) fitted to the features of two samples (Heusel et al. 2017).
 
@@ -185,6 +199,7 @@ def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics, features: F
     return ((ma - mb).square().sum() + sa.trace() + sb.trace() - 2 * trace_sqrt).item()
 
 
+@check_arguments(features=optional(FUNCTION), k=count())
 def precision_recall(a: Tensor, b: Tensor, features: Features | None = None, k: int = 3) -> tuple[float, float]:
     """Precision and recall of generated samples a compared with real samples b (Kynkäänniemi et al. 2019).
 
@@ -199,23 +214,21 @@ def precision_recall(a: Tensor, b: Tensor, features: Features | None = None, k: 
     Raises:
         ValueError: no more than k samples on a side, different numbers of features, or features that are not finite.
     """
-    fa, fb = (torch.cat([f.flatten(1).double() for f in _features(x, features)]) for x in (a, b))
+    fa, fb = (torch.cat([_flat(f, name) for f in _features(x, features)]) for name, x in (("a", a), ("b", b)))
     for f in (fa, fb):
         _check_finite(f)
     if fa.shape[1] != fb.shape[1]:
         raise ValueError(f"the two sides have {fa.shape[1]} and {fb.shape[1]} features: use the same features for both")
-    if not 1 <= k < min(len(fa), len(fb)):
-        raise ValueError(
-            f"k = {k} with samples of {len(fa)} and {len(fb)}: expected k >= 1, and more than k samples on each side"
-        )
-    # cdist computes |x - y|^2 as |x|^2 - 2 x.y + |y|^2, which cancels if the features are far from zero.
-    centre = fb.mean(0)
-    fa, fb = fa - centre, fb - centre
+    if k >= min(len(fa), len(fb)):
+        raise ValueError(f"k = {k} with samples of {len(fa)} and {len(fb)}: expected more than k samples on each side")
     return _share_in_support(fa, fb, k), _share_in_support(fb, fa, k)
 
 
 def _share_in_support(points: Tensor, sample: Tensor, k: int) -> float:
     """Share of the points (n, d) that lie in the ball of at least one member of the sample (m, d)."""
+    # cdist computes |x - y|^2 as |x|^2 - 2 x.y + |y|^2, which cancels if the features are far from zero.
+    centre = sample.mean(0)
+    points, sample = points - centre, sample - centre
     rows = max(1, MAX_PAIRS // len(sample))
     # Every member is its own nearest point, at distance 0: the k-th other point is the (k + 1)-th nearest.
     radius = torch.cat([torch.cdist(part, sample).kthvalue(k + 1, 1).values for part in sample.split(rows)])  # (m,)
@@ -230,7 +243,9 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 
     It is zero if and only if the distributions are equal. The estimate is unbiased, so it can be negative.
     """
-    a, b = a.flatten(1).double(), b.flatten(1).double()
+    a, b = _flat(a, "a"), _flat(b, "b")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"the two sides have {a.shape[1]} and {b.shape[1]} coordinates: compare samples of one shape")
     n, m = len(a), len(b)
     if min(n, m) < 2:
         raise ValueError(f"the energy distance needs at least two samples on each side, got {n} and {m}")
@@ -239,26 +254,32 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
     return 2 * _sum_of_distances(a, b) / (n * m) - within
 
 
+@check_arguments(projections=count(), generator=GENERATOR)
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: torch.Generator | None = None) -> float:
     """Sliced 2-Wasserstein distance of two samples a and b, both (n, *event).
 
     The root mean square, over random directions u, of the 2-Wasserstein distance between the projections u.a and u.b.
     In one dimension, the optimal transport is to sort both.
     """
-    a, b = a.flatten(1).double(), b.flatten(1).double()
+    a, b = _flat(a, "a"), _flat(b, "b")
     if a.shape != b.shape:
         raise ValueError(
             f"sliced Wasserstein pairs sorted samples: expected equal shapes, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
+    # Relative to a's mean: far from zero, projections would use up the digits.
+    a, b = a - a.mean(0), b - a.mean(0)
     directions = torch.randn(a.shape[1], projections, dtype=a.dtype, generator=generator).to(a.device)
     directions = directions / directions.norm(dim=0)  # (d, projections), unit columns
     return rmse((a @ directions).sort(0).values, (b @ directions).sort(0).values)
 
 
+@check_arguments(distance=FUNCTION, splits=count(), seed=SEED)
 def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: int = 8, seed: int = 0) -> float:
     """Mean absolute ``distance`` between two random halves of one sample, over ``splits`` random splits."""
     generator = torch.Generator().manual_seed(seed)
-    half = len(samples) // 2
+    half = len(_flat(samples, "samples")) // 2
+    if not half:
+        raise ValueError(f"a floor compares two halves of a sample, got {len(samples)} samples: pass at least 2")
     values = []
     for _ in range(splits):
         order = torch.randperm(len(samples), generator=generator)
@@ -271,8 +292,20 @@ def _features(samples: Tensor, features: Features | None) -> Iterable[Tensor]:
     if features is None:
         yield samples
         return
+    _real(samples, "samples")
     with torch.no_grad():
-        yield from map(features, samples.split(FEATURE_CHUNK))
+        for chunk in samples.split(FEATURE_CHUNK):
+            yield _apply("features", features, chunk)
+
+
+def _apply(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Call the user's function, and check that it returns a row per sample, (B, k)."""
+    out = function(x)
+    if not isinstance(out, Tensor) or not out.ndim or len(out) != len(x):
+        raise ValueError(
+            f"{name} returned {describe_tensor(out)} for {len(x)} samples: return one row per sample, ({len(x)}, k)"
+        )
+    return out
 
 
 def _check_finite(features: Tensor) -> None:
@@ -282,9 +315,34 @@ def _check_finite(features: Tensor) -> None:
 
 def _sum_of_distances(a: Tensor, b: Tensor) -> float:
     """Sum of the Euclidean distances of all pairs of rows of a (n, d) and b (m, d)."""
-    return math.fsum(torch.cdist(part, b).sum().item() for part in a.split(2048))
+    # Relative to b's mean: cdist computes |x|^2 - 2 x.y + |y|^2, which cancels far from zero.
+    centre = b.mean(0)
+    b = b - centre
+    return math.fsum(torch.cdist(part - centre, b).sum().item() for part in a.split(2048))
 
 
-def _check_paired(a: Tensor, b: Tensor) -> None:
+def _real(x: Any, name: str) -> Tensor:
+    """Return samples (B, ...) as they are, after checking that they are real numbers of any dtype."""
+    if not isinstance(x, Tensor) or x.is_complex() or not x.ndim or x.layout != torch.strided or x.is_meta:
+        raise ValueError(
+            f"{name} must be a dense tensor (B, *event) of real numbers, got {describe_tensor(x)}: convert it first"
+        )
+    return x
+
+
+def _flat(x: Any, name: str) -> Tensor:
+    """Return samples (B, *event) as (B, d) float64."""
+    if _real(x, name).ndim < 2:
+        raise ValueError(f"{name} must be samples (B, *event), got {describe_tensor(x)}: reshape numbers to (B, 1)")
+    return x.flatten(1).double()
+
+
+def _paired(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Return two samples of one shape in float64: differences of bytes wrap, and those of halves overflow."""
+    a, b = _real(a, "a"), _real(b, "b")
     if a.shape != b.shape or not len(a):
-        raise ValueError(f"expected two batches of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(
+            f"expected two batches of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}: pair each sample with "
+            f"its reference"
+        )
+    return a.double(), b.double()

@@ -1,6 +1,7 @@
 """Distances between the two sides of the residual: (a, b) -> one value per sample.
 
-Theorem 1 requires of a distance only that d(a, b) = 0 implies a = b. Any function or `torch.nn.Module` with this
+a and b are floating-point and of one shape; l1, l2 and pseudo_huber compute, and return, float32 at least. Theorem 1
+requires of a distance only that d(a, b) = 0 implies a = b. Any function or `torch.nn.Module` with this
 signature can be passed, such as a perceptual network.
 """
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from pidlearn.losses.lpips import LPIPS, check_images
+from pidlearn.utils.settings import is_number
+from pidlearn.utils.validation import check_pair, summary
 
 __all__ = ["DISTANCES", "Distance", "l1", "l2", "lpips", "pseudo_huber"]
 
@@ -22,12 +25,12 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference over the event: (B, *event), (B, *event) -> (B,)."""
-    return (a - b).square().flatten(1).mean(1)
+    return _difference(a, b).square().flatten(1).mean(1)
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference over the event: (B, *event), (B, *event) -> (B,)."""
-    return (a - b).abs().flatten(1).mean(1)
+    return _difference(a, b).abs().flatten(1).mean(1)
 
 
 def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
@@ -35,10 +38,22 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
 
     A few samples on a ridge between two modes have a large, unavoidable residual; they then do not outweigh all the
     others. The form is that of Song & Dhariwal (2023, section 3.3); c is in units of the data (scale about 1).
+
+    Raises:
+        ValueError: a c that is not positive: its gradient would be NaN where a = b.
     """
+    if not (is_number(c) and c > 0):
+        raise ValueError(f"c must be a positive number in units of the data, such as 0.03, got {summary(c)}")
     squared = l2(a, b)
     # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
     return squared / ((squared + c * c).sqrt() + c)
+
+
+def _difference(a: Tensor, b: Tensor) -> Tensor:
+    """a - b in float32 at least: squares of half-precision numbers overflow at 256 and vanish below 2e-4."""
+    check_pair(a, b)
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return a.to(dtype) - b.to(dtype)
 
 
 def lpips(a: Tensor, b: Tensor, net: str = "vgg", pooling: str = "max") -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from pidlearn.utils.arguments import PATH, check_arguments, count, one_of, optional
 from pidlearn.utils.downloads import Published
 from pidlearn.utils.optional_imports import package
 from pidlearn.utils.random import seeded
@@ -63,6 +64,13 @@ class LPIPS(nn.Module):
             such batches.
     """
 
+    @check_arguments(
+        net=one_of(*TRUNKS),
+        resize=optional(count()),
+        pooling=one_of("max", "average"),
+        weights=optional(PATH),
+        chunk=optional(count()),
+    )
     def __init__(
         self,
         net: str = "vgg",
@@ -73,14 +81,8 @@ class LPIPS(nn.Module):
         chunk: int | None = 32,
     ) -> None:
         super().__init__()
-        if net not in TRUNKS:
-            raise ValueError(f"got net={net!r}; net must be one of {sorted(TRUNKS)}")
         if resize is not None and resize < SMALLEST[net]:
             raise ValueError(f"got resize={resize}; resize must be None or, for {net}, at least {SMALLEST[net]} pixels")
-        if pooling not in ("max", "average"):
-            raise ValueError(f'got pooling={pooling!r}; pooling must be "max" or "average"')
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"got chunk={chunk}; chunk must be None or a number of pairs of at least 1")
         self.net, self.resize, self.pooling, self.chunk = net, resize, pooling, chunk
         self.layers = _Layers(_published(net, weights), resize)
         if pooling == "average":

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from pidlearn.utils.validation import describe_tensor
+
 Resample = Literal["up", "down", "fused_down"]
 
 
@@ -232,8 +234,10 @@ def _is_readable(x: Tensor) -> bool:
 
 def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
     """Raise ValueError unless x is a batch of samples of that shape."""
-    if x.shape[1:] != event_shape:
-        raise ValueError(f"the network takes samples of shape {event_shape}, got {tuple(x.shape[1:])}")
+    floating = isinstance(x, Tensor) and x.is_floating_point()
+    if not floating or x.shape[1:] != event_shape:
+        received = tuple(x.shape[1:]) if floating else describe_tensor(x)
+        raise ValueError(f"the network takes samples of shape {event_shape}, got {received}: reshape or convert them")
 
 
 def self_attention(qkv: Tensor, num_heads: int) -> Tensor:

@@ -12,6 +12,7 @@ from pidlearn.nets.blocks import check_event
 from pidlearn.nets.mlp import ResidualStack
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
+from pidlearn.utils.arguments import check_arguments, count
 from pidlearn.utils.validation import check_shape
 
 __all__ = ["ChebyshevMLP"]
@@ -30,6 +31,7 @@ class ChebyshevMLP(nn.Module):
         terms: number of coefficients, one more than the degree.
     """
 
+    @check_arguments(width=count(), depth=count(), terms=count())
     def __init__(self, event_shape: int | Sequence[int], width: int = 64, depth: int = 4, terms: int = 5) -> None:
         super().__init__()
         self.event_shape = check_shape(event_shape)

@@ -12,6 +12,7 @@ from torch.nn.functional import silu
 from pidlearn.nets.blocks import check_event, one_hot_labels
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
+from pidlearn.utils.arguments import SWITCH, check_arguments, count
 from pidlearn.utils.validation import check_shape
 
 __all__ = ["MLP", "ResidualStack"]
@@ -54,6 +55,9 @@ class MLP(nn.Module):
         label_dim: number of classes; 0 for none.
     """
 
+    @check_arguments(
+        width=count(), depth=count(), fourier=count(0), harmonics=count(0), norm=SWITCH, label_dim=count(0)
+    )
     def __init__(
         self,
         event_shape: int | Sequence[int],

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from pidlearn.nets.noise_parametrization import EDM, Coefficients, NoiseParametrization
 from pidlearn.nets.summary import summarize
+from pidlearn.utils.arguments import MODULE, check_arguments, number
+from pidlearn.utils.validation import as_real, check_batch, describe_tensor
 
 __all__ = ["Preconditioned", "precondition"]
 
@@ -38,10 +39,13 @@ def precondition(
         ValueError: if the network returns another shape than x has.
     """
     c_skip, c_out, c_in = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in coefficients[:3])  # (B or 1, 1, ..., 1)
-    out = network((c_in * x).to(compute_dtype or x.dtype), coefficients.c_noise).to(x.dtype)
-    if out.shape != x.shape:
-        raise ValueError(f"the network must keep the shape of x, {tuple(x.shape)}; it returned {tuple(out.shape)}")
-    return c_skip * x + c_out * out
+    out = network((c_in * x).to(compute_dtype or x.dtype), coefficients.c_noise)
+    if not isinstance(out, Tensor) or out.shape != x.shape:
+        raise ValueError(
+            f"the network must keep the shape of x, {tuple(x.shape)}; it returned {describe_tensor(out)}: return one "
+            f"such tensor"
+        )
+    return c_skip * x + c_out * out.to(x.dtype)
 
 
 class Preconditioned(nn.Module):
@@ -55,10 +59,9 @@ class Preconditioned(nn.Module):
     compute_dtype: torch.dtype | None = None
     """Dtype that the network computes in, if not that of the result. Everything around it keeps the result's dtype."""
 
+    @check_arguments(network=MODULE, sigma_data=number(positive=True))
     def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
         super().__init__()
-        if not 0 < sigma_data < math.inf:
-            raise ValueError(f"got sigma_data = {sigma_data}; expected a positive standard deviation of the data")
         self.model = network
         self.sigma_data = sigma_data
         self.noise_parametrization: NoiseParametrization = EDM(sigma_data)
@@ -75,9 +78,11 @@ class Preconditioned(nn.Module):
         return self.noise_parametrization(sigma)
 
     def _denoise(self, x: Tensor, sigma: Tensor | float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        check_batch(x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         x = x.to(dtype)
-        s = torch.as_tensor(sigma, dtype=dtype, device=x.device)
+        s = sigma if isinstance(sigma, Tensor) and not sigma.is_complex() else as_real("sigma", sigma, dtype)
+        s = s.to(x.device, dtype)
         if s.numel() not in (1, len(x)):
             raise ValueError(
                 f"got sigma of shape {tuple(s.shape)}; expected a number, or one for each of {len(x)} samples"

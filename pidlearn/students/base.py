@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.equations.problem import Problem
+from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_arguments, count
 from pidlearn.utils.batching import call_student, in_chunks
-from pidlearn.utils.validation import check_labels
+from pidlearn.utils.validation import check_labels, summary
 
 __all__ = ["Student", "as_student", "check_time"]
 
@@ -34,6 +35,7 @@ class Student(nn.Module):
         raise ValueError(f"a {type(self).__name__} generates samples but has no path x(z, t): use another student here")
 
     @torch.no_grad()
+    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
     def generate(
         self,
         z: Tensor,
@@ -54,11 +56,12 @@ class Student(nn.Module):
         """
         if calls != 1:
             raise ValueError(
-                f"got calls = {calls}, but a {type(self).__name__} has no multi-step sampler: leave calls out"
+                f"got calls = {summary(calls)}, but a {type(self).__name__} has no multi-step sampler: leave calls out"
             )
         return in_chunks(lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels)
 
     @torch.no_grad()
+    @check_arguments(n=count(), generator=GENERATOR, calls=count())
     def sample(
         self,
         n: int,
@@ -88,6 +91,7 @@ class Student(nn.Module):
         return self.generate(z.to(like.device), labels, calls, generator)
 
     @torch.no_grad()
+    @check_arguments(z=BATCH, grid=TIMES, class_labels=LABELS)
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path at every grid time: (len(grid), B, *event)."""
         return torch.stack([call_student(self, z, t, class_labels) for t in grid])

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def save(
     history: dict[str, np.ndarray],
     config: Mapping[str, Any],
     stopped: str | None,
+    teacher: Mapping[str, Tensor],
     path: str | Path,
 ) -> Path:
     """Write a student, its history and its configuration to one safetensors file, whole or not at all.
@@ -55,19 +57,27 @@ def save(
         history: arrays by name.
         config: the settings of its training by name, as values that JSON has.
         stopped: why its training stopped early, if it did.
+        teacher: tensors by name that identify its teacher.
         path: the file.
     """
     path = Path(path)
-    write_atomically(path, packed(student, history, config, stopped))
+    write_atomically(path, packed(student, history, config, stopped, teacher))
     return path
 
 
-def packed(student: nn.Module, history: dict[str, np.ndarray], config: Mapping[str, Any], stopped: str | None) -> bytes:
+def packed(
+    student: nn.Module,
+    history: dict[str, np.ndarray],
+    config: Mapping[str, Any],
+    stopped: str | None,
+    teacher: Mapping[str, Tensor] = MappingProxyType({}),
+) -> bytes:
     """Return the contents of the file that `save` writes."""
     student = unwrapped(student)
     weights = student.state_dict()
     tensors = {f"student/{key}": value for key, value in weights.items()}
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
+    tensors |= {f"teacher/{key}": value for key, value in teacher.items()}
     header = {"student": _buildable(student, weights), "config": dict(config), "stopped": stopped}
     text = {key: json.dumps(part, default=_number) for key, part in header.items()}
     return safetensors.to_bytes(tensors, {"format": FORMAT, **text})
@@ -106,8 +116,8 @@ def _loads(text: str) -> Any:
 
 def read(
     path: str | Path, student: nn.Module | None = None, teacher: Any = None
-) -> tuple[nn.Module, dict[str, np.ndarray], dict[str, Any], str | None]:
-    """Return the student, history, configuration and reason of stopping that `save` wrote.
+) -> tuple[nn.Module, dict[str, np.ndarray], dict[str, Any], str | None, dict[str, Tensor]]:
+    """Return the student, history, configuration, reason of stopping and teacher's identity that `save` wrote.
 
     Args:
         path: the file.
@@ -133,7 +143,7 @@ def read(
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
         raise ValueError(f"{path} {problem}: {error!s:.600}") from error
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
-    return student.eval(), history, config, stopped
+    return student.eval(), history, config, stopped, _under("teacher", tensors)
 
 
 def _renamed(weights: dict[str, Tensor], student: nn.Module) -> dict[str, Tensor]:

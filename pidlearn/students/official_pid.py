@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.files import official_pid
+from pidlearn.utils.arguments import PATH, check_arguments
 
 __all__ = ["load_official_student"]
 
 
+@check_arguments(path=PATH)
 def load_official_student(path: str | Path) -> Trajectory:
     """Load a student that was trained with the official PID code, as a trajectory x(z, t); nothing in it is executed.
 

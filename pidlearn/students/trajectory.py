@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
+from pidlearn.utils.arguments import LABELS, check_argument, check_arguments, number, optional
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
-from pidlearn.utils.validation import check_shape, resolve
+from pidlearn.utils.validation import check_shape, describe_tensor, resolve
 
 __all__ = ["Trajectory"]
 
@@ -50,6 +51,7 @@ class Trajectory(Student):
     compute_dtype: torch.dtype | None = None
     """The dtype in which the network computes, if not z's; its output is converted back."""
 
+    @check_arguments(t_max=number(), t_min=number(), sigma_data=number(positive=True), c_in=optional(number()))
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -63,13 +65,13 @@ class Trajectory(Student):
         event_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not callable(network):
+        if not callable(network) or isinstance(network, type):
             raise TypeError(
                 f"got a {type(network).__name__}, but a network is a function F(x, time, class_labels=None)"
             )
-        if t_max == t_min or not (math.isfinite(t_max) and math.isfinite(t_min)):
+        if t_max == t_min:
             raise ValueError(f"got t_max = {t_max}, t_min = {t_min}, but a span needs two different, finite times")
-        if boundary == "hard" and t_max == 0:
+        if isinstance(boundary, str) and boundary == "hard" and t_max == 0:
             raise ValueError("the hard boundary divides by t_max, which is 0: use boundary='increment'")
         if time == "log" and min(t_max, t_min) < 0:
             raise ValueError(
@@ -94,6 +96,7 @@ class Trajectory(Student):
         Raises:
             ValueError: a time outside the span.
         """
+        check_argument("class_labels", class_labels, LABELS)
         check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
         a, _ = self.skip_term(t)
@@ -112,12 +115,13 @@ class Trajectory(Student):
         labels = () if class_labels is None else (torch.cat([class_labels] * k),)
         scaled = (self.c_in * z).repeat(k, *[1] * (z.ndim - 1))  # (k B, *event)
         time = self.time(t, self.t_max, self.t_min).to(z.dtype)
-        out = self.network(scaled.to(self.compute_dtype or z.dtype), time, *labels).to(z.dtype)
-        if out.shape != scaled.shape:
+        out = self.network(scaled.to(self.compute_dtype or z.dtype), time, *labels)
+        if not isinstance(out, Tensor) or out.shape != scaled.shape:
             raise ValueError(
-                f"the student's network returned {tuple(out.shape)}, but must keep the shape of its input, "
-                f"{tuple(scaled.shape)}"
+                f"the student's network returned {describe_tensor(out)}, but must keep the shape of its input, "
+                f"{tuple(scaled.shape)}: return one such tensor"
             )
+        out = out.to(z.dtype)
         *_, b = self.boundary(t, self.t_max, self.sigma_data)
         return (expand_like(b, out) * out).chunk(k)
 

@@ -19,6 +19,7 @@ from pidlearn.teachers.files import (
 from pidlearn.teachers.files.build import build
 from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import torch_archive
+from pidlearn.utils.arguments import PATH, check_arguments
 
 __all__ = ["import_teacher", "load_teacher", "published_teachers"]
 
@@ -28,6 +29,7 @@ READABLE = (
 )
 
 
+@check_arguments(source=PATH)
 def load_teacher(source: str | Path, *, precond: str | None = None) -> nn.Module:
     """Load a teacher D(x, sigma, class_labels=None) from a file or by name, executing nothing in the file.
 
@@ -65,6 +67,7 @@ def load_teacher(source: str | Path, *, precond: str | None = None) -> nn.Module
     return published.load(known) if known else _reader(path)(path)
 
 
+@check_arguments(source=PATH, path=PATH)
 def import_teacher(source: str | Path, path: str | Path, *, precond: str | None = None) -> Path:
     """Convert a teacher that `load_teacher` reads to a safetensors file of `save_teacher`; return its path.
 

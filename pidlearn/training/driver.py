@@ -17,7 +17,7 @@ from pidlearn.training.loop import DivergedError, time_steps, train
 from pidlearn.training.progress import bar
 from pidlearn.training.stopping import Limits, Stop, StopReason, catch_signals
 from pidlearn.training.trainer import Trainer
-from pidlearn.utils.settings import COUNT
+from pidlearn.utils.arguments import PATH, check_argument, count, optional
 from pidlearn.utils.validation import summary
 
 __all__ = ["Callback", "Training", "drive"]
@@ -113,8 +113,8 @@ def drive(  # noqa: D417 - the others are documented in distill
         ValueError: limits that are not positive numbers, or a folder of another run.
         TypeError: callbacks that cannot be called.
     """
-    if not COUNT[0](save_every):
-        raise ValueError(f"save_every must be {COUNT[1]}, got {save_every!r}")
+    check_argument("save_every", save_every, count())
+    check_argument("checkpoints", checkpoints, optional(PATH))
     callbacks = _callables(callbacks)
     # Resolved once, since a callback may change the working directory.
     checkpoints = None if checkpoints is None else Path(checkpoints).absolute()

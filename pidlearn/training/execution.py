@@ -17,6 +17,7 @@ from torch import nn
 
 from pidlearn.nets.unets import UNet
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.utils.arguments import one_of
 from pidlearn.utils.random import PROCESS_STATE
 from pidlearn.utils.settings import FLAG, Rule, Settings
 
@@ -49,10 +50,10 @@ class ExecutionConfig(Settings):
         """The rule for each field, by name."""
         return {
             **super().rules(),
-            "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            "precision": one_of(*PRECISIONS),
             "recompute": FLAG,
             "compile": (
-                lambda v: v is None or v in torch.compiler.list_backends(exclude_tags=()),
+                lambda v: v is None or (isinstance(v, str) and v in torch.compiler.list_backends(exclude_tags=())),
                 "None or a backend that torch.compiler.list_backends() lists, such as inductor",
             ),
         }

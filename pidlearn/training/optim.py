@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pidlearn.utils.settings import COUNT, FLAG, SIZE, Rule, Settings, is_number, is_whole
+from pidlearn.utils.validation import summary
 
 __all__ = ["OPTIMIZERS", "OptimizerConfig", "build_optimizer", "schedule"]
 
@@ -79,6 +80,11 @@ def build_optimizer(part: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     """An optimiser of the trainable parameters of ``part``, with the peak rate of each group as ``initial_lr``."""
     build = OPTIMIZERS[config.optimizer] if isinstance(config.optimizer, str) else config.optimizer
     optimizer = build([p for p in part.parameters() if p.requires_grad], config)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(
+            f"the function optimizer= returned {summary(optimizer)}, but must return a torch.optim.Optimizer of the "
+            f"parameters that it is called with"
+        )
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer

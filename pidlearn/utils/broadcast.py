@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pidlearn.utils.validation import as_real, check_batch
+
 __all__ = ["as_batch", "as_float64_time", "expand_like", "jvp_in_time", "noise_level"]
 
 
 def expand_like(t: Any, x: Tensor) -> Tensor:
     """Return a scalar or (B,) t with x's dtype and device, shaped to broadcast against x (B, *event)."""
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+    t = _as_time(t, x)
     return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
 
 
@@ -23,7 +25,7 @@ def as_batch(t: Any, x: Tensor) -> Tensor:
     Raises:
         ValueError: another shape.
     """
-    return _per_sample(torch.as_tensor(t, dtype=x.dtype, device=x.device), x)
+    return _per_sample(_as_time(t, check_batch(x)), x)
 
 
 def noise_level(sigma: Any, x: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def noise_level(sigma: Any, x: Tensor) -> Tensor:
         ValueError: a negative value or NaN.
     """
     sigma = as_batch(sigma, x)
-    if not sigma.amin() >= 0:
+    if sigma.numel() and not sigma.amin() >= 0:
         raise ValueError(f"a noise level must be at least 0, got {sigma.min().item():g}")
     return sigma
 
@@ -43,7 +45,8 @@ def as_float64_time(t: Any, x: Tensor) -> Tensor:
 
     1 - t/T loses its digits near T in float32.
     """
-    t = t if isinstance(t, Tensor) and t.is_floating_point() else torch.as_tensor(t, dtype=torch.float64)
+    check_batch(x, "z")
+    t = t if isinstance(t, Tensor) and t.is_floating_point() and not t.is_meta else as_real("a time", t, torch.float64)
     return _per_sample(t.to(x.device), x)
 
 
@@ -56,9 +59,17 @@ def jvp_in_time(
     return values, slopes
 
 
+def _as_time(t: Any, x: Tensor) -> Tensor:
+    """t as a tensor with x's dtype and device; tensors, as in training, are not inspected further."""
+    if not isinstance(t, Tensor) or t.is_complex() or t.is_meta != x.is_meta:
+        t = as_real("a time or noise level", t, x.dtype)
+    return t.to(x.device, x.dtype)
+
+
 def _per_sample(t: Tensor, x: Tensor) -> Tensor:
     if t.ndim > 1 or (t.ndim and len(t) not in (1, len(x))):
         raise ValueError(
-            f"a time or noise level must be a number or one value per sample, ({len(x)},); got {tuple(t.shape)}"
+            f"a time or noise level must be a number or one value per sample, ({len(x)},); got {tuple(t.shape)}: "
+            f"repeat or reshape it"
         )
     return t.expand(len(x))

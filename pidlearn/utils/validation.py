@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, SupportsIndex
+from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "NotFiniteError",
+    "as_real",
+    "check_batch",
     "check_labels",
+    "check_pair",
     "check_real",
     "check_shape",
     "describe_tensor",
@@ -52,7 +56,7 @@ def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
     if class_labels is None:
         return
     fits = isinstance(class_labels, Tensor) and class_labels.dtype == torch.int64 and class_labels.shape == (n,)
-    if not fits:
+    if not fits or class_labels.is_meta:
         raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {describe_tensor(class_labels)}")
     if classes:
         low, high = extremes(class_labels)
@@ -63,6 +67,44 @@ def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
 def extremes(x: Tensor) -> list[Any]:
     """Return the least and the largest entry, NaN if there is one; a GPU is synchronised only once."""
     return torch.stack(x.aminmax()).tolist()
+
+
+def as_real(name: str, values: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """Return numbers as a dense tensor, by default of their own dtype; check that they are real and have values."""
+    received = describe_tensor(values) if isinstance(values, Tensor) else summary(values)
+    try:
+        tensor = torch.as_tensor(values)
+        usable = not (tensor.is_complex() or tensor.is_meta or tensor.layout != torch.strided)
+        tensor = torch.as_tensor(values, dtype=dtype) if usable else tensor
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must be real numbers, in a tensor, an array or nested lists, got {received}"
+        ) from error
+    if not usable:
+        raise ValueError(f"{name} must be real numbers in a dense tensor, got {received}: convert them first")
+    return tensor
+
+
+def check_batch(x: Any, name: str = "x", event_shape: Sequence[int] | None = None) -> Tensor:
+    """Return x after checking that it is a batch (B, *event): dense, floating, real-valued and with values."""
+    fits = isinstance(x, Tensor) and x.is_floating_point() and x.ndim >= 2 and x.layout == torch.strided
+    if not fits or x.is_meta or (event_shape is not None and x.shape[1:] != tuple(event_shape)):
+        shape = "*event" if event_shape is None else ", ".join(map(str, event_shape))
+        raise ValueError(
+            f"{name} must be (B, {shape}), dense and floating-point, got {describe_tensor(x)}: convert or reshape it"
+        )
+    return x
+
+
+def check_pair(a: Any, b: Any) -> None:
+    """Check that a and b are two batches (B, *event) of one shape, on one device."""
+    for name, x in (("a", a), ("b", b)):
+        check_batch(x, name)
+    if a.shape != b.shape or a.device != b.device:
+        raise ValueError(
+            f"expected two batches of the same shape on one device, got {describe_tensor(a)} and {describe_tensor(b)}: "
+            f"make them equal"
+        )
 
 
 def check_real(**tensors: Tensor) -> None:
@@ -78,11 +120,16 @@ def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
     Args:
         event_shape: the shape, or the length of a vector.
     """
-    shape = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
-    # An index, as numpy's integers are, is what torch takes as a size.
-    if not shape or not all(isinstance(size, SupportsIndex) and size.__index__() > 0 for size in shape):
-        raise ValueError(f"event_shape must hold the sizes of one sample, such as (3, 32, 32); got {shape}")
-    return tuple(size.__index__() for size in shape)
+    try:
+        sizes = tuple(event_shape) if hasattr(event_shape, "__iter__") else (event_shape,)
+        shape = tuple(index(size) for size in sizes)
+    except (TypeError, ValueError):  # sizes that are no whole numbers
+        shape = ()
+    if not shape or not all(0 < size < 2**63 for size in shape):
+        raise ValueError(
+            f"event_shape must hold the sizes of one sample, such as (3, 32, 32); got {summary(event_shape)}"
+        )
+    return shape
 
 
 def resolve(kind: str, value: Any, table: dict[str, Any]) -> Any:
@@ -94,7 +141,7 @@ def resolve(kind: str, value: Any, table: dict[str, Any]) -> Any:
     if callable(value):
         return value
     if not isinstance(value, str) or value not in table:
-        raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {value!r}")
+        raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {summary(value)}")
     return table[value]
 
 
@@ -110,5 +157,8 @@ def summary(x: Any) -> str:
 
 
 def describe_tensor(x: Any) -> str:
-    """Return shape and dtype of a tensor; for anything else its type."""
-    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+    """Return shape and dtype of a tensor, and what is unusual about it; for anything else its type."""
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    kind = "" if x.layout == torch.strided else " sparse"
+    return f"{tuple(x.shape)} {x.dtype}{kind}" + (" on meta, without values" if x.is_meta else "")

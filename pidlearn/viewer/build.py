@@ -18,12 +18,16 @@ from pidlearn.nets import MLP
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
+from pidlearn.utils.arguments import BATCH, SEED, check_argument, check_arguments, count
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import check_labels
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["as_drawn", "network", "scene_of", "watch"]
+
+VIEW = (lambda v: v is None or isinstance(v, View), "a pidlearn.viewer.View, or None")
+TITLE = (lambda v: v is None or isinstance(v, str), "text, or None")
 
 FRAMES, WINDING = 61, 121
 """Frames of a diffusion, and of an ODE, whose paths have more turns."""
@@ -32,6 +36,7 @@ BLURRED = 0.05
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
+@check_arguments(seed=SEED, view=VIEW, title=TITLE)
 def watch(
     teacher: Any,
     student: nn.Module | Mapping[str, nn.Module] | None = None,
@@ -68,6 +73,7 @@ def watch(
     )
 
 
+@check_arguments(seed=SEED, view=VIEW, title=TITLE)
 def scene_of(
     problem: Problem,
     student: nn.Module | Mapping[str, nn.Module] | None = None,
@@ -89,6 +95,7 @@ def scene_of(
         )
     if starts is None:
         starts = 12 if image else 400 if diffusion else 40
+    check_argument("starts", starts, BATCH if isinstance(starts, Tensor) else count())
     generator = torch.Generator().manual_seed(seed)
     z = starts if isinstance(starts, Tensor) else problem.sample_prior(starts, generator)
     check_labels(class_labels, len(z), problem.label_dim)
@@ -178,7 +185,7 @@ def _system(
     names = problem.teacher.names if isinstance(problem.teacher, System) else plain
     if len(names) == 1:
         names = ("t", *names)
-    if len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
+    if not isinstance(axes, tuple | list) or len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
         raise ValueError(f"axes must be two coordinates in 0..{len(names) - 1}, got {axes!r}")
     panels = [Plane(name, as_drawn(problem, student, z, grid, axes=axes)) for name, student in students.items()]
     exact = _flat(problem.reference(z, grid), grid, axes)

@@ -30,11 +30,22 @@ def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
 
 def one_each(loss: Tensor, index: Tensor) -> Tensor:
     """Check that a distance returned one value per sample, (B,)."""
-    if loss.shape != index.shape:
+    if not isinstance(loss, Tensor) or loss.shape != index.shape:
+        received = tuple(loss.shape) if isinstance(loss, Tensor) else describe_tensor(loss)
         raise ValueError(
-            f"the distance returned {tuple(loss.shape)}, but must return one value per sample, {tuple(index.shape)}"
+            f"the distance returned {received}, but must return one value per sample, {tuple(index.shape)}"
         )
     return loss
+
+
+def points(values: Any) -> Any:
+    """Check that a derivative scheme returned a list of (t, y, dy/dt)."""
+    if not isinstance(values, list | tuple) or not all(isinstance(v, list | tuple) and len(v) == 3 for v in values):
+        raise ValueError(
+            f"the function derivative= returned {describe_tensor(values)}, but must return a list of (t, y, dy/dt), as "
+            f"the schemes in pidlearn.derivative do"
+        )
+    return values
 
 
 def weight(values: Tensor, t: Tensor) -> Tensor:
@@ -91,7 +102,7 @@ def validate_inputs(
     """Check the inputs of `pid_loss`; returns the grid as float64 on z's device."""
     if not hasattr(trajectory, "t_max"):
         raise TypeError("a trajectory needs an attribute t_max, the time at which x(z, t_max) = z")
-    if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z):
+    if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z) or z.layout != torch.strided:
         raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {describe_tensor(z)}")
     if not hasattr(ode, "lhs"):
         raise TypeError(f"ode must be a DenoiserODE, a VelocityODE or have their methods, got {type(ode).__name__}")
@@ -105,7 +116,7 @@ def validate_inputs(
             raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
     if not z.isfinite().all():
         raise ValueError("z holds NaN or infinity")
-    if last_interval not in ("drop", "backward"):
+    if not isinstance(last_interval, str) or last_interval not in ("drop", "backward"):
         raise ValueError(f'last_interval must be "drop" or "backward", got {last_interval!r}')
     top = len(grid) - (2 if last_interval == "drop" else 1)
     low, high = extremes(index)

@@ -21,12 +21,15 @@ from pidlearn.losses.weighting import Weight, weights
 from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.utils.arguments import BATCH, SWITCH, check_argument, check_arguments
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import expand_like, jvp_in_time
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.validation import reraise_with_context, resolve
 
 __all__ = ["boundary_loss", "pid_loss"]
+
+PATHS = (lambda v: callable(v) and hasattr(v, "t_max"), "a Trajectory, or a callable x(z, t) with t_max")
 
 
 def pid_loss(
@@ -73,6 +76,7 @@ def pid_loss(
         ValueError: shapes, dtypes, devices, grids, weights and names that do not fit; NaN in z, and, as a
             `NotFiniteError`, from teacher or student.
     """
+    check_argument("stop_gradient", stop_gradient, SWITCH)
     last_interval = _last_interval(last_interval, old_names)
     grid = checks.validate_inputs(trajectory, ode, z, grid, index, last_interval, class_labels)
     scheme: Scheme = resolve("derivative", derivative, SCHEMES)
@@ -83,7 +87,9 @@ def pid_loss(
     skip_term = getattr(trajectory, "skip_term", _no_skip_term)
     y_of = _LearnedTerm(trajectory, z, grid, class_labels)
     sides = []
-    for t, y, dydt in scheme(y_of, grid, index):  # (B,), (B, *event), (B, *event); one point, or two (trapezoid)
+    for t, y, dydt in checks.points(
+        scheme(y_of, grid, index)
+    ):  # (B,), (B, *event), (B, *event); one point, or two (trapezoid)
         # lhs is linear in (x, dx/dt), so it is taken of the two terms separately: of a(t) z by its coefficient, in
         # float64, and of y as it is. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose
         # standard deviation is T = 80, drops out exactly and costs the residual no digits.
@@ -99,6 +105,7 @@ def pid_loss(
     return checks.weight(w(grid[index]), grid[index]).to(loss) * loss
 
 
+@check_arguments(trajectory=PATHS, z=BATCH)
 def boundary_loss(trajectory: Trajectory, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
     """Squared error of the boundary condition, (B,): what a soft boundary needs in addition to the residual.
 

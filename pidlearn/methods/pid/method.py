@@ -56,9 +56,12 @@ class PIDConfig(Settings):
         """The rule for each field, by name."""
         return {
             **super().rules(),
-            "derivative": (lambda v: callable(v) or v in SCHEMES, f"one of {sorted(SCHEMES)} or a function"),
+            "derivative": (
+                lambda v: callable(v) or (isinstance(v, str) and v in SCHEMES),
+                f"one of {sorted(SCHEMES)} or a function",
+            ),
             "stop_gradient": FLAG,
-            "last_interval": (lambda v: v in ("drop", "backward"), '"drop" or "backward"'),
+            "last_interval": (lambda v: isinstance(v, str) and v in ("drop", "backward"), '"drop" or "backward"'),
             "boundary_weight": (lambda v: is_number(v) and v >= 0, "a number of at least 0"),
         }
 

@@ -13,8 +13,20 @@ from torch.utils.checkpoint import checkpoint
 
 from pidlearn.nets.blocks import Linear, check_event, one_hot_labels
 from pidlearn.nets.summary import summarize
+from pidlearn.utils.arguments import count, list_of, number
+from pidlearn.utils.settings import Rule
 
-__all__ = ["UNet"]
+__all__ = ["UNET_OPTIONS", "UNet"]
+
+UNET_OPTIONS: dict[str, Rule] = {
+    **dict.fromkeys(("img_resolution", "in_channels", "out_channels", "model_channels"), count()),
+    **dict.fromkeys(("label_dim", "augment_dim", "num_blocks"), count(0)),
+    "channel_mult": list_of(count()),
+    "channel_mult_emb": count(),
+    "attn_resolutions": list_of(count()),
+    **dict.fromkeys(("dropout", "label_dropout"), number(0, 1)),
+}
+"""The rules for the options that the U-Nets share."""
 
 
 class UNet(nn.Module, ABC):
@@ -40,8 +52,6 @@ class UNet(nn.Module, ABC):
         super().__init__()
         if levels < 1:
             raise ValueError("channel_mult must have an entry for each resolution, got none")
-        if label_dim < 0:
-            raise ValueError(f"got label_dim = {label_dim}; expected the number of classes, 0 for none")
         if img_resolution % 2 ** (levels - 1):
             raise ValueError(
                 f"img_resolution {img_resolution} cannot be halved {levels - 1} times: use a multiple of "

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pidlearn.nets.blocks import Conv2d, GroupNorm, Init, Linear, PositionalEmbedding, UNetBlock
 from pidlearn.nets.registry import register_network
-from pidlearn.nets.unets.base import UNet
+from pidlearn.nets.unets.base import UNET_OPTIONS, UNet
 from pidlearn.nets.unets.stages import build_decoder, build_encoder, build_levels
+from pidlearn.utils.arguments import check_arguments
 
 __all__ = ["DhariwalUNet"]
 
@@ -26,6 +27,7 @@ class DhariwalUNet(UNet):
     ``attn_resolutions``.
     """
 
+    @check_arguments(**UNET_OPTIONS)
     def __init__(
         self,
         img_resolution: int,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from pidlearn.nets.blocks import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding, UNetBlock
 from pidlearn.nets.registry import check_option, register_network
-from pidlearn.nets.unets.base import UNet
+from pidlearn.nets.unets.base import UNET_OPTIONS, UNet
 from pidlearn.nets.unets.stages import build_decoder, build_encoder, build_levels
+from pidlearn.utils.arguments import check_arguments, count, list_of, number
 
 __all__ = ["SongUNet"]
 
@@ -31,6 +32,7 @@ class SongUNet(UNet):
     "skip" or "residual", ``decoder_type`` "standard" or "skip".
     """
 
+    @check_arguments(**UNET_OPTIONS, channel_mult_noise=count(), resample_filter=list_of(number()))
     def __init__(
         self,
         img_resolution: int,

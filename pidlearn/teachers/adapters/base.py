@@ -21,6 +21,7 @@ from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NoiseParametrization
 from pidlearn.nets.preconditioning import precondition
 from pidlearn.nets.summary import summarize
+from pidlearn.utils.arguments import check_arguments, count, number
 from pidlearn.utils.broadcast import as_batch
 from pidlearn.utils.validation import check_shape
 
@@ -66,6 +67,7 @@ class AdaptedDenoiser(nn.Module):
     them, the call does not check.
     """
 
+    @check_arguments(sigma_data=number(positive=True), label_dim=count(0))
     def __init__(
         self,
         network: ThirdPartyNetwork,
@@ -78,10 +80,6 @@ class AdaptedDenoiser(nn.Module):
         sigma_max: float = math.inf,
     ) -> None:
         super().__init__()
-        if not 0 < sigma_data < math.inf:
-            raise ValueError(f"got sigma_data = {sigma_data}; expected a positive standard deviation of the data")
-        if not isinstance(label_dim, int) or label_dim < 0:
-            raise ValueError(f"got label_dim = {label_dim}; expected the number of classes, 0 for none")
         self.network = network
         self.noise_parametrization = noise_parametrization
         self.event_shape = None if event_shape is None else check_shape(event_shape)

@@ -57,7 +57,7 @@ def from_flow(
     """
     if not callable(velocity):
         raise TypeError(f"got a velocity of type {type(velocity).__name__}; expected a network or function v(x, t)")
-    if data_at not in (0, 1):
+    if not isinstance(data_at, int) or data_at not in (0, 1):
         raise ValueError(f"got data_at = {data_at!r}; expected the time of the data, 0 or 1, with noise at the other")
     return AdaptedDenoiser(
         ThirdPartyNetwork(velocity),

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pidlearn.utils.arguments import GENERATOR, check_arguments, count, number
 from pidlearn.utils.broadcast import expand_like, noise_level
+from pidlearn.utils.validation import as_real, check_batch, describe_tensor
 
 __all__ = ["EmpiricalDenoiser"]
 
@@ -30,14 +32,15 @@ class EmpiricalDenoiser:
         ValueError: for data that are not finite floating numbers (M, *event), or another option out of range.
     """
 
+    @check_arguments(bandwidth=number(0), chunk=count())
     def __init__(self, data: Tensor, bandwidth: float = 0.0, chunk: int = 4096) -> None:
-        data = torch.as_tensor(data)
-        if data.ndim < 2 or not len(data) or not data.is_floating_point():
-            raise ValueError(f"data must be floating (M, *event), got shape {tuple(data.shape)} of {data.dtype}")
+        data = as_real("data", data)
+        if data.ndim < 2 or not data.numel() or not data.is_floating_point():
+            raise ValueError(
+                f"data must be floating (M, *event) with M >= 1, got {describe_tensor(data)}: convert them"
+            )
         if not data.isfinite().all():
-            raise ValueError("data must be finite, but hold NaN or infinity")
-        if not bandwidth >= 0 or chunk < 1:
-            raise ValueError(f"expected bandwidth >= 0 and chunk >= 1, got {bandwidth} and {chunk}")
+            raise ValueError("data must be finite, got NaN or infinity: leave such rows out")
         self.data, self.bandwidth, self.chunk = data, float(bandwidth), chunk
         # Distances are computed relative to the mean: far from 0, squares would use up the digits of a float.
         self._centre = data.mean(0).flatten()
@@ -58,6 +61,7 @@ class EmpiricalDenoiser:
         spread = self.data.double().var(0, correction=0).mean().item()
         return math.sqrt(spread + self.bandwidth**2)
 
+    @check_arguments(n=count(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n data drawn with replacement, plus the kernel's noise, (n, *event)."""
         picked = self.data[torch.randint(len(self.data), (n,), generator=generator)]
@@ -72,8 +76,8 @@ class EmpiricalDenoiser:
         """
         if class_labels is not None:
             raise ValueError("an EmpiricalDenoiser is unconditional: leave class_labels out")
-        if x.shape[1:] != self.event_shape:
-            raise ValueError(f"x must be (B, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}")
+        check_batch(x, "x", self.event_shape)
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves overflow at 256
         variance = noise_level(sigma, x).square() + self.bandwidth**2
         if not variance.amin() > 0:
             raise ValueError("E[x0 | x] is undefined for sigma = 0 and bandwidth = 0: take sigma > 0, or a bandwidth")
@@ -93,7 +97,7 @@ class EmpiricalDenoiser:
         mean = (mean / total[:, None] + centre).reshape(x.shape)
         # Each component's denoiser is y + h^2 / (h^2 + sigma^2) (x - y), linear in y, so the mean of y is enough.
         kept = expand_like(self.bandwidth**2 / variance, x)
-        return mean + kept * (x - mean)
+        return (mean + kept * (x - mean)).to(dtype)
 
     __call__ = denoise
 

@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pidlearn.utils.arguments import GENERATOR, check_arguments, count, number
 from pidlearn.utils.broadcast import noise_level
+from pidlearn.utils.validation import as_real, check_batch
 
 __all__ = ["GaussianMixture", "as_float64"]
 
@@ -41,15 +43,21 @@ class GaussianMixture:
     """
 
     def __init__(self, means: Any, covs: Any, weights: Any = None) -> None:
-        self.means = as_float64(means)
-        if self.means.ndim != 2 or not self.means.isfinite().all():
-            raise ValueError(f"means must be finite numbers (K, d), got shape {tuple(self.means.shape)}")
+        self.means = as_float64("means", means)
+        if self.means.ndim != 2 or not self.means.numel() or not self.means.isfinite().all():
+            raise ValueError(
+                f"means must be finite numbers (K, d), one row per component, got shape {tuple(self.means.shape)}"
+            )
         k, d = self.means.shape
         self.weights = _normalised(weights, k)
-        covs = as_float64(covs)
+        covs = as_float64("covs", covs)
         if covs.shape == (k, d, d):
+            if not covs.isfinite().all():
+                raise ValueError(
+                    "full covariances must be finite, got NaN or infinity: check the data that they are of"
+                )
             if (covs - covs.mT).abs().max() > 1e-5 * covs.abs().max():  # allows for covariances computed in float32
-                raise ValueError("full covariances must be symmetric")
+                raise ValueError("full covariances must be symmetric, got others: pass (covs + covs.mT) / 2")
             eigenvalues, self._basis = torch.linalg.eigh((covs + covs.mT) / 2)
         elif covs.shape in ((), (k,), (k, d)):
             eigenvalues = covs.reshape(k, -1) if covs.ndim else covs
@@ -58,8 +66,11 @@ class GaussianMixture:
             raise ValueError(
                 f"covs must be (K, d, d), (K, d), (K,) or a scalar with K = {k}, d = {d}; got {tuple(covs.shape)}"
             )
-        if not (eigenvalues > 0).all():
-            raise ValueError("covs must be positive definite; they are variances, not standard deviations")
+        if not ((eigenvalues > 0) & eigenvalues.isfinite()).all():
+            raise ValueError(
+                f"covs must be finite and positive definite, got variances from {eigenvalues.min():g} to "
+                f"{eigenvalues.max():g}: pass variances, the squares of standard deviations"
+            )
         self._eigenvalues = eigenvalues  # (K, d), of the covariances; _basis (K, d, d) holds the eigenvectors
         self._cache: dict[tuple[torch.dtype, torch.device], tuple[Any, ...]] = {}
 
@@ -81,6 +92,7 @@ class GaussianMixture:
         diagonal = torch.diag_embed(self._eigenvalues.contiguous())
         return diagonal if self._basis is None else self._basis @ diagonal @ self._basis.mT
 
+    @check_arguments(n=count(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n samples of the clean density, (n, d) float32."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
@@ -93,7 +105,7 @@ class GaussianMixture:
     def log_prob(self, x: Tensor, sigma: Any = 0.0) -> Tensor:
         """Return the log-density of data plus noise of standard deviation sigma, a scalar or (B,): (B, d) -> (B,)."""
         *_, joint = self._components_at(x, sigma)
-        return joint.logsumexp(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
+        return (joint.logsumexp(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)).to(x.dtype)
 
     def component(self, x: Tensor, sigma: Any = 0.0) -> Tensor:
         """Return the index of each point's most responsible component: (B, d) -> (B,) int64."""
@@ -103,7 +115,7 @@ class GaussianMixture:
     def score(self, x: Tensor, sigma: Any) -> Tensor:
         """Return the gradient of `log_prob` with respect to x: (B, d) -> (B, d)."""
         c, precision, joint = self._components_at(x, sigma)
-        return -self._rotate_back(joint.softmax(1)[..., None] * c * precision)
+        return -self._rotate_back(joint.softmax(1)[..., None] * c * precision).to(x.dtype)
 
     def denoise(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
         """Return E[x0 | x0 + sigma n = x], (B, d) -> (B, d); sigma is a scalar or (B,), 0 allowed.
@@ -114,16 +126,19 @@ class GaussianMixture:
         if class_labels is not None:
             raise ValueError("a GaussianMixture is unconditional: leave class_labels out")
         c, precision, joint = self._components_at(x, sigma)
-        means, eigenvalues, *_ = self._cached(x.dtype, x.device)
+        means, eigenvalues, *_ = self._cached(c.dtype, x.device)
         r = joint.softmax(1)  # responsibilities (B, K)
-        return r @ means + self._rotate_back(r[..., None] * (c * precision * eigenvalues))
+        return (r @ means + self._rotate_back(r[..., None] * (c * precision * eigenvalues))).to(x.dtype)
 
     __call__ = denoise
 
     def _components_at(self, x: Tensor, sigma: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return c (B, K, d) in each component's eigenbasis, 1 / (l + sigma^2), and log w_k N_k without 2 pi (B, K)."""
-        if x.ndim != 2 or x.shape[1:] != self.event_shape:
-            raise ValueError(f"x must be (B, {self.event_shape[0]}), got {tuple(x.shape)}")
+        """Return c (B, K, d) in each component's eigenbasis, 1 / (l + sigma^2), and log w_k N_k without 2 pi (B, K).
+
+        They are computed in float32 at least: in half precision, squares overflow at 256.
+        """
+        check_batch(x, "x", self.event_shape)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         means, eigenvalues, log_weights, basis = self._cached(x.dtype, x.device)
         c = x[:, None] - means
         if basis is not None:
@@ -159,18 +174,21 @@ class GaussianMixture:
         return (self.component(x) != own).double().mean().item()
 
     @classmethod
+    @check_arguments(modes=count(), radius=number(), std=number(positive=True))
     def ring(cls, modes: int = 8, radius: float = 1.0, std: float = 0.15) -> GaussianMixture:
         """Equal isotropic modes on a circle."""
         angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
         return cls(radius * torch.stack([angle.cos(), angle.sin()], 1), std**2)
 
     @classmethod
+    @check_arguments(side=count(), spacing=number(), std=number(positive=True))
     def grid(cls, side: int = 5, spacing: float = 0.6, std: float = 0.1) -> GaussianMixture:
         """side x side equal isotropic modes on a square lattice."""
         axis = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
         return cls(torch.cartesian_prod(axis, axis), std**2)
 
     @classmethod
+    @check_arguments(side=number(), std=number(positive=True))
     def checkerboard(cls, side: float = 0.8, std: float = 0.2) -> GaussianMixture:
         """One mode per dark square of a 4 x 4 board, with a standard deviation of a quarter of a square's side."""
         i, j = torch.cartesian_prod(torch.arange(4), torch.arange(4)).T
@@ -179,6 +197,7 @@ class GaussianMixture:
         return cls(side * centres, std**2)
 
     @classmethod
+    @check_arguments(modes=count(), std=number(positive=True))
     def moons(cls, modes: int = 12, std: float = 0.12) -> GaussianMixture:
         """Two interleaved half-circles of overlapping modes."""
         angle = math.pi * torch.linspace(0, 1, modes, dtype=torch.float64)
@@ -186,6 +205,7 @@ class GaussianMixture:
         return cls(torch.cat([upper, -upper]), std**2)
 
     @classmethod
+    @check_arguments(modes=count(), turns=number(), std=number(positive=True))
     def spiral(cls, modes: int = 24, turns: float = 1.5, std: float = 0.1) -> GaussianMixture:
         """Overlapping modes along a spiral from the centre to radius 1.5."""
         # The arc length grows with the square of the radius, so square roots space the modes evenly along it.
@@ -208,15 +228,19 @@ class GaussianMixture:
         return f"{type(self).__name__}({k} components in {d} dimensions, std {self.std:.2g})"
 
 
-def as_float64(values: Any) -> Tensor:
-    """Convert a density's parameters to float64 on the CPU. They are cast to the dtype and device of each call's x."""
-    return torch.as_tensor(values, dtype=torch.float64, device="cpu")
+def as_float64(name: str, values: Any) -> Tensor:
+    """Convert a density's parameters to float64 on the CPU. They are cast to the dtype and device of each call's x.
+
+    Raises:
+        ValueError: for anything but real numbers.
+    """
+    return as_real(name, values, torch.float64).cpu()
 
 
 def _normalised(weights: Sequence[float] | Tensor | None, k: int) -> Tensor:
     if weights is None:
         return torch.full((k,), 1 / k, dtype=torch.float64)
-    weights = as_float64(weights)
+    weights = as_float64("weights", weights)
     if weights.shape != (k,) or not ((weights > 0) & weights.isfinite()).all():
         raise ValueError(f"weights must be {k} positive numbers, one per component, got shape {tuple(weights.shape)}")
     return weights / weights.sum()

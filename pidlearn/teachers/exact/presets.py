@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pidlearn.teachers.exact.mixture import GaussianMixture
+from pidlearn.utils.arguments import check_options
 
 __all__ = ["PRESETS", "toy"]
 
@@ -22,6 +23,7 @@ def toy(name: str, **options: Any) -> GaussianMixture:
     Raises:
         ValueError: for another name.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"toy must be one of {sorted(PRESETS)}, got {name!r}")
+    check_options(f"toy {name!r}", PRESETS[name], options)
     return PRESETS[name](**options)

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from pidlearn.teachers.exact.mixture import GaussianMixture, as_float64
+from pidlearn.utils.arguments import GENERATOR, SEED, check_arguments, count, number
 from pidlearn.utils.broadcast import expand_like, noise_level
+from pidlearn.utils.validation import check_batch, describe_tensor
 
 __all__ = ["SubspaceMixture"]
+
+MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
 
 
 class SubspaceMixture:
@@ -30,10 +34,11 @@ class SubspaceMixture:
         ValueError: for a basis of another shape or with columns that are not orthonormal, or an off_plane_std <= 0.
     """
 
+    @check_arguments(mixture=MIXTURE, off_plane_std=number(positive=True))
     def __init__(self, mixture: GaussianMixture, basis: Any, offset: Any, off_plane_std: float) -> None:
         self.mixture = mixture
-        self.basis = as_float64(basis)
-        self.offset = as_float64(offset)
+        self.basis = as_float64("basis", basis)
+        self.offset = as_float64("offset", offset)
         self.off_plane_std = float(off_plane_std)
         if self.basis.shape != (self.offset.numel(), *mixture.event_shape):
             raise ValueError(
@@ -43,10 +48,9 @@ class SubspaceMixture:
         gram = self.basis.T @ self.basis
         if not torch.allclose(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-6):
             raise ValueError("the columns of basis must be orthonormal: orthonormalise them with torch.linalg.qr")
-        if not off_plane_std > 0:
-            raise ValueError(f"off_plane_std must be positive, got {off_plane_std}")
 
     @classmethod
+    @check_arguments(components=count(), directions=count(), off_plane_std=number(positive=True), seed=SEED)
     def fit(
         cls, data: Tensor, components: int = 30, directions: int = 64, off_plane_std: float = 0.03, seed: int = 0
     ) -> SubspaceMixture:
@@ -56,7 +60,12 @@ class SubspaceMixture:
             ValueError: for fewer data than directions or components, or more directions than dimensions.
             ImportError: if scikit-learn is not installed.
         """
-        flat = as_float64(data.flatten(1))
+        data = as_float64("data", data)
+        if data.ndim < 2 or not data.isfinite().all():
+            raise ValueError(
+                f"data must be finite (M, *event), got {describe_tensor(data)}, or NaN: leave such rows out"
+            )
+        flat = data.flatten(1)
         most = min(flat.shape)
         if not (1 <= directions <= most and 1 <= components <= len(flat)):
             raise ValueError(
@@ -86,6 +95,7 @@ class SubspaceMixture:
         total = r * self.mixture.std**2 + (d - r) * self.off_plane_std**2
         return math.sqrt(total / d)
 
+    @check_arguments(n=count(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n samples of the clean density, (n, *event) float32."""
         noise = torch.randn(n, len(self.basis), dtype=torch.float64, generator=generator)
@@ -99,8 +109,8 @@ class SubspaceMixture:
         Raises:
             ValueError: for an x of another shape, or class labels: a mixture has no classes.
         """
-        if x.shape[1:] != self.event_shape:
-            raise ValueError(f"x must be (B, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}")
+        check_batch(x, "x", self.event_shape)
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves overflow at 256
         basis, offset = self.basis.to(x), self.offset.to(x)
         flat = (x - offset).flatten(1)
         u = flat @ basis  # (B, r)
@@ -108,7 +118,7 @@ class SubspaceMixture:
         keep = expand_like(self.off_plane_std**2 / (self.off_plane_std**2 + variance), flat)  # the Wiener filter's gain
         # keep (flat - V u) + V D(u), with one product by V^T.
         out = keep * flat + (self.mixture.denoise(u, sigma, class_labels) - keep * u) @ basis.T
-        return offset + out.reshape(x.shape)
+        return (offset + out.reshape(x.shape)).to(dtype)
 
     __call__ = denoise
 

@@ -17,12 +17,14 @@ from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.files.build import build, complete, fill
 from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import safetensors
+from pidlearn.utils.arguments import PATH, check_arguments
 
 __all__ = ["read", "save_teacher"]
 
 FORMAT, FORMAT_BEFORE = "pidlearn teacher 2", "pidlearn teacher 1"
 
 
+@check_arguments(path=PATH)
 def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
     """Write a teacher to one safetensors file, whole or not at all, for `load_teacher`.
 
