@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -40,10 +42,11 @@ def problem_from_teacher(
         t_end = teacher.t_end if t_end is None else t_end
         integrator = "Radau" if teacher.stiff else "dopri5"
         return replace(initial_value(teacher.ode, prior or teacher.prior, t_start, t_end, integrator), teacher=teacher)
+    if advice := _how_to_wrap(teacher):
+        raise TypeError(f"got a {type(teacher).__name__}, which is no denoiser D(x, sigma) yet: {advice}")
     if not (callable(teacher) or hasattr(teacher, "rhs")):
-        hint = f": did you mean pidlearn.toy({teacher!r})?" if isinstance(teacher, str) else ""
         raise TypeError(
-            f"a teacher must be a callable denoiser D(x, sigma), a System or an ODE, got {type(teacher).__name__}{hint}"
+            f"a teacher must be a callable denoiser D(x, sigma), a System or an ODE, got {type(teacher).__name__}"
         )
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_start, t_end)
@@ -53,6 +56,18 @@ def problem_from_teacher(
     t_start = default_start if t_start is None else t_start
     t_end = default_end if t_end is None else t_end
     return diffusion(teacher, t_start, t_end, event_shape)
+
+
+def _how_to_wrap(teacher: Any) -> str:
+    """The line that makes a teacher of what users have at hand; empty for anything else."""
+    if isinstance(teacher, str | PathLike):
+        here = Path(teacher).exists()
+        return f"pidlearn.load_teacher({str(teacher)!r})" if here else f"did you mean pidlearn.toy({str(teacher)!r})?"
+    if hasattr(teacher, "unet") and hasattr(teacher, "scheduler"):
+        return "pidlearn.teachers.from_diffusers(pipeline.unet, pipeline.scheduler)"
+    if type(teacher).__module__.startswith("diffusers.") and isinstance(teacher, nn.Module):
+        return "pidlearn.teachers.from_diffusers(unet, scheduler)"
+    return ""
 
 
 def modules_of(teacher: Any) -> list[nn.Module]:

@@ -15,7 +15,7 @@ it to the terms of a student separately, so that a large z never costs a small r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -67,7 +67,7 @@ class VelocityODE:
         """
         t = as_batch(t, x)
         labels = () if class_labels is None else (class_labels,)
-        with reraise_with_context("field f", self.f, x, t):
+        with reraise_with_context("field f", self.f, x, t, class_labels):
             out = self.f(x, t, *labels)
         return _same_shape("f(x, t)", out, x)
 
@@ -105,7 +105,7 @@ class DenoiserODE:
         """
         t = as_batch(t, x)
         labels = {} if class_labels is None else {"class_labels": class_labels}
-        with reraise_with_context("teacher", self.denoiser, x, t):
+        with reraise_with_context("teacher", self.denoiser, x, t, class_labels):
             out = self.denoiser(x, t, **labels)
         return _same_shape("the denoiser D(x, sigma)", out, x)
 
@@ -122,10 +122,25 @@ class DenoiserODE:
         return self.denoise(x, t, class_labels)
 
 
+def _taken_from(out: Any, x: Tensor) -> str:
+    """How to take a tensor of x's shape out of what a third-party network returned, if that is known."""
+    parts: dict[str, Any] = {}
+    if isinstance(out, tuple | list):
+        parts = {f"[{i}]": part for i, part in enumerate(out)}
+    elif isinstance(out, Mapping):
+        parts = {f"[{key!r}]": part for key, part in out.items()}
+    elif not isinstance(out, Tensor) and hasattr(out, "__dict__"):
+        parts = {f".{name}": part for name, part in vars(out).items()}
+    fitting = [place for place, part in parts.items() if isinstance(part, Tensor) and part.shape == x.shape]
+    return f": wrap it in a function that returns its {fitting[0]}" if fitting else ""
+
+
 def _same_shape(name: str, out: Any, x: Tensor) -> Tensor:
     if not isinstance(out, Tensor) or out.shape != x.shape:
         received = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"{name} must return the shape of x, {tuple(x.shape)}, but returned {received}")
+        raise ValueError(
+            f"{name} must return the shape of x, {tuple(x.shape)}, but returned {received}{_taken_from(out, x)}"
+        )
     if out.is_complex():
         raise ValueError(
             f"{name} must return real values, but returned {out.dtype}: give x the real and the imaginary parts as "

@@ -66,7 +66,7 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
     generator = torch.Generator().manual_seed(0)
     z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
     t = as_float64_time(problem.t_start, z)
-    with torch.no_grad(), reraise_with_context("student", student, z, t):
+    with torch.no_grad(), reraise_with_context("student", student, z, t, labels):
         start = call_student(student, z, t, labels)
         end = call_student(student, z, as_float64_time(problem.t_end, z), labels)
     if not isinstance(start, Tensor) or start.shape != z.shape:

@@ -32,13 +32,16 @@ class NotFiniteError(ValueError):
 
 
 @contextmanager
-def reraise_with_context(role: str, module: Any, x: Tensor, t: Tensor) -> Iterator[None]:
-    """Re-raise PyTorch errors from a user's module with the component's name and a hint."""
+def reraise_with_context(
+    role: str, module: Any, x: Tensor, t: Tensor, class_labels: Tensor | None = None
+) -> Iterator[None]:
+    """Re-raise errors from a user's module as a ValueError with its role, what it was called with, and a hint."""
     try:
         yield
     except torch.cuda.OutOfMemoryError:
         raise
-    except (RuntimeError, IndexError) as error:  # IndexError: a label beyond an embedding's rows
+    # IndexError: a label beyond an embedding's rows. TypeError and AttributeError: another signature or kind of input.
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
         weight = next(module.parameters(), x) if isinstance(module, nn.Module) else x
         if (weight.dtype, weight.device) != (x.dtype, x.device):
             raise ValueError(
@@ -46,9 +49,14 @@ def reraise_with_context(role: str, module: Any, x: Tensor, t: Tensor) -> Iterat
                 f"{x.device}: move or convert one of them"
             ) from error
         hint = f"; if it mixes the two, convert t to {x.dtype} first" if t.dtype != x.dtype else ""
-        raise ValueError(
-            f"the {role} fails on x {describe_tensor(x)} with t {describe_tensor(t)}{hint}: {error}"
-        ) from error
+        called = f"x {describe_tensor(x)} with t {describe_tensor(t)}"
+        if class_labels is not None:
+            called += f" and class_labels {describe_tensor(class_labels)}"
+            hint += "; if it wants one-hot labels, wrap it: F.one_hot(class_labels, number of classes).to(x)"
+        if "forward AD" in str(error) or "forward-mode" in str(error):
+            hint += "; if it has no forward-mode derivative (compiled networks and fused attention have none), use "
+            hint += 'derivative="forward"'
+        raise ValueError(f"the {role} fails on {called}{hint}: {error}") from error
 
 
 def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:

@@ -124,7 +124,7 @@ class _LearnedTerm:
     def __call__(self, *times: Tensor) -> tuple[Tensor, ...]:
         """The values at each of the times (B,)."""
         trajectory, z, labels = self.trajectory, self.z, self.class_labels
-        with reraise_with_context("student", trajectory, z, times[0]):
+        with reraise_with_context("student", trajectory, z, times[0], self.class_labels):
             if hasattr(trajectory, "learned_term"):
                 values = trajectory.learned_term(z, *times, class_labels=labels)
             else:
@@ -136,7 +136,7 @@ class _LearnedTerm:
         trajectory, z = self.trajectory, self.z
         if not hasattr(trajectory, "learned_term_jvp"):
             return jvp_in_time(self, *times)
-        with reraise_with_context("student", trajectory, z, times[0]):
+        with reraise_with_context("student", trajectory, z, times[0], self.class_labels):
             values, slopes = trajectory.learned_term_jvp(z, *times, class_labels=self.class_labels)
         return self._checked(values), tuple(slope.to(self.dtype) for slope in slopes)
 

@@ -1,0 +1,77 @@
+"""What users' networks return or expect: each is handled, or answered with the line to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pidlearn as pid
+from tests.teachers import tiny
+
+SHAPE: dict[str, Any] = {"event_shape": (2,), "steps": 1}
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda x: (torch.zeros(3), x), r"returned tuple: wrap it in a function that returns its \[1\]"),
+        (lambda x: {"sample": x}, r"returned dict: wrap it in a function that returns its \['sample'\]"),
+        (lambda x: SimpleNamespace(sample=x), r"returned SimpleNamespace: .* returns its \.sample"),
+        (lambda x: x[:, :1], r"must return the shape of x, \(\d+, 2\), but returned \(\d+, 1\)$"),
+        (lambda x: None, "returned NoneType$"),
+    ],
+)
+def test_outputs(returned: Any, says: str) -> None:
+    for teacher in (lambda x, sigma: returned(x), pid.VelocityODE(lambda x, t: returned(x))):
+        with pytest.raises(ValueError, match=says):
+            pid.solve(pid.DenoiserODE(teacher) if callable(teacher) else teacher, torch.ones(4, 2), [1.0, 0.5])
+
+
+class OneHot(nn.Module):
+    """A network that multiplies its labels with a matrix."""
+
+    label_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor) -> Tensor:
+        return x + self.embed(class_labels)
+
+
+def test_labels_that_should_be_one_hot() -> None:
+    says = r"class_labels \(\d+,\) torch.int64.*F.one_hot\(class_labels, number of classes\)"
+    with pytest.raises(ValueError, match=says):
+        next(pid.steps(OneHot(), pid.nets.MLP(2, width=8, label_dim=3), **SHAPE))
+
+
+@pytest.mark.parametrize("f", [nn.Linear(2, 2), lambda x: x, lambda x, sigma: x.nothing])
+def test_calls_that_do_not_fit(f: Any) -> None:
+    with pytest.raises(ValueError, match=r"the teacher fails on x \(\d+, 2\) torch.float32 with t \(\d+,\)"):
+        next(pid.steps(f, pid.nets.MLP(2, width=8), **SHAPE))
+    if isinstance(f, nn.Module):
+        with pytest.raises(ValueError, match=r"the student fails on x .*positional arguments"):
+            pid.steps(pid.toy("ring"), f)
+
+
+def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
+    pipeline = SimpleNamespace(unet=nn.Linear(2, 2), scheduler=object())
+    for teacher, line in (
+        (tmp_path, r"pidlearn.load_teacher\("),
+        (str(tmp_path), r"pidlearn.load_teacher\("),
+        ("ring", r"did you mean pidlearn.toy\('ring'\)\?"),
+        (pipeline, r"from_diffusers\(pipeline.unet, pipeline.scheduler\)"),
+    ):
+        with pytest.raises(TypeError, match=line):
+            pid.distill(teacher, progress=False)
+
+
+def test_a_bare_network_of_diffusers() -> None:
+    with pytest.raises(TypeError, match=r"got a UNet2DModel.*from_diffusers\(unet, scheduler\)"):
+        pid.distill(tiny.unet(), progress=False)
