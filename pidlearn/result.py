@@ -156,7 +156,7 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write student, history and configuration to one file, for `pidlearn.load`."""
         teacher = self.teacher_identity if self.problem is None else _identity(self.problem)
-        return files.save(self.student, self.history, self.config.to_dict(), self.stopped, teacher, path)
+        return files.save(self.student, self.history, self.config.to_dict(), self.stopped, path, teacher)
 
     def __repr__(self) -> str:
         """One line: the student, the teacher, the training and its error."""

@@ -146,6 +146,8 @@ class Run(Training):
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned, if the teacher is the same."""
+        if state["teacher"].shape != self._fingerprint().shape:
+            raise ValueError(f"{folder} holds a record of a teacher that does not fit: use another folder")
         with overridden(tf32(False)):
             same = self.problem.has_fingerprint(state["teacher"])
         if not same:

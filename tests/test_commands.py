@@ -447,7 +447,7 @@ class TestSample:
             "sample", tmp_path / "unconditional.pt", "-o", out, "--label", 3
         )
         points = pid.distill(pid.toy("ring"), steps=1, batch_size=4, progress=False).save(tmp_path / "points")
-        assert "images (n, C, H, W)" in fails("sample", points, "-o", out)
+        assert "one image, (n, C, H, W)" in fails("sample", points, "-o", out)
         assert "a name that ends in .png, got" in fails("sample", file, "-o", made / "tiny.toml")
         assert not out.exists()
 

@@ -127,7 +127,7 @@ def test_times_that_do_not_fit(t: torch.Tensor) -> None:
         ({"time": None}, "time must be one of"),
         ({"t_min": -5.0}, "t_min = -5.0, but time='log' needs positive times"),
         ({"sigma_data": float("inf")}, "sigma_data"),
-        ({"c_in": float("nan")}, "c_in must be a finite number, got nan"),
+        ({"c_in": float("nan")}, "c_in must be a finite number, or None, got nan"),
         ({"event_shape": "ab"}, "event_shape must hold the sizes"),
         ({"event_shape": (0,)}, "event_shape must hold the sizes"),
     ],

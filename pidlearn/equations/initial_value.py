@@ -16,7 +16,7 @@ from pidlearn.equations.diffusion import device_of
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
-from pidlearn.utils.random import seeded
+from pidlearn.utils.random import PROCESS_STATE, seeded
 from pidlearn.utils.validation import NotFiniteError, describe_tensor
 
 __all__ = ["InitialValueProblem", "initial_value"]
@@ -156,10 +156,12 @@ def initial_value(
         )
     if not (math.isfinite(t_start) and math.isfinite(t_end)) or t_start == t_end:
         raise ValueError(f"got t_start = {t_start}, t_end = {t_end}, but a span needs two different, finite times")
-    shape = _event_shape(prior)
-    if not _is_reproducible(prior):
-        prior = _seeded_by_generator(prior)
-    if not _is_reproducible(prior):
+    with PROCESS_STATE:  # a prior may draw from torch's own generator
+        shape = _event_shape(prior)
+        if not _is_reproducible(prior):
+            prior = _seeded_by_generator(prior)
+        reproducible = _is_reproducible(prior)
+    if not reproducible:
         raise ValueError(
             "prior(2, generator=g) differs from call to call with the same g, so no run could be repeated or resumed: "
             "draw from the generator that is passed, as in torch.randn(n, 2, generator=generator)"

@@ -44,8 +44,8 @@ def save(
     history: dict[str, np.ndarray],
     config: Mapping[str, Any],
     stopped: str | None,
-    teacher: Mapping[str, Tensor],
     path: str | Path,
+    teacher: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Path:
     """Write a student, its history and its configuration to one safetensors file, whole or not at all.
 
@@ -57,8 +57,8 @@ def save(
         history: arrays by name.
         config: the settings of its training by name, as values that JSON has.
         stopped: why its training stopped early, if it did.
-        teacher: tensors by name that identify its teacher.
         path: the file.
+        teacher: tensors by name that identify its teacher.
     """
     path = Path(path)
     write_atomically(path, packed(student, history, config, stopped, teacher))

@@ -53,7 +53,7 @@ def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
     asked = time.monotonic()
     cancel.click()
     page.get_by_text("Cancelled").wait_for()
-    assert time.monotonic() - asked < 2  # a second for the worker, and the page's own way
+    assert time.monotonic() - asked < 20  # long before the end of 12,000 steps
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.get_by_role("button", name="Save").click()
     with page.expect_download() as waiting:

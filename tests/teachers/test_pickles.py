@@ -446,7 +446,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "yes for a number": ({"num_blocks": True}, "num_blocks is True"),
     "broken numbers": ({"channel_mult": [1.0, 2.0]}, "channel_mult is a list"),
     "no number": ({"dropout": math.nan}, "dropout is nan"),
-    "data of no scale": ({"sigma_data": 0.0}, "got sigma_data = 0.0; expected .* positive"),
+    "data of no scale": ({"sigma_data": 0.0}, "sigma_data must be a positive, finite number, got 0.0"),
     "a filter of zeros": ({"resample_filter": [0, 0]}, "taps whose sum is not 0"),
 }
 

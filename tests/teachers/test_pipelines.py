@@ -114,7 +114,7 @@ def test_what_is_no_pipeline_says_what_to_do(saved: Path, tmp_path: Path) -> Non
         ValueError, match=r"one part of a diffusers pipeline: pass the pipeline's.*UNet2DModel.from_pre"
     ):
         pid.load_teacher(saved / "unet")
-    with pytest.raises(ValueError, match=r"not a pidlearn teacher 1 file.*pass the folder of the whole.*from_network"):
+    with pytest.raises(ValueError, match=r"not a pidlearn teacher 2 file.*pass the folder of the whole.*from_network"):
         pid.load_teacher(saved / WEIGHTS)
     for convert in (
         lambda: pid.teachers.import_teacher(saved, tmp_path / "a.safetensors"),

@@ -23,7 +23,7 @@ UNET_OPTIONS: dict[str, Rule] = {
     **dict.fromkeys(("label_dim", "augment_dim", "num_blocks"), count(0)),
     "channel_mult": list_of(count()),
     "channel_mult_emb": count(),
-    "attn_resolutions": list_of(count()),
+    "attn_resolutions": list_of(count(0)),
     **dict.fromkeys(("dropout", "label_dropout"), number(0, 1)),
 }
 """The rules for the options that the U-Nets share."""

@@ -71,7 +71,7 @@ def _describe(denoiser: nn.Module) -> dict[str, Any]:
             f"diffusers pipeline with save_pretrained(folder), which load_teacher reads, and pass the teacher to "
             f"pidlearn.load next to the student's file"
         )
-    weights = denoiser.state_dict()
+    weights = denoiser.state_dict() if isinstance(denoiser, nn.Module) else {}
     if type(denoiser) in DENOISERS.values() and type(network) in [NETWORKS[name] for name in MODEL_TYPES]:
         options: Any = denoiser.options
         return {"class": type(denoiser).__name__, "options": complete(type(denoiser), options, weights)}
