@@ -42,11 +42,11 @@ def problem_from_teacher(
         t_end = teacher.t_end if t_end is None else t_end
         integrator = "Radau" if teacher.stiff else "dopri5"
         return replace(initial_value(teacher.ode, prior or teacher.prior, t_start, t_end, integrator), teacher=teacher)
-    if advice := _how_to_wrap(teacher):
-        raise TypeError(f"got a {type(teacher).__name__}, which is no denoiser D(x, sigma) yet: {advice}")
-    if not (callable(teacher) or hasattr(teacher, "rhs")):
+    advice = _how_to_wrap(teacher)
+    if advice or not (callable(teacher) or hasattr(teacher, "rhs")):
         raise TypeError(
             f"a teacher must be a callable denoiser D(x, sigma), a System or an ODE, got {type(teacher).__name__}"
+            + (f": {advice}" if advice else "")
         )
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_start, t_end)
