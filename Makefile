@@ -19,10 +19,11 @@ docs: $(INSTALLED)
 assets: $(INSTALLED)
 	$(BIN)/python -m benchmarks.app_assets
 
-# Files are shared out in this order: first those that often wait for a browser. So there is one process more than cores.
+# Files are shared out in this order: first those that often wait, for trainings or a browser. So there is one process more
+# than cores.
 test: check
 	$(BIN)/python -m pytest -n $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1)) --dist loadfile \
-		--no-loadscope-reorder tests/app tests/viewer tests
+		--no-loadscope-reorder tests/app/test_train.py tests/app tests/viewer tests
 
 # The fast core: what a change to the mathematics, the loop or a method breaks first.
 QUICK := test_loss test_derivative test_distance test_sampling test_grid test_train test_trajectory \
