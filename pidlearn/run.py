@@ -219,7 +219,7 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     """Fill in the unset fields from the method's recipe; returns the configuration, and a configured method."""
     method = method_of(config.method)
     # `method_of` accepts dataclasses only, which the class Method itself cannot say to a type checker.
-    own_fields = fields(method)  # type: ignore[arg-type]
+    own_fields = fields(method)  # type: ignore[arg-type]  # a dataclass, see above
     shared = {field.name for field in own_fields if field.init} & {field.name for field in fields(Config)}
     own = {name: value for name in shared if (value := getattr(method, name)) is not UNSET}
     defaults = Config()

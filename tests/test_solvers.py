@@ -189,6 +189,12 @@ def test_a_field_that_is_not_finite_ends_it(method: str) -> None:
         pid.solve(field, torch.ones(2, 2).double(), [3.0, 2.0, 1.0, 0.5, 0.2], method)
 
 
+def test_a_field_that_ends_at_infinity_is_not_called_stiff() -> None:
+    field = pid.VelocityODE(lambda x, t: torch.where(t < 1.0, 1.0, torch.inf)[:, None].expand_as(x).double())
+    with pytest.raises(NotFiniteError, match=r"NaN or infinite at t = 1: check it there"):
+        pid.solve(field, torch.ones(2, 1).double(), [0.0, 3.0], "dopri5")
+
+
 def test_steps_that_are_too_long_end_it_too() -> None:
     stiff, x = pid.VelocityODE(lambda x, t: -1e3 * x), torch.ones(1, 1)
     with pytest.raises(NotFiniteError, match="too long"):

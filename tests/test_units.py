@@ -1,4 +1,4 @@
-"""Answers do not depend on the units of x or t, and problems whose scale does not fit are told."""
+"""Answers do not depend on the units of x or t, and problems whose scale does not fit lead to a warning."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class TestSpans:
     def test_that_do_not_fit_are_told(self) -> None:
         small = pid.GaussianMixture([[0.0, 0.0]], 1e-6)
         unusual = pytest.warns(
-            UserWarning, match=r"recipes and students are made for about 0\.5.*divide the data by 0\.002"
+            UserWarning, match=r"recipes and students are designed for about 0\.5.*divide the data by 0\.002"
         )
         with unusual, pytest.warns(UserWarning, match="noise still hides the data"):
             pid.steps(small, t_max=1.0, t_min=0.002)
@@ -135,7 +135,7 @@ class TestSpans:
     @pytest.mark.parametrize("t", [0.0, -1.0, math.nan, 200.0, torch.tensor([1.0, 81.0])])
     def test_no_time_outside_is_answered(self, t: Any) -> None:
         student = pid.Trajectory(pid.nets.MLP(2, width=8), event_shape=(2,))
-        with pytest.raises(ValueError, match=r"this student was made for t from 80 to 0\.002"):
+        with pytest.raises(ValueError, match=r"this student is defined for t from 80 to 0\.002"):
             student(torch.randn(2, 2), t)
         ends = torch.tensor([80.0, 0.002])  # rounded to float32
         assert student(torch.randn(2, 2), ends).isfinite().all()
@@ -170,7 +170,7 @@ def test_good_teachers_are_not_suspected(name: str) -> None:
 
 
 class TestFlows:
-    """A flow whose data lie at the other end is told: its samples would be those of the inverse map."""
+    """A flow whose data lie at the other end leads to a warning: its samples would be those of the inverse map."""
 
     @staticmethod
     def velocity(mean: float, std: float) -> Any:

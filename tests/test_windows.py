@@ -85,7 +85,7 @@ class TestWindows:
             student.t_max - 1e-3 * student.t_min,
             math.nan,
         ):
-            with pytest.raises(ValueError, match=f"made for t from {student.t_max:g} to {student.t_min:g}"):
+            with pytest.raises(ValueError, match=f"defined for t from {student.t_max:g} to {student.t_min:g}"):
                 student(z, t)
 
     def test_gradients_reach_every_window_up_to_t(self, way: str) -> None:

@@ -32,7 +32,7 @@ A: tuple[tuple[float, ...], ...] = (
 ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 MAX_STEPS = 20_000
-"""Steps of one start after which the caller is told, instead of being kept waiting."""
+"""Maximal number of steps per start; a field that needs more is an error, not a long wait."""
 
 ADVICE = (
     'the solution may not exist that far, or the field is stiff there (then integrator="Radau", which solve takes with '
@@ -79,7 +79,9 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
             slopes.append(f(stage, t + c * step))
         error = dt * sum(e * k for e, k in zip(ERROR, slopes, strict=True))
         allowed = atol + rtol * torch.maximum(y.abs(), stage.abs())
-        size = (error / allowed).flatten(1).square().mean(1).sqrt().nan_to_num(nan=torch.inf)  # (b,), 1 at the limit
+        size = (
+            (error / allowed).flatten(1).square().mean(1).sqrt().nan_to_num(torch.inf, torch.inf)
+        )  # (b,), 1 at the limit
         accepted = size <= 1
         there = accepted & (h >= to_goal)
         longer = step.abs() * (0.9 * size.clamp(min=1e-8) ** -0.2).clamp(0.2, 5.0)  # the error grows as h^5

@@ -59,8 +59,8 @@ class Diffusion(Problem):
             return
         if not _is_usual(self.sigma_data / SIGMA_DATA):
             warnings.warn(
-                f"the data have a standard deviation of {self.sigma_data:.3g}, but recipes and students are made for "
-                f"about {SIGMA_DATA}: they learn better if you divide the data by {self.sigma_data / SIGMA_DATA:.3g}",
+                f"the data have a standard deviation of {self.sigma_data:.3g}, but recipes and students are designed "
+                f"for about {SIGMA_DATA}: divide the data by {self.sigma_data / SIGMA_DATA:.3g}",
                 stacklevel=4,
             )
         widest = math.sqrt(d) * self.sigma_data
@@ -148,7 +148,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
 def default_span(teacher: Any) -> tuple[float, float]:
     """EDM's span, 80 to 0.002, or as much of it as lies within the teacher's noise levels: (t_max, t_min).
 
-    It is made for a standard deviation of 0.5, and is wide enough for data of a tenth of that to ten times as much.
+    It is chosen for a standard deviation of 0.5, and wide enough for a tenth of that to ten times as much.
     For data of any other size it is scaled, so that t_max / sigma_data and t_min / sigma_data stay EDM's.
     """
     scale = _sigma_data(getattr(teacher, "denoiser", teacher)) / SIGMA_DATA
@@ -171,7 +171,7 @@ def device_of(module: Any) -> torch.device:
 
 
 def _is_usual(scale: float) -> bool:
-    """Whether EDM's span, and recipes and students made for ``SIGMA_DATA``, serve for data of ``scale`` times that."""
+    """Whether EDM's span and the recipes, chosen for ``SIGMA_DATA``, suit data of ``scale`` times that."""
     return 0.1 <= scale <= 10
 
 

@@ -54,7 +54,7 @@ class InitialValueProblem(Problem):
 
     @cached_property
     def _path_points(self) -> Tensor:
-        """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where none is found."""
+        """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where no path can be solved."""
         start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)
         for finer in (1, 4, 16):
             if self.coarse_error(400 * finer) < 0.1:
@@ -92,7 +92,7 @@ class InitialValueProblem(Problem):
         return torch.float64
 
     def check_teacher(self) -> None:
-        """Warn if the field, which gets its time in the dtype of x, cannot tell the times of a path apart."""
+        """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
         dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
         spacing = torch.finfo(dtype).eps * max(abs(self.t_start), abs(self.t_end))
         span = abs(self.t_end - self.t_start)

@@ -208,12 +208,14 @@ def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | 
     return times
 
 
-def _tolerance(given: Any, name: str, x: Tensor) -> Tensor:
+def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
     """A tolerance as float64: a number, or for ``atol`` also one per coordinate (*event)."""
-    tolerance = torch.as_tensor((1e-10 if x.dtype == torch.float64 else 1e-5) if given is None else given)
+    if value is None:
+        value = 1e-10 if x.dtype == torch.float64 else 1e-5
+    tolerance = torch.as_tensor(value)
     shapes = [(), x.shape[1:]] if name == "atol" else [()]
     if tolerance.shape not in shapes or not (tolerance > 0).all():
-        raise ValueError(f"tolerances are positive numbers, got {name} = {given!r:.200}")
+        raise ValueError(f"tolerances are positive numbers, got {name} = {value!r:.200}")
     return tolerance.to(x.device, torch.float64)
 
 

@@ -111,8 +111,8 @@ def check_time(t: Any, t_max: float, t_min: float) -> None:
     first, last = t.aminmax()
     if not (low - slack <= first and last <= high + slack):
         raise ValueError(
-            f"got times from {first:g} to {last:g}, but this student was made for t from {t_max:g} to {t_min:g}: stay "
-            f"within them"
+            f"got times from {first:g} to {last:g}, but this student is defined for t from {t_max:g} to {t_min:g}: "
+            f"use times of that span"
         )
 
 

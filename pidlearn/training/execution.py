@@ -126,10 +126,10 @@ ABSENT = object()
 def overridden(given: Sequence[Override]) -> Iterator[None]:
     """Set attributes for one training step, then restore them; meanwhile no other thread takes a step."""
     with PROCESS_STATE:
-        yield from _set(given)
+        yield from _set_and_restore(given)
 
 
-def _set(given: Sequence[Override]) -> Iterator[None]:
+def _set_and_restore(given: Sequence[Override]) -> Iterator[None]:
     # A module's own attribute may hide one of its class, such as forward: it is deleted afterwards, not set.
     before = [
         (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))

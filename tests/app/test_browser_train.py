@@ -50,16 +50,15 @@ def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
     page.get_by_role("button", name="Resume").click()
     cancel = page.get_by_role("button", name="Cancel")
     cancel.wait_for()
-    asked = time.monotonic()
     cancel.click()
     page.get_by_text("Cancelled").wait_for()
-    assert time.monotonic() - asked < 20  # long before the end of 12,000 steps
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.get_by_role("button", name="Save").click()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="student.safetensors").click()
     path = tmp_path / "student.safetensors"
     waiting.value.save_as(path)
+    assert len(pid.load(path).history["loss"]) < 12_000  # it did not wait for the end
     assert "stopped" in pid.load(path).stopped or "taken" in pid.load(path).stopped
     assert page.errors == []
     page.context.close()

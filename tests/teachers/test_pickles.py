@@ -413,6 +413,9 @@ def test_a_storage_read_many_times_does_not_multiply() -> None:
     assert len(once + again * 5000) < 2**18
     with pytest.raises(ValueError, match="where a bytes was expected"):  # the memo no longer has it
         load(proto4(b"](", once, again * 5000, b"e"))
+    kept = once.replace(data, data + b"\x94\x94")  # under more numbers than are cleared
+    with pytest.raises(ValueError, match="room for"):
+        load(proto4(b"](", kept, again * 5000, b"e"))
 
 
 def test_a_tensor_under_many_names_does_not_multiply() -> None:
