@@ -66,7 +66,7 @@ def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
         (tmp_path, r"pidlearn.load_teacher\("),
         (str(tmp_path), r"pidlearn.load_teacher\("),
         ("ring", r"did you mean pidlearn.toy\('ring'\)\?"),
-        (pipeline, r"from_diffusers\(pipeline.unet, pipeline.scheduler\)"),
+        (pipeline, r"from_diffusers\(pipeline\)"),
     ):
         with pytest.raises(TypeError, match=line):
             pid.distill(teacher, progress=False)

@@ -169,6 +169,15 @@ def test_good_teachers_are_not_suspected(name: str) -> None:
         pid.steps(pid.EmpiricalDenoiser(pid.toy(name).sample(50)))
 
 
+def test_a_denoiser_that_was_trained_here_is_not_suspected() -> None:
+    images, _ = pid.data.digits()
+    teacher = pid.train_denoiser(images, steps=3, progress=False)
+    torch.nn.init.normal_(teacher.model.body.out.weight)  # as far off at high noise as after long training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pid.steps(teacher)
+
+
 class TestFlows:
     """A flow whose data lie at the other end leads to a warning: its samples would be those of the inverse map."""
 

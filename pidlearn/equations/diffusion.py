@@ -52,7 +52,7 @@ class Diffusion(Problem):
 
         Where noise drowns the data, D(z, sigma) can only tell their mean. Data of d coordinates with variance s^2 each
         have no direction of more than d s^2, so over z a denoiser has at most the variance s^2 d s^2 / (d s^2 +
-        sigma^2). Another parametrization, or a flow in the other direction of time, has much more.
+        sigma^2). Another parametrization, or a flow in the other direction of time, varies as much as the data do.
         """
         denoiser, d = self.ode.denoiser, math.prod(self.event_shape)
         if not _states_scale(denoiser):

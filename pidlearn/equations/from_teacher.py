@@ -64,7 +64,7 @@ def _how_to_wrap(teacher: Any) -> str:
         here = Path(teacher).exists()
         return f"pidlearn.load_teacher({str(teacher)!r})" if here else f"did you mean pidlearn.toy({str(teacher)!r})?"
     if hasattr(teacher, "unet") and hasattr(teacher, "scheduler"):
-        return "pidlearn.teachers.from_diffusers(pipeline.unet, pipeline.scheduler)"
+        return "pidlearn.teachers.from_diffusers(pipeline)"
     if type(teacher).__module__.startswith("diffusers.") and isinstance(teacher, nn.Module):
         return "pidlearn.teachers.from_diffusers(unet, scheduler)"
     return ""
