@@ -23,9 +23,9 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
+from pidlearn.config import resolve_settings
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.evaluation.metrics import rmse, wrong_mode_share
-from pidlearn.run import resolve_settings
 
 STEPS = 1500
 SAMPLES = 8192

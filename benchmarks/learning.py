@@ -17,10 +17,10 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.table import RESULTS, Store, Task, spread
+from pidlearn.config import resolve_settings
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.systems import SYSTEMS
 from pidlearn.evaluation.metrics import relative_rmse, rmse, wrong_mode_share
-from pidlearn.run import resolve_settings
 
 SAMPLES, EULER = 8192, 250
 STARTS, TIMES = 4096, 201

@@ -19,7 +19,7 @@ from pidlearn.methods import Batch
 from pidlearn.nets import EDMPrecond
 from pidlearn.run import Run
 from pidlearn.training.ema import Averages
-from pidlearn.training.execution import overridden
+from pidlearn.utils.overrides import overridden
 from pidlearn.utils.validation import resolve
 
 RATES = (0.999, 0.9999, 0.99995)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor
 
+from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.grids import GRIDS, karras_grid
+from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES, Density
 from pidlearn.losses.weighting import Weight, weights
-from pidlearn.methods import METHODS, Method
+from pidlearn.methods import METHODS, Method, method_of, settings_of
 from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
@@ -23,12 +26,15 @@ from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number
 from pidlearn.utils.validation import resolve
 
-__all__ = ["NEW_NAMES", "Config"]
+__all__ = ["NEW_NAMES", "Config", "resolve_settings", "with_overrides"]
 
 INITS = ("teacher", "official", "random")
 
 NEW_NAMES = {"last": "last_interval", "index": "time_sampling"}
 """Fields of the first release that have new names."""
+
+OF_METHODS = ("distance", "weight", "time_sampling", *(field.name for field in fields(PIDConfig)))
+"""Fields that only some methods use: see `Method.uses`."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +123,22 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         return self.spacing_function(**given)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold: all but functions; a method object as its repr."""
+        """The fields as values that JSON can hold: all but functions.
+
+        A method object is its name in `METHODS` and the settings that it alone has, or else its repr.
+        """
         values = {name: value for name, value in vars(self).items() if not callable(value)}
-        return {name: repr(value) if isinstance(value, Method) else value for name, value in values.items()}
+        if not isinstance(method := self.method, Method):
+            return values
+        name = next((name for name, kind in METHODS.items() if type(method) is kind), None)
+        own = {name: getattr(method, name) for name in settings_of(method) if name not in values} if name else {}
+        plain = {name: value for name, value in own.items() if isinstance(value, bool | int | float | str)}
+        return {**values, "method": name or repr(method), **plain}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
         """The configuration that `to_dict` described; names of the first release are understood."""
-        return cls(**{NEW_NAMES.get(name, name): value for name, value in values.items()})
+        return with_overrides(None, {NEW_NAMES.get(name, name): value for name, value in values.items()})
 
     def __repr__(self) -> str:
         """One line: the fields that differ from their defaults."""
@@ -158,3 +172,56 @@ def _accept_old_names(init: Callable[..., None]) -> Callable[..., None]:
 
 
 Config.__init__ = _accept_old_names(Config.__init__)  # type: ignore[method-assign]  # the dataclass made it
+
+
+def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Config:
+    """The configuration with some fields replaced; settings that the method alone has are set in the method.
+
+    Raises:
+        TypeError: a config that is not a `Config`.
+        ValueError: an override that is neither a field nor a setting of the method.
+    """
+    if not isinstance(config, Config | None):
+        raise TypeError(f"got config of type {type(config).__name__}, but config must be a pidlearn.Config")
+    config, known = config or Config(), [field.name for field in fields(Config)]
+    unknown = sorted(overrides.keys() - set(known))
+    if not unknown:
+        return replace(config, **overrides)
+    method = method_of(overrides.get("method", config.method))
+    own = [name for name in settings_of(method) if name not in known]
+    if foreign := [name for name in unknown if name not in own]:
+        close = get_close_matches(foreign[0], [*known, *own], 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"unknown setting {', '.join(foreign):.200}{hint}: the fields of Config are {', '.join(known)}"
+            + (f"; and those of {type(method).__name__} are {', '.join(own)}" if own else "")
+        )
+    method = replace(method, **{name: overrides[name] for name in unknown})  # type: ignore[type-var]  # a dataclass
+    shared = {name: value for name, value in overrides.items() if name not in own}
+    return replace(config, **{**shared, "method": method})
+
+
+def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
+    """Fill in the unset fields from the method's recipe; returns the configuration, and a configured method.
+
+    Raises:
+        ValueError: settings that the method does not use, or that do not fit the problem.
+    """
+    method = method_of(config.method)
+    defaults = Config()
+    shared = [name for name in settings_of(method) if hasattr(defaults, name)]
+    own = {name: value for name in shared if (value := getattr(method, name)) is not UNSET}
+    twice = [name for name in own if getattr(config, name) not in (getattr(defaults, name), own[name])]
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is set both in the method and in the configuration: set it once")
+    foreign = [name for name in OF_METHODS if name not in (*shared, *method.uses)]
+    if unused := [name for name in foreign if getattr(config, name) != getattr(defaults, name)]:
+        raise ValueError(f"got {', '.join(unused)}, which {type(method).__name__} does not use: leave it out")
+    config = replace(config, **own)
+    given = {name: value for name, value in vars(config).items() if name not in config.unset()}
+    values: Mapping[str, Any] = {"t_max": problem.t_start, "t_min": problem.t_end, **method.defaults(problem, given)}
+    config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
+    if isinstance(problem, Diffusion) and config.windows != 1:
+        raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
+    configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # a dataclass
+    return config, configured

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pidlearn.config import NEW_NAMES, Config
+from pidlearn.config import NEW_NAMES, Config, with_overrides
 from pidlearn.equations.problem import Prior
 from pidlearn.methods import Method
 from pidlearn.result import Result
@@ -24,7 +22,7 @@ from pidlearn.training.driver import Callback, drive
 from pidlearn.training.stopping import StopReason
 from pidlearn.utils.deprecation import rename_arguments
 
-__all__ = ["distill", "steps", "with_overrides"]
+__all__ = ["distill", "steps"]
 
 
 def distill(
@@ -80,7 +78,7 @@ def distill(
         max_time: seconds of this call after which the run is stopped.
         max_images: samples after which it is stopped, those before a resumption included.
         callbacks: functions of a `Step`, called after each; one that returns True stops the run.
-        **overrides: further fields of `Config`.
+        **overrides: further fields of `Config`, and settings that the method alone has.
 
     Returns:
         A `Result`. If not all steps were done, ``stopped`` says why: a limit, a callback, an interrupt, SIGTERM, a
@@ -96,8 +94,8 @@ def distill(
     if "track_error" in overrides and track_error:
         raise TypeError("got both track_error= and reference=, its old name: pass track_error= alone")
     track_error = overrides.pop("track_error", track_error)
-    short = {"method": method, "t_max": t_start, "t_min": t_end, "steps": steps, "batch_size": batch_size, "seed": seed}
-    run = Run(teacher, student, with_overrides(config, short, overrides), prior, event_shape, data)
+    named = {"method": method, "t_max": t_start, "t_min": t_end, "steps": steps, "batch_size": batch_size, "seed": seed}
+    run = Run(teacher, student, _configured(config, named, overrides), prior, event_shape, data)
     stop = drive(
         run,
         "student",
@@ -137,28 +135,13 @@ def steps(
             student then has its last good weights.
     """
     overrides = rename_arguments(overrides, NEW_NAMES)
-    short = {"method": method, "t_max": t_start, "t_min": t_end}
-    return Run(teacher, student, with_overrides(config, short, overrides), prior, event_shape, data)
+    named = {"method": method, "t_max": t_start, "t_min": t_end}
+    return Run(teacher, student, _configured(config, named, overrides), prior, event_shape, data)
 
 
-def with_overrides(config: Config | None, short: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
-    """The configuration with single fields replaced: those of ``short`` that are not None, and ``overrides``.
-
-    Raises:
-        TypeError: a config that is not a `Config`.
-        ValueError: an override that is not a field, or a field that is given twice.
-    """
-    if not isinstance(config, Config | None):
-        raise TypeError(f"config must be a pidlearn.Config, got {type(config).__name__}")
-    known = [field.name for field in fields(Config)]
-    unknown = sorted(overrides.keys() - set(known))
-    if unknown:
-        close = get_close_matches(unknown[0], known, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
-            f"unknown setting {', '.join(unknown):.200}{hint}: the fields of Config are {', '.join(known)}"
-        )
-    given = {name: value for name, value in short.items() if value is not None}
+def _configured(config: Config | None, named: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
+    """The configuration, with the named arguments that are not None and the other overrides."""
+    given = {name: value for name, value in named.items() if value is not None}
     if twice := [name for name in given.keys() & overrides.keys() if given[name] != overrides[name]]:
         raise ValueError(f"{', '.join(twice)} is given twice: t_start and t_end are other names of t_max and t_min")
-    return replace(config or Config(), **{**given, **overrides})
+    return with_overrides(config, {**given, **overrides})

@@ -19,7 +19,6 @@ from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.evaluate import Evaluation, evaluate
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
-from pidlearn.training.execution import overridden, tf32
 from pidlearn.training.stopping import StopReason
 from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, MODULE, PATH, SEED, check_arguments, count, optional
 from pidlearn.utils.validation import check_labels, summary
@@ -155,7 +154,7 @@ class Result:
     @check_arguments(path=PATH)
     def save(self, path: str | Path) -> Path:
         """Write student, history and configuration to one file, for `pidlearn.load`."""
-        teacher = self.teacher_identity if self.problem is None else _identity(self.problem)
+        teacher = self.teacher_identity if self.problem is None else self.problem.identity()
         return files.save(self.student, self.history, self.config.to_dict(), self.stopped, path, teacher)
 
     def __repr__(self) -> str:
@@ -217,34 +216,13 @@ def load(
         return Result(loaded, {}, history, config, None, stopped, teacher_identity=identity)
     shape = event_shape if event_shape is not None else getattr(loaded, "event_shape", None)
     problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
-    _check_teacher(problem, identity, path)
+    if not problem.has_identity(identity):  # files of the first release hold none
+        raise ValueError(
+            f"{path} holds the student of another teacher than {summary(teacher)}, whose outputs differ: pass the "
+            f"teacher that it was trained with, or none to draw samples with result.student.sample(n)"
+        )
     loaded.to(problem.device)
     return Result(loaded, {}, history, config, problem, stopped)
-
-
-def _identity(problem: Problem) -> dict[str, Tensor]:
-    """The first initial values (4, *event), and the teacher's outputs (12, *event) on their way."""
-    with overridden(tf32(False)):  # the same numbers on every device
-        return {"starts": _starts(problem), "fingerprint": problem.fingerprint}
-
-
-def _starts(problem: Problem) -> Tensor:
-    return problem.sample_prior(4, torch.Generator().manual_seed(0)).cpu()
-
-
-def _check_teacher(problem: Problem, identity: Mapping[str, Tensor], path: str | Path) -> None:
-    """Check that a student was trained with this teacher; files of the first release do not say with which."""
-    starts = identity.get("starts")
-    # The outputs can only be compared at the same points: a prior that ignores its generator draws others.
-    if starts is None or starts.shape != (own := _starts(problem)).shape or not torch.allclose(starts, own, atol=0):
-        return
-    with overridden(tf32(False)):
-        same = problem.has_fingerprint(identity["fingerprint"])
-    if not same:
-        raise ValueError(
-            f"{path} holds the student of another teacher than {summary(problem.teacher)}, whose outputs differ: pass "
-            f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
-        )
 
 
 def _config(settings: dict[str, Any], path: str | Path) -> Config:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.config import Config
+from pidlearn.config import Config, resolve_settings
 from pidlearn.data.sampler import sampler_of
-from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import modules_of, problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.tracking import ErrorTracker
-from pidlearn.losses.distances import DISTANCES, Distance
+from pidlearn.losses.distances import DISTANCES, Distance, check_distance
 from pidlearn.losses.time_sampling import DENSITIES
-from pidlearn.losses.weighting import weights
-from pidlearn.methods import PID, Context, Method, method_of
-from pidlearn.methods.base import Sampler
-from pidlearn.methods.pid import checks
-from pidlearn.methods.pid.method import PIDConfig
+from pidlearn.losses.weighting import weights_for
+from pidlearn.methods import Context, Method
 from pidlearn.nets.preconditioning import Preconditioned
-from pidlearn.nets.unets import UNet
 from pidlearn.result import Result
 from pidlearn.students import files
 from pidlearn.students.piecewise import PiecewiseTrajectory
@@ -33,7 +28,7 @@ from pidlearn.students.validate import prepare_student
 from pidlearn.training.checkpoints import OtherRunError
 from pidlearn.training.distributed import current_processes
 from pidlearn.training.driver import Training
-from pidlearn.training.execution import overridden, overrides, tf32
+from pidlearn.training.execution import overrides, use_channels_last
 from pidlearn.training.stopping import Stop, StopReason
 from pidlearn.training.trainer import Trainer
 from pidlearn.utils.arguments import check_argument, count
@@ -42,10 +37,7 @@ from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
 from pidlearn.utils.validation import resolve, summary
 
-__all__ = ["Run", "resolve_settings"]
-
-NEEDS = ("noise", "data")
-"""What a method may need besides the teacher."""
+__all__ = ["Run"]
 
 
 class Run(Training):
@@ -78,54 +70,47 @@ class Run(Training):
         if type(getattr(self.problem.ode, "denoiser", None)) is not Preconditioned:
             self.problem.check_teacher()
         self.config, method = resolve_settings(self.problem, config)
-        built = student is None
+        is_new = student is None
         if student is None:
             with seeded(self.config.seed):
                 student = method.student(self.problem, self.config.init, self.config.windows)
                 student = student.to(self.problem.sample_prior(1).dtype)
         self.student = prepare_student(student, self.problem)
-        context = self._context(method, built, data)
+        context = self._context(method, is_new, data)
         method.check(context)
-        self._use_channels_last()
+        networks = modules_of(self.problem.teacher)
+        if self.problem.device.type == "cuda":
+            use_channels_last([self.student, *networks])
         self.processes.broadcast_weights(self.student)
         trainer = Trainer(
             self.student, method, context, self.config, processes=self.processes, device=self.problem.rng_device
         )
         parts = [stage.part for stage in trainer.stages]
-        networks = modules_of(self.problem.teacher)
         self._start(trainer, overrides(self.config, method.forward_mode, parts, networks))
         self.errors: list[tuple[int, float]] = []
 
-    def _context(self, method: Method, built: bool, data: Any) -> Context:
+    def _context(self, method: Method, is_new: bool, data: Any) -> Context:
         """The parts that the settings name, for the method to use."""
         config, problem = self.config, self.problem
-        weight = resolve("weight", config.weight, weights(getattr(self.student, "sigma_data", 0.5)))
         distance: Distance = resolve("distance", config.distance, DISTANCES)
         if isinstance(distance, nn.Module):
             distance.to(problem.device)
         # Call the distance once, so that a missing weights file is reported before training.
         zeros = torch.zeros_like(problem.sample_prior(2, torch.Generator().manual_seed(0)))
         with torch.no_grad():
-            checks.one_each(distance(zeros, zeros), torch.arange(2))
+            check_distance(distance(zeros, zeros), 2)
         return Context(
             self.student,
-            built,
+            is_new,
             config.seed,
             problem=problem,
             n=config.n,
             spacing=config.spacing_function,
             distance=distance,
-            weight=weight,
+            weight=resolve("weight", config.weight, weights_for(self.student)),
             time_sampling=resolve("time_sampling", config.time_sampling, DENSITIES),
             data=_sampler(method, data, problem),
         )
-
-    def _use_channels_last(self) -> None:
-        """Lay out a GPU's U-Nets as tensor cores like them."""
-        if self.problem.device.type == "cuda":
-            for module in (self.student, *modules_of(self.problem.teacher)):
-                if any(isinstance(part, UNet) for part in module.modules()):
-                    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
 
     def track_error(self, n: int) -> list[ErrorTracker]:
         """Trackers of the error of n samples to the reference solution; in the first process only."""
@@ -146,22 +131,16 @@ class Run(Training):
 
     def state_dict(self) -> dict[str, Any]:
         """What the rest of the run depends on, and the teacher's fingerprint."""
-        return {**super().state_dict(), "teacher": self._fingerprint(), "errors": self.errors}
+        return {**super().state_dict(), "teacher": self.problem.fingerprint, "errors": self.errors}
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned, if the teacher is the same."""
-        if state["teacher"].shape != self._fingerprint().shape:
+        if state["teacher"].shape != self.problem.fingerprint.shape:
             raise ValueError(f"{folder} holds a record of a teacher that does not fit: use another folder")
-        with overridden(tf32(False)):
-            same = self.problem.has_fingerprint(state["teacher"])
-        if not same:
+        if not self.problem.has_fingerprint(state["teacher"]):
             raise OtherRunError(f"{folder} holds a run with another teacher of the same kind: use another folder")
         super().load_state_dict(state, folder)
         self.errors[:] = [(int(number), float(error)) for number, error in state["errors"]]
-
-    def _fingerprint(self) -> Tensor:
-        with overridden(tf32(False)):  # the same numbers on every device
-            return self.problem.fingerprint
 
     def result(self, stop: Stop | None = None) -> Result:
         """The result so far: of a run under way, or of a finished one."""
@@ -208,41 +187,10 @@ def _problem(
     return problem if networks or device is None else problem.to(device)
 
 
-def _sampler(method: Method, data: Any, problem: Problem) -> Sampler | None:
+def _sampler(method: Method, data: Any, problem: Problem) -> Callable[..., Tensor] | None:
     """The data that a method needs, as a function that draws from them."""
-    if method.needs not in NEEDS:
-        raise ValueError(f"{type(method).__name__}.needs is {method.needs!r}, but must be one of {NEEDS}")
     if method.needs == "data":
         return sampler_of(data, problem.teacher, problem.device)
     if data is not None:
         raise ValueError(f"got data, but {type(method).__name__} needs none: leave data out")
     return None
-
-
-def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
-    """Fill in the unset fields from the method's recipe; returns the configuration, and a configured method."""
-    method = method_of(config.method)
-    # `method_of` accepts dataclasses only, which the class Method itself cannot say to a type checker.
-    own_fields = fields(method)  # type: ignore[arg-type]  # a dataclass, see above
-    shared = {field.name for field in own_fields if field.init} & {field.name for field in fields(Config)}
-    own = {name: value for name in shared if (value := getattr(method, name)) is not UNSET}
-    defaults = Config()
-    twice = [name for name in own if getattr(config, name) not in (getattr(defaults, name), own[name])]
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is set both in the method and in the configuration: set it once")
-    foreign = {field.name: field.default for field in fields(PIDConfig)} if not isinstance(method, PID) else {}
-    unused = [name for name, default in foreign.items() if name not in shared and getattr(config, name) != default]
-    if unused:
-        raise ValueError(f"got {', '.join(unused)}, which {type(method).__name__} does not use: leave it out")
-    config = replace(config, **own)
-    given = {name: value for name, value in vars(config).items() if name not in config.unset()}
-    values: Mapping[str, Any] = {
-        "t_max": problem.t_start,
-        "t_min": problem.t_end,
-        **method.defaults(problem, given),
-    }
-    config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
-    if isinstance(problem, Diffusion) and config.windows != 1:
-        raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
-    configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # as above
-    return config, configured

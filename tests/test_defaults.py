@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.config import resolve_settings
 from pidlearn.equations.from_teacher import problem_from_teacher
-from pidlearn.run import resolve_settings
 from pidlearn.students.build import build_student
 
 

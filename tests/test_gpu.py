@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.cli import commands
 from pidlearn.cli.main import main
-from pidlearn.training.execution import overridden, tf32
+from pidlearn.utils.overrides import overridden, tf32
 from pidlearn.utils.random import seeded
 from tests.tiny import recipe, teacher
 

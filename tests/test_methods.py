@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn import recipes
 from pidlearn.methods import METHODS, Batch, Context, Method, Stage
 from pidlearn.methods.pid import method as pid_method
 
@@ -23,6 +25,8 @@ class Endpoint(Method[Context]):
     """Endpoint regression (knowledge distillation): match the ends of the teacher's Euler paths."""
 
     pairs: int = 256
+
+    uses: ClassVar[Sequence[str]] = ("distance",)
 
     def begin(self, context: Context, first: bool) -> None:
         generator = torch.Generator().manual_seed(context.seed)
@@ -88,7 +92,30 @@ class TestOneInAFile:
         with pytest.raises(ValueError, match=r"other settings.*method"):
             distill(Endpoint(pairs=9), checkpoints=tmp_path)
         loaded = pid.load(few.save(tmp_path / "student"))
-        assert loaded.config.method == "Endpoint(pairs=8)"
+        assert loaded.config == few.config
+        assert loaded.config.method == method
+
+    def test_its_settings_are_set_by_name(self, tmp_path: Path) -> None:
+        by_name = distill(pairs=8)
+        assert by_name.config.method == Endpoint(pairs=8)
+        assert np.array_equal(by_name.history["loss"], distill(Endpoint(pairs=8)).history["loss"])
+        assert distill(Endpoint(pairs=9), pairs=8).config == by_name.config
+        with pytest.raises(ValueError, match=r"unknown setting pair \(did you mean pairs\?\).*Endpoint are pairs"):
+            distill(pair=8)
+        with pytest.raises(ValueError, match="unknown setting pairs"):
+            distill("pid", pairs=8)
+        path = tmp_path / "own.toml"
+        path.write_text('teacher = "edm-cifar10-uncond-vp"\n[config]\nmethod = "endpoint"\npairs = 8\n')
+        assert recipes.read(path).config.method == Endpoint(pairs=8)
+        path.write_text('teacher = "edm-cifar10-uncond-vp"\n[config]\npairs = 8\n')
+        with pytest.raises(ValueError, match=r"\[config\] of .*unknown setting pairs"):
+            recipes.read(path)
+
+    def test_a_check_may_look_at_the_grid(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        grids = []
+        monkeypatch.setattr(Endpoint, "check", lambda self, context: grids.append(context.time_grid()))
+        config = distill(steps=1).config
+        assert torch.equal(grids[0], config.grid())
 
     def test_what_the_recipe_leaves_out_has_defaults(self) -> None:
         config = pid.steps(pid.toy("ring"), net(), method="endpoint").config
@@ -134,7 +161,15 @@ class TestOneInAFile:
 
     @pytest.mark.parametrize(
         "setting",
-        [{"derivative": "exact"}, {"stop_gradient": False}, {"last_interval": "backward"}, {"boundary_weight": 5.0}],
+        [
+            *(
+                {"derivative": "exact"},
+                {"stop_gradient": False},
+                {"last_interval": "backward"},
+                {"boundary_weight": 5.0},
+            ),
+            *({"boundary_weight": 5.0}, {"weight": "snr"}, {"time_sampling": "lognormal"}),
+        ],
     )
     def test_settings_of_another_method_are_refused(self, setting: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=f"got {next(iter(setting))}, which Endpoint does not use"):

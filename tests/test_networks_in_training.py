@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch._dynamo.utils import counters
 
 import pidlearn as pid
 from pidlearn.training import checkpoints
-from pidlearn.training.execution import overridden, tf32
+from pidlearn.utils.overrides import overridden, tf32
 from tests.tiny import OPTIONS, teacher
 
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 50, "progress": False}
@@ -193,22 +194,34 @@ def test_exact_derivatives_are_compiled_in_one_piece(kind: str, precision: str) 
     np.testing.assert_allclose(compiled.history["loss"], plain, rtol=1e-5 if precision == "float32" else 0.02)
 
 
-def test_a_scheme_says_itself_that_it_needs_forward_mode() -> None:
+def by_hand(path: Any, grid: Tensor, index: Tensor) -> Any:
+    t = grid[index]
+    (y,), (dydt,) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
+    return [(t, y, dydt)]
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        pid.derivative.exact,
+        functools.partial(pid.derivative.exact),
+        lambda path, grid, index: pid.derivative.exact(path, grid, index),
+        by_hand,
+    ],
+    ids=["function", "partial", "lambda", "by hand"],
+)
+def test_any_scheme_shows_that_it_needs_forward_mode(scheme: Any) -> None:
     """Passed as a function it is compiled, and refused, as by its name."""
+    np.testing.assert_array_equal(losses(derivative=scheme), losses(derivative="exact"))
+    with pytest.raises(ValueError, match=r"forward-mode automatic differentiation.*micro_batch"):
+        losses(recompute=True, derivative=scheme)
+
+
+def test_a_scheme_passed_as_a_function_is_compiled() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own compiler
         compiled = losses(compile="eager", derivative=pid.derivative.exact)
     np.testing.assert_allclose(compiled, losses(derivative="exact"), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"forward-mode automatic differentiation.*micro_batch"):
-        losses(recompute=True, derivative=pid.derivative.exact)
-
-    @pid.derivative.forward_mode
-    def own(path: Any, grid: Tensor, index: Tensor) -> Any:
-        return pid.derivative.exact(path, grid, index)
-
-    np.testing.assert_array_equal(losses(derivative=own), losses(derivative="exact"))
-    with pytest.raises(ValueError, match="forward-mode"):
-        losses(recompute=True, derivative=own)
 
 
 def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.config import resolve_settings
 from pidlearn.equations import adaptive
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.initial_value import InitialValueProblem
 from pidlearn.evaluation import evaluate as evaluation
 from pidlearn.methods.pid import recipes
-from pidlearn.run import resolve_settings
 from pidlearn.students.build import build_student
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
 from benchmarks.steps import TrainingStep, random_teacher
-from pidlearn.training.execution import overridden, tf32
+from pidlearn.utils.overrides import overridden, tf32
 
 REPEATS = 3
 """Timings per measurement; their median counts."""

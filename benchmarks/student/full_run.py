@@ -20,9 +20,9 @@ from benchmarks.student.settings import SAMPLERS, STUDENT
 from benchmarks.student.study import Study
 from benchmarks.table import Row
 from benchmarks.unet import image_rows
+from pidlearn.config import resolve_settings
 from pidlearn.equations.solvers import SOLVERS
 from pidlearn.evaluation import images, metrics
-from pidlearn.run import resolve_settings
 from pidlearn.students.base import as_student
 from pidlearn.training import checkpoints
 from pidlearn.utils.files import write_atomically

@@ -21,8 +21,7 @@ from pidlearn import recipes
 from pidlearn.cli.cost import plan
 from pidlearn.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED, duration, positive_int
 from pidlearn.cli.shared import resolve_device, side_by_side
-from pidlearn.config import NEW_NAMES, Config
-from pidlearn.distillation import with_overrides
+from pidlearn.config import NEW_NAMES, Config, with_overrides
 from pidlearn.evaluation.images import save_png
 from pidlearn.recipes.reading import tomllib
 from pidlearn.result import Result
@@ -55,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the recipes and exit")
     add("--teacher", help="a file or a published name, in place of the recipe's teacher")
     add("--out", help="folder of the run (default: runs/RECIPE); a run that is already there is resumed")
-    add("--set", metavar="NAME=VALUE", help="fields of Config, in TOML syntax; None resets one", **several)
+    add(
+        "--set",
+        metavar="NAME=VALUE",
+        help="settings, in TOML syntax; None resets one",
+        **several,
+    )
     add("--dry-run", action="store_true", help="time a few steps, print the plan and exit; nothing is kept")
     add("--max-time", type=duration, metavar="TIME", help="stop after this time: 90 (seconds), 30m, 12h or 2d")
     add("--max-images", type=positive_int, metavar="N", help="stop after training on this many samples")
@@ -147,7 +151,7 @@ def distill(
         recipe: a name, or a TOML file.
         teacher: a file or published name, in place of the recipe's.
         out: the folder, by default ``runs/`` and the recipe's name.
-        settings: fields of `Config`, in place of the recipe's.
+        settings: fields of `Config` or of the method, in place of the recipe's.
         device: by default a GPU if there is one.
         dry_run: print the plan and return None; nothing is kept.
         max_time: as in `pidlearn.distill`, like the next three; the time includes the training of a teacher.
@@ -166,7 +170,7 @@ def distill(
     resolved = recipes.read(recipe)
     if teacher is not None:
         resolved = replace(resolved, teacher=teacher)
-    config = with_overrides(resolved.config, {}, rename_arguments(settings or {}, NEW_NAMES))
+    config = with_overrides(resolved.config, rename_arguments(settings or {}, NEW_NAMES))
     folder, processes = Path(out or Path("runs", resolved.name)), current_processes()
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)  # if that fails, let it fail before a teacher is trained

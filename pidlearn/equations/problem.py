@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE
+from pidlearn.utils.overrides import overridden, tf32
 from pidlearn.utils.validation import summary
 
 __all__ = ["CPU", "Prior", "Problem", "Spacing"]
@@ -139,7 +140,7 @@ class Problem(ABC):
         generator = torch.Generator().manual_seed(0)
         z = self.sample_prior(4, generator)
         labels = self.sample_labels(4, generator)
-        with torch.no_grad():
+        with torch.no_grad(), overridden(tf32(False)):  # the same numbers on every device
             return torch.cat([self.ode.rhs(x, t, labels).cpu() for x, t in self.probes(z)])
 
     def has_fingerprint(self, other: Tensor) -> bool:
@@ -149,3 +150,19 @@ class Problem(ABC):
         mine, scale = self.fingerprint.double(), torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)
         tolerance = 1e-3 * mine.abs() + 1e-4 * scale  # in the teacher's own units
         return bool((((mine - other).abs() <= tolerance) | (mine.isnan() & other.isnan())).all())
+
+    def identity(self) -> dict[str, Tensor]:
+        """What a student's file holds of its teacher: four initial values (4, *event), and the fingerprint."""
+        return {"starts": self._starts(), "fingerprint": self.fingerprint}
+
+    def has_identity(self, other: Mapping[str, Tensor]) -> bool:
+        """Whether the `identity` of a teacher may be this one's.
+
+        Fingerprints can only be compared at the same points: a prior that ignores its generator draws others.
+        """
+        starts, mine = other.get("starts"), self._starts()
+        comparable = starts is not None and starts.shape == mine.shape and torch.allclose(starts, mine, atol=0)
+        return not comparable or self.has_fingerprint(other["fingerprint"])
+
+    def _starts(self) -> Tensor:
+        return self.sample_prior(4, torch.Generator().manual_seed(0)).cpu()

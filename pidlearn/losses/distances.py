@@ -15,12 +15,20 @@ from torch import Tensor
 
 from pidlearn.losses.lpips import LPIPS, check_images
 from pidlearn.utils.settings import is_number
-from pidlearn.utils.validation import check_pair, summary
+from pidlearn.utils.validation import check_pair, describe_tensor, summary
 
-__all__ = ["DISTANCES", "Distance", "l1", "l2", "lpips", "pseudo_huber"]
+__all__ = ["DISTANCES", "Distance", "check_distance", "l1", "l2", "lpips", "pseudo_huber"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(a, b), both (B, *event), to (B,): zero exactly where a = b."""
+
+
+def check_distance(values: Tensor, n: int) -> Tensor:
+    """Check that a distance returned one value per sample, (n,)."""
+    if not isinstance(values, Tensor) or values.shape != (n,):
+        received = tuple(values.shape) if isinstance(values, Tensor) else describe_tensor(values)
+        raise ValueError(f"the distance returned {received}, but must return one value per sample, ({n},)")
+    return values
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Weight", "weights"]
+__all__ = ["Weight", "weights", "weights_for"]
 
 Weight = Callable[[Tensor], Tensor]
 """t (B,) float64 to a weight (B,)."""
@@ -21,3 +22,8 @@ def weights(sigma_data: float) -> dict[str, Weight]:
         "karras": lambda t: t**-2 + sigma_data**-2,
         "truncated_snr": lambda t: (t**-2).clamp(min=1),
     }
+
+
+def weights_for(student: Any) -> dict[str, Weight]:
+    """The weightings for a student's own sigma_data; EDM's 0.5 for a callable that has none."""
+    return weights(getattr(student, "sigma_data", 0.5))

@@ -1,12 +1,12 @@
 """How a student learns from a teacher: one file per method, and the table of their names."""
 
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 
-from pidlearn.methods.base import Batch, Context, Method, Stage
+from pidlearn.methods.base import NEEDS, Batch, Context, Method, Stage
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.pid.method import PID
 
-__all__ = ["METHODS", "PID", "Batch", "Context", "Denoising", "Method", "Stage", "method_of"]
+__all__ = ["METHODS", "PID", "Batch", "Context", "Denoising", "Method", "Stage", "method_of", "settings_of"]
 
 METHODS: dict[str, type[Method]] = {"pid": PID}
 """The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
@@ -16,7 +16,8 @@ def method_of(method: str | Method) -> Method:
     """The method of that name, or the method itself.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or needs that `distill` cannot meet.
+        TypeError: a method that is not a dataclass.
     """
     known = isinstance(method, Method) or (isinstance(method, str) and method in METHODS)
     if not known:
@@ -26,4 +27,12 @@ def method_of(method: str | Method) -> Method:
     # A subclass inherits the fields of a dataclass, but new ones would be ignored.
     if not is_dataclass(instance) or ("__dataclass_fields__" not in own and own.get("__annotations__")):
         raise TypeError(f"{type(instance).__name__} must be a dataclass: add @dataclass above its class")
+    if instance.needs not in NEEDS:
+        raise ValueError(f"{type(instance).__name__}.needs is {instance.needs!r}, but must be one of {NEEDS}")
     return instance
+
+
+def settings_of(method: Method | type[Method]) -> list[str]:
+    """The names of a method's settings: the fields of its dataclass that can be set."""
+    # `method_of` accepts dataclasses only, which the class Method itself cannot say to a type checker.
+    return [field.name for field in fields(method) if field.init]  # type: ignore[arg-type]

@@ -38,6 +38,9 @@ DEFAULTS: dict[str, Any] = {
 }
 """Settings of a method that has no recipe of its own."""
 
+NEEDS = ("noise", "data")
+"""What a method may need besides the teacher; see `Method.needs`."""
+
 Sampler = Callable[..., Tensor]
 """``data(n, generator=None) -> (n, *event)``."""
 
@@ -63,9 +66,9 @@ class TrainingContext:
 
     Attributes:
         student: what is trained, as a whole.
-        built: whether the library built it, rather than the user.
+        is_new: whether it was built for this run; a user's own keeps the weights that it came with.
         seed: seed of the run.
-        stage: what is in training now; set from `Method.begin` on, like the next.
+        stage: what is in training now; before the first `Method.begin` the student as a whole.
         stage_index: its number, from 0.
         averaged: returns the averaged copy of the student, or the student itself if none is kept.
         step: number of the current step, from 0; in `Method.after_update`, too.
@@ -73,13 +76,17 @@ class TrainingContext:
     """
 
     student: nn.Module
-    built: bool = False
+    is_new: bool = False
     seed: int = 0
     stage: Stage = field(init=False)
-    stage_index: int = field(init=False)
+    stage_index: int = field(init=False, default=0)
     averaged: Callable[[], nn.Module] = field(init=False)
     step: int = field(init=False, default=0)
     steps: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.stage = Stage(self.student, self.steps)
+        self.averaged = lambda: self.student
 
 
 @dataclass
@@ -124,6 +131,9 @@ class Method(ABC, Generic[C]):
     needs: ClassVar[str] = "noise"
     """What `distill` must have besides the teacher: "noise" (nothing) or "data"."""
 
+    uses: ClassVar[Sequence[str]] = ()
+    """Which of ``distance``, ``weight`` and ``time_sampling`` it takes from the context: to set others is an error."""
+
     @property
     def forward_mode(self) -> bool:
         """Whether `loss` differentiates the student by forward-mode automatic differentiation."""
@@ -157,7 +167,7 @@ class Method(ABC, Generic[C]):
 
     @abstractmethod
     def loss(self, context: C, batch: Batch) -> Tensor:
-        """The loss of each sample of a batch, or of a part of one, (B,); it may be several values per sample."""
+        """The loss of each sample of a batch, or of a part of one, (B,), or (k B,) at k times per sample."""
 
     def after_update(self, context: C) -> None:
         """Called after each update of the weights, for targets that follow the student."""

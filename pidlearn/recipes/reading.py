@@ -3,7 +3,7 @@
     teacher = "edm-cifar10-uncond-vp"       name of a published teacher, or a file, as for `load_teacher`; or a table
     base = "cifar10"                        another recipe, in the same folder or of this package, for the entries that
                                             this one does not have
-    [config]                                fields of `pidlearn.Config`
+    [config]                                fields of `pidlearn.Config`, and of the method that it names
 
 A relative path of a teacher starts at the working directory. A teacher that is a table is trained first, on one of the
 data sets of `pidlearn.data`:
@@ -25,10 +25,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pidlearn.config import NEW_NAMES, Config
+from pidlearn.config import NEW_NAMES, Config, with_overrides
 from pidlearn.data import DATA_SETS
+from pidlearn.methods import METHODS, settings_of
 from pidlearn.nets import SongUNet
 from pidlearn.training.optim import OptimizerConfig
+from pidlearn.utils.deprecation import rename_arguments
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +83,7 @@ def read(source: str | Path) -> Recipe:
     if "teacher" not in content:
         raise ValueError(f"{path} has no teacher: add teacher = NAME or FILE, or a table [teacher]")
     try:
-        config = Config(**content["config"])
+        config = with_overrides(None, rename_arguments(content["config"], NEW_NAMES))
     except (TypeError, ValueError) as error:
         raise ValueError(f"[config] of {path}: {error}") from error
     _check_teacher(path, content["teacher"])
@@ -98,9 +100,9 @@ def _read_merged(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     unknown = sorted(content.keys() - {"base", "teacher", "config"})
     if unknown:
         raise ValueError(f"{path} has unknown entries {', '.join(unknown)}: expected base, teacher and [config]")
-    _check_table(
-        path, "config", content.setdefault("config", {}), {field.name for field in fields(Config)} | NEW_NAMES.keys()
-    )
+    known = {field.name for field in fields(Config)} | NEW_NAMES.keys()
+    known.update(*map(settings_of, METHODS.values()))
+    _check_table(path, "config", content.setdefault("config", {}), known)
     base = content.pop("base", None)
     if base is None:
         return content

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from pidlearn.training.checkpoints import claimed, resume, save
-from pidlearn.training.execution import Override, overridden
 from pidlearn.training.history import Step
 from pidlearn.training.loop import DivergedError, time_steps, train
 from pidlearn.training.progress import bar
 from pidlearn.training.stopping import Limits, Stop, StopReason, catch_signals
 from pidlearn.training.trainer import Trainer
 from pidlearn.utils.arguments import PATH, check_argument, count, optional
+from pidlearn.utils.overrides import Override, overridden
 from pidlearn.utils.validation import summary
 
 __all__ = ["Callback", "Training", "drive"]

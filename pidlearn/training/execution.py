@@ -6,11 +6,9 @@ whatever else the user passed come back unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,15 +16,12 @@ from torch import nn
 from pidlearn.nets.unets import UNet
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.arguments import one_of
-from pidlearn.utils.random import PROCESS_STATE
+from pidlearn.utils.overrides import Override, tf32
 from pidlearn.utils.settings import FLAG, Rule, Settings
 
-__all__ = ["ExecutionConfig", "Override", "overridden", "overrides", "tf32"]
+__all__ = ["ExecutionConfig", "overrides", "use_channels_last"]
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-
-Override = tuple[Any, str, Any]
-"""An object, the name of an attribute, and its value during a step."""
 
 
 @dataclass(frozen=True)
@@ -113,35 +108,8 @@ def _compiled(
     ]
 
 
-def tf32(allowed: bool) -> list[Override]:
-    """Whether a GPU may round float32 to TF32 in matrix products and convolutions."""
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made on import
-    return [(kernels, "fp32_precision", "tf32" if allowed else "ieee") for kernels in (matmul, conv)]
-
-
-ABSENT = object()
-
-
-@contextmanager
-def overridden(given: Sequence[Override]) -> Iterator[None]:
-    """Set attributes for one training step, then restore them; meanwhile no other thread takes a step."""
-    with PROCESS_STATE:
-        yield from _set_and_restore(given)
-
-
-def _set_and_restore(given: Sequence[Override]) -> Iterator[None]:
-    # A module's own attribute may hide one of its class, such as forward: it is deleted afterwards, not set.
-    before = [
-        (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
-        for part, name, _ in given
-    ]
-    try:
-        for part, name, value in given:
-            setattr(part, name, value)
-        yield
-    finally:
-        for part, name, value in before:
-            if value is ABSENT:
-                delattr(part, name)
-            else:
-                setattr(part, name, value)
+def use_channels_last(modules: Sequence[nn.Module]) -> None:
+    """Lay out the U-Nets among these modules as a GPU's tensor cores like them."""
+    for module in modules:
+        if any(isinstance(part, UNet) for part in module.modules()):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub

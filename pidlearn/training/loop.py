@@ -54,11 +54,14 @@ def train(trainer: Trainer) -> Iterator[Step]:
 
 
 def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
-    """The mean loss of the next batch, finite; its gradient is added to the weights' ``.grad`` if ``learn``.
+    """The mean loss of the next batch, finite; its gradient is added to the weights' ``.grad``.
+
+    Without ``learn`` the loss of the weights after the last update is computed, and no gradient.
 
     Raises:
         DivergedError: a loss that is not finite, or cannot be computed, after weights have changed. The last good
             weights are put back first, in every process.
+        ValueError: the same before the first update, when not the training but what it was given is at fault.
     """
     config, size = trainer.config, trainer.config.batch_size
     total, error = 0.0, None
@@ -85,7 +88,8 @@ def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
     failed, total = trainer.processes.sum(float(error is not None), total)
     if failed:
         error = error or NotFiniteError("another process failed and reports why")
-        raise diverged(trainer, error) if trainer.step or not learn else error
+        updated = trainer.step > 0 or not learn
+        raise diverged(trainer, error) if updated else error
     return total
 
 
@@ -102,7 +106,7 @@ def check_batch(batch: Any, size: int) -> tuple[Tensor | None, ...]:
 
 
 def check_losses(losses: Any, rows: int) -> Tensor:
-    """The losses of ``rows`` samples, (rows,), or as many for each.
+    """The losses of ``rows`` samples, (rows,), or (k rows,) where k times per sample are visited.
 
     Raises:
         TypeError: anything else.
@@ -136,7 +140,7 @@ def diverged(trainer: Trainer, cause: ValueError) -> DivergedError:
 def time_steps(trainer: Trainer, steps: int) -> float:
     """Median seconds of ``steps`` training steps after one warm-up step; the trainer's state is restored afterwards."""
     before, method, seconds = _on_cpu(trainer.state_dict()), trainer.method, []
-    trainer.method = copy(method)
+    trainer.method = copy(method)  # before its first stage a method has no state that could be restored
     try:
         loop = train(trainer)
         for _ in range(min(steps + 1, trainer.config.steps - trainer.step)):

@@ -28,16 +28,6 @@ def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
     )
 
 
-def one_each(loss: Tensor, index: Tensor) -> Tensor:
-    """Check that a distance returned one value per sample, (B,)."""
-    if not isinstance(loss, Tensor) or loss.shape != index.shape:
-        received = tuple(loss.shape) if isinstance(loss, Tensor) else describe_tensor(loss)
-        raise ValueError(
-            f"the distance returned {received}, but must return one value per sample, {tuple(index.shape)}"
-        )
-    return loss
-
-
 def points(values: Any) -> Any:
     """Check that a derivative scheme returned a list of (t, y, dy/dt)."""
     if not isinstance(values, list | tuple) or not all(isinstance(v, list | tuple) and len(v) == 3 for v in values):

@@ -16,34 +16,36 @@ The last grid point has no next one: there the differences go backwards.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pidlearn.utils.broadcast import expand_like, jvp_in_time
 
-__all__ = ["SCHEMES", "Path", "Scheme", "can", "central", "exact", "forward", "forward_mode", "trapezoid"]
+__all__ = ["SCHEMES", "Path", "Scheme", "can", "central", "exact", "forward", "trapezoid"]
 
 Path = Callable[..., tuple[Tensor, ...]]
 Scheme = Callable[[Path, Tensor, Tensor], list[tuple[Tensor, Tensor, Tensor]]]
 
 
-def forward_mode(scheme: Scheme) -> Scheme:
-    """Mark a scheme that differentiates the path by forward-mode automatic differentiation (`path_jvp`).
+def needs_forward_mode(scheme: Scheme) -> bool:
+    """Whether a scheme differentiates the path by forward-mode automatic differentiation, seen on a path of one sample.
 
     A run then compiles value and derivative together, and refuses activation checkpointing, which loses tangents.
     """
-    scheme.forward_mode = True  # type: ignore[attr-defined]  # an attribute of the function
-    return scheme
+    differentiated = False
 
+    def path(*times: Tensor) -> tuple[Tensor, ...]:
+        nonlocal differentiated
+        differentiated |= any(forward_ad.unpack_dual(t).tangent is not None for t in times)
+        return tuple(t[:, None] for t in times)
 
-def needs_forward_mode(scheme: Scheme) -> bool:
-    """Whether a scheme, or the one that a `functools.partial` calls, is marked by `forward_mode`."""
-    while isinstance(scheme, functools.partial):
-        scheme = scheme.func
-    return getattr(scheme, "forward_mode", False)
+    with suppress(Exception):  # of a scheme that cannot work, which the training reports
+        scheme(path, torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64), torch.tensor([0]))
+    return differentiated
 
 
 def forward(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -71,7 +73,6 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     return [(t, y, dydt)]
 
 
-@forward_mode
 def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Forward-mode automatic differentiation (`torch.func.jvp`) at t_i alone."""
     t = grid[index]
@@ -79,7 +80,6 @@ def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor,
     return [(t, y, dydt)]
 
 
-@forward_mode
 def can(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Coupled automatic-numerical differentiation (CAN-PINN, Chiu et al. 2022, second-order upwind form).
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE
-from pidlearn.losses.distances import DISTANCES, Distance, l2
-from pidlearn.losses.weighting import Weight, weights
+from pidlearn.losses.distances import DISTANCES, Distance, check_distance, l2
+from pidlearn.losses.weighting import Weight, weights_for
 from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
 from pidlearn.students.trajectory import Trajectory
@@ -81,15 +81,14 @@ def pid_loss(
     grid = checks.validate_inputs(trajectory, ode, z, grid, index, last_interval, class_labels)
     scheme: Scheme = resolve("derivative", derivative, SCHEMES)
     d: Distance = resolve("distance", distance, DISTANCES)
-    w: Weight = resolve("weight", weight, weights(getattr(trajectory, "sigma_data", 0.5)))
+    w: Weight = resolve("weight", weight, weights_for(trajectory))
 
     # x = a(t) z + y(t). The skip term a(t) z is known exactly; y carries everything that is learned.
     skip_term = getattr(trajectory, "skip_term", _no_skip_term)
     y_of = _LearnedTerm(trajectory, z, grid, class_labels)
     sides = []
-    for t, y, dydt in checks.points(
-        scheme(y_of, grid, index)
-    ):  # (B,), (B, *event), (B, *event); one point, or two (trapezoid)
+    # t (B,), y and dydt (B, *event): one point, or two (trapezoid)
+    for t, y, dydt in checks.points(scheme(y_of, grid, index)):
         # lhs is linear in (x, dx/dt), so it is taken of the two terms separately: of a(t) z by its coefficient, in
         # float64, and of y as it is. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose
         # standard deviation is T = 80, drops out exactly and costs the residual no digits.
@@ -101,7 +100,7 @@ def pid_loss(
         sides.append((lhs, rhs))
     lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
     checks.finite(lhs, rhs, grid[index])
-    loss = checks.one_each(d(lhs, rhs), index)
+    loss = check_distance(d(lhs, rhs), len(z))
     return checks.weight(w(grid[index]), grid[index]).to(loss) * loss
 
 
@@ -129,7 +128,7 @@ class _LearnedTerm:
                 values = trajectory.learned_term(z, *times, class_labels=labels)
             else:
                 values = tuple(call_student(trajectory, z, t, labels) for t in times)
-        return self._checked(values)
+        return self._in_float32(values)
 
     def jvp(self, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The values and their time derivatives, by the trajectory's own, perhaps compiled, method if any."""
@@ -138,9 +137,10 @@ class _LearnedTerm:
             return jvp_in_time(self, *times)
         with reraise_with_context("student", trajectory, z, times[0], self.class_labels):
             values, slopes = trajectory.learned_term_jvp(z, *times, class_labels=self.class_labels)
-        return self._checked(values), tuple(slope.to(self.dtype) for slope in slopes)
+        return self._in_float32(values), tuple(slope.to(self.dtype) for slope in slopes)
 
-    def _checked(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _in_float32(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The values in float32 or better, after a check of their shapes."""
         checks.student_output(values, self.z, self.grid, getattr(self.trajectory, "compute_dtype", None))
         return tuple(y.to(self.dtype) for y in values)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -78,15 +78,19 @@ class PID(Method[Context]):
     last_interval: str = UNSET
     boundary_weight: float = UNSET
 
+    uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
+
     scheme: Scheme = field(init=False, repr=False, compare=False)
-    """The derivative scheme, once ``derivative`` is set."""
+    """The function that ``derivative`` names."""
     grid: Tensor = field(init=False, repr=False, compare=False)
     """(N,) grid of the window in training."""
     density: Tensor = field(init=False, repr=False, compare=False)
-    """Relative frequency of each grid point: (N - 1,), or (N,) with ``last_interval="backward"``."""
+    """The time sampling on the grid, how often each point is visited: (N - 1,), or (N,) with
+    ``last_interval="backward"``."""
     pool: Tensor | None = field(init=False, default=None, repr=False, compare=False)
     """(POOL, *event) states at the start of window ``pool_window``; None where there is one window."""
     pool_window: int = field(init=False, default=0, repr=False, compare=False)
+    """Index of the window that the pool has been carried to."""
 
     def __post_init__(self) -> None:
         if self.derivative is not UNSET:
@@ -109,7 +113,7 @@ class PID(Method[Context]):
         """One stage per window."""
         windows = _windows(context.student)
         # A window that the run built starts from the one before it and needs fewer steps; a user's keeps its weights.
-        first, later_lr = (FIRST_WINDOW, LATER_LR) if context.built else (1, 1.0)
+        first, later_lr = (FIRST_WINDOW, LATER_LR) if context.is_new else (1, 1.0)
         later = steps // (first + len(windows) - 1)
         if len(windows) > 1 and later < 1:
             raise ValueError(f"{steps} steps cannot train {len(windows)} windows: use more steps or fewer windows")
@@ -121,7 +125,7 @@ class PID(Method[Context]):
         """Prepare grid, density and starts of the window; a new window starts with the weights of the one before."""
         windows = _windows(context.student)
         which = windows.index(context.stage.part)
-        if first and which > 0 and context.built:
+        if first and which > 0 and context.is_new:
             windows[which].load_state_dict(windows[which - 1].state_dict())
         self.grid = context.time_grid()
         visited = self.grid if self.last_interval == "backward" else self.grid[:-1]
