@@ -216,11 +216,7 @@ def load(
         return Result(loaded, {}, history, config, None, stopped, teacher_identity=identity)
     shape = event_shape if event_shape is not None else getattr(loaded, "event_shape", None)
     problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
-    if not problem.has_identity(identity):  # files of the first release hold none
-        raise ValueError(
-            f"{path} holds the student of another teacher than {summary(teacher)}, whose outputs differ: pass the "
-            f"teacher that it was trained with, or none to draw samples with result.student.sample(n)"
-        )
+    problem.check_identity(identity, path)
     loaded.to(problem.device)
     return Result(loaded, {}, history, config, problem, stopped)
 

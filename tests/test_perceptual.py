@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 import urllib.error
 import urllib.request
 import warnings
@@ -241,10 +240,8 @@ class TestWeights:
     def test_missing_ones_are_named_before_any_training(self, name: str, file: str, cache) -> None:
         teacher = pid.EmpiricalDenoiser(images(2, 8, dtype=torch.float32))
         pid.Config(distance=name)  # choosing costs nothing yet, so a saved configuration reads anywhere
-        started = time.perf_counter()
         with pytest.raises(ValueError, match=rf"{cache / file} \(the .* weights of LPIPS\) is missing"):
             pid.steps(teacher, distance=name, n=4)
-        assert time.perf_counter() - started < 5
 
     def test_missing_packages_are_named(self, monkeypatch) -> None:
         for name in ("lpips", "torchvision"):

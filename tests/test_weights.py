@@ -6,7 +6,6 @@ import hashlib
 import io
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -42,12 +41,10 @@ def test_the_given_file_then_the_cache(cache: Path, tmp_path) -> None:
 
 
 def test_missing_weights_are_named_at_once(cache: Path, tmp_path) -> None:
-    started = time.perf_counter()
     with pytest.raises(
         ValueError, match=r"\(some weights\) is missing .*no network.*Download https://example.org"
     ) as error:
         SOME.find()
-    assert time.perf_counter() - started < 1
     assert str(error.value).startswith(str(cache / "some-0123abcd.pth"))
     assert str(error.value).endswith("save it there, or pass the path of the file")
     assert isinstance(error.value, FileNotFoundError)

@@ -91,7 +91,7 @@ def train(job: TrainingJob, commands: Commands, send: Send, checkpoints: str) ->
     z = problem.sample_prior(count, torch.Generator().manual_seed(7))
     scene = first_scene(job, run, z)
     send("scene", scene)
-    times = torch.from_numpy(scene.times)
+    times, identity = torch.from_numpy(scene.times), problem.identity()
     trackers, stop = run.track_error(TRACKED), None
     losses: list[float] = []
     last_sent = time.monotonic()
@@ -101,7 +101,7 @@ def train(job: TrainingJob, commands: Commands, send: Send, checkpoints: str) ->
         result = run.result(stop)
         # The file first: it takes a moment, and a visitor who cancels does not wait for the picture.
         reason = stop.message if stop else None
-        send("file", files.packed(result.student, result.history, result.config.to_dict(), reason))
+        send("file", files.packed(result.student, result.history, result.config.to_dict(), reason, identity))
         send("student", as_drawn(problem, result.student, z, times))
 
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pidlearn import recipes
 from pidlearn.cli.main import nonnegative_int, positive_int
-from pidlearn.cli.shared import GRID_POINTS, problem_for, read_student, resolve_device
+from pidlearn.cli.shared import GRID_POINTS, read_student, resolve_device
 from pidlearn.data import DATA_SETS
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
@@ -87,8 +87,8 @@ def evaluate(
     _check_request(n, teacher, fid, inception, real)
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
-    student_net = read_student(student, teacher_net).to(resolved)
-    problem = problem_for(student_net, teacher_net) if teacher_net is not None else None
+    student_net, problem = read_student(student, teacher_net)
+    student_net.to(resolved)
     shape = student_net.sample(1).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None

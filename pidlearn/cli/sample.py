@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pidlearn.cli.main import nonnegative_int, positive_int
-from pidlearn.cli.shared import problem_for, read_student, resolve_device, side_by_side
+from pidlearn.cli.shared import read_student, resolve_device, side_by_side
 from pidlearn.evaluation.images import image_grid, save_png
 from pidlearn.teachers import load_teacher
 
@@ -70,14 +70,14 @@ def sample(
         raise ValueError(f"the images are written as PNG: expected a name that ends in .png, got {out}")
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
-    student_net = read_student(student, teacher_net).to(resolved)
+    student_net, problem = read_student(student, teacher_net)
+    student_net.to(resolved)
     if label is not None and not student_net.label_dim:
         raise ValueError(f"got label {label} for an unconditional student: leave the label out")
     if label is not None and not 0 <= label < student_net.label_dim:
         raise ValueError(f"class labels must lie in 0..{student_net.label_dim - 1}, got {label}")
     labels = None if label is None else torch.full((n,), label)
-    if teacher_net is not None:
-        problem = problem_for(student_net, teacher_net)
+    if problem is not None:
         pixels = side_by_side(student_net, problem, None, n, seed, labels)
     else:
         pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed)))

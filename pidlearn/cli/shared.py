@@ -17,7 +17,7 @@ from pidlearn.students.base import Student, as_student
 from pidlearn.students.official_pid import load_official_student
 from pidlearn.utils.torch_archive import LEGACY
 
-__all__ = ["problem_for", "read_student", "resolve_device", "side_by_side"]
+__all__ = ["read_student", "resolve_device", "side_by_side"]
 
 GRID_POINTS = 250
 """Points of the grid on which a student's teacher is solved: 249 Euler steps, as in the paper."""
@@ -40,31 +40,37 @@ def resolve_device(name: str | None) -> torch.device:
         raise ValueError(f"there is no device {name!r} here: {reason}") from error
 
 
-def read_student(path: str | Path, teacher: nn.Module | None = None) -> Student:
-    """Load a student from a file of `Result.save` or of the official PID repository.
+def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[Student, Problem | None]:
+    """Load a student from a file of `Result.save` or of the official PID repository; with its teacher, their problem.
 
-    ``teacher`` is needed for a copy of a network that this library cannot build: one of diffusers, or your own.
+    ``teacher`` is needed for a copy of a network that this library cannot build: one of diffusers, or your own. The
+    problem is that of the teacher over the student's own time span.
+
+    Raises:
+        ValueError: another file, a student that cannot be rebuilt from it, or another teacher than the student's.
     """
     with Path(path).open("rb") as file:
         head = file.read(len(LEGACY))
-    is_archive = head.startswith((b"PK", LEGACY))  # as torch.save writes them, or wrote them before 1.6
-    student = load_official_student(path) if is_archive else files.read(path, teacher=teacher)[0]
+    student: nn.Module
+    identity: dict[str, Tensor] = {}
+    if head.startswith((b"PK", LEGACY)):  # an archive, as torch.save writes them, or wrote them before 1.6
+        student = load_official_student(path)
+    else:
+        student, *_, identity = files.read(path, teacher=teacher)
     if not isinstance(student, Student):
         raise ValueError(
             f"{path} holds a {type(student).__name__}, which cannot be sampled from: expected a trajectory student"
         )
-    return student
-
-
-def problem_for(student: Student, teacher: nn.Module) -> Problem:
-    """Return the teacher's problem over the student's own time span, after checking that their images match."""
+    if teacher is None:
+        return student, None
     problem = problem_from_teacher(teacher, student.t_max, student.t_min)
     ours, theirs = (f"images {x.event_shape} of {x.label_dim} classes" for x in (student, problem))
     if ours != theirs:
         raise ValueError(
             f"the student generates {ours}, the teacher {theirs}: pass the teacher that the student was distilled from"
         )
-    return problem
+    problem.check_identity(identity, path)
+    return student, problem
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -155,14 +156,23 @@ class Problem(ABC):
         """What a student's file holds of its teacher: four initial values (4, *event), and the fingerprint."""
         return {"starts": self._starts(), "fingerprint": self.fingerprint}
 
-    def has_identity(self, other: Mapping[str, Tensor]) -> bool:
-        """Whether the `identity` of a teacher may be this one's.
+    def check_identity(self, other: Mapping[str, Tensor], path: str | Path) -> None:
+        """Check that the student in a file was trained with this teacher, whose `identity` the file holds.
 
-        Fingerprints can only be compared at the same points: a prior that ignores its generator draws others.
+        Files of the first release, and of others, hold none. Fingerprints can only be compared at the same points: a
+        prior that ignores its generator draws others.
+
+        Raises:
+            ValueError: another teacher.
         """
         starts, mine = other.get("starts"), self._starts()
-        comparable = starts is not None and starts.shape == mine.shape and torch.allclose(starts, mine, atol=0)
-        return not comparable or self.has_fingerprint(other["fingerprint"])
+        if starts is None or starts.shape != mine.shape or not torch.allclose(starts, mine, atol=0):
+            return
+        if not self.has_fingerprint(other["fingerprint"]):
+            raise ValueError(
+                f"{path} holds the student of another teacher than {summary(self.teacher)}, whose outputs differ: pass "
+                f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
+            )
 
     def _starts(self) -> Tensor:
         return self.sample_prior(4, torch.Generator().manual_seed(0)).cpu()
