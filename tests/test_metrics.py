@@ -247,9 +247,9 @@ def test_bad_input() -> None:
             metrics.precision_recall(a, bad)
     with pytest.raises(ValueError, match="NaN"):
         metrics.precision_recall(a / 0, a)
-    with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="got k = 0, but k must be a whole number of at least 1"):
         metrics.precision_recall(a, a, k=0)
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(ValueError, match="got no batches"):
         metrics.statistics([])
     with pytest.raises(ValueError, match=r"\(0, 2\)"):
         metrics.statistics([a[:0]])

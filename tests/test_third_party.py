@@ -22,7 +22,7 @@ SHAPE: dict[str, Any] = {"event_shape": (2,), "steps": 1}
         (lambda x: (torch.zeros(3), x), r"returned tuple: wrap it in a function that returns its \[1\]"),
         (lambda x: {"sample": x}, r"returned dict: wrap it in a function that returns its \['sample'\]"),
         (lambda x: SimpleNamespace(sample=x), r"returned SimpleNamespace: .* returns its \.sample"),
-        (lambda x: x[:, :1], r"must return the shape of x, \(\d+, 2\), but returned \(\d+, 1\)$"),
+        (lambda x: x[:, :1], r"returned \(\d+, 1\), but must return the shape of x, \(\d+, 2\)$"),
         (lambda x: None, "returned NoneType$"),
     ],
 )
@@ -73,5 +73,5 @@ def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
 
 
 def test_a_bare_network_of_diffusers() -> None:
-    with pytest.raises(TypeError, match=r"got UNet2DModel: .*from_diffusers\(unet, scheduler\)"):
+    with pytest.raises(TypeError, match=r"got a UNet2DModel, but .*: .*from_diffusers\(unet, scheduler\)"):
         pid.distill(tiny.unet(), progress=False)

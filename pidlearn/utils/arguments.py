@@ -115,8 +115,8 @@ def check_argument(name: str, value: Any, rule: Rule) -> None:
     holds, expected = rule
     if holds(value):
         return
-    received = describe_tensor(value) if isinstance(value, Tensor) else summary(value)
-    raise ValueError(f"{name} must be {expected}, got {received}")
+    received = f"{describe_tensor(value)} for {name}" if isinstance(value, Tensor) else f"{name} = {summary(value)}"
+    raise ValueError(f"got {received}, but {name} must be {expected}")
 
 
 def check_options(role: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:

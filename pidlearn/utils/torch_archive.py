@@ -88,7 +88,7 @@ class TensorMachine(Builder):
         """Push the name of a global if it is in one of the tables."""
         wanted = Global(*name.split(" ", 1))
         if wanted not in self.calls and wanted not in self.kinds and wanted not in self.classes:
-            raise RefusedError(f"it asks for {str(wanted)!r:.120}, which tensors by name do not need")
+            raise RefusedError(f"it refers to {str(wanted)!r:.120}, which tensors by name do not need")
         self.stack.append(wanted)
 
     def key(self, value: Any) -> Any:
