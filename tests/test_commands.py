@@ -321,7 +321,7 @@ class TestWhatDistillRefuses:
     def test_what_is_not_there(self, tmp_path: Path, fails: Any) -> None:
         assert "no recipe 'cifar11': expected a .toml file or one of cifar10" in fails("distill", "cifar11")
         told = fails("distill", "cifar10", "--teacher", "no.pkl", "--out", tmp_path)
-        assert "there is no file no.pkl, and it is not the name of a published teacher: edm-" in told
+        assert "there is no file no.pkl, and it is not the name of a published teacher: expected one of edm-" in told
         assert "there is no device 'abacus' here" in fails("distill", "digits", "--out", tmp_path, "--device", "abacus")
 
     @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ TRAINED = '[teacher]\ndata = "digits"\n'
         ),
         (f"{TRAINED}[teacher.network]\nchannel_mult = {'[' * 5000}{']' * 5000}\n", "cannot be read as TOML: "),
         (f"{TRAINED}[teacher.training]\nsteps = {'9' * 5000}\n", "is not a recipe.* cannot be read as TOML: "),
-        ('base = "nowhere"\n', "base = 'nowhere' in .* is not a recipe in its folder, and not one of cifar10"),
+        ('base = "nowhere"\n', "base = 'nowhere' in .* is not a recipe: expected one in its folder, or one of cifar10"),
         ("base = 3\n", "base = 3 in .* is not a recipe"),
     ],
 )

@@ -252,7 +252,8 @@ def _scipy(
     )
     if not solution.success:
         raise ValueError(
-            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not exist that far: {solution.message}"
+            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not exist that far "
+            f"({solution.message}): shorten the span"
         )
     path = torch.from_numpy(solution.y.T.copy()).to(x).reshape(-1, *x.shape)  # (B * event, N) -> (N, B, *event)
     path[0] = x  # SciPy interpolates, also at the first time

@@ -155,7 +155,9 @@ def read_statistics(path: str | Path) -> Statistics:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an .npz file of the arrays mu and sigma: {error}") from error
+        raise ValueError(
+            f"{path} is not an .npz file of the arrays mu and sigma ({error}): pass one that np.savez wrote"
+        ) from error
     if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
         raise ValueError(
             f"{path}: mu and sigma have shapes {tuple(mean.shape)}, {tuple(cov.shape)}: expected (k,), (k, k), k >= 1"

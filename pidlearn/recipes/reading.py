@@ -117,7 +117,9 @@ def _find_base(path: Path, base: Any) -> Path:
     for folder in (path.parent, FOLDER):
         if (file := (folder / f"{base}.toml").resolve()).is_file():
             return file
-    raise ValueError(f"base = {base!r} in {path} is not a recipe in its folder, and not one of {', '.join(names())}")
+    raise ValueError(
+        f"base = {base!r} in {path} is not a recipe: expected one in its folder, or one of {', '.join(names())}"
+    )
 
 
 def _check_table(path: Path, name: str, table: Any, known: set[str]) -> None:

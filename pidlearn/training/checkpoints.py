@@ -136,7 +136,7 @@ def _warn(path: Path, problem: str) -> None:
 
 def _check_folder(folder: str | Path) -> None:
     if Path(folder).is_file():
-        raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
+        raise ValueError(f"{folder} is a file, but checkpoints go into a folder of their own: pass one")
 
 
 def resume(folder: str | Path, settings: dict[str, str], load: Callable[[dict[str, Any]], None]) -> None:

@@ -123,7 +123,7 @@ def check_options(role: str, function: Callable[..., Any], options: Mapping[str,
     """Raise TypeError for options that the function does not have."""
     known = list(inspect.signature(function).parameters)
     if unknown := sorted(options.keys() - set(known)):
-        raise TypeError(f"{role} has no option {', '.join(unknown)}: its options are {', '.join(known) or 'none'}")
+        raise TypeError(f"{role} has no option {', '.join(unknown)}: expected {', '.join(known) or 'none'}")
 
 
 def check_arguments(**rules: Rule) -> Callable[[F], F]:

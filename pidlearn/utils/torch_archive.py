@@ -192,7 +192,7 @@ def read_content(path: Path) -> Any:
         return _read_stream(path) if legacy else _read_zip(path)
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(
-            f"{path} is not a file of tensors that torch.save wrote: {error!s:.300}. Nothing in it was executed. Load "
+            f"{path} is not a file of tensors that torch.save wrote: {error!s:.300}. Nothing in it was executed: load "
             f"it with the code that wrote it, and save the network's state_dict alone"
         ) from error
 
