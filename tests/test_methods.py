@@ -261,7 +261,7 @@ def test_a_soft_boundary_with_a_network_that_encodes() -> None:
 
 
 def test_what_is_no_teacher_is_named() -> None:
-    with pytest.raises(TypeError, match=r"got a str, but .*: did you mean pidlearn.toy\('ring'\)"):
+    with pytest.raises(TypeError, match=r"got a teacher of type str, but .*: did you mean pidlearn.toy\('ring'\)"):
         pid.distill("ring")
     with pytest.raises(ValueError, match=r"unknown setting derivativ \(did you mean derivative\?\)"):
         pid.distill(pid.toy("ring"), derivativ="exact")

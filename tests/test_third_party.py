@@ -73,5 +73,7 @@ def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
 
 
 def test_a_bare_network_of_diffusers() -> None:
-    with pytest.raises(TypeError, match=r"got a UNet2DModel, but .*: .*from_diffusers\(unet, scheduler\)"):
+    with pytest.raises(
+        TypeError, match=r"got a teacher of type UNet2DModel, but .*: .*from_diffusers\(unet, scheduler\)"
+    ):
         pid.distill(tiny.unet(), progress=False)

@@ -52,7 +52,7 @@ class VelocityODE:
 
     def __init__(self, f: Callable[..., Tensor]) -> None:
         if not callable(f):
-            raise TypeError(f"got a {type(f).__name__}, but VelocityODE needs a callable f(x, t)")
+            raise TypeError(f"got f of type {type(f).__name__}, but VelocityODE needs a callable f(x, t)")
         self.f = f
 
     def __repr__(self) -> str:
@@ -90,7 +90,9 @@ class DenoiserODE:
 
     def __init__(self, denoiser: Callable[..., Tensor]) -> None:
         if not callable(denoiser):
-            raise TypeError(f"got a {type(denoiser).__name__}, but DenoiserODE needs a callable D(x, sigma)")
+            raise TypeError(
+                f"got a denoiser of type {type(denoiser).__name__}, but DenoiserODE needs a callable D(x, sigma)"
+            )
         self.denoiser = denoiser
 
     def __repr__(self) -> str:

@@ -41,7 +41,7 @@ class PiecewiseTrajectory(Student):
                 )
             if (one.t_max < one.t_min) != (two.t_max < two.t_min):
                 raise ValueError(
-                    f"got windows that turn at {one.t_min:g}, but windows must run in one direction of time"
+                    f"got windows that change direction at {one.t_min:g}, but windows must run in one direction of time"
                 )
         self.chain = nn.ModuleList(windows)
         self.t_max, self.t_min = windows[0].t_max, windows[-1].t_min
