@@ -161,7 +161,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         legacy(named(tensor(persistent().replace(b"NtQ", b"(" + text("1") + b"K\x00K\x02ttQ")))),
         "does not name a storage",
     ),
-    "a class that is no storage": (legacy(named(tensor(persistent(kind="load")))), "asks for 'torch.load'"),
+    "a class that is no storage": (legacy(named(tensor(persistent(kind="load")))), "refers to 'torch.load'"),
     "a tensor as a storage": (
         legacy(b"ctorch._utils\n_rebuild_tensor\n(" + tensor() + b"K\x00K\x02\x85K\x01\x85tR"),
         "Tensor where a Storage",
