@@ -179,9 +179,9 @@ def messages() -> list[Message]:
 
 
 def without(found: list[Message], known: set[str]) -> tuple[list[str], set[str]]:
-    """The messages that begin like none of the known ones, and the known ones that begin no message."""
+    """The messages that begin like none of the known ones, and the known ones that do not begin exactly one."""
     new = [str(message) for message in found if not any(str(message).startswith(start) for start in known)]
-    return new, {start for start in known if not any(str(message).startswith(start) for message in found)}
+    return new, {start for start in known if sum(str(message).startswith(start) for message in found) != 1}
 
 
 def test_messages_are_found() -> None:
