@@ -89,7 +89,10 @@ class DenoiserTraining(Training):
                 network = MLP(data.shape[1:], width=192, depth=4, label_dim=classes).to(data.device)
         weight = next((p for p in network.parameters() if p.requires_grad), None)
         if weight is None:
-            raise ValueError("the network has no weights to train: none of its parameters requires a gradient")
+            raise ValueError(
+                "the network has no weights to train: none of its parameters requires a gradient; call "
+                "requires_grad_() on it"
+            )
         processes = current_processes()
         self.denoiser = Preconditioned(network, sigma_data).train()
         self.denoiser.event_shape = tuple(data.shape[1:])
@@ -126,11 +129,13 @@ def _standard_deviation(data: Tensor, class_labels: Tensor | None) -> float:
         fits = isinstance(class_labels, Tensor) and class_labels.shape == data.shape[:1]
         if not fits or class_labels.is_meta or class_labels.dtype != torch.int64 or (class_labels < 0).any():
             raise ValueError(
-                f"class_labels must be int64 ({len(data)},), 0 or more; got {describe_tensor(class_labels)}"
+                f"got {describe_tensor(class_labels)} for class_labels, but they must be int64 ({len(data)},), 0 or "
+                f"more"
             )
     std = data.std().item() if data.numel() > 1 else 0.0
     if not std > 0:
         raise ValueError(
-            f"got data {describe_tensor(data)} without variation, but their standard deviation is the denoiser's scale"
+            f"got data {describe_tensor(data)} without variation, but their standard deviation is the denoiser's "
+            f"scale: pass samples that differ"
         )
     return std

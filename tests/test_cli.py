@@ -75,7 +75,7 @@ def test_values_as_toml_or_python_has_them(text: str, value: Any) -> None:
 def test_what_is_no_seed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.main(["sample", "student", "--seed", text])
-    assert "argument --seed: expected an integer of at least 0" in capsys.readouterr().err
+    assert f"argument --seed: got {text!r:.80}, but it must be an integer of at least 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["99999", "65536", "-1", "web", "9" * 5000])
@@ -83,7 +83,7 @@ def test_what_is_no_port(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.main(["app", "--port", text])
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.endswith("argument --port: expected an integer from 0 to 65535, got " + repr(text)[:80])
+    assert told.endswith(f"argument --port: got {text!r:.80}, but a port is an integer from 0 to 65535")
 
 
 def test_warnings_are_told_without_our_source(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,7 +321,7 @@ class TestWhatDistillRefuses:
     def test_what_is_not_there(self, tmp_path: Path, fails: Any) -> None:
         assert "no recipe 'cifar11': expected a .toml file or one of cifar10" in fails("distill", "cifar11")
         told = fails("distill", "cifar10", "--teacher", "no.pkl", "--out", tmp_path)
-        assert "there is no file no.pkl, and it is not the name of a published teacher: edm-" in told
+        assert "there is no file no.pkl, and it is not the name of a published teacher: expected one of edm-" in told
         assert "there is no device 'abacus' here" in fails("distill", "digits", "--out", tmp_path, "--device", "abacus")
 
     @pytest.mark.parametrize(
@@ -329,15 +329,18 @@ class TestWhatDistillRefuses:
         [
             ("lr", "--set got 'lr': expected NAME=VALUE, as in lr=1e-4, after the name of the recipe"),
             ("rate=1", "unknown setting rate"),
-            ("lr=fast", "lr must be a positive number, got 'fast'"),
-            ("steps=2.5", "steps must be a whole number from 1 to 2^63 - 1, got 2.5"),
+            ("lr=fast", "got lr = 'fast', but lr must be a positive number"),
+            ("steps=2.5", "got steps = 2.5, but steps must be a whole number from 1 to 2^63 - 1"),
             ("distance=lpipz", "distance must be one of"),
-            ("constant=no", "constant must be True or False, got 'no'"),
+            ("constant=no", "got constant = 'no', but constant must be True or False"),
             ("compile=induktor", "compile must be None or a backend"),
-            ("n=1000000000000", "n must be a whole number of grid points, 2 to 2^31 - 1, got 1000000000000"),
-            ("batch_size=1000000000000", "batch_size must be a whole number from 1 to 2^31 - 1, got 1000000000000"),
-            ("steps=1" + "0" * 30, "steps must be a whole number from 1 to 2^63 - 1, got 1000"),
-            ("steps=" + "9" * 5000, "steps must be a whole number from 1 to 2^63 - 1, got '999"),
+            ("n=1000000000000", "got n = 1000000000000, but n must be a whole number of grid points, 2 to 2^31 - 1"),
+            (
+                "batch_size=1000000000000",
+                "got batch_size = 1000000000000, but batch_size must be a whole number from 1",
+            ),
+            ("steps=1" + "0" * 30, "got steps = 1000"),
+            ("steps=" + "9" * 5000, "got steps = '999"),
             ("ema=" + "[" * 5000 + "]" * 5000, "ema must be a tuple"),
             ("steps=" + "(" * 5000, "steps must be a whole number"),
         ],
@@ -366,7 +369,7 @@ class TestWhatDistillRefuses:
         with pytest.raises(SystemExit):
             main(["distill", "digits", option])
         name, value = option.split("=")
-        assert re.search(f"argument {name}: expected .*got '{value}'", capsys.readouterr().err)
+        assert re.search(f"argument {name}: got '{value}', but ", capsys.readouterr().err)
 
     def test_a_folder_that_is_a_file(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr(recipes.teacher, "DenoiserTraining", None)  # it is told before a teacher is trained
@@ -435,7 +438,9 @@ class TestSample:
     def test_what_it_refuses(self, made: Path, tmp_path: Path, fails: Any) -> None:
         file, out = made / "run" / "student.safetensors", tmp_path / "a.png"
         for label in (10, -1, 10**20):
-            assert f"class labels must lie in 0..9, got {label}" in fails("sample", file, "-o", out, "--label", label)
+            assert f"got label {label}, but class labels must lie in 0..9" in fails(
+                "sample", file, "-o", out, "--label", label
+            )
         assert "No such file" in fails("sample", tmp_path / "no.safetensors", "-o", out)
         assert "is not a pidlearn student" in fails("sample", made / "run" / "teacher.safetensors", "-o", out)
         assert "there is no file no.pkl" in fails("sample", file, "-o", out, "--teacher", "no.pkl")
@@ -448,7 +453,9 @@ class TestSample:
         )
         points = pid.distill(pid.toy("ring"), steps=1, batch_size=4, progress=False).save(tmp_path / "points")
         assert "one image, (n, C, H, W)" in fails("sample", points, "-o", out)
-        assert "a name that ends in .png, got" in fails("sample", file, "-o", made / "tiny.toml")
+        assert "tiny.toml, but the images are written as PNG: choose a name that ends in .png" in fails(
+            "sample", file, "-o", made / "tiny.toml"
+        )
         assert not out.exists()
 
 
@@ -514,7 +521,9 @@ class TestEvaluate:
         assert "64 samples (-n) are too few for a Fréchet distance of 64 features" in told
         assert "nothing to compare with" in fails("evaluate", both[0])
         assert "of no use without reference statistics" in fails("evaluate", *both, "--inception", tmp_path / "no.pth")
-        assert "needs at least 2 samples, got 1: give a larger -n" in fails("evaluate", *both, "-n", 1)
+        assert "got n = 1, but a relative error needs at least 2 samples: give a larger -n" in fails(
+            "evaluate", *both, "-n", 1
+        )
         other = save_teacher(teacher(img_resolution=16), tmp_path / "other.safetensors")
         assert "the teacher images (1, 16, 16) of 0" in fails("evaluate", both[0], "--teacher", other)
         monkeypatch.setitem(pid.data.DATA_SETS, "fashion-mnist", lambda: pid.data.fashion_mnist(tmp_path))
@@ -551,7 +560,7 @@ def test_duration(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "0", "-1h", "inf", "nan", "1w", "1h30m"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="30m, 12h or 2d; got"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"got .*, but .* 30m, 12h or 2d"):
         duration(text)
 
 

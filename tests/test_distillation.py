@@ -385,7 +385,7 @@ class TestWhatStopsIt:
     def test_limits_that_are_none(self) -> None:
         for name in ("max_time", "max_images", "save_every"):
             for value in (0, -1, math.nan, "12h", True):
-                with pytest.raises(ValueError, match=rf"{name} must be a .*, got {value!r}"):
+                with pytest.raises(ValueError, match=rf"got {name} = {value!r}, but {name} must be a"):
                     tiny_ring(**{name: value})
 
     @pytest.mark.parametrize(
@@ -868,13 +868,13 @@ class TestBadInput:
             ({"steps": 0}, "steps"),
             ({"steps": 2.5}, "steps"),
             ({"batch_size": 0}, "batch_size"),
-            ({"n": 1}, r"grid points, 2 to 2\^31 - 1, got 1"),
+            ({"n": 1}, r"got n = 1, but n must be a whole number of grid points, 2 to 2\^31 - 1"),
             ({"lr": -1.0}, "lr"),
             ({"windows": 0}, "windows"),
             ({"windows": 3, "student": None}, "a diffusion is solved in one window"),
             ({"windows": 3}, "windows = 3, but the student has 1"),
             ({"save_every": 0}, "save_every"),
-            ({"save_every": None}, "save_every must be a whole number of at least 1, got None"),
+            ({"save_every": None}, "got save_every = None, but save_every must be a whole number of at least 1"),
             ({"t_start": "80"}, "t_max must be a number"),
             ({"rho": "a"}, "rho must be a positive number"),
             ({"boundary_weight": math.nan}, "boundary_weight"),
@@ -907,7 +907,7 @@ class TestBadInput:
             ({"student": frozen()}, "requires a gradient"),
             ({"student": pid.Trajectory(Wide())}, "keep the shape"),
             ({"student": PiecewiseTrajectory([window(80.0, 1.0), window(1.0, 0.002)])}, "one window"),
-            ({"student": net(3)}, r"takes samples of shape \(3,\), got \(2,\)"),
+            ({"student": net(3)}, r"got \(2,\), but the network takes samples of shape \(3,\)"),
             ({"weight": lambda t: (t - 80) ** -2}, "the weight is inf at t = 80"),
             ({"teacher": lambda x, sigma: x}, "event_shape"),
             ({"teacher": lambda x, sigma: x[:, :1], "event_shape": (2,)}, "must return the shape of x"),
@@ -951,9 +951,12 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("changes", "says"),
         [
-            ({"callbacks": [3]}, r"callbacks must be a list of functions of a Step, got \[3\]: pass \[function\]"),
+            (
+                {"callbacks": [3]},
+                r"got callbacks = \[3\], but callbacks must be a list .* of a Step: pass \[function\]",
+            ),
             ({"callbacks": len}, "callbacks must be a list of functions"),
-            ({"callbacks": None}, "callbacks must be a list of functions of a Step, got None"),
+            ({"callbacks": None}, "got callbacks = None, but callbacks must be"),
             ({"teacher": None}, "callable"),
             ({"teacher": "ring"}, "callable"),
             ({"student": lambda z, t: z}, "got a function, but a student is a torch.nn.Module"),

@@ -35,7 +35,7 @@ def test_spacing() -> None:
         ({"n": 10.5}, "whole number"),
         ({"t_min": 80.0}, "t_min < t_max"),
         ({"t_max": float("inf")}, "t_min < t_max"),
-        ({"t_min": float("nan")}, "t_min must be a finite number, got nan"),
+        ({"t_min": float("nan")}, "got t_min = nan, but t_min must be a finite number"),
     ],
 )
 def test_no_grid(make, options: dict, says: str) -> None:

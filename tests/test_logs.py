@@ -54,7 +54,7 @@ class TestJsonl:
 
     @pytest.mark.parametrize("every", [0, -1, 2.5, None])
     def test_every_is_noticed_before_training(self, tmp_path: Path, every: Any) -> None:
-        with pytest.raises(ValueError, match=f"every must be a whole number of at least 1, got {every}"):
+        with pytest.raises(ValueError, match=f"got every = {every}, but every must be a whole number of at least 1"):
             loggers.jsonl(tmp_path / "log", every=every)
 
     def test_what_else_was_measured(self, tmp_path: Path) -> None:

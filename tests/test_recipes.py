@@ -94,28 +94,28 @@ TRAINED = '[teacher]\ndata = "digits"\n'
         ("", "has no teacher: add teacher = NAME or FILE"),
         ("teacher = ", "is not a recipe, for it cannot be read as TOML: "),
         ('teacher = "a"\nteachr = "b"\n', r"has unknown entries teachr: expected base, teacher and \[config\]"),
-        ('teacher = "a"\nconfig = 3\n', "config in .* must be a table, got 3"),
+        ('teacher = "a"\nconfig = 3\n', "config in .* is 3, but config must be a table"),
         (
             'teacher = "a"\n[config]\nstep = 3\nlr = 1.0\n',
             r"\[config\] of .* has unknown entries step: expected .*steps",
         ),
         ('teacher = "a"\n[config]\nsteps = "many"\n', r"\[config\] of .*: steps must be a whole number"),
-        ('teacher = "a"\n[config]\nlr = -1\n', r"\[config\] of .*: lr must be a positive number, got -1"),
+        ('teacher = "a"\n[config]\nlr = -1\n', r"\[config\] of .*: got lr = -1, but lr must be a positive number"),
         ('teacher = "a"\n[config]\nema = 0.9\n', r"\[config\] of .*: ema must be a tuple"),
         ('teacher = "a"\n[config]\ndistance = "lpipz"\n', r"\[config\] of .*: distance must be one of"),
         ('teacher = "a"\n[config]\ntime_sampling = [1]\n', r"\[config\] of .*: time_sampling must be one of"),
-        ("teacher = 3\n", "teacher in .* must be a name, a file, or a table.*got 3"),
+        ("teacher = 3\n", "teacher in .* is 3, but teacher must be a name, a file, or a table"),
         ('[teacher]\ndata = "cats"\n', "table with data = digits | fashion-mnist"),
         ('[teacher]\ndata = ["digits"]\n', "table with data = digits | fashion-mnist"),
         ("[teacher]\nlabels = true\n", "table with data = digits | fashion-mnist"),
         (TRAINED + "size = 8\n", "data, labels, network, resolution, training"),
         (
             TRAINED + "resolution = 8.0\n",
-            r"\[teacher\] of .*: resolution must be an integer from 1 to 4096, in pixels; got 8.0",
+            r"\[teacher\] of .*: got resolution = 8.0, but resolution must be an integer from 1 to 4096",
         ),
         (TRAINED + "resolution = 0\n", "resolution must be an integer from 1 to 4096"),
-        (TRAINED + 'labels = "yes"\n', "labels must be true or false, got 'yes'"),
-        (TRAINED + "network = 3\n", "teacher.network in .* must be a table, got 3"),
+        (TRAINED + 'labels = "yes"\n', "got labels = 'yes', but labels must be true or false"),
+        (TRAINED + "network = 3\n", "teacher.network in .* is 3, but teacher.network must be a table"),
         (
             TRAINED + "[teacher.network]\nwidth = 8\n",
             r"\[teacher.network\] of .* has unknown entries width: expected .*model_channels",
@@ -126,15 +126,18 @@ TRAINED = '[teacher]\ndata = "digits"\n'
             r"\[teacher.training\] of .* has unknown entries n: expected .*steps",
         ),
         (TRAINED + "[teacher.training]\nsteps = 0\n", r"\[teacher.training\] of .*: steps must be"),
-        (TRAINED + "resolution = 100000\n", "resolution must be an integer from 1 to 4096, in pixels; got 100000"),
+        (TRAINED + "resolution = 100000\n", "got resolution = 100000, but resolution must be an integer"),
         (
             TRAINED + "[teacher.network]\nmodel_channels = 100000000\n",
-            r"\[teacher.network\] of .*: model_channels must be at most 4096, got 100000000",
+            r"\[teacher.network\] of .*: got model_channels = 100000000, but model_channels must be at most 4096",
         ),
-        (TRAINED + "[teacher.network]\nchannel_mult = [1, 9999]\n", "channel_mult must be at most 4096, got 9999"),
+        (
+            TRAINED + "[teacher.network]\nchannel_mult = [1, 9999]\n",
+            "got channel_mult = 9999, but channel_mult must be at most 4096",
+        ),
         (f"{TRAINED}[teacher.network]\nchannel_mult = {'[' * 5000}{']' * 5000}\n", "cannot be read as TOML: "),
         (f"{TRAINED}[teacher.training]\nsteps = {'9' * 5000}\n", "is not a recipe.* cannot be read as TOML: "),
-        ('base = "nowhere"\n', "base = 'nowhere' in .* is not a recipe in its folder, and not one of cifar10"),
+        ('base = "nowhere"\n', "base = 'nowhere' in .* is not a recipe: expected one in its folder, or one of cifar10"),
         ("base = 3\n", "base = 3 in .* is not a recipe"),
     ],
 )
@@ -179,7 +182,7 @@ def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
 def test_a_teacher_that_could_not_be_saved_is_not_trained(tmp_path: Path, option: str) -> None:
     name, value = option.split(" = ")
     path = recipe(tmp_path, "mine", f"{TRAINED}[teacher.network]\nmodel_channels = 4\n{option}\n")
-    says = rf"\[teacher.network\] of mine cannot be built: {name} must be a .* number .*, got {value}"
+    says = rf"\[teacher.network\] of mine cannot be built: got {name} = {value}, but {name} must be a .* number"
     with pytest.raises(ValueError, match=says):
         teacher_from_recipe(read(path), checkpoints=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -164,7 +164,7 @@ def test_a_new_solver_is_one_class() -> None:
         ({"x": torch.ones(2, 2, dtype=torch.int64)}, "floating"),
         ({"method": "dpm", "grid": torch.tensor([1.0, 0.0])}, "positive"),
         ({"method": "euler", "rtol": 1e-3}, "take options"),
-        ({"x": [[1.0, 2.0]]}, "got list"),
+        ({"x": [[1.0, 2.0]]}, "got list for"),
         ({"x": torch.ones(2, 2, device="meta")}, "x is on the meta device"),
         ({"method": "scipy", "rtol": -1.0}, "tolerances are positive"),
         ({"method": "dopri5", "atol": torch.ones(3)}, "tolerances are positive"),
@@ -172,7 +172,7 @@ def test_a_new_solver_is_one_class() -> None:
         ({"x": torch.tensor([[1.0, np.nan]])}, "x holds NaN"),
         ({"x": torch.tensor([[1.0, np.nan]]), "method": "scipy"}, "x holds NaN"),
         ({"class_labels": torch.tensor([1])}, r"class_labels must be an int64 tensor of shape \(2,\)"),
-        ({"class_labels": [0, 1]}, "got list"),
+        ({"class_labels": [0, 1]}, "got list for"),
         ({"x": torch.ones(2, 3)}, r"x must be \(B, 2\)"),
     ],
 )

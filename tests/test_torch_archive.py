@@ -134,7 +134,7 @@ def test_the_first_bytes_are_those_of_torch(tmp_path: Path) -> None:
 # Files that are damaged or mean harm
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
-    "a call of something else": (legacy(b"cposix\nmkdir\nX\x01\x00\x00\x00a\x85R"), "asks for 'posix.mkdir'"),
+    "a call of something else": (legacy(b"cposix\nmkdir\nX\x01\x00\x00\x00a\x85R"), "refers to 'posix.mkdir'"),
     "a call before the content": (pickle.dumps(MAGIC, 2) + b"\x80\x02cposix\nmkdir\n.", "opcode GLOBAL"),
     "another magic number": (
         pickle.dumps(MAGIC + 2**60, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2),
@@ -161,7 +161,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         legacy(named(tensor(persistent().replace(b"NtQ", b"(" + text("1") + b"K\x00K\x02ttQ")))),
         "does not name a storage",
     ),
-    "a class that is no storage": (legacy(named(tensor(persistent(kind="load")))), "asks for 'torch.load'"),
+    "a class that is no storage": (legacy(named(tensor(persistent(kind="load")))), "refers to 'torch.load'"),
     "a tensor as a storage": (
         legacy(b"ctorch._utils\n_rebuild_tensor\n(" + tensor() + b"K\x00K\x02\x85K\x01\x85tR"),
         "Tensor where a Storage",
@@ -190,7 +190,7 @@ def test_calls_are_refused(zipped: bool, tmp_path: Path) -> None:
 
     for content in (Hostile(), {"w": Hostile()}, {"w": torch.ones(2), "more": [Hostile()]}):
         path = save(content, tmp_path / "a.pth", zipped)
-        with pytest.raises(ValueError, match=r"asks for 'posix.mkdir'.*Nothing in it was executed"):
+        with pytest.raises(ValueError, match=r"refers to 'posix.mkdir'.*Nothing in it was executed"):
             torch_archive.read(path)
     assert not (tmp_path / "executed").exists()
 

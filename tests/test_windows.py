@@ -104,7 +104,7 @@ class TestWindows:
 
 
 def test_chains_that_are_none() -> None:
-    with pytest.raises(ValueError, match="one ends at 1 and the next starts at 2"):
+    with pytest.raises(ValueError, match="ends at 1 and a next one that starts at 2"):
         PiecewiseTrajectory([window(0.0, 1.0), window(2.0, 3.0)])
     with pytest.raises(ValueError, match="change direction at 1"):
         PiecewiseTrajectory([window(0.0, 1.0), window(1.0, 0.5)])

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 def port(text: str) -> int:
     """Argument type: the number of a port."""
     if not (text.isdecimal() and len(text) < 6 and int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 65535, got {text!r:.80}")
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, but a port is an integer from 0 to 65535")
     return int(text)
 
 

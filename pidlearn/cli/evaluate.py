@@ -96,7 +96,10 @@ def evaluate(
     if fid or real:
         k = _extract(features, torch.zeros(1, *shape, device=resolved)).shape[1]
         if reference and len(reference.mean) != k:
-            raise ValueError(f"{fid} holds statistics of {len(reference.mean)} features, but Inception has {k}")
+            raise ValueError(
+                f"{fid} holds statistics of {len(reference.mean)} features, but Inception has {k}: give statistics of "
+                f"those"
+            )
         _check_counts(k, {"-n": n} | ({} if real_images is None else {str(real): len(real_images)}))
 
     samples = student_net.sample(n, generator=torch.Generator().manual_seed(seed))
@@ -126,7 +129,7 @@ def _check_request(
             "Inception weights are of no use without reference statistics (fid) or real images: give one of them"
         )
     if teacher and n < 2:
-        raise ValueError(f"a relative error needs at least 2 samples, got {n}: give a larger -n")
+        raise ValueError(f"got n = {n}, but a relative error needs at least 2 samples: give a larger -n")
 
 
 def _check_counts(k: int, counts: dict[str, int]) -> None:

@@ -76,7 +76,7 @@ def duration(text: str) -> float:
     seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(match[2], 1) if match else 0
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"expected seconds, or a number with a unit as in 30m, 12h or 2d; got {text!r}"
+            f"got {text!r}, but a time is a number of seconds, or has a unit as in 30m, 12h or 2d"
         )
     return seconds
 
@@ -94,5 +94,7 @@ def nonnegative_int(text: str) -> int:
 def _integer(text: str, minimum: int) -> int:
     # The length first: Python converts no more than 4,300 digits.
     if not (text.isdecimal() and len(text) < 20 and minimum <= int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"expected an integer of at least {minimum} and below 2^63, got {text!r:.80}")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r:.80}, but it must be an integer of at least {minimum} and below 2^63"
+        )
     return int(text)

@@ -67,7 +67,7 @@ def sample(
             not have, or a teacher of other images.
     """
     if Path(out).suffix.lower() != ".png":
-        raise ValueError(f"the images are written as PNG: expected a name that ends in .png, got {out}")
+        raise ValueError(f"got {out}, but the images are written as PNG: choose a name that ends in .png")
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
     student_net, problem = read_student(student, teacher_net)
@@ -75,7 +75,7 @@ def sample(
     if label is not None and not student_net.label_dim:
         raise ValueError(f"got label {label} for an unconditional student: leave the label out")
     if label is not None and not 0 <= label < student_net.label_dim:
-        raise ValueError(f"class labels must lie in 0..{student_net.label_dim - 1}, got {label}")
+        raise ValueError(f"got label {label}, but class labels must lie in 0..{student_net.label_dim - 1}")
     labels = None if label is None else torch.full((n,), label)
     if problem is not None:
         pixels = side_by_side(student_net, problem, None, n, seed, labels)

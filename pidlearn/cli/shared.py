@@ -37,7 +37,7 @@ def resolve_device(name: str | None) -> torch.device:
         return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch was built without CUDA
         reason = str(error).partition("\n")[0][:150]
-        raise ValueError(f"there is no device {name!r} here: {reason}") from error
+        raise ValueError(f"there is no device {name!r} here ({reason}): choose cpu or another") from error
 
 
 def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[Student, Problem | None]:

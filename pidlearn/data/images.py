@@ -78,17 +78,17 @@ def read_idx(path: str | Path) -> np.ndarray:
     try:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+        raise ValueError(f"{path} is not a complete gzip file ({error}): use another copy of it") from error
     # Header: two zero bytes, the type (8: unsigned byte), the number of axes, then the length of each axis as a
     # big-endian 32-bit integer.
     axes = raw[3] if len(raw) > 3 else 0
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * axes:
-        raise ValueError(f"{path} is not an IDX file of unsigned bytes")
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes: pass one, such as a file of Fashion-MNIST")
     shape = np.frombuffer(raw, ">u4", axes, 4).tolist()
     if len(raw) != 4 + 4 * axes + math.prod(shape):
         raise ValueError(
             f"{path} has {len(raw)} bytes, but its header announces an array {shape}, which takes "
-            f"{4 + 4 * axes + math.prod(shape)}: the file is damaged"
+            f"{4 + 4 * axes + math.prod(shape)}: the file is damaged; use another copy of it"
         )
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()  # writable, unlike the buffer
 

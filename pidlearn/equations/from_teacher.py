@@ -45,8 +45,8 @@ def problem_from_teacher(
     advice = _how_to_wrap(teacher)
     if advice or not (callable(teacher) or hasattr(teacher, "rhs")):
         raise TypeError(
-            f"a teacher must be a callable denoiser D(x, sigma), a System or an ODE, got {type(teacher).__name__}"
-            + (f": {advice}" if advice else "")
+            f"got a teacher of type {type(teacher).__name__}, but it must be a callable denoiser D(x, sigma), a System "
+            f"or an ODE" + (f": {advice}" if advice else "")
         )
     if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
         return initial_value(teacher, prior, t_start, t_end)

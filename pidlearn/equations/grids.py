@@ -39,7 +39,7 @@ def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: fl
     check_argument("rho", rho, number())
     if not rho >= 0.1:
         raise ValueError(
-            f"rho must be finite and at least 0.1 (EDM uses 7; log_grid is the limit of large rho), got {rho}"
+            f"got rho = {rho}, but rho must be finite and at least 0.1 (EDM uses 7; log_grid is the limit of large rho)"
         )
     top, bottom = t_max ** (1 / rho), t_min ** (1 / rho)
     return _pinned(_ramp(n, top, bottom) ** rho, t_max, t_min)
@@ -78,15 +78,16 @@ def _pinned(grid: Tensor, first: float, last: float) -> Tensor:
 
 def _check(n: int, t_min: float, t_max: float, *, positive: bool) -> None:
     if not isinstance(n, Integral) or n < 2:
-        raise ValueError(f"a grid needs n >= 2 points, a whole number, got n = {summary(n)}")
+        raise ValueError(f"got n = {summary(n)}, but a grid needs n >= 2 points, a whole number")
     check_argument("t_min", t_min, number())
     if not isinstance(t_max, float) or t_max != math.inf:
         check_argument("t_max", t_max, number())
     if not t_min < t_max < float("inf"):
         raise ValueError(
-            f"a grid decreases from t_max to t_min: expected t_min < t_max < inf, got t_min = {t_min}, t_max = {t_max}"
+            f"got t_min = {t_min}, t_max = {t_max}, but a grid decreases from t_max to t_min: pass t_min < t_max < inf"
         )
     if positive and not t_min > 0:
         raise ValueError(
-            f"this grid needs t_min > 0, got {t_min}: use a positive t_min, or linear_grid, which accepts any"
+            f"got t_min = {t_min}, but this grid needs t_min > 0: use a positive t_min, or linear_grid, which accepts "
+            f"any"
         )

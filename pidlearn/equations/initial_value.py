@@ -17,7 +17,7 @@ from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
 from pidlearn.utils.random import PROCESS_STATE, seeded
-from pidlearn.utils.validation import NotFiniteError, describe_tensor
+from pidlearn.utils.validation import NotFiniteError, describe_tensor, summary
 
 __all__ = ["InitialValueProblem", "initial_value"]
 
@@ -151,8 +151,8 @@ def initial_value(
     """
     if prior is None or t_start is None or t_end is None:
         raise ValueError(
-            "a bare ODE needs prior=, a function (n, generator=None) -> (n, *event) of initial values, and its span "
-            "t_start=, t_end="
+            "got a bare ODE without prior or span: pass prior=, a function (n, generator=None) -> (n, *event) of "
+            "initial values, and the span t_start=, t_end="
         )
     if not (math.isfinite(t_start) and math.isfinite(t_end)) or t_start == t_end:
         raise ValueError(f"got t_start = {t_start}, t_end = {t_end}, but a span needs two different, finite times")
@@ -185,7 +185,9 @@ def _event_shape(prior: Prior) -> tuple[int, ...]:
     try:
         probe = prior(2, generator=torch.Generator().manual_seed(0))
     except TypeError as error:
-        raise ValueError(f"prior must be a function (n, generator=None) -> (n, *event): {error}") from error
+        raise ValueError(
+            f"got prior = {summary(prior)}, but prior must be a function (n, generator=None) -> (n, *event): {error}"
+        ) from error
     usable = isinstance(probe, Tensor) and probe.is_floating_point() and probe.ndim >= 2 and len(probe) == 2
     if not usable or not probe.isfinite().all():
         raise ValueError(

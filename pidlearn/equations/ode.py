@@ -52,7 +52,7 @@ class VelocityODE:
 
     def __init__(self, f: Callable[..., Tensor]) -> None:
         if not callable(f):
-            raise TypeError(f"VelocityODE needs a callable f(x, t), got {type(f).__name__}")
+            raise TypeError(f"got f of type {type(f).__name__}, but VelocityODE needs a callable f(x, t)")
         self.f = f
 
     def __repr__(self) -> str:
@@ -90,7 +90,9 @@ class DenoiserODE:
 
     def __init__(self, denoiser: Callable[..., Tensor]) -> None:
         if not callable(denoiser):
-            raise TypeError(f"DenoiserODE needs a callable D(x, sigma), got {type(denoiser).__name__}")
+            raise TypeError(
+                f"got a denoiser of type {type(denoiser).__name__}, but DenoiserODE needs a callable D(x, sigma)"
+            )
         self.denoiser = denoiser
 
     def __repr__(self) -> str:
@@ -139,11 +141,11 @@ def _same_shape(name: str, out: Any, x: Tensor) -> Tensor:
     if not isinstance(out, Tensor) or out.shape != x.shape:
         received = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(
-            f"{name} must return the shape of x, {tuple(x.shape)}, but returned {received}{_taken_from(out, x)}"
+            f"{name} returned {received}, but must return the shape of x, {tuple(x.shape)}{_taken_from(out, x)}"
         )
     if out.is_complex():
         raise ValueError(
-            f"{name} must return real values, but returned {out.dtype}: give x the real and the imaginary parts as "
+            f"{name} returned {out.dtype}, but must return real values: give x the real and the imaginary parts as "
             f"coordinates of their own (torch.view_as_real)"
         )
     return out

@@ -171,13 +171,17 @@ def walk(
 ) -> Iterator[Tensor]:
     """Yield the points of the path one by one, x first, without keeping the path; methods as in `solve`, but SciPy."""
     if method not in SOLVERS if isinstance(method, str) else not callable(method):
-        raise ValueError(f"method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class, got {method!r}")
+        raise ValueError(
+            f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
+        )
     times = _validate(x, grid, class_labels)
     if method in ("dpm", "dpm++") and not (times > 0).all():
-        raise ValueError(f"{method} steps in ln t and needs positive times, but the grid has others: use heun")
+        raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
     solver = SOLVERS[method]() if isinstance(method, str) else method()
     if not hasattr(solver, "step"):
-        raise ValueError(f"method must make a Solver, with step(f, x, t, t_next), got {describe_tensor(solver)}")
+        raise ValueError(
+            f"method returned {describe_tensor(solver)}, but method must make a Solver, with step(f, x, t, t_next)"
+        )
 
     def f(x: Tensor, t: Tensor) -> Tensor:
         return ode.velocity(x, t, class_labels)
@@ -196,15 +200,19 @@ def walk(
 def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
     """Check the arguments of a solver and return the grid as float64."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x) or x.layout != torch.strided:
-        raise ValueError(f"x must be a floating-point tensor (B, *event) with B >= 1, got {describe_tensor(x)}")
+        raise ValueError(
+            f"got {describe_tensor(x)} for x, but x must be a floating-point tensor (B, *event) with B >= 1"
+        )
     check_real(x=x)
     times = as_real("grid", grid, torch.float64)
     if not x.isfinite().all():
-        raise ValueError("x holds NaN or infinity: solve starts at finite values")
+        raise ValueError("x holds NaN or infinity: pass finite initial values")
     check_labels(class_labels, len(x))
     steps = times.diff() if times.ndim == 1 else times
     if times.ndim != 1 or len(times) < 2 or not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(f"the grid of shape {tuple(times.shape)} must hold N >= 2 times, finite and strictly monotone")
+        raise ValueError(
+            f"got a grid of shape {tuple(times.shape)}, but it must hold N >= 2 times, finite and strictly monotone"
+        )
     return times
 
 
@@ -215,7 +223,7 @@ def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
     tolerance = torch.as_tensor(value)
     shapes = [(), x.shape[1:]] if name == "atol" else [()]
     if tolerance.shape not in shapes or not (tolerance > 0).all():
-        raise ValueError(f"tolerances are positive numbers, got {name} = {value!r:.200}")
+        raise ValueError(f"got {name} = {value!r:.200}, but tolerances are positive numbers")
     return tolerance.to(x.device, torch.float64)
 
 
@@ -244,7 +252,8 @@ def _scipy(
     )
     if not solution.success:
         raise ValueError(
-            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not exist that far: {solution.message}"
+            f"{integrator} stopped before t = {times[-1]:g}, so the solution may not exist that far "
+            f"({solution.message}): shorten the span"
         )
     path = torch.from_numpy(solution.y.T.copy()).to(x).reshape(-1, *x.shape)  # (B * event, N) -> (N, B, *event)
     path[0] = x  # SciPy interpolates, also at the first time
@@ -267,7 +276,7 @@ def _as_scipy_field(
             )
         slope = ode.velocity(torch.from_numpy(flat).to(x).reshape(x.shape), t, class_labels)
         if not slope.isfinite().all():  # SciPy would halve its step forever
-            raise NotFiniteError(f"the vector field is NaN or infinite at t = {t:.4g}")
+            raise NotFiniteError(f"the vector field is NaN or infinite at t = {t:.4g}: check it there")
         return slope.double().flatten().numpy(force=True)
 
     return f

@@ -49,15 +49,15 @@ class System:
         texts = isinstance(self.names, list | tuple) and all(isinstance(name, str) for name in self.names)
         if not texts or not self.names or any(corner.shape != (len(self.names),) for corner in corners):
             raise ValueError(
-                f"low, high and names must have one entry for each of the d coordinates, got low = {self.low}, "
-                f"high = {self.high}, names = {self.names}"
+                f"got low = {self.low}, high = {self.high}, names = {self.names}, but they must have one entry for "
+                f"each of the d coordinates"
             )
         if not all(corner.isfinite().all() for corner in corners) or (corners[0] > corners[1]).any():
             raise ValueError(
-                f"low must be finite and not above high, got low = {self.low}, high = {self.high}: swap them"
+                f"got low = {self.low}, high = {self.high}, but low must be finite and not above high: swap them"
             )
         if self.t_start == self.t_end:
-            raise ValueError(f"t_start and t_end must differ, got {self.t_start} for both: a path needs a span of time")
+            raise ValueError(f"got t_start = t_end = {self.t_start}, but they must differ: a path needs a span of time")
 
     @property
     def ode(self) -> VelocityODE:
@@ -131,5 +131,5 @@ def system(name: str) -> System:
         ValueError: for another name.
     """
     if not isinstance(name, str) or name not in SYSTEMS:
-        raise ValueError(f"system must be one of {sorted(SYSTEMS)}, got {name!r}")
+        raise ValueError(f"got {name!r}, but system must be one of {sorted(SYSTEMS)}")
     return SYSTEMS[name]

@@ -100,7 +100,10 @@ def _initial_value(
     variance = second / count - (first / count).square()
     varies = variance > (1e-14 * shift).square()  # more than by rounding
     if not varies.any():
-        raise ValueError(f"all {n} reference paths are one constant, so an error relative to them is undefined")
+        raise ValueError(
+            f"all {n} reference paths are one constant, so an error relative to them is undefined: start from values "
+            f"whose paths differ"
+        )
     error = error / count
     return Evaluation(
         relative_rmse=(error.sum() / variance.sum()).sqrt().item(),

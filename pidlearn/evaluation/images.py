@@ -32,7 +32,7 @@ def to_uint8(images: Tensor) -> Tensor:
     u / 127.5 - 1 is restored exactly.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise ValueError(f"images must be a floating-point tensor in [-1, 1], got {describe_tensor(images)}")
+        raise ValueError(f"got {describe_tensor(images)}, but images must be a floating-point tensor in [-1, 1]")
     # In bfloat16, numbers above 128 are whole numbers, so the sum would be rounded before the floor.
     x = images.to(torch.promote_types(images.dtype, torch.float32))
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
@@ -56,7 +56,7 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
         A uint8 array (height, width, 3), white between the images.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.numel():
-        raise ValueError(f"a grid shows at least one image, (n, C, H, W), but it got {describe_tensor(images)}")
+        raise ValueError(f"got {describe_tensor(images)}, but a grid shows at least one image, (n, C, H, W)")
     images = grey_or_colour(images)
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
@@ -86,7 +86,9 @@ def comparison(rows: dict[str, Tensor], columns: int = 8) -> np.ndarray:
     """
     counts = {len(batch) for batch in rows.values()}
     if len(counts) != 1:
-        raise ValueError(f"a comparison needs at least one row, and equal numbers of images; got {sorted(counts)}")
+        raise ValueError(
+            f"got rows of {sorted(counts)} images, but a comparison needs at least one row, and equal numbers of images"
+        )
     zoom = math.ceil(MIN_ROW_HEIGHT / min(batch.shape[2] for batch in rows.values()))
     blocks = [
         [image_grid(batch[start : start + columns], min(columns, len(batch)), zoom) for batch in rows.values()]

@@ -64,7 +64,9 @@ def relative_rmse(a: Tensor, b: Tensor) -> float:
     a, b = _paired(a, b)
     std = (b - b.mean(0)).square().mean().sqrt().item()
     if std == 0:
-        raise ValueError(f"all {len(b)} reference samples are equal, so an error relative to them is undefined")
+        raise ValueError(
+            f"all {len(b)} reference samples are equal, so an error relative to them is undefined: use rmse"
+        )
     return rmse(a, b) / std
 
 
@@ -110,8 +112,8 @@ class Statistics:
         """Compute the statistics of one batch (B, *event), flattened to (B, k)."""
         if not _real(features, "features").numel():
             raise ValueError(
-                f"statistics need features (B, k) of at least one sample, got {tuple(features.shape)}: leave empty "
-                f"batches out"
+                f"got features {tuple(features.shape)}, but statistics need (B, k) of at least one sample: leave "
+                f"empty batches out"
             )
         f = features.reshape(len(features), -1).double()
         _check_finite(f)
@@ -138,7 +140,7 @@ def statistics(batches: Iterable[Tensor], features: Features | None = None) -> S
             batch_statistics = Statistics.of(f)
             total = batch_statistics if total is None else total + batch_statistics
     if total is None:
-        raise ValueError("statistics need at least one batch, got none")
+        raise ValueError("got no batches, but statistics need at least one")
     return total
 
 
@@ -153,16 +155,20 @@ def read_statistics(path: str | Path) -> Statistics:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an .npz file of the arrays mu and sigma: {error}") from error
+        raise ValueError(
+            f"{path} is not an .npz file of the arrays mu and sigma ({error}): pass one that np.savez wrote"
+        ) from error
     if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
         raise ValueError(
             f"{path}: mu and sigma have shapes {tuple(mean.shape)}, {tuple(cov.shape)}: expected (k,), (k, k), k >= 1"
         )
     if not (mean.isfinite().all() and cov.isfinite().all()):
-        raise ValueError(f"{path}: mu or sigma holds NaN or infinity")
+        raise ValueError(f"{path}: mu or sigma holds NaN or infinity: compute the statistics again")
     tolerance = 1e-6 * cov.abs().max().item()  # references may be stored in float32
     if not torch.allclose(cov, cov.T, rtol=0, atol=tolerance) or torch.linalg.eigvalsh(cov).min() < -tolerance:
-        raise ValueError(f"{path}: sigma is not a covariance, which is symmetric and has no negative eigenvalues")
+        raise ValueError(
+            f"{path}: sigma is not a covariance, which is symmetric and has no negative eigenvalues: compute it again"
+        )
     return Statistics(mean, cov)
 
 
@@ -248,7 +254,7 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
         raise ValueError(f"the two sides have {a.shape[1]} and {b.shape[1]} coordinates: compare samples of one shape")
     n, m = len(a), len(b)
     if min(n, m) < 2:
-        raise ValueError(f"the energy distance needs at least two samples on each side, got {n} and {m}")
+        raise ValueError(f"got {n} and {m} samples, but the energy distance needs at least two on each side")
     # n (n - 1) and not n^2: a point's zero distance to itself is not a draw of |a - a'|.
     within = _sum_of_distances(a, a) / (n * (n - 1)) + _sum_of_distances(b, b) / (m * (m - 1))
     return 2 * _sum_of_distances(a, b) / (n * m) - within
@@ -264,7 +270,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: 
     a, b = _flat(a, "a"), _flat(b, "b")
     if a.shape != b.shape:
         raise ValueError(
-            f"sliced Wasserstein pairs sorted samples: expected equal shapes, got {tuple(a.shape)} and {tuple(b.shape)}"
+            f"got {tuple(a.shape)} and {tuple(b.shape)}, but sliced Wasserstein pairs sorted samples: pass equal shapes"
         )
     # Relative to a's mean: far from zero, projections would use up the digits.
     a, b = a - a.mean(0), b - a.mean(0)
@@ -279,7 +285,7 @@ def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: 
     generator = torch.Generator().manual_seed(seed)
     half = len(_flat(samples, "samples")) // 2
     if not half:
-        raise ValueError(f"a floor compares two halves of a sample, got {len(samples)} samples: pass at least 2")
+        raise ValueError(f"got {len(samples)} samples, but a floor compares two halves of a sample: pass at least 2")
     values = []
     for _ in range(splits):
         order = torch.randperm(len(samples), generator=generator)
@@ -325,7 +331,8 @@ def _real(x: Any, name: str) -> Tensor:
     """Return samples (B, ...) as they are, after checking that they are real numbers of any dtype."""
     if not isinstance(x, Tensor) or x.is_complex() or not x.ndim or x.layout != torch.strided or x.is_meta:
         raise ValueError(
-            f"{name} must be a dense tensor (B, *event) of real numbers, got {describe_tensor(x)}: convert it first"
+            f"got {describe_tensor(x)} for {name}, but {name} must be a dense tensor (B, *event) of real numbers: "
+            f"convert it first"
         )
     return x
 
@@ -333,7 +340,9 @@ def _real(x: Any, name: str) -> Tensor:
 def _flat(x: Any, name: str) -> Tensor:
     """Return samples (B, *event) as (B, d) float64."""
     if _real(x, name).ndim < 2:
-        raise ValueError(f"{name} must be samples (B, *event), got {describe_tensor(x)}: reshape numbers to (B, 1)")
+        raise ValueError(
+            f"got {describe_tensor(x)} for {name}, but {name} must be samples (B, *event): reshape numbers to (B, 1)"
+        )
     return x.flatten(1).double()
 
 
@@ -342,7 +351,7 @@ def _paired(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     a, b = _real(a, "a"), _real(b, "b")
     if a.shape != b.shape or not len(a):
         raise ValueError(
-            f"expected two batches of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}: pair each sample with "
-            f"its reference"
+            f"got {tuple(a.shape)} and {tuple(b.shape)}, but two batches of the same shape are compared: pair each "
+            f"sample with its reference"
         )
     return a.double(), b.double()

@@ -51,7 +51,9 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
         ValueError: a c that is not positive: its gradient would be NaN where a = b.
     """
     if not (is_number(c) and c > 0):
-        raise ValueError(f"c must be a positive number in units of the data, such as 0.03, got {summary(c)}")
+        raise ValueError(
+            f"got c = {summary(c)}, but c must be a positive number in units of the data: pass for example 0.03"
+        )
     squared = l2(a, b)
     # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
     return squared / ((squared + c * c).sqrt() + c)

@@ -139,8 +139,8 @@ def check_images(a: Tensor, b: Tensor) -> None:
     image = isinstance(a, Tensor) and a.is_floating_point() and a.ndim == 4 and len(a) and a.shape[1] in (1, 3)
     if not image or not isinstance(b, Tensor) or b.shape != a.shape:
         raise ValueError(
-            f"got {describe_tensor(a)} and {describe_tensor(b)}; LPIPS compares two batches of images (B, C, H, W) of "
-            f"one shape, with C = 1 or 3"
+            f"got {describe_tensor(a)} and {describe_tensor(b)}, but LPIPS compares two batches of images (B, C, H, "
+            f"W) of one shape, with C = 1 or 3"
         )
 
 

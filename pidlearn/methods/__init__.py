@@ -21,14 +21,20 @@ def method_of(method: str | Method) -> Method:
     """
     known = isinstance(method, Method) or (isinstance(method, str) and method in METHODS)
     if not known:
-        raise ValueError(f"method must be one of {sorted(METHODS)} or a pidlearn.methods.Method, got {method!r}")
+        raise ValueError(
+            f"got method = {method!r}, but method must be one of {sorted(METHODS)} or a pidlearn.methods.Method"
+        )
     instance = METHODS[method]() if isinstance(method, str) else method
     own = vars(type(instance))
     # A subclass inherits the fields of a dataclass, but new ones would be ignored.
     if not is_dataclass(instance) or ("__dataclass_fields__" not in own and own.get("__annotations__")):
-        raise TypeError(f"{type(instance).__name__} must be a dataclass: add @dataclass above its class")
+        raise TypeError(
+            f"{type(instance).__name__} is not a dataclass, but a method must be: add @dataclass above its class"
+        )
     if instance.needs not in NEEDS:
-        raise ValueError(f"{type(instance).__name__}.needs is {instance.needs!r}, but must be one of {NEEDS}")
+        raise ValueError(
+            f"got {type(instance).__name__}.needs = {instance.needs!r}, but it must be one of {NEEDS}: correct the class"
+        )
     return instance
 
 

@@ -221,7 +221,7 @@ def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.
         raise ValueError(f"got integer class labels of shape {shape}; expected (B,)")
     if _is_readable(class_labels) and ((class_labels < 0) | (class_labels >= label_dim)).any():
         low, high = class_labels.min().item(), class_labels.max().item()
-        raise ValueError(f"class labels must lie in 0..{label_dim - 1}, got {low}..{high}")
+        raise ValueError(f"got class labels {low}..{high}, but class labels must lie in 0..{label_dim - 1}")
     classes = torch.arange(label_dim, device=device)
     rows = (class_labels.to(device)[:, None] == classes).to(dtype)
     return rows / rows.sum(1, keepdim=True)  # 0 / 0 for a label out of range
@@ -237,7 +237,9 @@ def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
     floating = isinstance(x, Tensor) and x.is_floating_point()
     if not floating or x.shape[1:] != event_shape:
         received = tuple(x.shape[1:]) if floating else describe_tensor(x)
-        raise ValueError(f"the network takes samples of shape {event_shape}, got {received}: reshape or convert them")
+        raise ValueError(
+            f"got {received}, but the network takes samples of shape {event_shape}: reshape or convert them"
+        )
 
 
 def self_attention(qkv: Tensor, num_heads: int) -> Tensor:

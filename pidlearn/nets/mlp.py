@@ -92,8 +92,8 @@ class MLP(nn.Module):
         features = [flat, time, phase.cos(), phase.sin()]
         if class_labels is not None and not (self.label_dim and len(class_labels) == len(x)):
             raise ValueError(
-                f"got {len(class_labels)} class_labels for {len(x)} samples and label_dim = {self.label_dim}"
-                + ("" if self.label_dim else ": build the MLP with label_dim, the number of classes")
+                f"got {len(class_labels)} class_labels for {len(x)} samples and label_dim = {self.label_dim}: "
+                + ("pass one per sample" if self.label_dim else "build the MLP with label_dim, the number of classes")
             )
         if self.label_dim:
             labels = one_hot_labels(class_labels, self.label_dim, dtype=x.dtype, device=x.device)

@@ -42,7 +42,7 @@ def precondition(
     out = network((c_in * x).to(compute_dtype or x.dtype), coefficients.c_noise)
     if not isinstance(out, Tensor) or out.shape != x.shape:
         raise ValueError(
-            f"the network must keep the shape of x, {tuple(x.shape)}; it returned {describe_tensor(out)}: return one "
+            f"the network returned {describe_tensor(out)}, but must keep the shape of x, {tuple(x.shape)}: return one "
             f"such tensor"
         )
     return c_skip * x + c_out * out.to(x.dtype)

@@ -119,12 +119,14 @@ def _find_base(path: Path, base: Any) -> Path:
     for folder in (path.parent, FOLDER):
         if (file := (folder / f"{base}.toml").resolve()).is_file():
             return file
-    raise ValueError(f"base = {base!r} in {path} is not a recipe in its folder, and not one of {', '.join(names())}")
+    raise ValueError(
+        f"base = {base!r} in {path} is not a recipe: expected one in its folder, or one of {', '.join(names())}"
+    )
 
 
 def _check_table(path: Path, name: str, table: Any, known: set[str]) -> None:
     if not isinstance(table, dict):
-        raise ValueError(f"{name} in {path} must be a table, got {table!r:.200}")
+        raise ValueError(f"{name} in {path} is {table!r:.200}, but {name} must be a table")
     unknown = sorted(table.keys() - known)
     if unknown:
         raise ValueError(
@@ -137,22 +139,25 @@ def _check_teacher(path: Path, teacher: Any) -> None:
         return
     if not isinstance(teacher, dict) or str(teacher.get("data")) not in DATA_SETS or teacher.keys() - TEACHER_KEYS:
         raise ValueError(
-            f"teacher in {path} must be a name, a file, or a table with data = {' | '.join(DATA_SETS)} and no other "
-            f"entries than {', '.join(sorted(TEACHER_KEYS))}; got {teacher!r:.200}"
+            f"teacher in {path} is {teacher!r:.200}, but teacher must be a name, a file, or a table with data = "
+            f"{' | '.join(DATA_SETS)} and no other entries than {', '.join(sorted(TEACHER_KEYS))}"
         )
     size, labels, training = teacher.get("resolution", 1), teacher.get("labels", False), teacher.get("training", {})
     if type(size) is not int or not 1 <= size <= MAX_SIZE:  # bool is a subclass of int
         raise ValueError(
-            f"[teacher] of {path}: resolution must be an integer from 1 to {MAX_SIZE}, in pixels; got {size!r:.80}"
+            f"[teacher] of {path}: got resolution = {size!r:.80}, but resolution must be an integer from 1 to "
+            f"{MAX_SIZE}, in pixels"
         )
     if not isinstance(labels, bool):
-        raise ValueError(f"[teacher] of {path}: labels must be true or false, got {labels!r}")
+        raise ValueError(f"[teacher] of {path}: got labels = {labels!r}, but labels must be true or false")
     options = set(inspect.signature(SongUNet).parameters) - SET_BY_DATA
     _check_table(path, "teacher.network", teacher.get("network", {}), options)
     for name, value in teacher.get("network", {}).items():
         largest = max((v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int)), default=0)
         if largest > MAX_SIZE:
-            raise ValueError(f"[teacher.network] of {path}: {name} must be at most {MAX_SIZE}, got {largest!r:.80}")
+            raise ValueError(
+                f"[teacher.network] of {path}: got {name} = {largest!r:.80}, but {name} must be at most {MAX_SIZE}"
+            )
     _check_table(path, "teacher.training", training, {field.name for field in fields(OptimizerConfig)})
     try:
         OptimizerConfig(**training)

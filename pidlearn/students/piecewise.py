@@ -36,11 +36,12 @@ class PiecewiseTrajectory(Student):
         for one, two in pairwise(windows):
             if one.t_min != two.t_max:
                 raise ValueError(
-                    f"windows must join, but one ends at {one.t_min:g} and the next starts at {two.t_max:g}"
+                    f"got a window that ends at {one.t_min:g} and a next one that starts at {two.t_max:g}, but "
+                    f"windows must join"
                 )
             if (one.t_max < one.t_min) != (two.t_max < two.t_min):
                 raise ValueError(
-                    f"windows must run in one direction of time, but they change direction at {one.t_min:g}"
+                    f"got windows that change direction at {one.t_min:g}, but windows must run in one direction of time"
                 )
         self.chain = nn.ModuleList(windows)
         self.t_max, self.t_min = windows[0].t_max, windows[-1].t_min

@@ -77,10 +77,6 @@ class Trajectory(Student):
             raise ValueError(
                 f"got t_max = {t_max}, t_min = {t_min}, but time='log' needs positive times: use time='linear'"
             )
-        if not 0 < sigma_data < math.inf:
-            raise ValueError(f"sigma_data must be positive and finite, got {sigma_data}")
-        if not (c_in is None or math.isfinite(c_in)):
-            raise ValueError(f"c_in must be a finite number, got {c_in}: leave it out for 1 / hypot(sigma_data, t_max)")
         self.network = network
         self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
         self.boundary: Boundary = resolve("boundary", boundary, BOUNDARIES)

@@ -35,7 +35,10 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
     if not hasattr(student, "t_max"):
         student = as_trajectory(student, problem)
     if not any(p.requires_grad for p in student.parameters()):
-        raise ValueError("the student has no weights to train: none of its parameters requires a gradient")
+        raise ValueError(
+            "the student has no weights to train: none of its parameters requires a gradient; call requires_grad_() "
+            "on it"
+        )
     if problem.label_dim and getattr(getattr(student, "network", None), "label_dim", None) == 0:
         raise ValueError(
             f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "

@@ -100,7 +100,7 @@ def _missing(source: str | Path) -> str:
             f". For a pipeline of the Hugging Face hub: pidlearn.teachers.from_diffusers(diffusers.DiffusionPipeline."
             f"from_pretrained({source!r}))"
         )
-    return f"there is no file {source}, and it is not the name of a published teacher: {names}{hub}"
+    return f"there is no file {source}, and it is not the name of a published teacher: expected one of {names}{hub}"
 
 
 def _reader(path: Path) -> Callable[[Path], nn.Module]:

@@ -136,7 +136,7 @@ def _warn(path: Path, problem: str) -> None:
 
 def _check_folder(folder: str | Path) -> None:
     if Path(folder).is_file():
-        raise ValueError(f"{folder} is a file: checkpoints go into a folder of their own")
+        raise ValueError(f"{folder} is a file, but checkpoints go into a folder of their own: pass one")
 
 
 def resume(folder: str | Path, settings: dict[str, str], load: Callable[[dict[str, Any]], None]) -> None:
@@ -221,8 +221,8 @@ def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         versions = getattr(value, "_metadata", None)  # which a module's load_state_dict may look at
         return {"dict": pairs} if versions is None else {"state dict": [pairs, _encode(versions, where, tensors)]}
     raise ValueError(
-        f"a checkpoint holds dicts with str or int keys, lists, tuples, tensors, numbers and strings; {where} is a "
-        f"{type(value).__name__}"
+        f"{where} is a {type(value).__name__}, but a checkpoint holds dicts with str or int keys, lists, tuples, "
+        f"tensors, numbers and strings"
     )
 
 

@@ -159,7 +159,10 @@ def _callables(callbacks: Any) -> list[Callback]:
     listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     wrong = [callback for callback in listed if not callable(callback)]
     if wrong or not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a list of functions of a Step, got {summary(callbacks)}: pass [function]")
+        raise TypeError(
+            f"got callbacks = {summary(callbacks)}, but callbacks must be a list of functions of a Step: pass "
+            f"[function]"
+        )
     return listed
 
 

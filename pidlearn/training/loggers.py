@@ -54,7 +54,7 @@ def jsonl(path: str | Path, every: int = 1) -> Callback:
 
 def _check_every(every: int) -> None:
     if not COUNT[0](every):
-        raise ValueError(f"every must be {COUNT[1]}, got {every!r}")
+        raise ValueError(f"got every = {every!r}, but every must be {COUNT[1]}")
 
 
 def _is_due(step: Step, every: int) -> bool:

@@ -65,9 +65,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.max_images is not None and not COUNT[0](self.max_images):
-            raise ValueError(f"max_images must be {COUNT[1]}, got {self.max_images!r}")
+            raise ValueError(f"got max_images = {self.max_images!r}, but max_images must be {COUNT[1]}")
         if self.max_time is not None and not (is_number(self.max_time) and self.max_time > 0):
-            raise ValueError(f"max_time must be a positive number of seconds, got {self.max_time!r}")
+            raise ValueError(f"got max_time = {self.max_time!r}, but max_time must be a positive number of seconds")
 
     def images_are_done(self, samples: int) -> bool:
         """Whether ``max_images`` samples have been used."""

@@ -136,7 +136,10 @@ class Trainer:
         """Their gradients, where there are any."""
         gradients = [p.grad for p in self.weights() if p.grad is not None]
         if not gradients:
-            raise ValueError("the loss does not depend on the weights: the student or the distance cuts the gradient")
+            raise ValueError(
+                "the loss does not depend on the weights: the student or the distance cuts the gradient; remove "
+                "detach() and no_grad() from it"
+            )
         return gradients
 
     def note_update(self) -> None:

@@ -115,15 +115,15 @@ def check_argument(name: str, value: Any, rule: Rule) -> None:
     holds, expected = rule
     if holds(value):
         return
-    received = describe_tensor(value) if isinstance(value, Tensor) else summary(value)
-    raise ValueError(f"{name} must be {expected}, got {received}")
+    received = f"{describe_tensor(value)} for {name}" if isinstance(value, Tensor) else f"{name} = {summary(value)}"
+    raise ValueError(f"got {received}, but {name} must be {expected}")
 
 
 def check_options(role: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Raise TypeError for options that the function does not have."""
     known = list(inspect.signature(function).parameters)
     if unknown := sorted(options.keys() - set(known)):
-        raise TypeError(f"{role} has no option {', '.join(unknown)}: its options are {', '.join(known) or 'none'}")
+        raise TypeError(f"{role} has no option {', '.join(unknown)}: expected {', '.join(known) or 'none'}")
 
 
 def check_arguments(**rules: Rule) -> Callable[[F], F]:

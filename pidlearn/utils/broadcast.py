@@ -36,7 +36,7 @@ def noise_level(sigma: Any, x: Tensor) -> Tensor:
     """
     sigma = as_batch(sigma, x)
     if sigma.numel() and not sigma.amin() >= 0:
-        raise ValueError(f"a noise level must be at least 0, got {sigma.min().item():g}")
+        raise ValueError(f"got sigma = {sigma.min().item():g}, but a noise level must be at least 0")
     return sigma
 
 
@@ -69,7 +69,7 @@ def _as_time(t: Any, x: Tensor) -> Tensor:
 def _per_sample(t: Tensor, x: Tensor) -> Tensor:
     if t.ndim > 1 or (t.ndim and len(t) not in (1, len(x))):
         raise ValueError(
-            f"a time or noise level must be a number or one value per sample, ({len(x)},); got {tuple(t.shape)}: "
+            f"got {tuple(t.shape)}, but a time or noise level must be a number or one value per sample, ({len(x)},): "
             f"repeat or reshape it"
         )
     return t.expand(len(x))

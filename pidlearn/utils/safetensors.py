@@ -160,7 +160,7 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
     """The tensor as a contiguous one on the CPU, copied only if it is not."""
     if tensor.layout != torch.strided or tensor.dtype not in DTYPES:
         raise ValueError(
-            f"{name} is a {tensor.layout} tensor of {tensor.dtype}; files hold dense tensors of "
+            f"{name} is a {tensor.layout} tensor of {tensor.dtype}, but files hold dense tensors of "
             f"{', '.join(str(dtype).removeprefix('torch.') for dtype in DTYPES)}"
         )
     return tensor.detach().cpu().resolve_neg().contiguous()

@@ -45,7 +45,7 @@ class Settings:
         for name, (is_valid, expected) in self.rules().items():
             value = getattr(self, name)
             if name not in unset and not is_valid(value):
-                raise ValueError(f"{name} must be {expected}, got {value!r:.200}")
+                raise ValueError(f"got {name} = {value!r:.200}, but {name} must be {expected}")
 
     def rules(self) -> dict[str, Rule]:
         """The rule for each field, by name."""

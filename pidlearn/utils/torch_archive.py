@@ -88,7 +88,7 @@ class TensorMachine(Builder):
         """Push the name of a global if it is in one of the tables."""
         wanted = Global(*name.split(" ", 1))
         if wanted not in self.calls and wanted not in self.kinds and wanted not in self.classes:
-            raise RefusedError(f"it asks for {str(wanted)!r:.120}, which tensors by name do not need")
+            raise RefusedError(f"it refers to {str(wanted)!r:.120}, which tensors by name do not need")
         self.stack.append(wanted)
 
     def key(self, value: Any) -> Any:
@@ -192,7 +192,7 @@ def read_content(path: Path) -> Any:
         return _read_stream(path) if legacy else _read_zip(path)
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(
-            f"{path} is not a file of tensors that torch.save wrote: {error!s:.300}. Nothing in it was executed. Load "
+            f"{path} is not a file of tensors that torch.save wrote: {error!s:.300}. Nothing in it was executed: load "
             f"it with the code that wrote it, and save the network's state_dict alone"
         ) from error
 

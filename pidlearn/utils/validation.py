@@ -52,7 +52,7 @@ def reraise_with_context(
         called = f"x {describe_tensor(x)} with t {describe_tensor(t)}"
         if class_labels is not None:
             called += f" and class_labels {describe_tensor(class_labels)}"
-            hint += "; if it wants one-hot labels, wrap it: F.one_hot(class_labels, number of classes).to(x)"
+            hint += "; if it takes one-hot labels, wrap it: F.one_hot(class_labels, number of classes).to(x)"
         if "forward AD" in str(error) or "forward-mode" in str(error):
             hint += "; if it has no forward-mode derivative (compiled networks and fused attention have none), use "
             hint += 'derivative="forward"'
@@ -65,11 +65,14 @@ def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
         return
     fits = isinstance(class_labels, Tensor) and class_labels.dtype == torch.int64 and class_labels.shape == (n,)
     if not fits or class_labels.is_meta:
-        raise ValueError(f"class_labels must be an int64 tensor of shape ({n},), got {describe_tensor(class_labels)}")
+        raise ValueError(
+            f"got {describe_tensor(class_labels)} for class_labels, but class_labels must be an int64 tensor of shape "
+            f"({n},)"
+        )
     if classes:
         low, high = extremes(class_labels)
         if low < 0 or high >= classes:
-            raise ValueError(f"class labels must lie in 0..{classes - 1}, got {low}..{high}")
+            raise ValueError(f"got class labels {low}..{high}, but class labels must lie in 0..{classes - 1}")
 
 
 def extremes(x: Tensor) -> list[Any]:
@@ -79,17 +82,17 @@ def extremes(x: Tensor) -> list[Any]:
 
 def as_real(name: str, values: Any, dtype: torch.dtype | None = None) -> Tensor:
     """Return numbers as a dense tensor, by default of their own dtype; check that they are real and have values."""
-    received = describe_tensor(values) if isinstance(values, Tensor) else summary(values)
+    received = f"{describe_tensor(values)} for {name}" if isinstance(values, Tensor) else f"{name} = {summary(values)}"
     try:
         tensor = torch.as_tensor(values)
         usable = not (tensor.is_complex() or tensor.is_meta or tensor.layout != torch.strided)
         tensor = torch.as_tensor(values, dtype=dtype) if usable else tensor
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{name} must be real numbers, in a tensor, an array or nested lists, got {received}"
+            f"got {received}, but {name} must be real numbers, in a tensor, an array or nested lists"
         ) from error
     if not usable:
-        raise ValueError(f"{name} must be real numbers in a dense tensor, got {received}: convert them first")
+        raise ValueError(f"got {received}, but {name} must be real numbers in a dense tensor: convert them first")
     return tensor
 
 
@@ -99,7 +102,8 @@ def check_batch(x: Any, name: str = "x", event_shape: Sequence[int] | None = Non
     if not fits or x.is_meta or (event_shape is not None and x.shape[1:] != tuple(event_shape)):
         shape = "*event" if event_shape is None else ", ".join(map(str, event_shape))
         raise ValueError(
-            f"{name} must be (B, {shape}), dense and floating-point, got {describe_tensor(x)}: convert or reshape it"
+            f"got {describe_tensor(x)} for {name}, but {name} must be (B, {shape}), dense and floating-point: convert "
+            f"or reshape it"
         )
     return x
 
@@ -110,8 +114,8 @@ def check_pair(a: Any, b: Any) -> None:
         check_batch(x, name)
     if a.shape != b.shape or a.device != b.device:
         raise ValueError(
-            f"expected two batches of the same shape on one device, got {describe_tensor(a)} and {describe_tensor(b)}: "
-            f"make them equal"
+            f"got {describe_tensor(a)} on {a.device} and {describe_tensor(b)} on {b.device}, but the two batches must "
+            f"be of the same shape on one device: make them equal"
         )
 
 
@@ -135,7 +139,8 @@ def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
         shape = ()
     if not shape or not all(0 < size < 2**63 for size in shape):
         raise ValueError(
-            f"event_shape must hold the sizes of one sample, such as (3, 32, 32); got {summary(event_shape)}"
+            f"got event_shape = {summary(event_shape)}, but event_shape must hold the sizes of one sample, such as "
+            f"(3, 32, 32)"
         )
     return shape
 
@@ -149,7 +154,7 @@ def resolve(kind: str, value: Any, table: dict[str, Any]) -> Any:
     if callable(value):
         return value
     if not isinstance(value, str) or value not in table:
-        raise ValueError(f"{kind} must be one of {sorted(table)} or a function, got {summary(value)}")
+        raise ValueError(f"got {kind} = {summary(value)}, but {kind} must be one of {sorted(table)} or a function")
     return table[value]
 
 

@@ -186,7 +186,7 @@ def _system(
     if len(names) == 1:
         names = ("t", *names)
     if not isinstance(axes, tuple | list) or len(axes) != 2 or not all(axis in range(len(names)) for axis in axes):
-        raise ValueError(f"axes must be two coordinates in 0..{len(names) - 1}, got {axes!r}")
+        raise ValueError(f"got axes = {axes!r}, but axes must be two coordinates in 0..{len(names) - 1}")
     panels = [Plane(name, as_drawn(problem, student, z, grid, axes=axes)) for name, student in students.items()]
     exact = _flat(problem.reference(z, grid), grid, axes)
     return phase_plane(title, grid.numpy(), exact, panels, (names[axes[0]], names[axes[1]]), view)

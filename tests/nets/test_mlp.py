@@ -90,5 +90,5 @@ class TestMLP:
 @pytest.mark.parametrize("network", [pid.nets.MLP((2, 3)), pid.nets.ChebyshevMLP((2, 3))])
 @pytest.mark.parametrize("shape", [(4, 6), (4, 2), (4, 3, 2)])
 def test_another_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes samples of shape \(2, 3\), got"):
+    with pytest.raises(ValueError, match=r"got .* takes samples of shape \(2, 3\)"):
         network(torch.ones(shape), torch.ones(4))

@@ -151,7 +151,7 @@ def test_the_networks_own_shape_and_classes() -> None:
         ({"velocity": 3}, TypeError, "type int"),
         ({"velocity": Velocity(), "data_at": 2}, ValueError, "data_at = 2; expected .* 0 or 1"),
         ({"velocity": Velocity(), "sigma_data": 0.0}, ValueError, "sigma_data"),
-        ({"velocity": Velocity(), "event_shape": 0}, ValueError, "sizes of one sample.*got 0"),
+        ({"velocity": Velocity(), "event_shape": 0}, ValueError, "got event_shape = 0, but .* sizes of one sample"),
         ({"velocity": Velocity(), "event_shape": (1, -6)}, ValueError, "event_shape"),
         ({"velocity": Velocity(), "label_dim": -1}, ValueError, "label_dim"),
     ],

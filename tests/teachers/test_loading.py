@@ -46,7 +46,7 @@ def test_headers_of_a_teacher_trained_here(tmp_path: Path, monkeypatch: pytest.M
     as_is = safetensors_file._describe(written)
     for change, says in (
         ({"sigma_data": -1.0}, "sigma_data"),
-        ({"sigma_data": None}, "sigma_data must be a positive, finite number, got None"),
+        ({"sigma_data": None}, "got sigma_data = None, but sigma_data must be a positive, finite number"),
         ({"options": {**as_is["options"], "depth": 60_000}}, "60000 blocks"),
         ({"options": {**as_is["options"], "activation": "exec"}}, "options that MLP does not: activation"),
     ):

@@ -439,7 +439,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a network that is no word": ({"model_type": [1]}, "model_type is a list"),
     "an option of the other network": ({"model_type": "DhariwalUNet"}, "augment|make a"),
     "another width": ({"model_channels": 32}, "size mismatch"),
-    "endless blocks": ({"num_blocks": 2**16}, "ask for 131072 blocks, which its 149 tensors"),
+    "endless blocks": ({"num_blocks": 2**16}, "describe 131072 blocks, which its 149 tensors"),
     "a huge number": ({"model_channels": 2**31 - 1}, "model_channels is 2147483647"),
     "an endless option": ({"attn_resolutions": laughs()}, "attn_resolutions is a tuple"),
     "a nested option": ({"attn_resolutions": [[8]]}, "attn_resolutions is a list"),
@@ -449,7 +449,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "yes for a number": ({"num_blocks": True}, "num_blocks is True"),
     "broken numbers": ({"channel_mult": [1.0, 2.0]}, "channel_mult is a list"),
     "no number": ({"dropout": math.nan}, "dropout is nan"),
-    "data of no scale": ({"sigma_data": 0.0}, "sigma_data must be a positive, finite number, got 0.0"),
+    "data of no scale": ({"sigma_data": 0.0}, "got sigma_data = 0.0, but sigma_data must be a positive, finite number"),
     "a filter of zeros": ({"resample_filter": [0, 0]}, "taps whose sum is not 0"),
 }
 

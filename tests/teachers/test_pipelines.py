@@ -167,7 +167,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "belongs to a consistency model.*is no denoiser: distill the diffusion model",
     ),
     "no index": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{"), "Expecting"),
-    "pickles that call": (hostile, "asks for 'posix.mkdir'"),
+    "pickles that call": (hostile, "refers to 'posix.mkdir'"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"has 0 files .*save the pipeline again"),
     "two pickles": (two_pickles, r"has 2 files .*save the pipeline again"),
     "missing weights": (incomplete, r"weights are not those of its network.*conv_in\.bias"),

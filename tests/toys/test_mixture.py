@@ -158,7 +158,7 @@ def test_bad_calls() -> None:
         pid.toy("ring").denoise(torch.ones(3, 2), 1.0, torch.zeros(3, dtype=torch.int64))
     empirical = pid.EmpiricalDenoiser(torch.randn(5, 2), bandwidth=0.1)
     for denoise in (pid.toy("ring").denoise, empirical.denoise, pid.toy("ring").log_prob):
-        with pytest.raises(ValueError, match=r"one value per sample, \(3,\); got \(2,\)"):
+        with pytest.raises(ValueError, match=r"got \(2,\), .* one value per sample, \(3,\)"):
             denoise(torch.ones(3, 2), torch.ones(2))
         for sigma in (-1.0, torch.tensor([1.0, float("nan"), 1.0])):
             with pytest.raises(ValueError, match="a noise level must be at least 0"):

@@ -91,23 +91,30 @@ def validate_inputs(
 ) -> Tensor:
     """Check the inputs of `pid_loss`; returns the grid as float64 on z's device."""
     if not hasattr(trajectory, "t_max"):
-        raise TypeError("a trajectory needs an attribute t_max, the time at which x(z, t_max) = z")
+        raise TypeError(
+            f"got a {type(trajectory).__name__} without t_max, but a trajectory needs an attribute t_max, the time at "
+            f"which x(z, t_max) = z"
+        )
     if not isinstance(z, Tensor) or not z.is_floating_point() or z.ndim < 2 or not len(z) or z.layout != torch.strided:
-        raise ValueError(f"z must be a floating (B, *event) tensor with B >= 1, got {describe_tensor(z)}")
+        raise ValueError(f"got {describe_tensor(z)} for z, but z must be a floating (B, *event) tensor with B >= 1")
     if not hasattr(ode, "lhs"):
-        raise TypeError(f"ode must be a DenoiserODE, a VelocityODE or have their methods, got {type(ode).__name__}")
+        raise TypeError(
+            f"got {type(ode).__name__} for ode, but ode must be a DenoiserODE, a VelocityODE or have their methods"
+        )
     check_real(z=z)
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
-        raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {describe_tensor(index)}")
+        raise ValueError(
+            f"got {describe_tensor(index)} for index, but index must be an int64 tensor of shape ({len(z)},)"
+        )
     check_labels(class_labels, len(z), getattr(trajectory, "label_dim", 0))
     for name, given in (("index", index), ("class_labels", class_labels)):
         if given is not None and given.device != z.device:
-            raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
+            raise ValueError(f"{name} is on {given.device} but z is on {z.device}: move one of them")
     if not z.isfinite().all():
-        raise ValueError("z holds NaN or infinity")
+        raise ValueError("z holds NaN or infinity: pass finite samples")
     if not isinstance(last_interval, str) or last_interval not in ("drop", "backward"):
-        raise ValueError(f'last_interval must be "drop" or "backward", got {last_interval!r}')
+        raise ValueError(f'got last_interval = {last_interval!r}, but last_interval must be "drop" or "backward"')
     top = len(grid) - (2 if last_interval == "drop" else 1)
     low, high = extremes(index)
     if low < 0 or high > top:
@@ -124,12 +131,15 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
     Warns if it starts beyond t_max.
     """
     if not isinstance(grid, Tensor) or not grid.is_floating_point() or grid.ndim != 1 or len(grid) < 2:
-        raise ValueError(f"a grid must be a floating tensor of N >= 2 times, got {describe_tensor(grid)}")
+        raise ValueError(f"got {describe_tensor(grid)}, but a grid must be a floating tensor of N >= 2 times")
     check_real(grid=grid)
     grid = grid.double()
     step = grid.diff()
     if not ((step < 0).all() or (step > 0).all()):
-        raise ValueError("a grid must be finite and strictly monotone, from the prior to the sample end")
+        raise ValueError(
+            "got times that turn around, repeat or are not finite, but a grid must be finite and strictly monotone, "
+            "from the prior to the sample end"
+        )
     start, end = grid[0].item(), grid[-1].item()
     beyond = math.copysign(1.0, end - start) * (start - t_max)
     slack = 1e-6 * max(abs(t_max), abs(end - start))  # a grid may come in float32

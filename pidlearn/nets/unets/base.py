@@ -51,7 +51,7 @@ class UNet(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if levels < 1:
-            raise ValueError("channel_mult must have an entry for each resolution, got none")
+            raise ValueError("got channel_mult = [], but channel_mult must have an entry for each resolution")
         if img_resolution % 2 ** (levels - 1):
             raise ValueError(
                 f"img_resolution {img_resolution} cannot be halved {levels - 1} times: use a multiple of "

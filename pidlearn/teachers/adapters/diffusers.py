@@ -94,7 +94,7 @@ def check_parts(names: Iterable[str]) -> None:
     if "transformer" in parts:
         raise ValueError(
             f"this pipeline has {', '.join(others):.200}, and a transformer is not called like a UNet2DModel: for a "
-            f"DiT, pidlearn.teachers.from_network(pipeline.transformer, pipeline.scheduler.alphas_cumprod, "
+            f"DiT, use pidlearn.teachers.from_network(pipeline.transformer, pipeline.scheduler.alphas_cumprod, "
             f"event_shape=(4, 32, 32), label_dim=1000)"
         )
     if others:

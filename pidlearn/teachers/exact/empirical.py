@@ -37,10 +37,10 @@ class EmpiricalDenoiser:
         data = as_real("data", data)
         if data.ndim < 2 or not data.numel() or not data.is_floating_point():
             raise ValueError(
-                f"data must be floating (M, *event) with M >= 1, got {describe_tensor(data)}: convert them"
+                f"got {describe_tensor(data)}, but data must be floating (M, *event) with M >= 1: convert them"
             )
         if not data.isfinite().all():
-            raise ValueError("data must be finite, got NaN or infinity: leave such rows out")
+            raise ValueError("got NaN or infinity, but data must be finite: leave such rows out")
         self.data, self.bandwidth, self.chunk = data, float(bandwidth), chunk
         # Distances are computed relative to the mean: far from 0, squares would use up the digits of a float.
         self._centre = data.mean(0).flatten()

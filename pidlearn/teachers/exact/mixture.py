@@ -46,7 +46,8 @@ class GaussianMixture:
         self.means = as_float64("means", means)
         if self.means.ndim != 2 or not self.means.numel() or not self.means.isfinite().all():
             raise ValueError(
-                f"means must be finite numbers (K, d), one row per component, got shape {tuple(self.means.shape)}"
+                f"got means of shape {tuple(self.means.shape)}, or NaN, but means must be finite numbers (K, d), one "
+                f"row per component"
             )
         k, d = self.means.shape
         self.weights = _normalised(weights, k)
@@ -54,22 +55,25 @@ class GaussianMixture:
         if covs.shape == (k, d, d):
             if not covs.isfinite().all():
                 raise ValueError(
-                    "full covariances must be finite, got NaN or infinity: check the data that they are of"
+                    "full covariances have NaN or infinity, but must be finite: check the data that they are of"
                 )
             if (covs - covs.mT).abs().max() > 1e-5 * covs.abs().max():  # allows for covariances computed in float32
-                raise ValueError("full covariances must be symmetric, got others: pass (covs + covs.mT) / 2")
+                raise ValueError(
+                    "full covariances differ from their transposes, but must be symmetric: pass (covs + covs.mT) / 2"
+                )
             eigenvalues, self._basis = torch.linalg.eigh((covs + covs.mT) / 2)
         elif covs.shape in ((), (k,), (k, d)):
             eigenvalues = covs.reshape(k, -1) if covs.ndim else covs
             eigenvalues, self._basis = eigenvalues.expand(k, d), None
         else:
             raise ValueError(
-                f"covs must be (K, d, d), (K, d), (K,) or a scalar with K = {k}, d = {d}; got {tuple(covs.shape)}"
+                f"got covs of shape {tuple(covs.shape)}, but covs must be (K, d, d), (K, d), (K,) or a scalar with K "
+                f"= {k}, d = {d}"
             )
         if not ((eigenvalues > 0) & eigenvalues.isfinite()).all():
             raise ValueError(
-                f"covs must be finite and positive definite, got variances from {eigenvalues.min():g} to "
-                f"{eigenvalues.max():g}: pass variances, the squares of standard deviations"
+                f"got variances from {eigenvalues.min():g} to {eigenvalues.max():g}, but covs must be finite and "
+                f"positive definite: pass variances, the squares of standard deviations"
             )
         self._eigenvalues = eigenvalues  # (K, d), of the covariances; _basis (K, d, d) holds the eigenvectors
         self._cache: dict[tuple[torch.dtype, torch.device], tuple[Any, ...]] = {}
@@ -242,5 +246,7 @@ def _normalised(weights: Sequence[float] | Tensor | None, k: int) -> Tensor:
         return torch.full((k,), 1 / k, dtype=torch.float64)
     weights = as_float64("weights", weights)
     if weights.shape != (k,) or not ((weights > 0) & weights.isfinite()).all():
-        raise ValueError(f"weights must be {k} positive numbers, one per component, got shape {tuple(weights.shape)}")
+        raise ValueError(
+            f"got weights of shape {tuple(weights.shape)}, but weights must be {k} positive numbers, one per component"
+        )
     return weights / weights.sum()

@@ -24,6 +24,6 @@ def toy(name: str, **options: Any) -> GaussianMixture:
         ValueError: for another name.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"toy must be one of {sorted(PRESETS)}, got {name!r}")
+        raise ValueError(f"got {name!r}, but toy must be one of {sorted(PRESETS)}")
     check_options(f"toy {name!r}", PRESETS[name], options)
     return PRESETS[name](**options)

@@ -42,12 +42,14 @@ class SubspaceMixture:
         self.off_plane_std = float(off_plane_std)
         if self.basis.shape != (self.offset.numel(), *mixture.event_shape):
             raise ValueError(
-                f"basis must be (d, r) = ({self.offset.numel()}, {mixture.event_shape[0]}), got shape "
-                f"{tuple(self.basis.shape)}"
+                f"got a basis of shape {tuple(self.basis.shape)}, but basis must be (d, r) = "
+                f"({self.offset.numel()}, {mixture.event_shape[0]})"
             )
         gram = self.basis.T @ self.basis
         if not torch.allclose(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-6):
-            raise ValueError("the columns of basis must be orthonormal: orthonormalise them with torch.linalg.qr")
+            raise ValueError(
+                "the columns of basis are not orthonormal, but must be: orthonormalise them with torch.linalg.qr"
+            )
 
     @classmethod
     @check_arguments(components=count(), directions=count(), off_plane_std=number(positive=True), seed=SEED)
@@ -63,7 +65,7 @@ class SubspaceMixture:
         data = as_float64("data", data)
         if data.ndim < 2 or not data.isfinite().all():
             raise ValueError(
-                f"data must be finite (M, *event), got {describe_tensor(data)}, or NaN: leave such rows out"
+                f"got {describe_tensor(data)}, or NaN, but data must be finite (M, *event): leave such rows out"
             )
         flat = data.flatten(1)
         most = min(flat.shape)

@@ -119,7 +119,7 @@ def fill(cls: type[nn.Module], options: Mapping[str, Any], tensors: Mapping[str,
     # A few bytes must not make the constructor build thousands of layers.
     blocks = full["depth"] if "depth" in full else len(full.get("channel_mult", ())) * full.get("num_blocks", 0)
     if blocks > len(tensors):
-        raise ValueError(f"its options ask for {blocks} blocks, which its {len(tensors)} tensors cannot fill")
+        raise ValueError(f"its options describe {blocks} blocks, which its {len(tensors)} tensors cannot fill")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"its tensor {printable(name):.120} is {tensor.dtype}, and weights are floating-point")

@@ -77,7 +77,7 @@ class NetworkMachine(Builder):
         name, module = self.stack.pop(), self.stack.pop()
         wanted = Global(of_type(module, str), of_type(name, str))
         if wanted not in self.calls and wanted not in self.classes:
-            raise RefusedError(f"it asks for {str(wanted)!r:.120}, which EDM's networks do not need")
+            raise RefusedError(f"it refers to {str(wanted)!r:.120}, which EDM's networks do not need")
         self.stack.append(wanted)
 
     def newobj(self, _: Any) -> None:

@@ -36,7 +36,7 @@ def read_student_network(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
         ValueError: for a file of anything else, a teacher included.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"there is no file {path}: pass the path of a student")
     tensors = read_state_dict(path)
     if any(name.startswith(PREFIX) or "map_augment" in name for name in tensors):
         raise ValueError(f"{path} is a teacher, not a student: load it with pidlearn.load_teacher")
