@@ -16,7 +16,7 @@ __all__ = ["csv_bytes", "draw", "gif_bytes", "image_bytes"]
 
 STUDENT, TEACHER, PROBE = "#d55e00", "0.45", "#f0e442"
 REACH = 2.9
-"""Half-width of a plane of noise, in units of sqrt(sigma_data^2 + t^2); see viewer.js."""
+"""Half-width of a plane of noise, in units of sqrt(sigma_data^2 + t^2); as in viewer/js/coordinates.js."""
 TRAILS, WINDING_TRAILS = 20, 6
 """Trajectories drawn for a diffusion, and for another ODE, whose trajectories wind."""
 GAPS = 60
@@ -140,7 +140,7 @@ def _probe(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Non
 
 
 def _background(ax: Any, scene: Scene, view: View) -> Mover:
-    """Draw the density and the flow behind the points, as viewer.js does."""
+    """Draw the density and the flow behind the points, as viewer/js/background.js does."""
     import torch
 
     import pidlearn as pid

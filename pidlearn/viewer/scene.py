@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -20,11 +21,24 @@ __all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "phase_plane",
 
 VERSION = 1
 
+IMPORT = re.compile(r'^import \{.*\} from "\./(.+)";\n', re.MULTILINE)
+"""An import of one JavaScript file of the viewer by another."""
+
 
 @cache
 def script() -> str:
-    """Return the text of viewer.js, an ES module."""
-    return (Path(__file__).parent / "viewer.js").read_text(encoding="utf-8")
+    """Return the viewer as one ES module: the files of js/ without their imports, each after those it imports."""
+    modules: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = (Path(__file__).parent / "js" / name).read_text(encoding="utf-8")
+        for imported in IMPORT.findall(text):
+            if imported not in modules:
+                add(imported)
+        modules[name] = IMPORT.sub("", text)
+
+    add("viewer.js")
+    return "\n".join(modules.values())
 
 
 @dataclass(frozen=True)
