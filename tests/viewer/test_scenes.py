@@ -91,6 +91,9 @@ def test_other_teachers() -> None:
     assert pid.watch(pid.EmpiricalDenoiser(data), starts=5).mixture is None
     line = pid.watch(pid.system("logistic"), starts=5)
     assert line.axes == ("t", "x")
+    assert (cloud.is_diffusion, line.is_diffusion) == (True, False)
+    np.testing.assert_allclose(cloud.scale(cloud.times), np.hypot(cloud.sigma_data, cloud.times))
+    np.testing.assert_array_equal(line.scale(line.times), np.ones(121))
     np.testing.assert_allclose(line.exact[:, 0, 0], line.times)
     pictures = pid.watch(pid.EmpiricalDenoiser(torch.rand(9, 1, 4, 4)), starts=3)
     assert isinstance(pictures.panels[0], Images)
