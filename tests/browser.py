@@ -39,6 +39,8 @@ VIEWER = """() => {
 
 PATIENCE = 120_000
 """Timeout in milliseconds, generous because the machine may be busy."""
+POLLING = 50
+"""Milliseconds between two evaluations of a condition that is waited for."""
 
 
 @contextmanager
@@ -64,4 +66,6 @@ def ask(page: Any, question: str) -> Any:
 
 def wait(page: Any, condition: str = "v.drawn > 0", timeout: float = PATIENCE) -> None:
     """Wait until a JavaScript condition of ``v``, the page's viewer, holds."""
-    page.wait_for_function(f"() => {{ const v = ({VIEWER})(); return v && ({condition}); }}", timeout=timeout)
+    holds = f"() => {{ const v = ({VIEWER})(); return v && ({condition}); }}"
+    # By default it would be evaluated in every frame, and each time search the whole page.
+    page.wait_for_function(holds, timeout=timeout, polling=POLLING)

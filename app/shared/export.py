@@ -16,7 +16,7 @@ __all__ = ["csv_bytes", "draw", "gif_bytes", "image_bytes"]
 
 STUDENT, TEACHER, PROBE = "#d55e00", "0.45", "#f0e442"
 REACH = 2.9
-"""Half-width of a plane of noise, in units of sqrt(sigma_data^2 + t^2); see viewer.js."""
+"""Half-width of a plane of noise, in units of sqrt(sigma_data^2 + t^2); as in viewer/js/coordinates.js."""
 TRAILS, WINDING_TRAILS = 20, 6
 """Trajectories drawn for a diffusion, and for another ODE, whose trajectories wind."""
 GAPS = 60
@@ -96,7 +96,7 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Mov
             lines = LineCollection([], colors=colour, linewidths=width, alpha=0.7 if view.trails else 0.0)
             ax.add_collection(lines)
             movers.append((y, lines, ax.scatter(y[0, :, 0], y[0, :, 1], linewidths=1.0, zorder=3, **style), shown))
-    trails = TRAILS if scene.sigma_data is not None else WINDING_TRAILS
+    trails = TRAILS if scene.is_diffusion else WINDING_TRAILS
 
     def move(frame: int) -> None:
         if background is not None:
@@ -114,8 +114,7 @@ def _plane(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Mov
 
 def _divisor(scene: Scene, view: View) -> np.ndarray:
     """Return the scale that x is divided by before it is drawn, (F, 1, 1)."""
-    times = np.asarray(scene.times, float)
-    scale = np.ones_like(times) if scene.sigma_data is None else np.hypot(scene.sigma_data, times)
+    scale = scene.scale(np.asarray(scene.times, float))
     return (np.full_like(scale, scale[0]) if view.raw else scale)[:, None, None]
 
 
@@ -140,14 +139,13 @@ def _probe(ax: Any, scene: Scene, view: View, teacher: Any, student: Any) -> Non
 
 
 def _background(ax: Any, scene: Scene, view: View) -> Mover:
-    """Draw the density and the flow behind the points, as viewer.js does."""
+    """Draw the density and the flow behind the points, as viewer/js/background.js does."""
     import torch
 
     import pidlearn as pid
 
     assert scene.mixture is not None
-    assert scene.sigma_data is not None
-    sigma_data, mixture = scene.sigma_data, pid.GaussianMixture(**scene.mixture)
+    mixture = pid.GaussianMixture(**scene.mixture)
 
     def mesh(side: int) -> torch.Tensor:
         at = REACH * ((2 * torch.arange(side, dtype=torch.float64) + 1) / side - 1)
@@ -172,12 +170,12 @@ def _background(ax: Any, scene: Scene, view: View) -> Mover:
 
     def move(frame: int) -> None:
         t = float(scene.times[frame])
-        s = float(np.hypot(sigma_data, t))
+        s = float(scene.scale(t))
         p = mixture.log_prob(fine * s, t).exp().reshape(DENSITY_CELLS, DENSITY_CELLS).numpy()
         colour[..., 3] = 0.65 * (p / p.max()) ** 0.7
         image.set_data(colour)
-        # y = x / s and t dx/dt = x - D give -t dy/dt = D / s - y sigma_data^2 / s^2.
-        direction = (mixture.denoise(coarse * s, t) / s - coarse * (sigma_data / s) ** 2).numpy()
+        # y = x / s and t dx/dt = x - D give -t dy/dt = D / s - y sigma_data^2 / s^2, with sigma_data = s(0).
+        direction = (mixture.denoise(coarse * s, t) / s - coarse * (float(scene.scale(0.0)) / s) ** 2).numpy()
         size = np.hypot(*direction.T)
         flow.set_UVC(*(direction * (0.36 / (size + 0.6))[:, None]).T)
 
@@ -237,6 +235,7 @@ def gif_bytes(scene: Scene, view: View) -> bytes:
     for frame in range(0, len(scene.times), 2):
         move(frame)
         canvas.draw()
+        figure.set_layout_engine("none")  # the first frame's layout stays: computing it takes a third of the time
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(255))
     buffer = io.BytesIO()
     durations = [90] * (len(images) - 1) + [1500]
@@ -250,7 +249,7 @@ def csv_bytes(scene: Scene, view: View) -> bytes:
     frame = min(view.frame, len(scene.times) - 1)
     titles = [panel.title or "student" for panel in scene.panels if isinstance(panel, Plane)]
     named = {"teacher": teacher, **dict(zip(titles, students, strict=True))}
-    axes = (1, 2) if scene.sigma_data is not None else scene.axes
+    axes = (1, 2) if scene.is_diffusion else scene.axes
     columns = {"z": scene.starts, **{name: path[frame] for name, path in named.items() if path is not None}}
     text = io.StringIO()
     writer = csv.writer(text)

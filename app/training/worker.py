@@ -152,7 +152,7 @@ def first_scene(job: TrainingJob, run: Any, z: Any) -> Scene:
     )
     assert scene.exact is not None
     largest = np.abs(scene.exact).max()
-    if scene.sigma_data is None and not largest < MAX_VALUE:
+    if not scene.is_diffusion and not largest < MAX_VALUE:
         raise ValueError(f"solutions reach {largest:.0e}, more than a student can learn: shorten the time span")
     return scene
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -20,11 +21,24 @@ __all__ = ["Heat", "Images", "Network", "Plane", "Scene", "View", "phase_plane",
 
 VERSION = 1
 
+IMPORT = re.compile(r'^import \{.*\} from "\./(.+)";\n', re.MULTILINE)
+"""An import of one JavaScript file of the viewer by another."""
+
 
 @cache
 def script() -> str:
-    """Return the text of viewer.js, an ES module."""
-    return (Path(__file__).parent / "viewer.js").read_text(encoding="utf-8")
+    """Return the viewer as one ES module: the files of js/ without their imports, each after those it imports."""
+    modules: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = (Path(__file__).parent / "js" / name).read_text(encoding="utf-8")
+        for imported in IMPORT.findall(text):
+            if imported not in modules:
+                add(imported)
+        modules[name] = IMPORT.sub("", text)
+
+    add("viewer.js")
+    return "\n".join(modules.values())
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,7 @@ class Scene:
         starts: (B, 2) positions at the first time.
         mixture: the teacher, if it is a Gaussian mixture: means (K, 2), weights (K,), covs (K, 2, 2).
         exact: (F, B, 2) the reference trajectories.
-        sigma_data: standard deviation of a diffusion's data; None for any other ODE.
+        sigma_data: standard deviation of the data, where points of a diffusion are shown; else None (`is_diffusion`).
         rho: exponent of the Karras grids of the teacher's solver.
         limits: ((x low, x high), (y low, y high)) of an ODE's plane.
         axes: names of its axes.
@@ -180,8 +194,17 @@ class Scene:
     view: View = field(default_factory=View)
     modes: bool = True
 
+    @property
+    def is_diffusion(self) -> bool:
+        """Whether the scene shows points of a diffusion, in rescaled coordinates: neither another ODE nor images."""
+        return self.sigma_data is not None
+
+    def scale(self, t: float | np.ndarray) -> np.ndarray:
+        """Return s(t), which x is divided by before it is drawn: sqrt(sigma_data^2 + t^2) of a diffusion, else 1."""
+        return np.hypot(self.sigma_data, t) if self.sigma_data is not None else np.ones_like(t, float)
+
     def data(self) -> dict[str, Any]:
-        """Return the scene as JSON types for viewer.js.
+        """Return the scene as JSON types for the viewer in the browser.
 
         ``id`` is a hash of all content except the view. ``stage`` also excludes the students of planes: between two
         scenes of the same stage, such as two states of a student in training, the viewer keeps the visitor's view.
@@ -260,8 +283,7 @@ mount(document.getElementById("scene"), {data});
 
     def _recorded(self, path: np.ndarray) -> dict[str, Any]:
         """Pack trajectories (F, B, 2) as int16, in the coordinates of the picture: a resolution of 1e-4."""
-        if self.sigma_data is not None:
-            path = path / np.hypot(self.sigma_data, np.asarray(self.times))[:, None, None]
+        path = path / self.scale(np.asarray(self.times))[:, None, None]
         scale = float(np.abs(path).max()) / 32767 or 1.0
         return {**packed(np.round(path / scale).astype(np.int16)), "scale": scale}
 

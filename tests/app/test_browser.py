@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +23,7 @@ from tests.browser import PATIENCE, ask, chromium, wait
 
 PAGES = ["", "residual", "break-it", "more-steps", "any-ode", "images"]
 ROOT = Path(__file__).parents[2]
+SCREEN = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +60,47 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> Any:
+@pytest.fixture(scope="module")
+def visitors() -> list[Any]:
+    """Pages, each of a visitor of its own, kept for later tests: a browser loads Streamlit the first time for long."""
+    return []
+
+
+Visit = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(server: tuple[str, int], browser: Any, visitors: list[Any]) -> Iterator[Visit]:
+    """Opens a path of the app for a visitor who is not here yet, and returns the page."""
+    waiting = visitors.copy()
+    here = []
+
+    def opened(path: str = "", drawn: bool = True) -> Any:
+        if not waiting:
+            waiting.append(visitor(browser, server[0]))
+            visitors.append(waiting[0])
+        page = waiting.pop(0)
+        here.append(page)
+        page.errors.clear()
+        page.sent.clear()
+        page.set_viewport_size(SCREEN)
+        page.goto(path if path.startswith("http") else f"{server[0]}/{path}")
+        if drawn:
+            wait(page)
+        else:
+            page.get_by_role("button", name="Train", exact=True).wait_for()
+        settle(page)
+        assert page.get_by_role("dialog").count() == 0, page.get_by_role("dialog").inner_text()
+        return page
+
+    yield opened
+    for page in here:
+        page.goto("about:blank")
+
+
+def visitor(browser: Any, address: str) -> Any:
     """A page as a visitor has it, but without motion, which costs a processor core where there is no GPU."""
-    options = {
-        "viewport": {"width": 1280, "height": 900},
-        "accept_downloads": True,
-        "reduced_motion": "reduce",
-    } | options
-    context = browser.new_context(**options)
+    context = browser.new_context(viewport=SCREEN, accept_downloads=True, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.errors, page.sent = [], []
@@ -75,19 +109,12 @@ def opened(browser: Any, address: str, drawn: bool = True, **options: Any) -> An
     # Below an app's root Streamlit probes for its own root, and is told 404 on the way: not ours to count.
     page.on("console", lambda m: note_error(page, m))
     page.on("websocket", lambda s: s.on("framesent", lambda frame: page.sent.append(frame)))
-    page.goto(address)
-    if drawn:
-        wait(page)
-    else:
-        page.get_by_role("button", name="Train", exact=True).wait_for()
-    settle(page)
-    assert page.get_by_role("dialog").count() == 0, page.get_by_role("dialog").inner_text()
     return page
 
 
 def note_request(page: Any, url: str, address: str) -> None:
     host = address.split("/")[2]
-    if not url.startswith(("data:", "blob:")) and url.split("/")[2] != host:
+    if not url.startswith(("data:", "blob:", "about:")) and url.split("/")[2] != host:
         page.errors.append(f"asked for {url}")
 
 
@@ -108,11 +135,10 @@ def picture(page: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_draws_also_on_a_narrow_screen_stays_at_home_and_needs_no_torch(
-    server: tuple[str, int], browser: Any, path: str
+    server: tuple[str, int], visit: Visit, path: str
 ) -> None:
     """The first pages that the server shows: some of the later tests take something along, which does need torch."""
-    address, process = server
-    page = opened(browser, f"{address}/{path}")
+    page = visit(path)
     assert picture(page).std() > 5
     assert page.locator('[data-testid="stException"]').count() == 0
     assert page.get_attribute("canvas", "aria-label")
@@ -122,19 +148,18 @@ def test_every_page_draws_also_on_a_narrow_screen_stays_at_home_and_needs_no_tor
         chart.locator("canvas, svg").first.wait_for()
     assert page.errors == []
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_timeout(300)
+    wait(page, "v.canvas.clientWidth <= 400 && !v.pending")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     box = page.locator("canvas").first.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 400
-    page.context.close()
-    maps = Path(f"/proc/{process}/maps")
+    maps = Path(f"/proc/{server[1]}/maps")
     if maps.exists():
         assert "libtorch" not in maps.read_text()
 
 
-def test_n_moves_the_picture_without_the_server_and_then_the_address(server: tuple[str, int], browser: Any) -> None:
-    page = opened(browser, f"{server[0]}/?v=1&play=0&frame=60&n=250")
+def test_n_moves_the_picture_without_the_server_and_then_the_address(visit: Visit) -> None:
+    page = visit("?v=1&play=0&frame=60&n=250")
     before, sent = picture(page), len(page.sent)
     slider = page.locator('input[data-act="n"]')
     slider.evaluate("(e) => { e.value = 1; e.dispatchEvent(new Event('input', {bubbles: true})); }")
@@ -144,11 +169,10 @@ def test_n_moves_the_picture_without_the_server_and_then_the_address(server: tup
     slider.evaluate("(e) => e.dispatchEvent(new Event('change', {bubbles: true}))")
     page.wait_for_url("**n=3**")
     assert len(page.sent) > sent
-    page.context.close()
 
 
-def test_a_copied_address_shows_the_same_to_someone_else(server: tuple[str, int], browser: Any) -> None:
-    page = opened(browser, server[0])
+def test_a_copied_address_shows_the_same_to_someone_else(visit: Visit) -> None:
+    page = visit()
     page.get_by_text("Checkerboard", exact=True).click()
     wait(page, "v.scene.title.startsWith('Checkerboard')")
     settle(page)
@@ -167,15 +191,13 @@ def test_a_copied_address_shows_the_same_to_someone_else(server: tuple[str, int]
     settle(page)
     asked = "({...v.view, u: Math.round(v.u), title: v.scene.title, playing: v.playing})"
     mine = ask(page, asked)
-    other = opened(browser, page.url)
+    other = visit(page.url)
     theirs = ask(other, asked)
     assert theirs.pop("probe") == pytest.approx(mine.pop("probe"), rel=1e-3)
     assert {**theirs, "play": 0, "frame": 0} == {**mine, "play": 0, "frame": 0}
     other.get_by_role("button", name="Reset").click()
     other.wait_for_url(lambda url: "solver" not in url)
     wait(other, "v.view.solver === 'euler' && v.view.n === 10")
-    page.context.close()
-    other.context.close()
 
 
 def set_n(page: Any, position: int) -> None:
@@ -185,23 +207,22 @@ def set_n(page: Any, position: int) -> None:
     )
 
 
-def test_the_choice_of_n_and_the_viewer_s_n_live_together(server: tuple[str, int], browser: Any) -> None:
-    page = opened(browser, f"{server[0]}/break-it?choice=N")
+def test_the_choice_of_n_and_the_viewer_s_n_live_together(visit: Visit) -> None:
+    page = visit("break-it?choice=N")
     page.get_by_role("radio", name="N = 35").click()
     wait(page, "v.scene.title.includes('N = 35')")
     settle(page)
     set_n(page, 1)
     page.wait_for_url(lambda url: "&n=3" in url and "changed-n=N+%3D+35" in url)
-    other = opened(browser, page.url)
+    other = visit(page.url)
     assert ask(other, "[v.view.n, v.scene.title.includes('N = 35')]") == [3, True]
     for one in (page, other):
         assert one.locator('[data-testid="stException"], [data-testid="stToast"]').count() == 0
         assert one.errors == []
-        one.context.close()
 
 
-def test_who_comes_back_finds_what_was_left(server: tuple[str, int], browser: Any) -> None:
-    page = opened(browser, f"{server[0]}/?v=1&play=0&n=6")
+def test_who_comes_back_finds_what_was_left(visit: Visit) -> None:
+    page = visit("?v=1&play=0&n=6")
     set_n(page, 1)
     page.wait_for_url("**n=3**")
     settle(page)
@@ -214,46 +235,42 @@ def test_who_comes_back_finds_what_was_left(server: tuple[str, int], browser: An
     page.wait_for_url("**n=3**")
     assert ask(page, "v.view.n") == 3
     assert page.errors == []
-    page.context.close()
 
 
-def test_the_plane_and_the_picked_start_are_in_the_address(server: tuple[str, int], browser: Any) -> None:
-    page = opened(browser, f"{server[0]}/any-ode?system=Lorenz%2C+three&v=1&play=0")
+def test_the_plane_and_the_picked_start_are_in_the_address(visit: Visit) -> None:
+    page = visit("any-ode?system=Lorenz%2C+three&v=1&play=0")
     page.get_by_role("radio", name="b and c").click()
     wait(page, "v.scene.axes.join() === 'b,c'")
     settle(page)
     page.locator("canvas").first.press("Shift+ArrowRight")
     page.wait_for_url(lambda url: "plane=b+and+c" in url and "z=" in url)
     settle(page)
-    other = opened(browser, page.url)
+    other = visit(page.url)
     assert ask(other, "v.scene.axes.join()") == "b,c"
     assert ask(other, "v.view.probe") == pytest.approx(ask(page, "v.view.probe"), rel=1e-3)
     for one in (page, other):
         assert one.errors == []
-        one.context.close()
 
 
-def test_absurd_addresses_get_a_word_and_a_page(server: tuple[str, int], browser: Any) -> None:
-    page = opened(browser, f"{server[0]}/?v=1&n=1e99&z=inf,0&data=nonsense&solver=%00")
+def test_absurd_addresses_get_a_word_and_a_page(visit: Visit) -> None:
+    page = visit("?v=1&n=1e99&z=inf,0&data=nonsense&solver=%00")
     assert page.locator('[data-testid="stToast"]').count() >= 1
     assert picture(page).std() > 5
     assert page.errors == []
-    page.context.close()
 
 
 @pytest.mark.parametrize(
     "crafted",
     ["?v=1&n=![](//a.co/b)&z=[a](//a.co)", "train?teacher=Your+ODE&equations=![x](http://198.51.100.7/a.png)+www.a.co"],
 )
-def test_a_crafted_address_can_say_nothing_of_its_own(server: tuple[str, int], browser: Any, crafted: str) -> None:
+def test_a_crafted_address_can_say_nothing_of_its_own(visit: Visit, crafted: str) -> None:
     """What an address holds is told to the visitor as text: no image is fetched, and no link leads away."""
-    page = opened(browser, f"{server[0]}/{crafted}", drawn="train" not in crafted)
+    page = visit(crafted, drawn="train" not in crafted)
     said = page.locator('[data-testid="stToast"], [data-testid="stAlert"]')
     said.first.wait_for()
     assert "](" in said.first.inner_text().replace("\u2060", "")
     assert said.locator("img, a").count() == 0
     assert page.errors == []
-    page.context.close()
 
 
 @pytest.mark.parametrize(
@@ -267,8 +284,8 @@ def test_a_crafted_address_can_say_nothing_of_its_own(server: tuple[str, int], b
         ),
     ],
 )
-def test_every_view_can_be_taken_along(server: tuple[str, int], browser: Any, tmp_path: Path, path: str) -> None:
-    page = opened(browser, f"{server[0]}/{path}{'&' if '?' in path else '?'}v=1&play=0&frame=30")
+def test_every_view_can_be_taken_along(visit: Visit, tmp_path: Path, path: str) -> None:
+    page = visit(f"{path}{'&' if '?' in path else '?'}v=1&play=0&frame=30")
 
     def saved(kind: str) -> Path:
         page.get_by_role("button", name="Save").click()
@@ -289,11 +306,9 @@ def test_every_view_can_be_taken_along(server: tuple[str, int], browser: Any, tm
         assert header[-1] == "t"
         assert np.isfinite(np.array(rows, float)).all()
         assert len(rows) >= 48
-    alone = browser.new_page()
-    alone.goto(saved("HTML").as_uri())
-    wait(alone)
-    assert ask(alone, "Math.round(v.u)") == 30
-    assert ask(alone, "v.scene.title") == ask(page, "v.scene.title")
-    alone.close()
+    alone, title = saved("HTML"), ask(page, "v.scene.title")
     assert page.errors == []
-    page.context.close()
+    page.goto(alone.as_uri())
+    wait(page)
+    assert ask(page, "Math.round(v.u)") == 30
+    assert ask(page, "v.scene.title") == title

@@ -13,19 +13,15 @@ import pytest
 
 import pidlearn as pid
 from app.training import drawn_points
-from tests.app.test_browser import browser, opened, picture, server, settle
-from tests.browser import PATIENCE, ask, wait
+from tests.app.test_browser import Visit, browser, picture, server, settle, visit, visitors
+from tests.browser import PATIENCE, POLLING, ask, wait
 
-__all__ = ["browser", "server"]  # fixtures
+__all__ = ["browser", "server", "visit", "visitors"]  # fixtures
 
 
 def begun(page: Any) -> None:
     page.get_by_role("button", name="Train", exact=True).click()
     wait(page)
-
-
-def visited(browser: Any, address: str) -> Any:
-    return opened(browser, address, drawn=False)
 
 
 def workers(server: tuple[str, int]) -> int:
@@ -34,10 +30,8 @@ def workers(server: tuple[str, int]) -> int:
     return len(subprocess.run(command, capture_output=True, text=True).stdout.split())
 
 
-def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
-    server: tuple[str, int], browser: Any, tmp_path: Path
-) -> None:
-    page = visited(browser, f"{server[0]}/train?steps=12%2C000")
+def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(visit: Visit, tmp_path: Path) -> None:
+    page = visit("train?steps=12%2C000", drawn=False)
     begun(page)
     first = ask(page, "v.scene.id")
     wait(page, f"v.scene.id !== '{first}'")  # it has moved on by itself
@@ -61,7 +55,6 @@ def test_a_training_is_seen_and_cancelled_and_its_student_taken_along(
     assert len(pid.load(path).history["loss"]) < 12_000  # it did not wait for the end
     assert "stopped" in pid.load(path).stopped or "taken" in pid.load(path).stopped
     assert page.errors == []
-    page.context.close()
 
 
 def points_of(url: str) -> np.ndarray:
@@ -69,8 +62,8 @@ def points_of(url: str) -> np.ndarray:
     return drawn_points.decode(parse_qs(urlsplit(url).query)["points"][0]) if "points=" in url else np.zeros((0, 2))
 
 
-def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[str, int], browser: Any) -> None:
-    page = visited(browser, f"{server[0]}/train?teacher=Your+points")
+def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(visit: Visit) -> None:
+    page = visit("train?teacher=Your+points", drawn=False)
     from playwright.sync_api import expect
 
     page.get_by_text("Draw some points").wait_for()
@@ -88,7 +81,7 @@ def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[
     page.get_by_text("14 points").wait_for()
     # The stroke and the single point reach the address one after the other: wait for both.
     page.wait_for_url(lambda url: len(points_of(url)) == 14)
-    other = visited(browser, page.url)
+    other = visit(page.url, drawn=False)
     other.get_by_text("14 points").wait_for()
     upload, train = other.locator('input[type="file"]'), other.get_by_role("button", name="Train", exact=True)
     for content, complaint in [(b"1,2\n3,oops\n", "Line 2 is"), (b"1,2\ninf,4\n", "infinity"), (b"", "empty")]:
@@ -106,12 +99,10 @@ def test_drawn_points_are_in_the_address_and_bad_files_get_a_word(server: tuple[
     other.get_by_role("button", name="Cancel").click()
     assert page.errors == []
     assert other.errors == []
-    page.context.close()
-    other.context.close()
 
 
-def test_a_typed_ode_is_trained_and_code_is_not_run(server: tuple[str, int], browser: Any) -> None:
-    page = visited(browser, f"{server[0]}/train?teacher=Your+ODE")
+def test_a_typed_ode_is_trained_and_code_is_not_run(visit: Visit) -> None:
+    page = visit("train?teacher=Your+ODE", drawn=False)
     area = page.get_by_role("textbox", name="Equations")
     area.fill("x' = __import__('os')\nx in [0, 1]\nt in [0, 1]")
     area.press("Control+Enter")
@@ -125,7 +116,6 @@ def test_a_typed_ode_is_trained_and_code_is_not_run(server: tuple[str, int], bro
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled").wait_for()
     assert page.errors == []
-    page.context.close()
 
 
 def closed(server: tuple[str, int], before: int, pages: list[Any]) -> None:
@@ -138,27 +128,27 @@ def closed(server: tuple[str, int], before: int, pages: list[Any]) -> None:
         time.sleep(0.5)
 
 
-def test_visitors_see_their_own_and_a_closed_tab_s_training_stops(server: tuple[str, int], browser: Any) -> None:
+def test_visitors_see_their_own_and_a_closed_tab_s_training_stops(server: tuple[str, int], visit: Visit) -> None:
     before = workers(server)
-    training = [visited(browser, f"{server[0]}/train?steps=12%2C000&data={data}") for data in ("Ring+of+8", "Moons")]
+    training = [visit(f"train?steps=12%2C000&data={data}", drawn=False) for data in ("Ring+of+8", "Moons")]
     for page in training:
         begun(page)
     assert workers(server) == before + 2
     assert [ask(page, "v.scene.title.split(':')[0]") for page in training] == ["Ring of 8", "Moons"]
-    fresh = visited(browser, f"{server[0]}/train")
+    fresh = visit("train", drawn=False)
     assert fresh.locator("canvas").count() == 0
     closed(server, before, [*training, fresh])
 
 
 @pytest.mark.slow
-def test_ten_visitors_three_of_them_training(server: tuple[str, int], browser: Any) -> None:
+def test_ten_visitors_three_of_them_training(server: tuple[str, int], visit: Visit) -> None:
     """Others are answered within 2 s, on a machine that has nothing else to do (python -m benchmarks.app)."""
     before = workers(server)
     training = []
     for data in ("Ring+of+8", "Moons", "Spiral"):
-        training.append(visited(browser, f"{server[0]}/train?steps=12%2C000&data={data}"))
+        training.append(visit(f"train?steps=12%2C000&data={data}", drawn=False))
         begun(training[-1])
-    others = [opened(browser, f"{server[0]}/?v=1&play=0") for _ in range(7)]
+    others = [visit("?v=1&play=0") for _ in range(7)]
     for page in others:
         asked = time.monotonic()
         page.get_by_text("Checkerboard", exact=True).click()
@@ -171,17 +161,16 @@ def test_ten_visitors_three_of_them_training(server: tuple[str, int], browser: A
     "teacher",
     [pytest.param(name, marks=pytest.mark.slow) for name in ("Preset", "ODE of the zoo")] + ["Your points", "Your ODE"],
 )
-def test_a_narrow_screen_needs_no_scrolling_sideways(server: tuple[str, int], browser: Any, teacher: str) -> None:
-    page = visited(browser, f"{server[0]}/train?teacher={teacher.replace(' ', '+')}")
+def test_a_narrow_screen_needs_no_scrolling_sideways(visit: Visit, teacher: str) -> None:
+    page = visit(f"train?teacher={teacher.replace(' ', '+')}", drawn=False)
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_timeout(300)
+    page.wait_for_function("innerWidth === 400 && document.documentElement.scrollWidth <= 400", polling=POLLING)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.errors == []
-    page.context.close()
 
 
-def test_a_training_goes_on_while_its_visitor_looks_at_another_page(server: tuple[str, int], browser: Any) -> None:
-    page = visited(browser, f"{server[0]}/train?data=Moons&steps=12%2C000")
+def test_a_training_goes_on_while_its_visitor_looks_at_another_page(visit: Visit) -> None:
+    page = visit("train?data=Moons&steps=12%2C000", drawn=False)
     begun(page)
     page.get_by_role("link", name="Watch").first.click()
     wait(page, "v.scene.title.includes('in grey')")
@@ -191,14 +180,12 @@ def test_a_training_goes_on_while_its_visitor_looks_at_another_page(server: tupl
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled").wait_for()
     assert page.errors == []
-    page.context.close()
 
 
 @pytest.mark.parametrize(
     "params", ["seed=-5&steps=zzz&grid=-1", "teacher=Your+points&points=!!!", "teacher=Your+ODE&equations=%00", "v=9"]
 )
-def test_absurd_addresses_leave_a_page(server: tuple[str, int], browser: Any, params: str) -> None:
-    page = visited(browser, f"{server[0]}/train?{params}")
+def test_absurd_addresses_leave_a_page(visit: Visit, params: str) -> None:
+    page = visit(f"train?{params}", drawn=False)
     assert page.locator('[data-testid="stException"]').count() == 0
     assert page.errors == []
-    page.context.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,24 @@ import pidlearn as pid
 from pidlearn.viewer import Images, Network, Plane
 
 TINY = {"steps": 5, "batch_size": 8, "progress": False}
+SCRIPTS = Path(pid.viewer.__file__).parent / "js"
+
+
+def test_every_script_imports_the_names_it_uses() -> None:
+    """They are joined into one script, in which a missing import would go unnoticed."""
+    texts = {path.name: path.read_text("utf-8") for path in SCRIPTS.glob("*.js")}
+    exported = {
+        name: file
+        for file, text in texts.items()
+        for name in re.findall(r"^export (?:const|function|class) (\w+)", text, re.MULTILINE)
+    }
+    for file, text in texts.items():
+        assert text.splitlines()[0] in pid.viewer.script()
+        imports = re.findall(r'^import \{ (.+) \} from "\./(.+)";$', text, re.MULTILINE)
+        imported = {name: origin for names, origin in imports for name in names.split(", ")}
+        code = re.sub(r"^import .*|//.*|/\*\*.*\*/", "", text, flags=re.MULTILINE)
+        used = set(re.findall(r'(?:\.\.\.|(?<![.\w"]))\b(\w+)\b(?!:)', code))  # no properties, keys or strings
+        assert imported == {name: origin for name, origin in exported.items() if name in used and origin != file}
 
 
 def test_a_result_shows_itself() -> None:
@@ -70,6 +91,9 @@ def test_other_teachers() -> None:
     assert pid.watch(pid.EmpiricalDenoiser(data), starts=5).mixture is None
     line = pid.watch(pid.system("logistic"), starts=5)
     assert line.axes == ("t", "x")
+    assert (cloud.is_diffusion, line.is_diffusion) == (True, False)
+    np.testing.assert_allclose(cloud.scale(cloud.times), np.hypot(cloud.sigma_data, cloud.times))
+    np.testing.assert_array_equal(line.scale(line.times), np.ones(121))
     np.testing.assert_allclose(line.exact[:, 0, 0], line.times)
     pictures = pid.watch(pid.EmpiricalDenoiser(torch.rand(9, 1, 4, 4)), starts=3)
     assert isinstance(pictures.panels[0], Images)

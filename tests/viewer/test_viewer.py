@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,48 @@ def student(boundary: str = "hard") -> pid.Trajectory:
     return pid.Trajectory(net, sigma_data=SKEW.std, boundary=boundary)
 
 
+@cache
+def watched(boundary: str = "hard") -> Scene:
+    return pid.watch(SKEW, student(boundary), starts=Z)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as found:
         yield found
 
 
-def opened(browser: Any, scene: Scene, folder: Path, **options: Any) -> Any:
-    """A scene's page, without motion, which costs a processor core where there is no GPU."""
-    page = browser.new_page(**{"viewport": {"width": 900, "height": 800}, "reduced_motion": "reduce"} | options)
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Any:
+    """The one page that shows nearly all scenes: a new one for each would cost more than what it draws."""
+    return new_page(browser, viewport={"width": 900, "height": 800})
+
+
+def new_page(browser: Any, **options: Any) -> Any:
+    page = browser.new_page(**options)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
-    page.on("request", lambda r: None if r.url.startswith("file:") else page.errors.append(r.url))
-    page.goto(scene.save(folder / "scene.html").as_uri())
-    wait(page)
+    page.on("request", lambda r: None if r.url.startswith(("file:", "about:")) else page.errors.append(r.url))
     return page
+
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(window: Any, tmp_path: Path) -> Iterator[Opened]:
+    """Opens a scene, without motion, which costs a processor core where there is no GPU, and returns the page."""
+
+    def show(scene: Scene, page: Any = window, **media: Any) -> Any:
+        page.emulate_media(**{"reduced_motion": "reduce", "color_scheme": "light"} | media)
+        page.goto(scene.save(tmp_path / "scene.html").as_uri())
+        wait(page)
+        return page
+
+    window.errors.clear()
+    yield show
+    window.goto("about:blank")  # ends animations
 
 
 def array(page: Any, question: str) -> np.ndarray:
@@ -53,9 +80,9 @@ def array(page: Any, question: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("boundary", ["hard", "increment", "soft"])
-def test_the_student_in_the_browser_is_the_student(browser: Any, tmp_path: Path, boundary: str) -> None:
+def test_the_student_in_the_browser_is_the_student(opened: Opened, boundary: str) -> None:
     ours = student(boundary)
-    page = opened(browser, pid.watch(SKEW, ours, starts=Z, view=View(play=False)), tmp_path)
+    page = opened(watched(boundary).seen(View(play=False)))
     for frame in (0, 25, 60):
         t = ask(page, f"v.model.times[{frame}]")
         found = array(page, f"v.model.cloud(v.model.panels[0], v.view, v.model.times[{frame}])")
@@ -66,18 +93,18 @@ def test_the_student_in_the_browser_is_the_student(browser: Any, tmp_path: Path,
 
 
 @pytest.mark.parametrize(("method", "n"), [("euler", 10), ("heun", 18), ("euler", 250)])
-def test_the_solvers_in_the_browser_are_the_solvers(browser: Any, tmp_path: Path, method: str, n: int) -> None:
-    page = opened(browser, pid.watch(SKEW, student(), starts=Z, view=View(n=n, solver=method, play=False)), tmp_path)
+def test_the_solvers_in_the_browser_are_the_solvers(opened: Opened, method: str, n: int) -> None:
+    page = opened(watched().seen(View(n=n, solver=method, play=False)))
     found = array(page, "v.model.teacher(v.view).end()")
     expected = pid.solve(pid.DenoiserODE(SKEW), Z.double(), pid.karras_grid(n), method)[-1]
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-9)
 
 
-def test_figures_are_the_library_s(browser: Any, tmp_path: Path) -> None:
+def test_figures_are_the_library_s(opened: Opened) -> None:
     from pidlearn.evaluation.metrics import rmse, wrong_mode_share
 
     ours = student()
-    page = opened(browser, pid.watch(SKEW, ours, starts=Z, view=View(n=10, solver="euler", play=False)), tmp_path)
+    page = opened(watched().seen(View(n=10, solver="euler", play=False)))
     shown = ask(
         page, "(({wrong, ...rest}) => ({...rest, wrong: wrong.size}))(v.model.metrics(v.model.panels[0], v.view))"
     )
@@ -94,7 +121,7 @@ def test_figures_are_the_library_s(browser: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["recorded student", "teacher alone"])
-def test_teachers_are_free_to_explore_only_as_far_as_their_students(browser: Any, tmp_path: Path, alone: bool) -> None:
+def test_teachers_are_free_to_explore_only_as_far_as_their_students(opened: Opened, alone: bool) -> None:
     """A student that the browser cannot evaluate has recorded paths alone, and a drag picks the nearest of them."""
 
     class Other(torch.nn.Module):
@@ -102,7 +129,7 @@ def test_teachers_are_free_to_explore_only_as_far_as_their_students(browser: Any
             return x * time[:, None].cos()
 
     other = None if alone else pid.Trajectory(Other(), sigma_data=SKEW.std)
-    page = opened(browser, pid.watch(SKEW, other, starts=Z, view=View(frame=60, play=False)), tmp_path)
+    page = opened(pid.watch(SKEW, other, starts=Z, view=View(frame=60, play=False)))
     ask(page, "v.setProbe([100, 20])")
     wait(page, "v.drawn > 1 && !v.pending")
     assert page.errors == []
@@ -114,14 +141,14 @@ def test_teachers_are_free_to_explore_only_as_far_as_their_students(browser: Any
     np.testing.assert_allclose(found, exact.numpy(), atol=2e-3)
 
 
-def test_a_handover_walks_on_from_the_student(browser: Any, tmp_path: Path) -> None:
+def test_a_handover_walks_on_from_the_student(opened: Opened) -> None:
     ours = student()
-    scene = pid.watch(SKEW, ours, starts=Z)
+    scene = watched()
     handing = Scene(
         scene.title, scene.times, [Plane("", network(ours), handover=True)], scene.starts, scene.mixture, scene.exact,
         scene.sigma_data, view=View(handover=30, steps=5, play=False),
     )  # fmt: skip
-    page = opened(browser, handing, tmp_path)
+    page = opened(handing)
     t = scene.times[30]
     with torch.no_grad():
         jump = ours.double()(Z.double(), t)
@@ -136,8 +163,8 @@ def pixels(page: Any) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def test_dragging_n_time_and_the_noise_point_changes_the_picture(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, pid.watch(SKEW, student(), starts=Z, view=View(frame=60, play=False)), tmp_path)
+def test_dragging_n_time_and_the_noise_point_changes_the_picture(opened: Opened) -> None:
+    page = opened(watched().seen(View(frame=60, play=False)))
     seen = [pixels(page)]
 
     def changed() -> None:  # pictures only move in a frame, which a gesture asks for at once
@@ -164,34 +191,34 @@ def test_dragging_n_time_and_the_noise_point_changes_the_picture(browser: Any, t
     assert page.errors == []
 
 
-def test_it_plays_by_itself(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, pid.watch(pid.toy("ring"), student(), starts=400), tmp_path, reduced_motion="no-preference")
+def test_it_plays_by_itself(opened: Opened) -> None:
+    page = opened(pid.watch(pid.toy("ring"), student(), starts=400), reduced_motion="no-preference")
     before = ask(page, "[v.drawn, v.u]")
     wait(page, f"v.drawn > {before[0] + 20} && v.u !== {before[1]}")
 
 
-def test_it_stands_still_where_motion_is_not_wanted(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, pid.watch(SKEW, student(), starts=Z), tmp_path, reduced_motion="reduce")
+def test_it_stands_still_where_motion_is_not_wanted(opened: Opened) -> None:
+    page = opened(watched(), reduced_motion="reduce")
     assert ask(page, "[v.playing, v.u]") == [False, 0]
     page.locator("canvas").press(" ")
     assert ask(page, "v.playing") is True
 
 
-def test_light_and_dark(browser: Any, tmp_path: Path) -> None:
-    scene = pid.watch(SKEW, student(), starts=Z, view=View(density=False, flow=False, play=False))
-    light, dark = (pixels(opened(browser, scene, tmp_path, color_scheme=scheme)).mean() for scheme in ("light", "dark"))
+def test_light_and_dark(opened: Opened) -> None:
+    scene = watched().seen(View(density=False, flow=False, play=False))
+    light, dark = (pixels(opened(scene, color_scheme=scheme)).mean() for scheme in ("light", "dark"))
     assert light > 200 > 60 > dark
 
 
-def test_a_row_of_the_heat_map_lights_its_path(browser: Any, tmp_path: Path) -> None:
-    scene = pid.watch(SKEW, student(), starts=Z)
+def test_a_row_of_the_heat_map_lights_its_path(opened: Opened) -> None:
+    scene = watched()
     order = np.arange(40)[::-1].copy()
     heat = Heat("residual", np.random.default_rng(0).random((40, 61)), order, (0.0, 1.0))
     both = Scene(
         scene.title, scene.times, [scene.panels[0], heat], scene.starts, scene.mixture, scene.exact, scene.sigma_data,
         view=View(play=False),
     )  # fmt: skip
-    page = opened(browser, both, tmp_path)
+    page = opened(both)
     box = page.locator("canvas").bounding_box()
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 3)
     wait(page, "v.view.row === 39")
@@ -200,11 +227,9 @@ def test_a_row_of_the_heat_map_lights_its_path(browser: Any, tmp_path: Path) -> 
     assert ask(page, "v.view.row") == 38
 
 
-def test_a_finger_drags_the_noise_point_and_scrolls_elsewhere(browser: Any, tmp_path: Path) -> None:
-    scene = pid.watch(SKEW, student(), starts=Z, view=View(probe=(0.0, 0.0), play=False, trails=False))
-    page = opened(browser, scene, tmp_path, has_touch=True, is_mobile=True)
-    page.set_viewport_size({"width": 400, "height": 500})
-    page.wait_for_timeout(200)
+def test_a_finger_drags_the_noise_point_and_scrolls_elsewhere(browser: Any, opened: Opened) -> None:
+    phone = new_page(browser, viewport={"width": 400, "height": 500}, has_touch=True, is_mobile=True)
+    page = opened(watched().seen(View(probe=(0.0, 0.0), play=False, trails=False)), phone)
     finger = page.context.new_cdp_session(page)
 
     def swipe(x: float, y: float, dx: float, dy: float) -> None:
@@ -212,39 +237,38 @@ def test_a_finger_drags_the_noise_point_and_scrolls_elsewhere(browser: Any, tmp_
             points = [{"x": x + share * dx, "y": y + share * dy}]
             finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
         finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        page.wait_for_timeout(300)
 
     box = page.locator("canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     swipe(x, y, 0, -100)
+    wait(page, "v.view.probe[1] > 30 && !v.pending")
     probe = ask(page, "v.view.probe")
-    assert probe[1] > 30
     assert abs(probe[0]) < 5
     assert page.evaluate("scrollY") == 0
     swipe(x - 120, y + 100, 0, -100)
+    wait(page, "scrollY > 30")
     assert ask(page, "v.view.probe") == probe
-    assert page.evaluate("scrollY") > 30
     page.evaluate("scrollTo(0, 0)")
     page.touchscreen.tap(x - 100, y + 60)
-    page.wait_for_timeout(500)
-    assert ask(page, "v.view.probe[0]") < -30
+    wait(page, "v.view.probe[0] < -30")
+    page.context.close()
 
 
-def test_recorded_paths_and_images_draw(browser: Any, tmp_path: Path) -> None:
+def test_recorded_paths_and_images_draw(opened: Opened) -> None:
     paths = pid.watch(pid.system("pendulum"), starts=10)
-    page = opened(browser, paths, tmp_path)
+    page = opened(paths)
     np.testing.assert_allclose(array(page, "v.model.exact.end()"), paths.exact[-1], atol=1e-3)
     assert pixels(page).std() > 5
     frames = np.random.default_rng(0).integers(0, 255, (5, 3, 8, 8), np.uint8)
-    page = opened(browser, Scene("noise", np.linspace(0, 1, 5), [Images("", {"one": frames})]), tmp_path)
+    page = opened(Scene("noise", np.linspace(0, 1, 5), [Images("", {"one": frames})]))
     assert pixels(page).std() > 5
     assert page.errors == []
 
 
 @pytest.mark.parametrize("evil", ["</script><img src=x onerror=alert(1)>", "<!-- <script>", "\u2028 ' \" \\ `${1}"])
-def test_text_of_a_scene_is_text(browser: Any, tmp_path: Path, evil: str) -> None:
+def test_text_of_a_scene_is_text(opened: Opened, evil: str) -> None:
     scene = Scene(evil, np.linspace(1, 0, 5), [Plane(evil)], np.zeros((1, 2)), caption=evil, exact=np.zeros((5, 1, 2)))
-    page = opened(browser, scene, tmp_path)
+    page = opened(scene)
     assert ask(page, "v.scene.title") == evil
     assert page.locator("img").count() == 0
     assert page.errors == []

@@ -140,7 +140,7 @@ def show_progress(training: Training) -> None:
         st.warning(escape_markdown(model.as_sentence(progress.reason)), icon=":material/info:")
     if progress.scene is not None:
         files = {"student.safetensors": progress.file} if progress.file else {}
-        if progress.scene.sigma_data is None:
+        if not progress.scene.is_diffusion:
             st.caption("The student of an ODE is trained window by window: its trajectories grow as it learns.")
         show(progress.scene, "train", lambda view: snippet(training.job, view), files)
     left, right = st.columns(2)
