@@ -36,11 +36,11 @@ from pidlearn.training.driver import Training
 from pidlearn.training.execution import overridden, overrides, tf32
 from pidlearn.training.stopping import Stop, StopReason
 from pidlearn.training.trainer import Trainer
-from pidlearn.utils.arguments import check_argument, count
+from pidlearn.utils.arguments import check_argument, size
 from pidlearn.utils.fingerprint import digest, identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
-from pidlearn.utils.validation import resolve, summary
+from pidlearn.utils.validation import reraise_from_function, resolve, summary
 
 __all__ = ["Run", "resolve_settings"]
 
@@ -106,7 +106,8 @@ class Run(Training):
         # Call the distance once, so that a missing weights file is reported before training.
         zeros = torch.zeros_like(problem.sample_prior(2, torch.Generator().manual_seed(0)))
         with torch.no_grad():
-            checks.one_each(distance(zeros, zeros), torch.arange(2))
+            with reraise_from_function("distance", "distance(a, b)"):
+                checks.one_each(distance(zeros, zeros), torch.arange(2))
         return Context(
             self.student,
             built,
@@ -129,7 +130,7 @@ class Run(Training):
 
     def track_error(self, n: int) -> list[ErrorTracker]:
         """Trackers of the error of n samples to the reference solution; in the first process only."""
-        check_argument("track_error", n, count(0))
+        check_argument("track_error", n, size(0))
         if self.processes.rank or n < 1:
             return []
         grid = self.problem.time_grid(self.config.n, self.config.spacing_function)

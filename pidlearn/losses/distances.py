@@ -44,7 +44,7 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
     """
     if not (is_number(c) and c > 0):
         raise ValueError(f"c must be a positive number in units of the data, such as 0.03, got {summary(c)}")
-    squared = l2(a, b)
+    squared, c = l2(a, b), float(c)
     # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
     return squared / ((squared + c * c).sqrt() + c)
 

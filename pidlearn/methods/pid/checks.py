@@ -108,14 +108,15 @@ def validate_inputs(
         raise TypeError(f"ode must be a DenoiserODE, a VelocityODE or have their methods, got {type(ode).__name__}")
     check_real(z=z)
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
-    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
+    indices = isinstance(index, Tensor) and index.dtype == torch.int64 and index.layout == torch.strided
+    if not indices or index.shape != z.shape[:1]:
         raise ValueError(f"index must be an int64 tensor of shape ({len(z)},), got {describe_tensor(index)}")
     check_labels(class_labels, len(z), getattr(trajectory, "label_dim", 0))
     for name, given in (("index", index), ("class_labels", class_labels)):
         if given is not None and given.device != z.device:
             raise ValueError(f"{name} is on {given.device} but z is on {z.device}")
     if not z.isfinite().all():
-        raise ValueError("z holds NaN or infinity")
+        raise ValueError("z holds NaN or infinity: paths start at finite values")
     if not isinstance(last_interval, str) or last_interval not in ("drop", "backward"):
         raise ValueError(f'last_interval must be "drop" or "backward", got {last_interval!r}')
     top = len(grid) - (2 if last_interval == "drop" else 1)
@@ -133,7 +134,8 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
 
     Warns if it starts beyond t_max.
     """
-    if not isinstance(grid, Tensor) or not grid.is_floating_point() or grid.ndim != 1 or len(grid) < 2:
+    times = isinstance(grid, Tensor) and grid.is_floating_point() and grid.layout == torch.strided
+    if not times or grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"a grid must be a floating tensor of N >= 2 times, got {describe_tensor(grid)}")
     check_real(grid=grid)
     grid = grid.double()

@@ -25,7 +25,7 @@ from pidlearn.utils.arguments import BATCH, SWITCH, check_argument, check_argume
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import expand_like, jvp_in_time
 from pidlearn.utils.deprecation import rename_arguments
-from pidlearn.utils.validation import reraise_with_context, resolve
+from pidlearn.utils.validation import reraise_from_function, reraise_with_context, resolve
 
 __all__ = ["boundary_loss", "pid_loss"]
 
@@ -87,9 +87,9 @@ def pid_loss(
     skip_term = getattr(trajectory, "skip_term", _no_skip_term)
     y_of = _LearnedTerm(trajectory, z, grid, class_labels)
     sides = []
-    for t, y, dydt in checks.points(
-        scheme(y_of, grid, index)
-    ):  # (B,), (B, *event), (B, *event); one point, or two (trapezoid)
+    with reraise_from_function("function derivative=", "derivative(path, grid, index)"):
+        points = checks.points(scheme(y_of, grid, index))
+    for t, y, dydt in points:  # (B,), (B, *event), (B, *event); one point, or two (trapezoid)
         # lhs is linear in (x, dx/dt), so it is taken of the two terms separately: of a(t) z by its coefficient, in
         # float64, and of y as it is. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose
         # standard deviation is T = 80, drops out exactly and costs the residual no digits.
@@ -101,8 +101,11 @@ def pid_loss(
         sides.append((lhs, rhs))
     lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
     checks.finite(lhs, rhs, grid[index])
-    loss = checks.one_each(d(lhs, rhs), index)
-    return checks.weight(w(grid[index]), grid[index]).to(loss) * loss
+    with reraise_from_function("distance", "distance(a, b)"):
+        loss = checks.one_each(d(lhs, rhs), index)
+    with reraise_from_function("weight function", "weight(t)"):
+        weighting = checks.weight(w(grid[index]), grid[index])
+    return weighting.to(loss) * loss
 
 
 @check_arguments(trajectory=PATHS, z=BATCH)

@@ -25,7 +25,7 @@ from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.validate import check_path_student
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.settings import FLAG, UNSET, Rule, Settings, is_number
-from pidlearn.utils.validation import resolve
+from pidlearn.utils.validation import reraise_from_function, resolve
 
 __all__ = ["PID", "PIDConfig"]
 
@@ -125,8 +125,10 @@ class PID(Method[Context]):
             windows[which].load_state_dict(windows[which - 1].state_dict())
         self.grid = context.time_grid()
         visited = self.grid if self.last_interval == "backward" else self.grid[:-1]
-        checks.weight(context.weight(visited), visited)
-        self.density = checks.density(context.time_sampling(visited, context.problem.data_scale), visited)
+        with reraise_from_function("weight function", "weight(t)"):
+            checks.weight(context.weight(visited), visited)
+        with reraise_from_function("function time_sampling=", "time_sampling(t, sigma_data)"):
+            self.density = checks.density(context.time_sampling(visited, context.problem.data_scale), visited)
         if len(windows) > 1:
             self._carry_pool(context, windows, which)
 
