@@ -21,7 +21,7 @@ from pidlearn.utils.arguments import MODULE, PATH, check_arguments, check_option
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.fingerprint import identity
 from pidlearn.utils.random import seeded
-from pidlearn.utils.validation import describe_tensor
+from pidlearn.utils.validation import describe_tensor, reraise_with_context
 
 __all__ = ["DenoiserTraining", "train_denoiser"]
 
@@ -100,9 +100,18 @@ class DenoiserTraining(Training):
             self.denoiser.to(processes.device)
         processes.broadcast_weights(self.denoiser)
         self._data = {"data": data, "class_labels": class_labels}
+        self._check(network, data[:2].to(weight), None if class_labels is None else class_labels[:2].to(weight.device))
         method = Denoising(data.to("cpu", weight.dtype), class_labels)
         context = TrainingContext(self.denoiser, seed=config.seed)
         self._start(Trainer(self.denoiser, method, context, config, processes=processes))
+
+    @torch.no_grad()
+    def _check(self, network: nn.Module, x: Tensor, class_labels: Tensor | None) -> None:
+        """Call the network once, so that one with another signature fails before it is trained."""
+        self.denoiser.eval()  # dropout would draw random numbers
+        with reraise_with_context("network", network, x, torch.ones(len(x)).to(x), class_labels):
+            self.denoiser(x, 1.0, class_labels)
+        self.denoiser.train()
 
     def settings(self) -> dict[str, str]:
         """Settings, data and network as text."""

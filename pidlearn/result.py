@@ -20,7 +20,18 @@ from pidlearn.evaluation.evaluate import Evaluation, evaluate
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
 from pidlearn.training.stopping import StopReason
-from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, MODULE, PATH, SEED, check_arguments, count, optional
+from pidlearn.utils.arguments import (
+    BATCH,
+    GENERATOR,
+    LABELS,
+    MODULE,
+    PATH,
+    SEED,
+    check_arguments,
+    count,
+    optional,
+    size,
+)
 from pidlearn.utils.validation import check_labels, summary
 from pidlearn.viewer import Scene
 from pidlearn.viewer.build import scene_of
@@ -70,7 +81,7 @@ class Result:
         """
         return self._student().generate(z, class_labels, calls, generator)
 
-    @check_arguments(n=count(), generator=GENERATOR, calls=count())
+    @check_arguments(n=size(), generator=GENERATOR, calls=count())
     def sample(
         self,
         n: int,
@@ -90,7 +101,7 @@ class Result:
         labels = problem.sample_labels(n, generator) if class_labels is None else class_labels.to(problem.device)
         return self.generate(problem.sample_prior(n, generator), labels, calls, generator)
 
-    @check_arguments(n=count(), seed=SEED, calls=count())
+    @check_arguments(n=size(), seed=SEED, calls=count())
     def evaluate(
         self,
         n: int = 4096,

@@ -16,7 +16,7 @@ from pidlearn.data.sampler import sampler_of
 from pidlearn.equations.from_teacher import modules_of, problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.tracking import ErrorTracker
-from pidlearn.losses.distances import DISTANCES, Distance, check_distance
+from pidlearn.losses.distances import DISTANCES, Distance, checked_distance
 from pidlearn.losses.time_sampling import DENSITIES
 from pidlearn.losses.weighting import weights_for
 from pidlearn.methods import Context, Method
@@ -31,7 +31,7 @@ from pidlearn.training.driver import Training
 from pidlearn.training.execution import overrides, use_channels_last
 from pidlearn.training.stopping import Stop, StopReason
 from pidlearn.training.trainer import Trainer
-from pidlearn.utils.arguments import check_argument, count
+from pidlearn.utils.arguments import check_argument, size
 from pidlearn.utils.fingerprint import digest, identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
@@ -98,7 +98,7 @@ class Run(Training):
         # Call the distance once, so that a missing weights file is reported before training.
         zeros = torch.zeros_like(problem.sample_prior(2, torch.Generator().manual_seed(0)))
         with torch.no_grad():
-            check_distance(distance(zeros, zeros), 2)
+            checked_distance(distance, zeros, zeros)
         return Context(
             self.student,
             is_new,
@@ -114,7 +114,7 @@ class Run(Training):
 
     def track_error(self, n: int) -> list[ErrorTracker]:
         """Trackers of the error of n samples to the reference solution; in the first process only."""
-        check_argument("track_error", n, count(0))
+        check_argument("track_error", n, size(0))
         if self.processes.rank or n < 1:
             return []
         grid = self.problem.time_grid(self.config.n, self.config.spacing_function)

@@ -32,6 +32,7 @@ from pidlearn.training import loggers
 from pidlearn.training.distributed import Processes, current_processes
 from pidlearn.training.driver import Callback, drive
 from pidlearn.training.stopping import StopReason
+from pidlearn.utils.arguments import check_argument, size
 from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.files import write_atomically
 
@@ -165,6 +166,7 @@ def distill(
         UnfinishedError: the training of the teacher was stopped; the same call resumes it.
     """
     start = time.monotonic()
+    check_argument("track_error", track_error, size(0))  # before a teacher is trained
     for name in trackers:
         loggers.check(name)
     resolved = recipes.read(recipe)

@@ -18,7 +18,7 @@ from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import CPU, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
 from pidlearn.utils.batching import in_chunks
-from pidlearn.utils.validation import check_shape
+from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
 
 __all__ = ["Diffusion", "default_span", "diffusion", "noise_levels"]
 
@@ -85,7 +85,11 @@ class Diffusion(Problem):
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """``spacing`` from ``t_start`` down to ``t_end``."""
-        return spacing(n=n, t_min=self.t_end, t_max=self.t_start)
+        with reraise_from_function("function spacing=", "spacing(n=, t_min=, t_max=)"):
+            grid = spacing(n=n, t_min=self.t_end, t_max=self.t_start)
+        if not isinstance(grid, Tensor):
+            raise ValueError(f"the function spacing= returned {describe_tensor(grid)}, but must return a grid ({n},)")
+        return grid
 
     def plot_grid(self, n: int) -> Tensor:
         """EDM's grid."""

@@ -77,8 +77,8 @@ def _pinned(grid: Tensor, first: float, last: float) -> Tensor:
 
 
 def _check(n: int, t_min: float, t_max: float, *, positive: bool) -> None:
-    if not isinstance(n, Integral) or n < 2:
-        raise ValueError(f"got n = {summary(n)}, but a grid needs n >= 2 points, a whole number")
+    if not isinstance(n, Integral) or not 2 <= n < 2**31:
+        raise ValueError(f"got n = {summary(n)}, but a grid needs n >= 2 points, a whole number below 2^31")
     check_argument("t_min", t_min, number())
     if not isinstance(t_max, float) or t_max != math.inf:
         check_argument("t_max", t_max, number())

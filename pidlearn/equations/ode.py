@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pidlearn.utils.arguments import VALUES, check_arguments
 from pidlearn.utils.broadcast import as_batch, expand_like
-from pidlearn.utils.validation import reraise_with_context, summary
+from pidlearn.utils.validation import as_real, describe_tensor, reraise_with_context, summary
 
 __all__ = ["ODE", "DenoiserODE", "VelocityODE"]
 
@@ -115,8 +116,15 @@ class DenoiserODE:
         """(x - D(x, t)) / t, for t > 0."""
         return (x - self.denoise(x, t, class_labels)) / expand_like(t, x)
 
+    @check_arguments(x=VALUES)
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
         """x - t dx/dt: the image at which the path's tangent meets t = 0."""
+        dxdt = as_real("dxdt", dxdt)
+        if dxdt.ndim and dxdt.shape != x.shape:
+            raise ValueError(
+                f"got x {describe_tensor(x)} and dxdt {describe_tensor(dxdt)}, but a derivative has the shape of x: "
+                f"make them equal"
+            )
         return x - expand_like(t, x) * dxdt
 
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:

@@ -29,7 +29,14 @@ from pidlearn.equations.adaptive import dopri5
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.broadcast import expand_like
-from pidlearn.utils.validation import NotFiniteError, as_real, check_labels, check_real, describe_tensor
+from pidlearn.utils.validation import (
+    NotFiniteError,
+    as_real,
+    check_labels,
+    check_real,
+    describe_tensor,
+    reraise_from_function,
+)
 
 __all__ = ["SOLVERS", "Solver", "solve", "walk"]
 
@@ -177,7 +184,8 @@ def walk(
     times = _validate(x, grid, class_labels)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
-    solver = SOLVERS[method]() if isinstance(method, str) else method()
+    with reraise_from_function("solver", "Solver()"):
+        solver = SOLVERS[method]() if isinstance(method, str) else method()
     if not hasattr(solver, "step"):
         raise ValueError(
             f"method returned {describe_tensor(solver)}, but method must make a Solver, with step(f, x, t, t_next)"
@@ -220,7 +228,7 @@ def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
     """A tolerance as float64: a number, or for ``atol`` also one per coordinate (*event)."""
     if value is None:
         value = 1e-10 if x.dtype == torch.float64 else 1e-5
-    tolerance = torch.as_tensor(value)
+    tolerance = as_real(name, value)
     shapes = [(), x.shape[1:]] if name == "atol" else [()]
     if tolerance.shape not in shapes or not (tolerance > 0).all():
         raise ValueError(f"got {name} = {value!r:.200}, but tolerances are positive numbers")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pidlearn.equations.ode import VelocityODE
 from pidlearn.equations.solvers import solve
-from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, check_argument, check_arguments, count, number
+from pidlearn.utils.arguments import BATCH, GENERATOR, check_argument, check_arguments, number, size
 from pidlearn.utils.validation import as_real
 
 __all__ = ["SYSTEMS", "System", "system"]
@@ -42,7 +42,7 @@ class System:
     stiff: bool = False
 
     def __post_init__(self) -> None:
-        check_argument("f", self.f, FUNCTION)
+        check_argument("f", self.f, (callable, "a function f(x, t) that returns dx/dt"))
         for name in ("t_start", "t_end"):
             check_argument(name, getattr(self, name), number())
         corners = [as_real(name, getattr(self, name), torch.float64) for name in ("low", "high")]
@@ -64,7 +64,7 @@ class System:
         """The equation."""
         return VelocityODE(self.f)
 
-    @check_arguments(n=count(), generator=GENERATOR)
+    @check_arguments(n=size(), generator=GENERATOR)
     def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n initial values (n, d), uniform in the box."""
         low, high = torch.tensor(self.low), torch.tensor(self.high)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from pidlearn.utils.arguments import check_arguments, count, optional
+from pidlearn.utils.arguments import PATH, VALUES, check_arguments, optional, size
 from pidlearn.utils.files import write_atomically
 from pidlearn.utils.pictures import grey_or_colour
 from pidlearn.utils.validation import describe_tensor
@@ -20,6 +22,20 @@ __all__ = ["comparison", "image_grid", "quantize", "save_png", "to_uint8"]
 
 GAP = 2
 """White pixels between images."""
+
+
+def _is_images(value: Any) -> bool:
+    return VALUES[0](value) and value.ndim == 4 and value[:1].numel() > 0
+
+
+ROWS = (
+    lambda v: isinstance(v, Mapping) and all(isinstance(k, str) and _is_images(x) for k, x in v.items()),
+    "a dictionary of floating-point images (n, C, H, W) by name",
+)
+PIXELS = (
+    lambda v: isinstance(v, np.ndarray) and v.dtype == np.uint8 and v.ndim == 3 and v.shape[2] == 3 and v.size > 0,
+    "a uint8 array (height, width, 3)",
+)
 
 MIN_ROW_HEIGHT = 48
 """Smaller images are enlarged to at least this height, so that the label next to their row is legible."""
@@ -31,7 +47,7 @@ def to_uint8(images: Tensor) -> Tensor:
     This rounds 127.5 (x + 1) to the nearest integer, for floor(y + 1/2) rounds y. A byte u that was read as
     u / 127.5 - 1 is restored exactly.
     """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
+    if not VALUES[0](images):
         raise ValueError(f"got {describe_tensor(images)}, but images must be a floating-point tensor in [-1, 1]")
     # In bfloat16, numbers above 128 are whole numbers, so the sum would be rounded before the floor.
     x = images.to(torch.promote_types(images.dtype, torch.float32))
@@ -43,7 +59,7 @@ def quantize(images: Tensor) -> Tensor:
     return to_uint8(images).float() / 127.5 - 1
 
 
-@check_arguments(columns=optional(count()), zoom=count())
+@check_arguments(columns=optional(size()), zoom=size())
 def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.ndarray:
     """Arrange images in a grid, row by row.
 
@@ -55,11 +71,19 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
     Returns:
         A uint8 array (height, width, 3), white between the images.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.numel():
+    if not _is_images(images):
         raise ValueError(f"got {describe_tensor(images)}, but a grid shows at least one image, (n, C, H, W)")
     images = grey_or_colour(images)
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
+    pixels_across, pixels_down = (
+        count * (zoom * side + GAP) for count, side in zip((columns, rows), images.shape[:1:-1])
+    )
+    if pixels_across * pixels_down >= 2**31:
+        raise ValueError(
+            f"got columns = {columns} and zoom = {zoom}, which make a picture of {pixels_across} x {pixels_down} pixels; "
+            f"expected less than 2^31: choose smaller ones"
+        )
     # (n, C, H, W) -> (n, H, W, 3), a grey channel three times -> (n, zoom H, zoom W, 3)
     pixels = to_uint8(images).movedim(1, -1).expand(-1, -1, -1, 3).numpy(force=True).repeat(zoom, 1).repeat(zoom, 2)
     height, width = pixels.shape[1] + GAP, pixels.shape[2] + GAP
@@ -70,7 +94,7 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
     return grid
 
 
-@check_arguments(columns=count())
+@check_arguments(rows=ROWS, columns=size())
 def comparison(rows: dict[str, Tensor], columns: int = 8) -> np.ndarray:
     """Draw named batches of images as labelled rows, the i-th image of each in the same column.
 
@@ -108,6 +132,7 @@ def comparison(rows: dict[str, Tensor], columns: int = 8) -> np.ndarray:
     return np.array(picture)
 
 
+@check_arguments(pixels=PIXELS, path=PATH)
 def save_png(pixels: np.ndarray, path: str | Path) -> Path:
     """Write a uint8 array (height, width, 3) as a PNG file, atomically: the file is complete or is not there."""
     buffer = io.BytesIO()

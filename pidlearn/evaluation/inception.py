@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.evaluation.images import to_uint8
+from pidlearn.utils.arguments import PATH, check_arguments, optional
 from pidlearn.utils.downloads import Published
 from pidlearn.utils.optional_imports import package
 from pidlearn.utils.validation import describe_tensor
@@ -37,6 +38,7 @@ class Inception(nn.Module):
         ValueError: for weights that are missing or of another network; when called, for anything but a batch of images.
     """
 
+    @check_arguments(weights=optional(PATH))
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
         extractor = package("torch_fidelity", "FID").FeatureExtractorInceptionV3

@@ -18,8 +18,19 @@ import torch
 from torch import Tensor
 
 from pidlearn.teachers.exact import GaussianMixture
-from pidlearn.utils.arguments import FUNCTION, GENERATOR, PATH, SEED, check_arguments, count, optional
-from pidlearn.utils.validation import describe_tensor
+from pidlearn.utils.arguments import (
+    FUNCTION,
+    GENERATOR,
+    PATH,
+    SEED,
+    check_argument,
+    check_arguments,
+    count,
+    number,
+    optional,
+    size,
+)
+from pidlearn.utils.validation import as_real, describe_tensor, reraise_from_function
 
 __all__ = [
     "Features",
@@ -41,6 +52,8 @@ Features = Callable[[Tensor], Tensor]
 """A function from samples (B, *event) to features (B, k), such as `Inception`. None means the flattened samples."""
 
 MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
+
+BATCHES = (lambda v: isinstance(v, Iterable) and getattr(v, "ndim", 1) > 0, "a list or iterator of batches (B, *event)")
 
 FEATURE_CHUNK = 128
 """Samples whose features are computed at a time."""
@@ -107,6 +120,21 @@ class Statistics:
     cov: Tensor
     n: int | None = None
 
+    def __post_init__(self) -> None:
+        check_argument("n", self.n, optional(number(1)))
+        mean, cov = (as_real(name, getattr(self, name), torch.float64) for name in ("mean", "cov"))
+        if (
+            mean.ndim != 1
+            or cov.shape != (len(mean), len(mean))
+            or not (mean.isfinite().all() and cov.isfinite().all())
+        ):
+            raise ValueError(
+                f"got mean {describe_tensor(mean)} and cov {describe_tensor(cov)}, but statistics are finite, (k,) and "
+                f"(k, k): pass those of the same features"
+            )
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "cov", cov)
+
     @classmethod
     def of(cls, features: Tensor) -> Statistics:
         """Compute the statistics of one batch (B, *event), flattened to (B, k)."""
@@ -131,7 +159,7 @@ class Statistics:
         return Statistics(self.mean + d * (other.n / n), scatter / (n - 1), n)
 
 
-@check_arguments(features=optional(FUNCTION))
+@check_arguments(batches=BATCHES, features=optional(FUNCTION))
 def statistics(batches: Iterable[Tensor], features: Features | None = None) -> Statistics:
     """Compute the `Statistics` of all batches' features; each batch is (B, *event), and one is in memory at a time."""
     total = None
@@ -260,7 +288,7 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
     return 2 * _sum_of_distances(a, b) / (n * m) - within
 
 
-@check_arguments(projections=count(), generator=GENERATOR)
+@check_arguments(projections=size(), generator=GENERATOR)
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: torch.Generator | None = None) -> float:
     """Sliced 2-Wasserstein distance of two samples a and b, both (n, *event).
 
@@ -279,7 +307,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: 
     return rmse((a @ directions).sort(0).values, (b @ directions).sort(0).values)
 
 
-@check_arguments(distance=FUNCTION, splits=count(), seed=SEED)
+@check_arguments(distance=FUNCTION, splits=size(), seed=SEED)
 def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: int = 8, seed: int = 0) -> float:
     """Mean absolute ``distance`` between two random halves of one sample, over ``splits`` random splits."""
     generator = torch.Generator().manual_seed(seed)
@@ -289,7 +317,8 @@ def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: 
     values = []
     for _ in range(splits):
         order = torch.randperm(len(samples), generator=generator)
-        values.append(abs(distance(samples[order[:half]], samples[order[half : 2 * half]])))
+        with reraise_from_function("distance", "distance(a, b), a number"):
+            values.append(abs(distance(samples[order[:half]], samples[order[half : 2 * half]])))
     return math.fsum(values) / splits
 
 
@@ -306,7 +335,8 @@ def _features(samples: Tensor, features: Features | None) -> Iterable[Tensor]:
 
 def _apply(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Call the user's function, and check that it returns a row per sample, (B, k)."""
-    out = function(x)
+    with reraise_from_function(f"{name} function", f"{name}(x) with x {describe_tensor(x)}"):
+        out = function(x)
     if not isinstance(out, Tensor) or not out.ndim or len(out) != len(x):
         raise ValueError(
             f"{name} returned {describe_tensor(out)} for {len(x)} samples: return one row per sample, ({len(x)}, k)"

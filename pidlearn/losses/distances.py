@@ -15,19 +15,23 @@ from torch import Tensor
 
 from pidlearn.losses.lpips import LPIPS, check_images
 from pidlearn.utils.settings import is_number
-from pidlearn.utils.validation import check_pair, describe_tensor, summary
+from pidlearn.utils.validation import check_pair, describe_tensor, reraise_from_function, summary
 
-__all__ = ["DISTANCES", "Distance", "check_distance", "l1", "l2", "lpips", "pseudo_huber"]
+__all__ = ["DISTANCES", "Distance", "checked_distance", "l1", "l2", "lpips", "pseudo_huber"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(a, b), both (B, *event), to (B,): zero exactly where a = b."""
 
 
-def check_distance(values: Tensor, n: int) -> Tensor:
-    """Check that a distance returned one value per sample, (n,)."""
-    if not isinstance(values, Tensor) or values.shape != (n,):
+def checked_distance(distance: Distance, a: Tensor, b: Tensor) -> Tensor:
+    """The distance between a and b (B, *event), after a check that it is one value per sample, (B,)."""
+    with reraise_from_function("distance", "distance(a, b)"):
+        values = distance(a, b)
+    if not isinstance(values, Tensor) or values.shape != a.shape[:1]:
         received = tuple(values.shape) if isinstance(values, Tensor) else describe_tensor(values)
-        raise ValueError(f"the distance returned {received}, but must return one value per sample, ({n},)")
+        raise ValueError(
+            f"the distance returned {received}, but must return one value per sample, {tuple(a.shape[:1])}"
+        )
     return values
 
 
@@ -54,7 +58,7 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
         raise ValueError(
             f"got c = {summary(c)}, but c must be a positive number in units of the data: pass for example 0.03"
         )
-    squared = l2(a, b)
+    squared, c = l2(a, b), float(c)
     # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
     return squared / ((squared + c * c).sqrt() + c)
 

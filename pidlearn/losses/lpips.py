@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from pidlearn.utils.arguments import PATH, check_arguments, count, one_of, optional
+from pidlearn.utils.arguments import PATH, VALUES, check_arguments, count, one_of, optional, size
 from pidlearn.utils.downloads import Published
 from pidlearn.utils.optional_imports import package
 from pidlearn.utils.random import seeded
@@ -66,7 +66,7 @@ class LPIPS(nn.Module):
 
     @check_arguments(
         net=one_of(*TRUNKS),
-        resize=optional(count()),
+        resize=optional(size()),
         pooling=one_of("max", "average"),
         weights=optional(PATH),
         chunk=optional(count()),
@@ -136,8 +136,8 @@ class _Layers(nn.Module):
 
 def check_images(a: Tensor, b: Tensor) -> None:
     """Raise ValueError unless a and b are two batches of images that LPIPS can compare."""
-    image = isinstance(a, Tensor) and a.is_floating_point() and a.ndim == 4 and len(a) and a.shape[1] in (1, 3)
-    if not image or not isinstance(b, Tensor) or b.shape != a.shape:
+    image = VALUES[0](a) and a.ndim == 4 and len(a) and a.shape[1] in (1, 3)
+    if not image or not VALUES[0](b) or b.shape != a.shape:
         raise ValueError(
             f"got {describe_tensor(a)} and {describe_tensor(b)}, but LPIPS compares two batches of images (B, C, H, "
             f"W) of one shape, with C = 1 or 3"

@@ -11,7 +11,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pidlearn.utils.arguments import VALUES, check_arguments, size
+
 __all__ = ["DENSITIES", "Density", "draw_index"]
+
+FREQUENCIES = (
+    lambda v: VALUES[0](v) and v.ndim == 1 and len(v) > 0,
+    "a dense floating-point tensor of frequencies (N,), N >= 1",
+)
 
 Density = Callable[[Tensor, float], Tensor]
 """(t (N,) float64, sigma_data) -> how often each time is visited (N,), up to a factor."""
@@ -30,6 +37,9 @@ def lognormal(t: Tensor, sigma_data: float, width: float = 1.2, floor: float = 0
 DENSITIES: dict[str, Density] = {"uniform": uniform, "lognormal": lognormal}
 
 
+@check_arguments(
+    density=FREQUENCIES, n=size(), generator=(lambda v: isinstance(v, torch.Generator), "a torch.Generator")
+)
 def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draw n indices (n,) int64 with frequencies ``density`` (N,): stratified, one per n-th of the distribution."""
     device = generator.device

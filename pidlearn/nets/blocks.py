@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from pidlearn.utils.validation import describe_tensor
+from pidlearn.utils.validation import check_memory, describe_tensor
 
 Resample = Literal["up", "down", "fused_down"]
 
@@ -41,6 +41,7 @@ class Init:
 
     def parameters(self, *shape: int) -> tuple[nn.Parameter, nn.Parameter]:
         """Draw a weight of `shape` (out, in, ...) and its bias (out,)."""
+        check_memory("a layer", math.prod(shape))
         area = math.prod(shape[2:])
         weight = self._draw(shape, shape[1] * area, shape[0] * area)
         bias = self._draw(shape[:1], shape[1] * area, shape[0] * area)
@@ -213,6 +214,11 @@ def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.
     if not isinstance(class_labels, Tensor):
         raise TypeError(f"got class labels of type {type(class_labels).__name__}; expected a tensor")
     shape = tuple(class_labels.shape)
+    dense = class_labels.layout == torch.strided and not class_labels.is_complex()
+    if not dense or class_labels.is_meta != (device.type == "meta"):
+        raise ValueError(
+            f"got class labels {describe_tensor(class_labels)}; expected dense ones on {device}: convert them"
+        )
     if class_labels.is_floating_point():
         if shape[-1:] != (label_dim,):
             raise ValueError(f"got floating class labels of shape {shape}; expected (B, {label_dim})")
@@ -234,11 +240,31 @@ def _is_readable(x: Tensor) -> bool:
 
 def check_event(x: Tensor, event_shape: tuple[int, ...]) -> None:
     """Raise ValueError unless x is a batch of samples of that shape."""
-    floating = isinstance(x, Tensor) and x.is_floating_point()
+    floating = isinstance(x, Tensor) and x.is_floating_point() and x.layout == torch.strided
     if not floating or x.shape[1:] != event_shape:
         received = tuple(x.shape[1:]) if floating else describe_tensor(x)
         raise ValueError(
             f"got {received}, but the network takes samples of shape {event_shape}: reshape or convert them"
+        )
+
+
+def check_weight(weight: Tensor, x: Tensor, *, casts: bool = False) -> None:
+    """Raise ValueError unless a weight is on x's device, and of its dtype if the network does not cast it."""
+    same = casts or weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type)
+    if weight.device != x.device or not same:
+        raise ValueError(
+            f"got {x.dtype} on {x.device}, but the network's weights are {weight.dtype} on {weight.device}: move or "
+            f"convert one of them"
+        )
+
+
+def check_condition(name: str, values: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless what a network takes besides x is a dense tensor of real numbers where x is."""
+    dense = isinstance(values, Tensor) and values.layout == torch.strided
+    if not dense or values.is_complex() or values.dtype == torch.bool or values.is_meta != x.is_meta:
+        raise ValueError(
+            f"got {name} {describe_tensor(values)} for x {describe_tensor(x)}; expected a dense tensor of real numbers: "
+            f"convert it"
         )
 
 

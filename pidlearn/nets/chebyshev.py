@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets.blocks import check_event
+from pidlearn.nets.blocks import check_condition, check_event, check_weight
 from pidlearn.nets.mlp import ResidualStack
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
-from pidlearn.utils.arguments import check_arguments, count
-from pidlearn.utils.validation import check_shape
+from pidlearn.utils.arguments import check_arguments, size
+from pidlearn.utils.validation import check_memory, check_shape
 
 __all__ = ["ChebyshevMLP"]
 
@@ -31,11 +31,12 @@ class ChebyshevMLP(nn.Module):
         terms: number of coefficients, one more than the degree.
     """
 
-    @check_arguments(width=count(), depth=count(), terms=count())
+    @check_arguments(width=size(), depth=size(), terms=size())
     def __init__(self, event_shape: int | Sequence[int], width: int = 64, depth: int = 4, terms: int = 5) -> None:
         super().__init__()
         self.event_shape = check_shape(event_shape)
         d = math.prod(self.event_shape)
+        check_memory("the ChebyshevMLP", (depth * width + d + terms * d) * width + terms * d * d)
         self.mean: Tensor
         self.scale: Tensor
         self.out_scale: Tensor
@@ -64,11 +65,20 @@ class ChebyshevMLP(nn.Module):
         The function takes k times for each x, (k B,) as k copies of the batch, and returns (k B, *event).
         """
         check_event(x, self.event_shape)
+        check_weight(self.mean, x, casts=torch.promote_types(x.dtype, self.mean.dtype) == self.mean.dtype)
+        if not len(x):
+            raise ValueError("got a batch of no samples, but a ChebyshevMLP encodes at least one")
         flat = (x.flatten(1) - self.mean) / self.scale
         coefficients = (self.body(self.first(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
         coefficients = coefficients * self.out_scale  # (B, terms, d)
 
         def at(time: Tensor) -> Tensor:
+            check_condition("time", time, x)
+            check_weight(coefficients, time)
+            if not time.ndim or time.numel() % len(x):
+                raise ValueError(
+                    f"got times of shape {tuple(time.shape)} for {len(x)} samples; expected one per sample, ({len(x)},)"
+                )
             basis = [torch.ones_like(time), time]
             while len(basis) < self.terms:
                 basis.append(2 * time * basis[-1] - basis[-2])  # T_{n+1} = 2 t T_n - T_{n-1}

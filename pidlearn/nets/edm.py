@@ -16,6 +16,7 @@ from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import IDDPM, VE, VP, Coefficients
 from pidlearn.nets.preconditioning import Preconditioned
 from pidlearn.nets.registry import NETWORKS, check_option, register_denoiser
+from pidlearn.utils.arguments import NOISE_LEVEL, check_arguments, number, size
 
 __all__ = ["MODEL_TYPES", "EDMPrecond", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
 
@@ -36,6 +37,7 @@ class ImageDenoiser(Preconditioned):
     OUTPUTS = 1
     """Number of images that the network returns per input image; the first is the prediction."""
 
+    @check_arguments(img_channels=size())
     def __init__(
         self,
         img_resolution: int,
@@ -88,6 +90,7 @@ class ImageDenoiser(Preconditioned):
 class EDMPrecond(ImageDenoiser):
     """EDM's own denoiser, the class of all its published models; see `ImageDenoiser` and `Preconditioned`."""
 
+    @check_arguments(sigma_min=number(0), sigma_max=NOISE_LEVEL)
     def __init__(
         self,
         img_resolution: int,
@@ -118,6 +121,8 @@ class NoisePredictor(ImageDenoiser):
 class VPPrecond(NoisePredictor):
     """A variance-preserving teacher of Score-SDE, which predicts the noise; see `noise_parametrization.VP`."""
 
+    # sigma^2 + 1 = exp(beta_d / 2 + beta_min) at t = 1, within the range of a float.
+    @check_arguments(beta_d=number(0, 1000, positive=True), beta_min=number(0, 100), M=size(), epsilon_t=number(0, 1))
     def __init__(
         self,
         img_resolution: int,
@@ -141,6 +146,7 @@ class VPPrecond(NoisePredictor):
 class VEPrecond(NoisePredictor):
     """A variance-exploding teacher of Score-SDE, which predicts the noise; see `noise_parametrization.VE`."""
 
+    @check_arguments(sigma_min=number(0), sigma_max=NOISE_LEVEL)
     def __init__(
         self,
         img_resolution: int,
@@ -168,6 +174,7 @@ class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files 
     OUTPUTS = 2
     u: Tensor
 
+    @check_arguments(C_1=number(0, 1, positive=True), C_2=number(0, 1), M=size(2))
     def __init__(
         self,
         img_resolution: int,

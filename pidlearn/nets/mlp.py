@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from pidlearn.nets.blocks import check_event, one_hot_labels
+from pidlearn.nets.blocks import check_condition, check_event, check_weight, one_hot_labels
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
-from pidlearn.utils.arguments import SWITCH, check_arguments, count
-from pidlearn.utils.validation import check_shape
+from pidlearn.utils.arguments import SWITCH, check_arguments, size
+from pidlearn.utils.validation import check_memory, check_shape
 
 __all__ = ["MLP", "ResidualStack"]
 
@@ -55,9 +55,7 @@ class MLP(nn.Module):
         label_dim: number of classes; 0 for none.
     """
 
-    @check_arguments(
-        width=count(), depth=count(), fourier=count(0), harmonics=count(0), norm=SWITCH, label_dim=count(0)
-    )
+    @check_arguments(width=size(), depth=size(), fourier=size(0), harmonics=size(0), norm=SWITCH, label_dim=size(0))
     def __init__(
         self,
         event_shape: int | Sequence[int],
@@ -73,6 +71,9 @@ class MLP(nn.Module):
         self.event_shape = check_shape(event_shape)
         self.label_dim = label_dim
         d = math.prod(self.event_shape)
+        check_memory(
+            "the MLP", (width + fourier) * (d + 2 * fourier + 2 * harmonics + label_dim) + width * (depth * width + d)
+        )
         self.frequencies: Tensor
         self.harmonics: Tensor
         self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))
@@ -87,12 +88,19 @@ class MLP(nn.Module):
             ValueError: for an x of another event shape, or labels that do not fit the network or the batch.
         """
         check_event(x, self.event_shape)
+        check_weight(self.frequencies, x)
+        check_condition("time", time, x)
+        check_weight(self.frequencies, time, casts=torch.promote_types(time.dtype, x.dtype) == x.dtype)
+        if time.numel() not in (1, len(x)):
+            raise ValueError(f"got {time.numel()} times for {len(x)} samples; expected one for all, or one per sample")
         flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)  # (B, d), (B, 1)
         phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)  # (B, fourier + harmonics)
         features = [flat, time, phase.cos(), phase.sin()]
-        if class_labels is not None and not (self.label_dim and len(class_labels) == len(x)):
+        one_each = isinstance(class_labels, Tensor) and class_labels.shape[:1] == x.shape[:1]
+        if class_labels is not None and not (self.label_dim and one_each):
+            received = len(class_labels) if isinstance(class_labels, Tensor) and class_labels.ndim else "no tensor of"
             raise ValueError(
-                f"got {len(class_labels)} class_labels for {len(x)} samples and label_dim = {self.label_dim}: "
+                f"got {received} class_labels for {len(x)} samples and label_dim = {self.label_dim}: "
                 + ("pass one per sample" if self.label_dim else "build the MLP with label_dim, the number of classes")
             )
         if self.label_dim:

@@ -86,5 +86,5 @@ def _record_options(cls: type[nn.Module]) -> None:
 
 def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raise ValueError unless an option has one of the allowed values."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"got {name} = {value!r}, but {name} must be one of {', '.join(allowed)}")

@@ -25,11 +25,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pidlearn.config import NEW_NAMES, Config, with_overrides
 from pidlearn.data import DATA_SETS
 from pidlearn.methods import METHODS, settings_of
 from pidlearn.nets import SongUNet
 from pidlearn.training.optim import OptimizerConfig
+from pidlearn.utils.arguments import PATH, check_arguments
 from pidlearn.utils.deprecation import rename_arguments
 
 if sys.version_info >= (3, 11):
@@ -43,6 +46,8 @@ FOLDER = Path(__file__).parent
 TEACHER_KEYS = {"data", "resolution", "labels", "network", "training"}
 MAX_SIZE = 4096
 """Limit of pixels, channels, blocks and other sizes of a teacher that is trained: more would fill any memory."""
+MAX_WEIGHTS = 2**31
+"""Limit of weights of a teacher that is trained: four times those of the largest published networks."""
 SET_BY_DATA = {"img_resolution", "in_channels", "out_channels", "label_dim"}
 """Arguments of the teacher's network that follow from the data set, so that a recipe cannot set them."""
 
@@ -70,6 +75,7 @@ def names() -> dict[str, str]:
     }
 
 
+@check_arguments(source=PATH)
 def read(source: str | Path) -> Recipe:
     """Read a recipe, by the name of one of this package or from a TOML file.
 
@@ -158,8 +164,24 @@ def _check_teacher(path: Path, teacher: Any) -> None:
             raise ValueError(
                 f"[teacher.network] of {path}: got {name} = {largest!r:.80}, but {name} must be at most {MAX_SIZE}"
             )
+    _check_network(path, teacher.get("network", {}), teacher.get("resolution", MAX_SIZE))
     _check_table(path, "teacher.training", training, {field.name for field in fields(OptimizerConfig)})
     try:
         OptimizerConfig(**training)
     except (TypeError, ValueError) as error:
         raise ValueError(f"[teacher.training] of {path}: {error}") from error
+
+
+def _check_network(path: Path, options: Mapping[str, Any], resolution: int) -> None:
+    """Build the network on the meta device, which takes no memory, and count its weights."""
+    try:
+        with torch.device("meta"):
+            network = SongUNet(resolution, 1, 1, **options)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        raise ValueError(f"[teacher.network] of {path} cannot be built: {error}") from error
+    weights = sum(weight.numel() for weight in network.parameters())
+    if weights > MAX_WEIGHTS:
+        raise ValueError(
+            f"[teacher.network] of {path} makes a network of {weights:,} weights; expected at most {MAX_WEIGHTS:,}: use "
+            f"fewer channels or blocks"
+        )

@@ -18,9 +18,19 @@ from pidlearn.teachers.files.build import complete
 from pidlearn.training.driver import drive
 from pidlearn.training.optim import OptimizerConfig
 from pidlearn.training.stopping import Stop, StopReason
+from pidlearn.utils import arguments
+from pidlearn.utils.arguments import VALUES, check_arguments, optional
 from pidlearn.utils.random import seeded
 
 __all__ = ["UnfinishedError", "load_images", "resize", "teacher_from_recipe"]
+
+
+TABLE = (
+    lambda v: isinstance(v, Mapping) and str(v.get("data")) in DATA_SETS,
+    f"the table of a teacher, with data = {' | '.join(DATA_SETS)}",
+)
+RECIPE = (lambda v: isinstance(v, Recipe), "a Recipe, as pidlearn.recipes.read returns it")
+IMAGES = (lambda v: VALUES[0](v) and v.ndim == 4 and v.numel() > 0, "floating-point images (n, C, R, R), n >= 1")
 
 
 class UnfinishedError(Exception):
@@ -31,6 +41,7 @@ class UnfinishedError(Exception):
         self.reason = stop.reason
 
 
+@check_arguments(teacher=TABLE)
 def load_images(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Load the data set of a teacher's table.
 
@@ -41,14 +52,19 @@ def load_images(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     return resize(images, teacher.get("resolution")), labels
 
 
+@check_arguments(images=IMAGES, size=optional(arguments.size()))
 def resize(images: Tensor, size: int | None) -> Tensor:
     """Resize images (n, C, R, R) in [-1, 1] to (n, C, size, size); None returns them unchanged."""
     if size in (None, images.shape[-1]):
         return images
     # With antialiasing, a smaller image averages over all pixels instead of skipping some.
-    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp(-1, 1)
+    resized = F.interpolate(
+        images.to(torch.promote_types(images.dtype, torch.float32)), size=(size, size), mode="bilinear", antialias=True
+    )
+    return resized.clamp(-1, 1).to(images.dtype)
 
 
+@check_arguments(recipe=RECIPE)
 def teacher_from_recipe(recipe: Recipe, device: str | torch.device = "cpu", **options: Any) -> nn.Module:
     """Load a recipe's teacher, or train it.
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.equations.problem import Problem
-from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_arguments, count
+from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_arguments, count, size
 from pidlearn.utils.batching import call_student, in_chunks
-from pidlearn.utils.validation import check_labels, summary
+from pidlearn.utils.validation import as_real, check_labels, summary
 
 __all__ = ["Student", "as_student", "check_time"]
 
@@ -61,7 +61,7 @@ class Student(nn.Module):
         return in_chunks(lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels)
 
     @torch.no_grad()
-    @check_arguments(n=count(), generator=GENERATOR, calls=count())
+    @check_arguments(n=size(), generator=GENERATOR, calls=count())
     def sample(
         self,
         n: int,
@@ -103,8 +103,10 @@ def check_time(t: Any, t_max: float, t_min: float) -> None:
     Raises:
         ValueError: a time outside, or NaN.
     """
-    t = torch.as_tensor(t)
-    if torch.compiler.is_compiling() or not t.numel():  # values are not known while a program is compiled
+    if torch.compiler.is_compiling():  # values are not known while a program is compiled
+        return
+    t = as_real("a time", t)
+    if not t.numel():
         return
     low, high = sorted((t_min, t_max))
     slack = 1e-6 * max(abs(low), abs(high))  # the ends, rounded to float32

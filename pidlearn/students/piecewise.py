@@ -11,9 +11,16 @@ from torch import Tensor, nn
 
 from pidlearn.students.base import Student, check_time
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.utils.arguments import LABELS, check_argument, check_arguments
 from pidlearn.utils.broadcast import as_float64_time
+from pidlearn.utils.validation import describe_tensor
 
 __all__ = ["PiecewiseTrajectory"]
+
+WINDOWS = (
+    lambda v: isinstance(v, Sequence | nn.ModuleList) and all(isinstance(window, Trajectory) for window in v),
+    "a list of Trajectory objects",
+)
 
 
 class PiecewiseTrajectory(Student):
@@ -29,6 +36,7 @@ class PiecewiseTrajectory(Student):
         ValueError: windows that do not join.
     """
 
+    @check_arguments(windows=WINDOWS)
     def __init__(self, windows: Sequence[Trajectory]) -> None:
         super().__init__()
         if not windows:
@@ -60,6 +68,11 @@ class PiecewiseTrajectory(Student):
         """
         check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
+        check_argument("class_labels", class_labels, LABELS)
+        if class_labels is not None and len(class_labels) != len(z):
+            raise ValueError(
+                f"got class_labels {describe_tensor(class_labels)} for {len(z)} samples; expected one class per sample"
+            )
         out, state = torch.empty_like(z), z
         left = torch.ones_like(t, dtype=torch.bool)  # (B,): samples whose time lies in a later window
         for window in self.windows:

@@ -24,7 +24,7 @@ from pidlearn.students.base import Student, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
 from pidlearn.utils.arguments import LABELS, check_argument, check_arguments, number, optional
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
-from pidlearn.utils.validation import check_shape, describe_tensor, resolve
+from pidlearn.utils.validation import check_shape, describe_tensor, reraise_with_context, resolve
 
 __all__ = ["Trajectory"]
 
@@ -73,7 +73,7 @@ class Trajectory(Student):
             raise ValueError(f"got t_max = {t_max}, t_min = {t_min}, but a span needs two different, finite times")
         if isinstance(boundary, str) and boundary == "hard" and t_max == 0:
             raise ValueError("the hard boundary divides by t_max, which is 0: use boundary='increment'")
-        if time == "log" and min(t_max, t_min) < 0:
+        if isinstance(time, str) and time == "log" and min(t_max, t_min) < 0:
             raise ValueError(
                 f"got t_max = {t_max}, t_min = {t_min}, but time='log' needs positive times: use time='linear'"
             )
@@ -96,7 +96,8 @@ class Trajectory(Student):
         check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
         a, _ = self.skip_term(t)
-        (learned,) = self.learned_term(z, t, class_labels=class_labels)
+        with reraise_with_context("student", self.network, z, t, class_labels):
+            (learned,) = self.learned_term(z, t, class_labels=class_labels)
         return expand_like(a, z) * z + learned
 
     def skip_term(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pidlearn.training.checkpoints import claimed, resume, save
 from pidlearn.training.history import Step
@@ -16,7 +17,7 @@ from pidlearn.training.loop import DivergedError, time_steps, train
 from pidlearn.training.progress import bar
 from pidlearn.training.stopping import Limits, Stop, StopReason, catch_signals
 from pidlearn.training.trainer import Trainer
-from pidlearn.utils.arguments import PATH, check_argument, count, optional
+from pidlearn.utils.arguments import PATH, SHOWN, check_argument, count, optional
 from pidlearn.utils.overrides import Override, overridden
 from pidlearn.utils.validation import summary
 
@@ -113,6 +114,7 @@ def drive(  # noqa: D417 - the others are documented in distill
         ValueError: limits that are not positive numbers, or a folder of another run.
         TypeError: callbacks that cannot be called.
     """
+    check_argument("progress", progress, SHOWN)
     check_argument("save_every", save_every, count())
     check_argument("checkpoints", checkpoints, optional(PATH))
     callbacks = _callables(callbacks)
@@ -156,9 +158,9 @@ def drive(  # noqa: D417 - the others are documented in distill
 
 def _callables(callbacks: Any) -> list[Callback]:
     """Return the callbacks as a list, after checking that each can be called."""
-    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
-    wrong = [callback for callback in listed if not callable(callback)]
-    if wrong or not isinstance(callbacks, Iterable):
+    several = isinstance(callbacks, Iterable) and not isinstance(callbacks, Tensor)
+    listed = list(callbacks) if several else [callbacks]
+    if not several or not all(map(callable, listed)):
         raise TypeError(
             f"got callbacks = {summary(callbacks)}, but callbacks must be a list of functions of a Step: pass "
             f"[function]"

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pidlearn.training.history import Step
+from pidlearn.utils.arguments import PATH, check_arguments, count
 from pidlearn.utils.files import write_atomically
-from pidlearn.utils.settings import COUNT
+from pidlearn.utils.validation import summary
 
 __all__ = ["TRACKERS", "check", "jsonl", "tracker"]
 
 TRACKERS = ("tensorboard", "wandb")
+NAME = (lambda v: isinstance(v, str) and v != "", "the name of the run")
+CONFIG = (lambda v: isinstance(v, Mapping), "a dictionary of settings by name")
 
 Callback = Callable[[Step], None]
 
 
+@check_arguments(path=PATH, every=count())
 def jsonl(path: str | Path, every: int = 1) -> Callback:
     """Append a line of JSON to a file every ``every`` steps, and at each step with metrics.
 
@@ -31,7 +35,6 @@ def jsonl(path: str | Path, every: int = 1) -> Callback:
     Raises:
         ValueError: an ``every`` that is not a whole number of at least 1.
     """
-    _check_every(every)
     path, started = Path(path).absolute(), False  # a callback may change the working directory
     path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -50,11 +53,6 @@ def jsonl(path: str | Path, every: int = 1) -> Callback:
             warnings.warn(f"the log {path} misses steps, because it cannot be written: {error}", RuntimeWarning, 2)
 
     return write
-
-
-def _check_every(every: int) -> None:
-    if not COUNT[0](every):
-        raise ValueError(f"got every = {every!r}, but every must be {COUNT[1]}")
 
 
 def _is_due(step: Step, every: int) -> bool:
@@ -83,12 +81,13 @@ def check(kind: str) -> None:
         ImportError: Accelerate or the tracker's own package is not installed.
         ValueError: there is no such tracker.
     """
-    if kind not in TRACKERS:
-        raise ValueError(f"there is no tracker {kind!r}: expected one of {', '.join(TRACKERS)}")
+    if not isinstance(kind, str) or kind not in TRACKERS:
+        raise ValueError(f"there is no tracker {summary(kind)}: expected one of {', '.join(TRACKERS)}")
     if not (find_spec("accelerate") and find_spec(kind)):
         raise ImportError(f"{kind} needs the packages accelerate and {kind}: pip install 'pidlearn[images]' {kind}")
 
 
+@check_arguments(name=NAME, folder=PATH, config=CONFIG, every=count())
 def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], every: int = 10) -> Callback:
     """Send the metrics of the same steps as `jsonl` to "tensorboard" or "wandb", through Accelerate's trackers.
 
@@ -97,7 +96,6 @@ def tracker(kind: str, name: str, folder: str | Path, config: dict[str, Any], ev
         ValueError: see `check`.
     """
     check(kind)
-    _check_every(every)
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pidlearn.utils.settings import COUNT, FLAG, SIZE, Rule, Settings, is_number, is_whole
-from pidlearn.utils.validation import summary
+from pidlearn.utils.validation import reraise_from_function, summary
 
 __all__ = ["OPTIMIZERS", "OptimizerConfig", "build_optimizer", "schedule"]
 
@@ -79,7 +79,8 @@ OPTIMIZERS: dict[str, Callable[[Any, OptimizerConfig], torch.optim.Optimizer]] =
 def build_optimizer(part: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """An optimiser of the trainable parameters of ``part``, with the peak rate of each group as ``initial_lr``."""
     build = OPTIMIZERS[config.optimizer] if isinstance(config.optimizer, str) else config.optimizer
-    optimizer = build([p for p in part.parameters() if p.requires_grad], config)
+    with reraise_from_function("function optimizer=", "optimizer(parameters, config)"):
+        optimizer = build([p for p in part.parameters() if p.requires_grad], config)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError(
             f"the function optimizer= returned {summary(optimizer)}, but must return a torch.optim.Optimizer of the "

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.utils.settings import Rule, is_whole, plain
+from pidlearn.utils.settings import Rule, is_number, is_whole, plain
 from pidlearn.utils.validation import describe_tensor, summary
 
 __all__ = [
@@ -28,10 +28,14 @@ __all__ = [
     "GENERATOR",
     "LABELS",
     "MODULE",
+    "NOISE_LEVEL",
     "PATH",
     "SEED",
+    "SHOWN",
+    "STD",
     "SWITCH",
     "TIMES",
+    "VALUES",
     "check_argument",
     "check_arguments",
     "check_options",
@@ -40,6 +44,7 @@ __all__ = [
     "number",
     "one_of",
     "optional",
+    "size",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,6 +55,11 @@ def count(least: int = 1) -> Rule:
     return lambda v: is_whole(plain(v)) and least <= plain(v) < 2**63, f"a whole number of at least {least}"
 
 
+def size(least: int = 1) -> Rule:
+    """The rule for a number of things that are in memory together."""
+    return lambda v: is_whole(plain(v)) and least <= plain(v) < 2**31, f"a whole number from {least} to 2^31 - 1"
+
+
 def number(low: float = -math.inf, high: float = math.inf, *, positive: bool = False) -> Rule:
     """The rule for a finite number from ``low`` to ``high``, or a positive one."""
     expected = "a positive, finite number" if positive else "a finite number"
@@ -58,8 +68,7 @@ def number(low: float = -math.inf, high: float = math.inf, *, positive: bool = F
 
     def holds(value: Any) -> bool:
         value = plain(value)
-        real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return real and low <= value <= high and (value > 0 or not positive)
+        return is_number(value) and low <= value <= high and (value > 0 or not positive)
 
     return holds, expected
 
@@ -90,21 +99,31 @@ LABELS: Rule = (
 )
 SEED: Rule = (lambda v: is_whole(plain(v)) and 0 <= plain(v) < 2**63, "a whole number from 0 to 2^63 - 1")
 SWITCH: Rule = (lambda v: isinstance(v, bool | np.bool_), "True or False")
+SHOWN: Rule = (lambda v: v is None or isinstance(plain(v), int | float), "True or False")
 PATH: Rule = (
     lambda v: isinstance(v, str | os.PathLike) and os.fspath(v) != "",
     "a path, such as 'student.safetensors'",
 )
+VALUES: Rule = (
+    lambda v: isinstance(v, Tensor) and v.is_floating_point() and v.layout == torch.strided and not v.is_meta,
+    "a dense floating-point tensor",
+)
 BATCH: Rule = (
-    lambda v: isinstance(v, Tensor) and v.is_floating_point() and v.layout == torch.strided and v.ndim >= 2
-    and len(v) > 0 and not v.is_meta,
+    lambda v: VALUES[0](v) and v.ndim >= 2 and len(v) > 0,
     "a dense floating-point tensor (B, *event), B >= 1",
-)  # fmt: skip
+)
 TIMES: Rule = (
     lambda v: isinstance(v, Sequence | np.ndarray | Tensor) and not isinstance(v, str | bytes) and len(np.shape(v)) == 1
     and len(v) > 0 and not (isinstance(v, Tensor) and (v.is_meta or v.is_complex() or v.layout != torch.strided))
     and all(isinstance(plain(t), int | float) for t in v),
     "a grid of times (N,)",
 )  # fmt: skip
+STD: Rule = number(0, 1e150, positive=True)
+"""A standard deviation: its square is finite, too."""
+NOISE_LEVEL: Rule = (
+    lambda v: number(0)[0](v) or (isinstance(v, float) and v == math.inf),
+    "a number of at least 0, or infinity",
+)
 FUNCTION: Rule = (callable, "a function")
 MODULE: Rule = (lambda v: isinstance(v, nn.Module), "a torch.nn.Module")
 GENERATOR: Rule = (lambda v: v is None or isinstance(v, torch.Generator), "a torch.Generator, or None")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.utils.broadcast import as_float64_time
+from pidlearn.utils.validation import reraise_with_context
 
 __all__ = ["call_student", "in_chunks"]
 
@@ -18,8 +19,9 @@ ROWS, NUMBERS = 1024, 2**18
 
 def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
     """Return x(z, t) of any student, called as training calls it: t (B,) float64, and labels only if there are any."""
-    labels = () if class_labels is None else (class_labels,)
-    return student(z, as_float64_time(t, z), *labels)
+    labels, t = () if class_labels is None else (class_labels,), as_float64_time(t, z)
+    with reraise_with_context("student", student, z, t, class_labels):
+        return student(z, t, *labels)
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ __all__ = ["as_batch", "as_float64_time", "expand_like", "jvp_in_time", "noise_l
 def expand_like(t: Any, x: Tensor) -> Tensor:
     """Return a scalar or (B,) t with x's dtype and device, shaped to broadcast against x (B, *event)."""
     t = _as_time(t, x)
+    if t.ndim and t.numel() not in (1, *x.shape[:1]):
+        raise _wrong_number(t, x)
     return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
 
 
@@ -68,8 +70,12 @@ def _as_time(t: Any, x: Tensor) -> Tensor:
 
 def _per_sample(t: Tensor, x: Tensor) -> Tensor:
     if t.ndim > 1 or (t.ndim and len(t) not in (1, len(x))):
-        raise ValueError(
-            f"got {tuple(t.shape)}, but a time or noise level must be a number or one value per sample, ({len(x)},): "
-            f"repeat or reshape it"
-        )
+        raise _wrong_number(t, x)
     return t.expand(len(x))
+
+
+def _wrong_number(t: Tensor, x: Tensor) -> ValueError:
+    return ValueError(
+        f"got {tuple(t.shape)}, but a time or noise level must be a number or one value per sample, "
+        f"{tuple(x.shape[:1])}: repeat or reshape it"
+    )

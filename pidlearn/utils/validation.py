@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
@@ -15,12 +16,14 @@ __all__ = [
     "as_real",
     "check_batch",
     "check_labels",
+    "check_memory",
     "check_pair",
     "check_real",
     "check_shape",
     "describe_tensor",
     "extremes",
     "printable",
+    "reraise_from_function",
     "reraise_with_context",
     "resolve",
     "summary",
@@ -59,6 +62,19 @@ def reraise_with_context(
         raise ValueError(f"the {role} fails on {called}{hint}: {error}") from error
 
 
+@contextmanager
+def reraise_from_function(role: str, call: str) -> Iterator[None]:
+    """Re-raise errors from a user's function as a ValueError with its role and the call that it must take."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the {role} fails ({error!s:.300}), but must be callable as {call}: pass one that is"
+        ) from error
+
+
 def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:
     """Check that labels are (n,) int64 in 0..classes-1 (if ``classes`` is known), or None."""
     if class_labels is None:
@@ -87,13 +103,26 @@ def as_real(name: str, values: Any, dtype: torch.dtype | None = None) -> Tensor:
         tensor = torch.as_tensor(values)
         usable = not (tensor.is_complex() or tensor.is_meta or tensor.layout != torch.strided)
         tensor = torch.as_tensor(values, dtype=dtype) if usable else tensor
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"got {received}, but {name} must be real numbers, in a tensor, an array or nested lists"
         ) from error
     if not usable:
         raise ValueError(f"got {received}, but {name} must be real numbers in a dense tensor: convert them first")
     return tensor
+
+
+def check_memory(role: str, numbers: int) -> None:
+    """Check that an array of so many numbers can be in the memory of any machine.
+
+    Raises:
+        ValueError: 2^40 numbers or more, 4 TB in float32.
+    """
+    if numbers >= 2**40:
+        raise ValueError(
+            f"{role} would hold about 10^{math.log10(numbers):.0f} numbers, but memory holds at most 2^40: "
+            f"choose smaller sizes"
+        )
 
 
 def check_batch(x: Any, name: str = "x", event_shape: Sequence[int] | None = None) -> Tensor:
@@ -142,6 +171,7 @@ def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:
             f"got event_shape = {summary(event_shape)}, but event_shape must hold the sizes of one sample, such as "
             f"(3, 32, 32)"
         )
+    check_memory("one sample", math.prod(shape))
     return shape
 
 

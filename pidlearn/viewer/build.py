@@ -18,15 +18,19 @@ from pidlearn.nets import MLP
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
-from pidlearn.utils.arguments import BATCH, SEED, check_argument, check_arguments, count
+from pidlearn.utils.arguments import BATCH, SEED, check_argument, check_arguments, optional, size
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import expand_like
-from pidlearn.utils.validation import check_labels
+from pidlearn.utils.validation import check_labels, describe_tensor
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["as_drawn", "network", "scene_of", "watch"]
 
 VIEW = (lambda v: v is None or isinstance(v, View), "a pidlearn.viewer.View, or None")
+STUDENT = (
+    lambda v: callable(v) and not isinstance(v, type),
+    "a student, such as a pidlearn.Trajectory, or a dictionary of them by name",
+)
 TITLE = (lambda v: v is None or isinstance(v, str), "text, or None")
 
 FRAMES, WINDING = 61, 121
@@ -87,6 +91,8 @@ def scene_of(
 ) -> Scene:
     """Build the scene of `watch` for a problem; arguments as there."""
     students: dict[str, Any] = dict(student) if isinstance(student, Mapping) else {"": student}
+    for one in students.values():
+        check_argument("student", one, optional(STUDENT))
     diffusion, plane = isinstance(problem, Diffusion), problem.event_shape == (2,)
     image = len(problem.event_shape) == 3 and problem.event_shape[0] == 1
     if diffusion and not plane and not image:
@@ -95,7 +101,7 @@ def scene_of(
         )
     if starts is None:
         starts = 12 if image else 400 if diffusion else 40
-    check_argument("starts", starts, BATCH if isinstance(starts, Tensor) else count())
+    check_argument("starts", starts, BATCH if isinstance(starts, Tensor) else size())
     generator = torch.Generator().manual_seed(seed)
     z = starts if isinstance(starts, Tensor) else problem.sample_prior(starts, generator)
     check_labels(class_labels, len(z), problem.label_dim)
@@ -165,9 +171,20 @@ def as_drawn(
     # All times in one call: a chain of windows is then evaluated once, rather than once per time.
     at = grid.to(z.device).repeat_interleave(len(z))
     labels = None if class_labels is None else class_labels.repeat(len(grid))
-    path = call_student(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at, labels)
+    path = _states(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at, labels)
     path = path.unflatten(0, (len(grid), len(z)))
     return _flat(path, grid, axes)
+
+
+def _states(student: nn.Module, z: Tensor, t: Any, class_labels: Tensor | None) -> Tensor:
+    """Return x(z, t) of any student, after checking its shape."""
+    x = call_student(student, z, t, class_labels)
+    if not isinstance(x, Tensor) or x.shape != z.shape:
+        raise ValueError(
+            f"the student returned {describe_tensor(x)}, but must return the shape of z, {tuple(z.shape)}: pass a "
+            f"student x(z, t)"
+        )
+    return x
 
 
 def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
@@ -207,6 +224,6 @@ def _images(
     with torch.no_grad():
         for name, student in students.items():
             if student is not None:
-                path = torch.stack([call_student(student, z, t, labels) for t in frames])
+                path = torch.stack([_states(student, z, t, labels) for t in frames])
                 rows[name or "student"] = grey(path)
     return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -232,6 +233,8 @@ class Scene:
 
     def seen(self, view: View) -> Scene:
         """Return the same scene with another view."""
+        if not isinstance(view, View):
+            raise ValueError(f"view must be a pidlearn.viewer.View, got {type(view).__name__}")
         return replace(self, view=view)
 
     def html(self) -> str:
@@ -258,6 +261,8 @@ mount(document.getElementById("scene"), {data});
 
     def save(self, path: str | Path) -> Path:
         """Write the HTML page to a file, whole or not at all, and return its path. Its folder is made if need be."""
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise ValueError(f"path must be a path, such as 'page.html', got {path!r:.100}")
         path = Path(path)
         write_atomically(path, self.html().encode())
         return path

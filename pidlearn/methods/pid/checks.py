@@ -1,4 +1,4 @@
-"""Checks of `pid_loss`. Each raises an error that says what was received, what was expected and what to do."""
+"""Checks of `pid_loss`: each raises an error that says what was received, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE, DenoiserODE
-from pidlearn.utils.validation import NotFiniteError, check_labels, check_real, describe_tensor, extremes
+from pidlearn.losses.time_sampling import Density
+from pidlearn.losses.weighting import Weight
+from pidlearn.methods.pid.derivatives import Path, Scheme
+from pidlearn.utils.validation import (
+    NotFiniteError,
+    check_labels,
+    check_real,
+    describe_tensor,
+    extremes,
+    reraise_from_function,
+)
 
 
 def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
@@ -28,8 +38,10 @@ def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
     )
 
 
-def points(values: Any) -> Any:
-    """Check that a derivative scheme returned a list of (t, y, dy/dt)."""
+def points(scheme: Scheme, path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The points (t, y, dy/dt) of a derivative scheme."""
+    with reraise_from_function("function derivative=", "derivative(path, grid, index)"):
+        values = scheme(path, grid, index)
     if not isinstance(values, list | tuple) or not all(isinstance(v, list | tuple) and len(v) == 3 for v in values):
         raise ValueError(
             f"the function derivative= returned {describe_tensor(values)}, but must return a list of (t, y, dy/dt), as "
@@ -38,8 +50,10 @@ def points(values: Any) -> Any:
     return values
 
 
-def weight(values: Tensor, t: Tensor) -> Tensor:
-    """Check that a weight function returned one finite value of at least 0 per time, (B,)."""
+def weight(function: Weight, t: Tensor) -> Tensor:
+    """The weight at each time: one finite value of at least 0, (B,)."""
+    with reraise_from_function("weight function", "weight(t)"):
+        values = function(t)
     if not isinstance(values, Tensor) or values.shape != t.shape:
         raise ValueError(
             f"the weight function returned {describe_tensor(values)}, but must return one value per time, "
@@ -55,8 +69,10 @@ def weight(values: Tensor, t: Tensor) -> Tensor:
     return values
 
 
-def density(values: Tensor, t: Tensor) -> Tensor:
-    """Check that a time sampling returned usable frequencies of the times t, (N,)."""
+def density(function: Density, t: Tensor, data_scale: float) -> Tensor:
+    """How often each of the times t is visited, (N,)."""
+    with reraise_from_function("function time_sampling=", "time_sampling(t, sigma_data)"):
+        values = function(t, data_scale)
     usable = isinstance(values, Tensor) and values.shape == t.shape
     if not usable or not ((values >= 0) & values.isfinite()).all() or not values.sum() > 0:
         raise ValueError(
@@ -103,7 +119,8 @@ def validate_inputs(
         )
     check_real(z=z)
     grid = check_grid(grid, ode, trajectory.t_max).to(z.device)
-    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != z.shape[:1]:
+    indices = isinstance(index, Tensor) and index.dtype == torch.int64 and index.layout == torch.strided
+    if not indices or index.shape != z.shape[:1]:
         raise ValueError(
             f"got {describe_tensor(index)} for index, but index must be an int64 tensor of shape ({len(z)},)"
         )
@@ -130,7 +147,8 @@ def check_grid(grid: Tensor, ode: ODE, t_max: float) -> Tensor:
 
     Warns if it starts beyond t_max.
     """
-    if not isinstance(grid, Tensor) or not grid.is_floating_point() or grid.ndim != 1 or len(grid) < 2:
+    times = isinstance(grid, Tensor) and grid.is_floating_point() and grid.layout == torch.strided
+    if not times or grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"got {describe_tensor(grid)}, but a grid must be a floating tensor of N >= 2 times")
     check_real(grid=grid)
     grid = grid.double()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE
-from pidlearn.losses.distances import DISTANCES, Distance, check_distance, l2
+from pidlearn.losses.distances import DISTANCES, Distance, checked_distance, l2
 from pidlearn.losses.weighting import Weight, weights_for
 from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
@@ -88,7 +88,7 @@ def pid_loss(
     y_of = _LearnedTerm(trajectory, z, grid, class_labels)
     sides = []
     # t (B,), y and dydt (B, *event): one point, or two (trapezoid)
-    for t, y, dydt in checks.points(scheme(y_of, grid, index)):
+    for t, y, dydt in checks.points(scheme, y_of, grid, index):
         # lhs is linear in (x, dx/dt), so it is taken of the two terms separately: of a(t) z by its coefficient, in
         # float64, and of y as it is. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose
         # standard deviation is T = 80, drops out exactly and costs the residual no digits.
@@ -100,8 +100,8 @@ def pid_loss(
         sides.append((lhs, rhs))
     lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
     checks.finite(lhs, rhs, grid[index])
-    loss = check_distance(d(lhs, rhs), len(z))
-    return checks.weight(w(grid[index]), grid[index]).to(loss) * loss
+    loss = checked_distance(d, lhs, rhs)
+    return checks.weight(w, grid[index]).to(loss) * loss
 
 
 @check_arguments(trajectory=PATHS, z=BATCH)

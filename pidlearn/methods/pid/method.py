@@ -129,8 +129,8 @@ class PID(Method[Context]):
             windows[which].load_state_dict(windows[which - 1].state_dict())
         self.grid = context.time_grid()
         visited = self.grid if self.last_interval == "backward" else self.grid[:-1]
-        checks.weight(context.weight(visited), visited)
-        self.density = checks.density(context.time_sampling(visited, context.problem.data_scale), visited)
+        checks.weight(context.weight, visited)
+        self.density = checks.density(context.time_sampling, visited, context.problem.data_scale)
         if len(windows) > 1:
             self._carry_pool(context, windows, which)
 

@@ -11,19 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pidlearn.nets.blocks import Linear, check_event, one_hot_labels
+from pidlearn.nets.blocks import Linear, check_condition, check_event, check_weight, one_hot_labels
 from pidlearn.nets.summary import summarize
-from pidlearn.utils.arguments import count, list_of, number
+from pidlearn.utils.arguments import list_of, number, size
 from pidlearn.utils.settings import Rule
 
 __all__ = ["UNET_OPTIONS", "UNet"]
 
+MAX_BLOCKS = 512
+"""Limit of blocks in the encoder, twenty times those of the largest published networks: more take minutes to build."""
+
 UNET_OPTIONS: dict[str, Rule] = {
-    **dict.fromkeys(("img_resolution", "in_channels", "out_channels", "model_channels"), count()),
-    **dict.fromkeys(("label_dim", "augment_dim", "num_blocks"), count(0)),
-    "channel_mult": list_of(count()),
-    "channel_mult_emb": count(),
-    "attn_resolutions": list_of(count(0)),
+    **dict.fromkeys(("img_resolution", "in_channels", "out_channels", "model_channels"), size()),
+    **dict.fromkeys(("label_dim", "augment_dim", "num_blocks"), size(0)),
+    "channel_mult": list_of(size()),
+    "channel_mult_emb": size(),
+    "attn_resolutions": list_of(size(0)),
     **dict.fromkeys(("dropout", "label_dropout"), number(0, 1)),
 }
 """The rules for the options that the U-Nets share."""
@@ -41,6 +44,7 @@ class UNet(nn.Module, ABC):
     recompute = False
     """Activation checkpointing: recompute activations within a block in the backward pass instead of keeping them."""
 
+    map_layer0: Linear
     map_label: Linear | None
     map_augment: Linear | None
     enc: nn.ModuleDict
@@ -50,6 +54,11 @@ class UNet(nn.Module, ABC):
         self, img_resolution: int, in_channels: int, label_dim: int, label_dropout: float, num_blocks: int, levels: int
     ) -> None:
         super().__init__()
+        if levels * num_blocks > MAX_BLOCKS:
+            raise ValueError(
+                f"got num_blocks = {num_blocks} at {levels} resolutions, but a U-Net has at most {MAX_BLOCKS} blocks: "
+                f"use fewer"
+            )
         if levels < 1:
             raise ValueError("got channel_mult = [], but channel_mult must have an entry for each resolution")
         if img_resolution % 2 ** (levels - 1):
@@ -76,6 +85,10 @@ class UNet(nn.Module, ABC):
             ValueError: for images of another shape, or a number of noise levels or labels other than 1 or B.
         """
         check_event(x, self.event_shape)
+        check_weight(self.map_layer0.weight, x, casts=True)
+        check_condition("c_noise", c_noise, x)
+        if augment_labels is not None:
+            check_condition("augment_labels", augment_labels, x)
         c = c_noise.reshape(-1)
         labels = None
         if self.map_label is not None:
@@ -83,7 +96,7 @@ class UNet(nn.Module, ABC):
             if self.training and self.label_dropout:
                 labels = labels * (torch.rand(len(x), 1, device=c.device) >= self.label_dropout)
         for name, rows in (("noise levels", c), ("class labels", labels), ("augment labels", augment_labels)):
-            if rows is not None and len(rows) not in (1, len(x)):
+            if rows is not None and rows.shape[:1].numel() not in (1, len(x)):
                 raise ValueError(f"got {len(rows)} {name} for {len(x)} images; expected one for all, or one per image")
         emb = self._embed(c, labels, augment_labels)
         skips = self._encode(x, emb)
@@ -97,6 +110,11 @@ class UNet(nn.Module, ABC):
         """Add the embedding of the augmentation parameters, if the network was built with ``augment_dim``."""
         if self.map_augment is None or augment_labels is None:
             return emb
+        if augment_labels.shape[1:] != self.map_augment.weight.shape[1:]:
+            raise ValueError(
+                f"got augment_labels of shape {tuple(augment_labels.shape)}; expected "
+                f"(B, {self.map_augment.weight.shape[1]})"
+            )
         augmented: Tensor = self.map_augment(augment_labels.to(emb))
         return emb + augmented
 

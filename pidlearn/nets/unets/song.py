@@ -14,7 +14,7 @@ from pidlearn.nets.blocks import Conv2d, FourierEmbedding, GroupNorm, Init, Line
 from pidlearn.nets.registry import check_option, register_network
 from pidlearn.nets.unets.base import UNET_OPTIONS, UNet
 from pidlearn.nets.unets.stages import build_decoder, build_encoder, build_levels
-from pidlearn.utils.arguments import check_arguments, count, list_of, number
+from pidlearn.utils.arguments import check_arguments, list_of, number, size
 
 __all__ = ["SongUNet"]
 
@@ -32,7 +32,7 @@ class SongUNet(UNet):
     "skip" or "residual", ``decoder_type`` "standard" or "skip".
     """
 
-    @check_arguments(**UNET_OPTIONS, channel_mult_noise=count(), resample_filter=list_of(number()))
+    @check_arguments(**UNET_OPTIONS, channel_mult_noise=size(), resample_filter=list_of(number()))
     def __init__(
         self,
         img_resolution: int,

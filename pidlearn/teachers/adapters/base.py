@@ -23,7 +23,7 @@ from pidlearn.nets.preconditioning import precondition
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import check_arguments, count, number
 from pidlearn.utils.broadcast import as_batch
-from pidlearn.utils.validation import check_shape
+from pidlearn.utils.validation import check_batch, check_shape
 
 __all__ = ["AdaptedDenoiser", "ThirdPartyNetwork", "attributes_of"]
 
@@ -89,6 +89,7 @@ class AdaptedDenoiser(nn.Module):
 
     def forward(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
         """Return D(x, sigma), in the shape and dtype of x."""
+        check_batch(x)
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         # One c_noise per sample, (B,), because a third-party network may not broadcast a single one.
         coefficients = self.noise_parametrization(as_batch(sigma, work))

@@ -26,12 +26,15 @@ from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork, 
 from pidlearn.teachers.adapters.diffusers import VariancePreserving
 from pidlearn.teachers.adapters.flow import FlowMatching
 from pidlearn.teachers.adapters.score import NoiseFromScore, VarianceExploding
+from pidlearn.utils.arguments import NOISE_LEVEL, check_arguments, number, optional
+from pidlearn.utils.validation import as_real
 
 __all__ = ["from_network"]
 
 NAMES = ("edm", "vp", "ve", "flow")
 
 
+@check_arguments(sigma_data=number(positive=True), sigma_min=optional(number(0)), sigma_max=optional(NOISE_LEVEL))
 def from_network(
     network: Callable[..., Any],
     parametrization: str | Tensor | Sequence[float] | NoiseParametrization,
@@ -102,8 +105,8 @@ def _noise_parametrization(value: Any, sigma_data: float) -> NoiseParametrizatio
     if callable(value):
         return OwnFunctions(value)
     try:
-        table = torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+        table = as_real("parametrization", value, torch.float64)
+    except ValueError:
         table = torch.zeros(())  # no table, reported below
     if table.ndim != 1:
         raise ValueError(

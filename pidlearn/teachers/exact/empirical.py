@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.arguments import GENERATOR, check_arguments, count, number
+from pidlearn.utils.arguments import GENERATOR, check_arguments, count, number, size
 from pidlearn.utils.broadcast import expand_like, noise_level
 from pidlearn.utils.validation import as_real, check_batch, describe_tensor
 
@@ -32,7 +32,7 @@ class EmpiricalDenoiser:
         ValueError: for data that are not finite floating numbers (M, *event), or another option out of range.
     """
 
-    @check_arguments(bandwidth=number(0), chunk=count())
+    @check_arguments(bandwidth=number(0, 1e150), chunk=count())
     def __init__(self, data: Tensor, bandwidth: float = 0.0, chunk: int = 4096) -> None:
         data = as_real("data", data)
         if data.ndim < 2 or not data.numel() or not data.is_floating_point():
@@ -61,7 +61,7 @@ class EmpiricalDenoiser:
         spread = self.data.double().var(0, correction=0).mean().item()
         return math.sqrt(spread + self.bandwidth**2)
 
-    @check_arguments(n=count(), generator=GENERATOR)
+    @check_arguments(n=size(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n data drawn with replacement, plus the kernel's noise, (n, *event)."""
         picked = self.data[torch.randint(len(self.data), (n,), generator=generator)]
@@ -79,7 +79,7 @@ class EmpiricalDenoiser:
         check_batch(x, "x", self.event_shape)
         dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves overflow at 256
         variance = noise_level(sigma, x).square() + self.bandwidth**2
-        if not variance.amin() > 0:
+        if not (variance > 0).all():
             raise ValueError("E[x0 | x] is undefined for sigma = 0 and bandwidth = 0: take sigma > 0, or a bandwidth")
         centre = self._centre.to(x)
         flat = x.flatten(1) - centre  # (B, d)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.arguments import GENERATOR, check_arguments, count, number
+from pidlearn.utils.arguments import GENERATOR, STD, check_arguments, number, size
 from pidlearn.utils.broadcast import noise_level
 from pidlearn.utils.validation import as_real, check_batch
 
@@ -96,7 +96,7 @@ class GaussianMixture:
         diagonal = torch.diag_embed(self._eigenvalues.contiguous())
         return diagonal if self._basis is None else self._basis @ diagonal @ self._basis.mT
 
-    @check_arguments(n=count(), generator=GENERATOR)
+    @check_arguments(n=size(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n samples of the clean density, (n, d) float32."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
@@ -178,21 +178,21 @@ class GaussianMixture:
         return (self.component(x) != own).double().mean().item()
 
     @classmethod
-    @check_arguments(modes=count(), radius=number(), std=number(positive=True))
+    @check_arguments(modes=size(), radius=number(), std=STD)
     def ring(cls, modes: int = 8, radius: float = 1.0, std: float = 0.15) -> GaussianMixture:
         """Equal isotropic modes on a circle."""
         angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
         return cls(radius * torch.stack([angle.cos(), angle.sin()], 1), std**2)
 
     @classmethod
-    @check_arguments(side=count(), spacing=number(), std=number(positive=True))
+    @check_arguments(side=size(), spacing=number(), std=STD)
     def grid(cls, side: int = 5, spacing: float = 0.6, std: float = 0.1) -> GaussianMixture:
         """side x side equal isotropic modes on a square lattice."""
         axis = spacing * (torch.arange(side, dtype=torch.float64) - (side - 1) / 2)
         return cls(torch.cartesian_prod(axis, axis), std**2)
 
     @classmethod
-    @check_arguments(side=number(), std=number(positive=True))
+    @check_arguments(side=number(), std=STD)
     def checkerboard(cls, side: float = 0.8, std: float = 0.2) -> GaussianMixture:
         """One mode per dark square of a 4 x 4 board, with a standard deviation of a quarter of a square's side."""
         i, j = torch.cartesian_prod(torch.arange(4), torch.arange(4)).T
@@ -201,7 +201,7 @@ class GaussianMixture:
         return cls(side * centres, std**2)
 
     @classmethod
-    @check_arguments(modes=count(), std=number(positive=True))
+    @check_arguments(modes=size(), std=STD)
     def moons(cls, modes: int = 12, std: float = 0.12) -> GaussianMixture:
         """Two interleaved half-circles of overlapping modes."""
         angle = math.pi * torch.linspace(0, 1, modes, dtype=torch.float64)
@@ -209,7 +209,7 @@ class GaussianMixture:
         return cls(torch.cat([upper, -upper]), std**2)
 
     @classmethod
-    @check_arguments(modes=count(), turns=number(), std=number(positive=True))
+    @check_arguments(modes=size(), turns=number(), std=STD)
     def spiral(cls, modes: int = 24, turns: float = 1.5, std: float = 0.1) -> GaussianMixture:
         """Overlapping modes along a spiral from the centre to radius 1.5."""
         # The arc length grows with the square of the radius, so square roots space the modes evenly along it.

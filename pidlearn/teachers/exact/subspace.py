@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from pidlearn.teachers.exact.mixture import GaussianMixture, as_float64
-from pidlearn.utils.arguments import GENERATOR, SEED, check_arguments, count, number
+from pidlearn.utils.arguments import GENERATOR, SEED, STD, check_arguments, size
 from pidlearn.utils.broadcast import expand_like, noise_level
 from pidlearn.utils.validation import check_batch, describe_tensor
 
 __all__ = ["SubspaceMixture"]
 
+SKLEARN_SEED = (lambda v: SEED[0](v) and v < 2**32, "a whole number from 0 to 2^32 - 1")
 MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
 
 
@@ -34,7 +35,7 @@ class SubspaceMixture:
         ValueError: for a basis of another shape or with columns that are not orthonormal, or an off_plane_std <= 0.
     """
 
-    @check_arguments(mixture=MIXTURE, off_plane_std=number(positive=True))
+    @check_arguments(mixture=MIXTURE, off_plane_std=STD)
     def __init__(self, mixture: GaussianMixture, basis: Any, offset: Any, off_plane_std: float) -> None:
         self.mixture = mixture
         self.basis = as_float64("basis", basis)
@@ -52,7 +53,7 @@ class SubspaceMixture:
             )
 
     @classmethod
-    @check_arguments(components=count(), directions=count(), off_plane_std=number(positive=True), seed=SEED)
+    @check_arguments(components=size(), directions=size(), off_plane_std=STD, seed=SKLEARN_SEED)
     def fit(
         cls, data: Tensor, components: int = 30, directions: int = 64, off_plane_std: float = 0.03, seed: int = 0
     ) -> SubspaceMixture:
@@ -97,7 +98,7 @@ class SubspaceMixture:
         total = r * self.mixture.std**2 + (d - r) * self.off_plane_std**2
         return math.sqrt(total / d)
 
-    @check_arguments(n=count(), generator=GENERATOR)
+    @check_arguments(n=size(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n samples of the clean density, (n, *event) float32."""
         noise = torch.randn(n, len(self.basis), dtype=torch.float64, generator=generator)
