@@ -18,12 +18,13 @@ from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES, Density
 from pidlearn.losses.weighting import Weight, weights
 from pidlearn.methods import METHODS, Method, method_of, settings_of
+from pidlearn.methods.base import DEFAULTS
 from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
 from pidlearn.utils.arguments import one_of
 from pidlearn.utils.deprecation import rename_arguments
-from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number
+from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number, plain
 from pidlearn.utils.validation import resolve
 
 __all__ = ["NEW_NAMES", "Config", "resolve_settings", "with_overrides"]
@@ -131,14 +132,18 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         if not isinstance(method := self.method, Method):
             return values
         name = next((name for name, kind in METHODS.items() if type(method) is kind), None)
-        own = {name: getattr(method, name) for name in settings_of(method) if name not in values} if name else {}
-        plain = {name: value for name, value in own.items() if isinstance(value, bool | int | float | str)}
-        return {**values, "method": name or repr(method), **plain}
+        own = {key: getattr(method, key) for key in settings_of(method) if key not in vars(self)} if name else {}
+        return {
+            **values,
+            "method": name or repr(method),
+            **{key: value for key, value in own.items() if _is_json(value)},
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
         """The configuration that `to_dict` described; names of the first release are understood."""
-        return with_overrides(None, {NEW_NAMES.get(name, name): value for name, value in values.items()})
+        values = {NEW_NAMES.get(name, name): value for name, value in values.items()}
+        return with_overrides(None, values) if values.get("method", "pid") in METHODS else cls(**values)
 
     def __repr__(self) -> str:
         """One line: the fields that differ from their defaults."""
@@ -151,6 +156,12 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
             warnings.warn(f"Config.{name} is now called {NEW_NAMES[name]}", DeprecationWarning, stacklevel=2)
             return getattr(self, NEW_NAMES[name])
         raise AttributeError(f"Config has no field {name!r}")
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _shown(value: Any) -> str:
@@ -175,7 +186,7 @@ Config.__init__ = _accept_old_names(Config.__init__)  # type: ignore[method-assi
 
 
 def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Config:
-    """The configuration with some fields replaced; settings that the method alone has are set in the method.
+    """The configuration with some settings replaced, in it and in a method that is an object.
 
     Raises:
         TypeError: a config that is not a `Config`.
@@ -184,21 +195,23 @@ def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Confi
     if not isinstance(config, Config | None):
         raise TypeError(f"got config of type {type(config).__name__}, but config must be a pidlearn.Config")
     config, known = config or Config(), [field.name for field in fields(Config)]
-    unknown = sorted(overrides.keys() - set(known))
-    if not unknown:
-        return replace(config, **overrides)
-    method = method_of(overrides.get("method", config.method))
-    own = [name for name in settings_of(method) if name not in known]
-    if foreign := [name for name in unknown if name not in own]:
-        close = get_close_matches(foreign[0], [*known, *own], 1)
+    method = overrides.get("method", config.method)
+    if isinstance(method, str) and type(config.method) is METHODS.get(method):
+        method = config.method  # the same by name: its settings stay
+    named = settings_of(method_of(method))
+    if unknown := sorted(overrides.keys() - {*known, *named}):
+        close = get_close_matches(unknown[0], [*known, *named], 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
+        of_method = ", ".join(name for name in named if name not in known)
         raise ValueError(
-            f"unknown setting {', '.join(foreign):.200}{hint}: the fields of Config are {', '.join(known)}"
-            + (f"; and those of {type(method).__name__} are {', '.join(own)}" if own else "")
+            f"unknown setting {', '.join(unknown):.200}{hint}: the fields of Config are {', '.join(known)}"
+            + (f"; and those of {type(method_of(method)).__name__} are {of_method}" if of_method else "")
         )
-    method = replace(method, **{name: overrides[name] for name in unknown})  # type: ignore[type-var]  # a dataclass
-    shared = {name: value for name, value in overrides.items() if name not in own}
-    return replace(config, **{**shared, "method": method})
+    if isinstance(method, Method) or overrides.keys() - {*known}:
+        in_method = {name: plain(value) for name, value in overrides.items() if name in named}
+        method = method_of(replace(method_of(method), **in_method))  # type: ignore[type-var]  # a dataclass
+    in_config = {name: value for name, value in overrides.items() if name in known}
+    return replace(config, **{**in_config, "method": method})
 
 
 def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
@@ -207,21 +220,33 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     Raises:
         ValueError: settings that the method does not use, or that do not fit the problem.
     """
-    method = method_of(config.method)
-    defaults = Config()
-    shared = [name for name in settings_of(method) if hasattr(defaults, name)]
-    own = {name: value for name in shared if (value := getattr(method, name)) is not UNSET}
-    twice = [name for name in own if getattr(config, name) not in (getattr(defaults, name), own[name])]
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is set both in the method and in the configuration: set it once")
-    foreign = [name for name in OF_METHODS if name not in (*shared, *method.uses)]
-    if unused := [name for name in foreign if getattr(config, name) != getattr(defaults, name)]:
+    method, defaults = method_of(config.method), vars(Config())
+    config = _with_settings_of(method, config)
+    shared = [name for name in settings_of(method) if name in defaults]
+    unused = [
+        name
+        for name in OF_METHODS
+        if name not in (*shared, *method.uses) and getattr(config, name) not in (defaults[name], DEFAULTS.get(name))
+    ]
+    if unused:
         raise ValueError(f"got {', '.join(unused)}, which {type(method).__name__} does not use: leave it out")
-    config = replace(config, **own)
     given = {name: value for name, value in vars(config).items() if name not in config.unset()}
-    values: Mapping[str, Any] = {"t_max": problem.t_start, "t_min": problem.t_end, **method.defaults(problem, given)}
+    recipe = method.defaults(problem, given)
+    if unknown := sorted(recipe.keys() - defaults.keys()):
+        raise ValueError(f"{type(method).__name__}.defaults returned {unknown}, but must return fields of Config")
+    values = {"t_max": problem.t_start, "t_min": problem.t_end, **DEFAULTS, **recipe}
     config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
     if isinstance(problem, Diffusion) and config.windows != 1:
         raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
     configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # a dataclass
     return config, configured
+
+
+def _with_settings_of(method: Method, config: Config) -> Config:
+    """The configuration with the fields that are set in the method; a default of its class gives way."""
+    defaults, of_class = vars(Config()), {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
+    shared = [name for name in settings_of(method) if name in defaults and getattr(method, name) is not UNSET]
+    in_config = [name for name in shared if getattr(config, name) not in (defaults[name], getattr(method, name))]
+    if twice := [name for name in in_config if getattr(method, name) != of_class[name]]:
+        raise ValueError(f"{', '.join(twice)} is set both in the method and in the configuration: set it once")
+    return replace(config, **{name: getattr(method, name) for name in shared if name not in in_config})

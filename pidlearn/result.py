@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.config import Config
+from pidlearn.config import NEW_NAMES, Config
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.evaluate import Evaluation, evaluate
+from pidlearn.methods import METHODS
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
 from pidlearn.training.stopping import StopReason
@@ -234,14 +235,24 @@ def load(
 
 def _config(settings: dict[str, Any], path: str | Path) -> Config:
     """The settings in a file; functions, which no file holds, read as their defaults."""
+    known, method = {field.name for field in fields(Config)}, settings.get("method", "pid")
+    if isinstance(method, str) and method not in METHODS:
+        settings = {name: value for name, value in settings.items() if name in known}
+        warnings.warn(
+            f"the method {method:.100} of the student in {path} is not in pidlearn.methods.METHODS: register it there "
+            f"to train with result.config again",
+            stacklevel=3,
+        )
     try:
         config = Config.from_dict(settings)
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
-    if "spacing" not in settings:
+    renamed = {NEW_NAMES.get(name, name) for name in settings}
+    if functions := sorted(known - renamed - {"method"}):
         warnings.warn(
-            f"the student in {path} was trained on a time grid of your own function, which a file does not hold: "
-            f"metrics on config.grid() use EDM's grid instead",
+            f"the student in {path} was trained with functions of your own for {', '.join(functions)}, which a file "
+            f"does not hold: result.config has the defaults there"
+            + (", and metrics use EDM's grid" if "spacing" in functions else ""),
             stacklevel=3,
         )
     return config

@@ -65,8 +65,8 @@ class Run(Training):
             config = _with_windows_of(student, config)
         self.processes = current_processes()
         self.problem = _problem(teacher, student, config, prior, event_shape, self.processes.device)
-        # A denoiser of `train_denoiser` has the right form, and may vary as much at noise that its training hardly
-        # visits: one of digits by 0.66 sigma_data (python -m benchmarks.demo).
+        # A denoiser of `train_denoiser` is not checked. It has the right form by construction, but at noise levels that
+        # its training rarely visits its output varies: by 0.66 sigma_data on digits (python -m benchmarks.demo).
         if type(getattr(self.problem.ode, "denoiser", None)) is not Preconditioned:
             self.problem.check_teacher()
         self.config, method = resolve_settings(self.problem, config)
@@ -86,7 +86,7 @@ class Run(Training):
             self.student, method, context, self.config, processes=self.processes, device=self.problem.rng_device
         )
         parts = [stage.part for stage in trainer.stages]
-        self._start(trainer, overrides(self.config, method.forward_mode, parts, networks))
+        self._start(trainer, overrides(self.config, method.forward_mode(context), parts, networks))
         self.errors: list[tuple[int, float]] = []
 
     def _context(self, method: Method, is_new: bool, data: Any) -> Context:
@@ -109,7 +109,7 @@ class Run(Training):
             distance=distance,
             weight=resolve("weight", config.weight, weights_for(self.student)),
             time_sampling=resolve("time_sampling", config.time_sampling, DENSITIES),
-            data=_sampler(method, data, problem),
+            data=_data_for(method, data, problem),
         )
 
     def track_error(self, n: int) -> list[ErrorTracker]:
@@ -187,7 +187,7 @@ def _problem(
     return problem if networks or device is None else problem.to(device)
 
 
-def _sampler(method: Method, data: Any, problem: Problem) -> Callable[..., Tensor] | None:
+def _data_for(method: Method, data: Any, problem: Problem) -> Callable[..., Tensor] | None:
     """The data that a method needs, as a function that draws from them."""
     if method.needs == "data":
         return sampler_of(data, problem.teacher, problem.device)

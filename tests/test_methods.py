@@ -18,6 +18,7 @@ import pidlearn as pid
 from pidlearn import recipes
 from pidlearn.methods import METHODS, Batch, Context, Method, Stage
 from pidlearn.methods.pid import method as pid_method
+from pidlearn.utils.settings import COUNT, Rule
 
 
 @dataclass
@@ -42,9 +43,21 @@ class Endpoint(Method[Context]):
         return context.distance(context.student(z, context.problem.t_end), x)
 
 
+@dataclass
+class Configured(Endpoint):
+    """The same with settings of several kinds: one that is shared, with a default of its own, and one with a rule."""
+
+    n: int = 12
+    ladder: tuple[float, ...] = (1.0, 2.0)
+
+    def rules(self) -> dict[str, Rule]:
+        return {"pairs": COUNT}
+
+
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "endpoint", Endpoint)
+    monkeypatch.setitem(METHODS, "configured", Configured)
 
 
 def net() -> pid.nets.MLP:
@@ -94,6 +107,13 @@ class TestOneInAFile:
         loaded = pid.load(few.save(tmp_path / "student"))
         assert loaded.config == few.config
         assert loaded.config.method == method
+        again = pid.distill(pid.toy("ring"), net(), config=loaded.config, progress=False)
+        assert np.array_equal(again.history["loss"], few.history["loss"])
+        METHODS.pop("endpoint")
+        with pytest.warns(
+            UserWarning, match="the method endpoint of the student in .* is not in pidlearn.methods.METHODS"
+        ):
+            assert pid.load(tmp_path / "student").student.sample(3).shape == (3, 2)
 
     def test_its_settings_are_set_by_name(self, tmp_path: Path) -> None:
         by_name = distill(pairs=8)
@@ -110,6 +130,52 @@ class TestOneInAFile:
         path.write_text('teacher = "edm-cifar10-uncond-vp"\n[config]\npairs = 8\n')
         with pytest.raises(ValueError, match=r"\[config\] of .*unknown setting pairs"):
             recipes.read(path)
+
+    def test_an_argument_beats_the_object_and_its_class(self) -> None:
+        brief: dict[str, Any] = {"steps": 1, "batch_size": 8}
+
+        def config(**options: Any) -> pid.Config:
+            return pid.steps(pid.toy("ring"), net(), **brief, **options).config
+
+        assert config(method="configured").n == 12
+        assert config(method="configured", n=9).n == 9
+        assert config(method=Configured(n=10), n=9).n == 9
+        assert config(config=pid.Config(method=Configured(), n=9)).n == 9
+        with pytest.raises(ValueError, match="n is set both in the method and in the configuration"):
+            config(config=pid.Config(method=Configured(n=10), n=9))
+        weighted = pid.methods.PID(boundary_weight=5.0, last_interval="backward")
+        plain = config(method=weighted, boundary_weight=0.0, last_interval="drop", n=9)
+        assert (plain.boundary_weight, plain.last_interval) == (0.0, "drop")
+        again = config(config=pid.Config(method=Configured(pairs=8)), method="configured", n=9)
+        assert again.method == Configured(pairs=8, n=9)
+
+    def test_settings_of_any_kind_come_back(self, tmp_path: Path) -> None:
+        result = pid.distill(
+            pid.toy("ring"), net(), method="configured", ladder=[3, 4.5], steps=2, batch_size=8, progress=False
+        )
+        assert result.config.method.ladder == (3, 4.5)
+        loaded = pid.load(result.save(tmp_path / "student"), pid.toy("ring"))
+        assert loaded.config == result.config
+
+    @pytest.mark.parametrize("pairs", [0, "many", 2.5])
+    def test_rules_of_its_own(self, pairs: Any) -> None:
+        with pytest.raises(ValueError, match="but pairs must be a whole number of at least 1"):
+            pid.steps(pid.toy("ring"), net(), method="configured", pairs=pairs)
+
+    def test_defaults_may_be_partial_but_not_unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Endpoint, "defaults", lambda self, problem, given: {"steps": 3})
+        assert pid.steps(pid.toy("ring"), net(), method="endpoint").config.steps == 3
+        monkeypatch.setattr(Endpoint, "defaults", lambda self, problem, given: {"setps": 3})
+        with pytest.raises(ValueError, match=r"defaults returned \['setps'\], but must return fields of Config"):
+            pid.steps(pid.toy("ring"), net(), method="endpoint")
+
+    def test_a_stage_of_any_module(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Endpoint, "stages", lambda self, context, n: [Stage(context.student.network, n)])
+        assert len(distill(steps=3).history["loss"]) == 3
+        for stages in ([Stage(net(), -1)], [Stage(net(), 1.5)], [net()]):
+            monkeypatch.setattr(Endpoint, "stages", lambda self, context, n, stages=stages: stages)
+            with pytest.raises(TypeError, match=r"Endpoint.stages returned .* must return Stages of a module"):
+                distill(steps=3)
 
     def test_a_check_may_look_at_the_grid(self, monkeypatch: pytest.MonkeyPatch) -> None:
         grids = []
@@ -149,6 +215,8 @@ class TestOneInAFile:
             ),
             ("loss", lambda self, context, batch: batch[0].square().mean(1)[:3], r"loss is \(3,\)"),
             ("loss", lambda self, context, batch: None, "loss is NoneType"),
+            ("loss", lambda self, context, batch: torch.ones(32, dtype=torch.int64), "loss is torch.int64"),
+            ("loss", lambda self, context, batch: torch.ones(32, dtype=torch.complex64), "loss is torch.complex64"),
             ("draw", lambda self, context, n, generator: torch.zeros(n, 2), r"drew \(32, 2\) .* tuple of tensors"),
             ("draw", lambda self, context, n, generator: (torch.zeros(5, 2), None), "tensors of 32 rows each"),
             ("draw", lambda self, context, n, generator: {"z": 1}, "drew dict"),
@@ -177,7 +245,14 @@ class TestOneInAFile:
 
     def test_it_needs_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Endpoint, "needs", "paths")
-        with pytest.raises(ValueError, match=r"Endpoint.needs is 'paths', but must be one of \('noise', 'data'\)"):
+        with pytest.raises(
+            ValueError, match=r"got Endpoint.needs = 'paths', but it must be one of \('noise', 'data'\)"
+        ):
+            distill()
+
+        monkeypatch.setattr(Endpoint, "needs", "noise")
+        monkeypatch.setattr(Endpoint, "uses", ("distnace",))
+        with pytest.raises(ValueError, match=r"Endpoint.uses = \('distnace',\), but it holds some of \('distance', "):
             distill()
 
     def test_networks_that_it_builds_depend_on_the_seed_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +296,7 @@ def test_six_calls_from_distill_to_the_loss(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(pid_method, "pid_loss", spy)
     pid.distill(pid.toy("ring"), net(), steps=1, batch_size=4, n=9, progress=False)
-    assert frames[: frames.index("distill")] == ["loss", "accumulate_gradients", "train", "__next__", "drive"]
+    assert frames[: frames.index("distill")] == ["loss", "batch_loss", "train", "__next__", "drive"]
 
 
 def test_a_student_makes_use_of_one_call() -> None:

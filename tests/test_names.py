@@ -43,6 +43,23 @@ def test_short_module_names(name: str) -> None:
     assert room.__name__ == room.__spec__.name == f"pidlearn.{SHORT_NAMES[name]}"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("line", "skip_term"),
+        ("bend", "learned_term"),
+        ("bend_and_slope", "learned_term_jvp"),
+        ("started", "at_start"),
+        ("body", "compute_dtype"),
+    ],
+)
+def test_old_parts_of_a_trajectory(old: str, new: str) -> None:
+    student = pid.Trajectory(net())
+    with pytest.warns(DeprecationWarning, match=f"Trajectory.{old} is now called {new}") as caught:
+        assert getattr(student, old) == getattr(student, new)
+    assert caught[0].filename == __file__
+
+
 class TestOldArguments:
     def test_of_distill(self) -> None:
         new_names = {"track_error": 8, "last_interval": "backward", "time_sampling": "uniform"}

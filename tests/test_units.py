@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -106,6 +106,31 @@ class TestTeachersOfARun:
         with pytest.raises(ValueError, match="another teacher of the same kind"):
             pid.distill(pid.EmpiricalDenoiser(data.flip(1)), **options)
         assert pid.distill(pid.EmpiricalDenoiser(data), **options).stopped is None
+
+
+class TestTeachersOfAFile:
+    """A student's file is loaded with the teacher that it was trained with, whatever the prior."""
+
+    SPAN: ClassVar[dict[str, Any]] = {"steps": 26, "windows": 2, "n": 5, "progress": False, "t_start": 0, "t_end": 1}
+
+    def test_of_an_ode(self, tmp_path: Path) -> None:
+        prior = box((0.5, 2.0), torch.float64)
+        path = pid.distill(decay(1.0), prior=prior, **self.SPAN).save(tmp_path / "student")
+        assert pid.load(path, decay(1.0), prior=prior).problem is not None
+        assert pid.load(path, decay(1.0), prior=box((0.3, 0.1))).problem is not None  # from other starts
+        for rate in (-1.0, 1.01):
+            for start in (prior, box((0.3, 0.1))):
+                with pytest.raises(ValueError, match="holds the student of another teacher"):
+                    pid.load(path, decay(rate), prior=start)
+
+    @pytest.mark.parametrize("name", ["lotka_volterra", "van_der_pol", "lorenz"])
+    def test_of_the_zoo(self, name: str, tmp_path: Path) -> None:
+        brief: dict[str, Any] = {"steps": 26, "windows": 2, "n": 5, "progress": False}
+        path = pid.distill(pid.system("pendulum"), **brief).save(tmp_path / "student")
+        assert pid.load(path, pid.system("pendulum")).problem is not None
+        for other in (pid.system(name), pid.toy("ring")):
+            with pytest.raises(ValueError, match="holds the student of another teacher"):
+                pid.load(path, other)
 
 
 class TestSpans:

@@ -39,6 +39,8 @@ class Evaluation(dict[str, float]):
             f"{name:<{names}}  {value:>10.4g}  {MEANINGS.get(name, '')}".rstrip() for name, value in self.items()
         )
 
+    __repr__ = __str__
+
 
 @singledispatch
 def evaluate(problem: Problem, student: Student, grid: Tensor, n: int, seed: int, calls: int = 1) -> Evaluation:

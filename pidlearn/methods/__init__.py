@@ -2,9 +2,10 @@
 
 from dataclasses import fields, is_dataclass
 
-from pidlearn.methods.base import NEEDS, Batch, Context, Method, Stage
+from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.pid.method import PID
+from pidlearn.utils.settings import check_rules
 
 __all__ = ["METHODS", "PID", "Batch", "Context", "Denoising", "Method", "Stage", "method_of", "settings_of"]
 
@@ -16,7 +17,7 @@ def method_of(method: str | Method) -> Method:
     """The method of that name, or the method itself.
 
     Raises:
-        ValueError: an unknown name, or needs that `distill` cannot meet.
+        ValueError: an unknown name, settings that break the method's rules, or needs that `distill` cannot meet.
         TypeError: a method that is not a dataclass.
     """
     known = isinstance(method, Method) or (isinstance(method, str) and method in METHODS)
@@ -31,10 +32,12 @@ def method_of(method: str | Method) -> Method:
         raise TypeError(
             f"{type(instance).__name__} is not a dataclass, but a method must be: add @dataclass above its class"
         )
+    kind = type(instance).__name__
     if instance.needs not in NEEDS:
-        raise ValueError(
-            f"got {type(instance).__name__}.needs = {instance.needs!r}, but it must be one of {NEEDS}: correct the class"
-        )
+        raise ValueError(f"got {kind}.needs = {instance.needs!r}, but it must be one of {NEEDS}: correct the class")
+    if not set(instance.uses) <= set(USABLE):
+        raise ValueError(f"got {kind}.uses = {instance.uses!r}, but it holds some of {USABLE}: correct the class")
+    check_rules(instance, instance.rules())
     return instance
 
 

@@ -21,6 +21,7 @@ from pidlearn.losses.time_sampling import Density
 from pidlearn.losses.weighting import Weight
 from pidlearn.students.base import Student
 from pidlearn.students.build import build_student
+from pidlearn.utils.settings import Rule
 
 __all__ = ["Batch", "Context", "Method", "Sampler", "Stage", "TrainingContext"]
 
@@ -41,13 +42,16 @@ DEFAULTS: dict[str, Any] = {
 NEEDS = ("noise", "data")
 """What a method may need besides the teacher; see `Method.needs`."""
 
+USABLE = ("distance", "weight", "time_sampling")
+"""Fields of `Config` that a method may use or not; see `Method.uses`."""
+
 Sampler = Callable[..., Tensor]
 """``data(n, generator=None) -> (n, *event)``."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of a run that trains one part of the student, with an optimiser and a schedule of its own.
+    """A stretch of a run that trains one part of the student, with an optimiser, schedule and averages of its own.
 
     Attributes:
         part: the module that is trained.
@@ -114,8 +118,8 @@ class Context(TrainingContext):
     def time_grid(self) -> Tensor:
         """The grid over the span of the part in training, (n,) float64."""
         part: Any = self.stage.part
-        t_end = getattr(part, "t_min", self.problem.t_end)
-        return replace(self.problem, t_start=part.t_max, t_end=t_end).time_grid(self.n, self.spacing)
+        t_start, t_end = getattr(part, "t_max", self.problem.t_start), getattr(part, "t_min", self.problem.t_end)
+        return replace(self.problem, t_start=t_start, t_end=t_end).time_grid(self.n, self.spacing)
 
 
 C = TypeVar("C", bound=TrainingContext)
@@ -134,14 +138,17 @@ class Method(ABC, Generic[C]):
     uses: ClassVar[Sequence[str]] = ()
     """Which of ``distance``, ``weight`` and ``time_sampling`` it takes from the context: to set others is an error."""
 
-    @property
-    def forward_mode(self) -> bool:
+    def forward_mode(self, context: C) -> bool:
         """Whether `loss` differentiates the student by forward-mode automatic differentiation."""
         return False
 
+    def rules(self) -> dict[str, Rule]:
+        """The rule for each of the method's own settings, by name."""
+        return {}
+
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Values for the fields of `Config` that are unset; ``given`` holds those that are set."""
-        return DEFAULTS
+        """Values for the unset fields of `Config`, in place of `DEFAULTS`; ``given`` holds those that are set."""
+        return {}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         """The student that is trained if the user passes none; ``init`` and ``windows`` as in `pidlearn.Config`."""
@@ -163,7 +170,7 @@ class Method(ABC, Generic[C]):
 
     @abstractmethod
     def draw(self, context: C, n: int, generator: torch.Generator) -> Batch:
-        """Draw a batch of n samples. Its random numbers are the same in all processes; each then takes its rows."""
+        """Draw a batch of n samples. All processes draw the same batch, and each keeps its own rows."""
 
     @abstractmethod
     def loss(self, context: C, batch: Batch) -> Tensor:

@@ -24,6 +24,7 @@ from pidlearn.students.base import Student, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
 from pidlearn.utils.arguments import LABELS, check_argument, check_arguments, number, optional
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
+from pidlearn.utils.deprecation import renamed
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_with_context, resolve
 
 __all__ = ["Trajectory"]
@@ -142,6 +143,12 @@ class Trajectory(Student):
             boundary=self.boundary,
             time=self.time,
         )
+
+    line = renamed("line", "skip_term")
+    bend = renamed("bend", "learned_term")
+    bend_and_slope = renamed("bend_and_slope", "learned_term_jvp")
+    started = renamed("started", "at_start")
+    body = renamed("body", "compute_dtype")
 
     def __repr__(self) -> str:
         """One line: the network, its size, and the span."""

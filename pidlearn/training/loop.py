@@ -35,12 +35,12 @@ def train(trainer: Trainer) -> Iterator[Step]:
         ValueError: a first step that cannot work.
     """
     config = trainer.config
-    started, spent = time.perf_counter(), trainer.history.seconds
+    started, seconds_before = time.perf_counter(), trainer.history.seconds
     while trainer.step < config.steps:
         trainer.enter_stage()  # at a stage's first step: a new optimiser, for the stage's part of the student
         lr = trainer.set_learning_rate()
         trainer.optimizer.zero_grad()
-        loss = accumulate_gradients(trainer)
+        loss = batch_loss(trainer)
         # A loss shows whether the update before it was good: only now are those weights averaged and kept.
         trainer.confirm_update()
         trainer.processes.all_reduce_(trainer.gradients())
@@ -49,19 +49,17 @@ def train(trainer: Trainer) -> Iterator[Step]:
         trainer.method.after_update(trainer.context)
         if trainer.step + 1 == config.steps:
             check_last_update(trainer)
-        trainer.history.append(loss, spent + time.perf_counter() - started)
+        trainer.history.append(loss, seconds_before + time.perf_counter() - started)
         yield Step(trainer.step, config.steps, loss, lr, trainer.step * config.batch_size, trainer.history.seconds)
 
 
-def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
-    """The mean loss of the next batch, finite; its gradient is added to the weights' ``.grad``.
-
-    Without ``learn`` the loss of the weights after the last update is computed, and no gradient.
+def batch_loss(trainer: Trainer, backward: bool = True) -> float:
+    """The mean loss of the next batch, finite; with ``backward`` its gradient is added to the weights' ``.grad``.
 
     Raises:
         DivergedError: a loss that is not finite, or cannot be computed, after weights have changed. The last good
             weights are put back first, in every process.
-        ValueError: the same before the first update, when not the training but what it was given is at fault.
+        ValueError: the same before the first update: the student, the teacher or the method cannot work.
     """
     config, size = trainer.config, trainer.config.batch_size
     total, error = 0.0, None
@@ -69,16 +67,16 @@ def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
         # All processes draw the whole batch, from the same random numbers, and work on their own rows of it.
         with seeded(config.seed, trainer.step):  # for data and methods that use torch's global generator
             batch = check_batch(trainer.method.draw(trainer.context, size, trainer.generator), size)
-        mine = trainer.processes.shard(size)
-        for first in range(mine.start, mine.stop, config.micro_batch or size):
-            rows = slice(first, min(first + (config.micro_batch or size), mine.stop))
-            part = tuple(None if x is None else x[rows] for x in batch)
-            # Dropout's masks depend on the step and on the first row of the part: the same after any resumption.
+        own_rows = trainer.processes.shard(size)
+        for first in range(own_rows.start, own_rows.stop, config.micro_batch or size):
+            rows = slice(first, min(first + (config.micro_batch or size), own_rows.stop))
+            micro_batch = tuple(None if x is None else x[rows] for x in batch)
+            # Dropout's masks depend on the step and on the first row: the same after any resumption.
             with seeded(config.seed, trainer.step, first + 1):
-                losses = check_losses(trainer.method.loss(trainer.context, part), rows.stop - rows.start)
+                losses = check_losses(trainer.method.loss(trainer.context, micro_batch), rows.stop - rows.start)
             loss = losses.mean() * ((rows.stop - rows.start) / size)
             total += loss.item()
-            if learn and loss.requires_grad and math.isfinite(total):
+            if backward and loss.requires_grad and math.isfinite(total):
                 # Only into the weights in training: a teacher that is differentiated through keeps its own .grad.
                 loss.backward(inputs=trainer.weights())
         if not math.isfinite(total):
@@ -88,8 +86,8 @@ def accumulate_gradients(trainer: Trainer, learn: bool = True) -> float:
     failed, total = trainer.processes.sum(float(error is not None), total)
     if failed:
         error = error or NotFiniteError("another process failed and reports why")
-        updated = trainer.step > 0 or not learn
-        raise diverged(trainer, error) if updated else error
+        is_updated = trainer.step > 0 or not backward
+        raise roll_back(trainer, error) if is_updated else error
     return total
 
 
@@ -112,6 +110,8 @@ def check_losses(losses: Any, rows: int) -> Tensor:
         TypeError: anything else.
     """
     if isinstance(losses, Tensor) and losses.ndim == 1 and len(losses) and len(losses) % rows == 0:
+        if not losses.is_floating_point():
+            raise TypeError(f"the method's loss is {losses.dtype}, but must be floating-point: convert it")
         return losses
     raise TypeError(
         f"the method's loss is {describe_tensor(losses)}, but must be one value per sample, ({rows},): take the mean "
@@ -123,10 +123,10 @@ def check_last_update(trainer: Trainer) -> None:
     """Evaluate the loss once more after the last update, since no later step will show whether it was good."""
     trainer.optimizer.zero_grad()
     # The gradient graph is built all the same: compiled networks would be compiled anew without it.
-    accumulate_gradients(trainer, learn=False)
+    batch_loss(trainer, backward=False)
 
 
-def diverged(trainer: Trainer, cause: ValueError) -> DivergedError:
+def roll_back(trainer: Trainer, cause: ValueError) -> DivergedError:
     """Put the last good weights back, and return the error that says so."""
     trainer.restore_good_weights()
     hint = "; a smaller lr usually helps" if isinstance(cause, NotFiniteError) else ""
@@ -140,7 +140,7 @@ def diverged(trainer: Trainer, cause: ValueError) -> DivergedError:
 def time_steps(trainer: Trainer, steps: int) -> float:
     """Median seconds of ``steps`` training steps after one warm-up step; the trainer's state is restored afterwards."""
     before, method, seconds = _on_cpu(trainer.state_dict()), trainer.method, []
-    trainer.method = copy(method)  # before its first stage a method has no state that could be restored
+    trainer.method = copy(method)  # discarded with its state, which exists from its first stage on only
     try:
         loop = train(trainer)
         for _ in range(min(steps + 1, trainer.config.steps - trainer.step)):

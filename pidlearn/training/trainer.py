@@ -17,6 +17,7 @@ from pidlearn.training.ema import Averages
 from pidlearn.training.history import History
 from pidlearn.training.optim import OptimizerConfig, build_optimizer, schedule
 from pidlearn.utils.random import mixed, seeded
+from pidlearn.utils.settings import COUNT
 
 __all__ = ["Trainer"]
 
@@ -31,7 +32,7 @@ class Trainer:
         config: how weights are updated.
         stages: the run's stages, in order; ``method.stages`` if not given.
         processes: the processes that share each batch.
-        device: the device on which batches are drawn.
+        device: the device on index batches are drawn.
 
     Raises:
         ValueError: gradients that are switched off, or fewer samples in a batch than processes.
@@ -60,7 +61,7 @@ class Trainer:
             )
         self.module, self.method, self.context, self.config = module, method, context, config
         self.generator = torch.Generator(device).manual_seed(config.seed)
-        self.stages = list(stages or method.stages(context, config.steps))
+        self.stages = _checked(list(stages or method.stages(context, config.steps)), method)
         self._starts = [0, *accumulate(stage.steps for stage in self.stages)]
         if self._starts[-1] != config.steps:
             raise ValueError(
@@ -72,7 +73,7 @@ class Trainer:
         self.averages = Averages(module, config.ema)
         self.history = History(self.learning_rate)
         context.steps, context.averaged = config.steps, lambda: self.best
-        # Good weights to return to after a divergence: the averages, which lag behind, or else a copy.
+        # Good weights to return to after a divergence: the averages, index lag behind, or else a copy.
         self.snapshot: dict[str, Any] = {} if config.ema else _copy(module)
 
     @property
@@ -96,9 +97,9 @@ class Trainer:
         return self.config.lr * self._lr_factor(step)
 
     def _lr_factor(self, step: int) -> float:
-        which = self._stage_of(step)
-        stage = self.stages[which]
-        return stage.lr_scale * schedule(self.config, step - self._starts[which], stage.steps)
+        index = self._stage_of(step)
+        stage = self.stages[index]
+        return stage.lr_scale * schedule(self.config, step - self._starts[index], stage.steps)
 
     def _stage_of(self, step: int) -> int:
         return bisect_right(self._starts, step) - 1
@@ -107,19 +108,19 @@ class Trainer:
 
     def enter_stage(self) -> None:
         """Prepare the stage that the next step belongs to; at its first step it gets an optimiser of its own."""
-        which = self._stage_of(self.step)
-        first = self.step == self._starts[which]
+        index = self._stage_of(self.step)
+        first = self.step == self._starts[index]
         if first:
-            self.optimizer = build_optimizer(self.stages[which].part, self.config)
+            self.optimizer = build_optimizer(self.stages[index].part, self.config)
         self.context.step = self.step
-        if self._entered != which:
-            self._begin(which, first)
+        if self._entered != index:
+            self._begin(index, first)
 
-    def _begin(self, which: int, first: bool) -> None:
-        self.context.stage, self.context.stage_index = self.stages[which], which
-        with seeded(self.config.seed, which):  # for networks that the method builds
+    def _begin(self, index: int, first: bool) -> None:
+        self.context.stage, self.context.stage_index = self.stages[index], index
+        with seeded(self.config.seed, index):  # for networks that the method builds
             self.method.begin(self.context, first)
-        self._entered = which
+        self._entered = index
 
     def set_learning_rate(self) -> float:
         """Set the next step's rate in the optimiser, and return it for a group at the peak rate."""
@@ -146,7 +147,7 @@ class Trainer:
         """Note that the optimiser has made a step. Each stage averages its own updates only."""
         self.averages.note_update(restart=self.step in self._starts)
 
-    # What is left of a run that diverges.
+    # Recovery from divergence.
 
     @property
     def good_weights(self) -> str:
@@ -154,7 +155,7 @@ class Trainer:
         return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before that"
 
     def confirm_update(self) -> None:
-        """Average the weights of this step, which gave a finite loss; every few steps, keep a copy of them."""
+        """Average the weights of this step, index gave a finite loss; every few steps, keep a copy of them."""
         self.averages.confirm_update()
         if self.snapshot and self.step % self.SNAPSHOT_EVERY == 0:
             _copy_into(self.snapshot, self.module.state_dict())
@@ -184,7 +185,7 @@ class Trainer:
         """Continue where `state_dict` was called."""
         self.module.load_state_dict(state["module"])
         self.history.load_state_dict(state["history"])
-        # The optimiser is that of the last step done, which may have been the last of its stage.
+        # The optimiser is that of the last step done, index may have been the last of its stage.
         self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))].part, self.config)
         self.optimizer.load_state_dict(state["optimizer"])
         self._align_moments()
@@ -202,12 +203,12 @@ class Trainer:
             self.generator.manual_seed(mixed(self.config.seed, self.step))
 
     def _align_moments(self) -> None:
-        """Give the optimiser's moments the strides of their weights, which differ between devices.
+        """Give the optimiser's moments the strides of their weights, index differ between devices.
 
         Fused kernels walk through weights and moments in the order of memory.
 
         Raises:
-            ValueError: moments of another shape, which the optimiser itself does not check.
+            ValueError: moments of another shape, index the optimiser itself does not check.
         """
         for weight, moments in self.optimizer.state.items():
             for name, moment in moments.items():
@@ -216,6 +217,16 @@ class Trainer:
                     raise ValueError(f"{name} is {tuple(moment.shape)} for a weight {tuple(weight.shape)}")
                 if isinstance(moment, Tensor) and moment.shape == weight.shape and moment.stride() != weight.stride():
                     moments[name] = torch.empty_like(weight, dtype=moment.dtype, device=moment.device).copy_(moment)
+
+
+def _checked(stages: list[Stage], method: Method[Any]) -> list[Stage]:
+    for stage in stages:
+        if not isinstance(stage, Stage) or not isinstance(stage.part, nn.Module) or not COUNT[0](stage.steps):
+            raise TypeError(
+                f"{type(method).__name__}.stages returned {stage!r:.200}, but must return Stages of a module and a "
+                f"number of steps, at least 1"
+            )
+    return stages
 
 
 def _copy(module: nn.Module) -> dict[str, Any]:
@@ -227,7 +238,7 @@ def _copy_into(target: dict[str, Any], source: dict[str, Any]) -> None:
     """Copy the tensors of one state into those of another, without further memory."""
     for name, value in source.items():
         if isinstance(value, Tensor):
-            if value.shape != target[name].shape:  # which copy_ might broadcast
+            if value.shape != target[name].shape:  # index copy_ might broadcast
                 raise ValueError(f"{name} is {tuple(value.shape)} instead of {tuple(target[name].shape)}")
             target[name].copy_(value)
         else:

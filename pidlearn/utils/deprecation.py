@@ -1,4 +1,4 @@
-"""Arguments that have new names: the old ones work for one more version, with a warning."""
+"""Arguments and attributes that have new names: the old ones work for one more version, with a warning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["rename_arguments"]
+__all__ = ["rename_arguments", "renamed"]
 
 
 def rename_arguments(arguments: Mapping[str, Any], new_names: Mapping[str, str], stacklevel: int = 3) -> dict[str, Any]:
@@ -23,3 +23,13 @@ def rename_arguments(arguments: Mapping[str, Any], new_names: Mapping[str, str],
             raise TypeError(f"got both {new}= and {old}=, its old name: pass {new}= alone")
         renamed[new] = renamed.pop(old)
     return renamed
+
+
+def renamed(old: str, new: str) -> property:
+    """An attribute of a class by its old name."""
+
+    def get(self: Any) -> Any:
+        warnings.warn(f"{type(self).__name__}.{old} is now called {new}", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(get)

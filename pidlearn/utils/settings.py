@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ["COUNT", "FLAG", "SIZE", "UNSET", "Rule", "Settings", "is_number", "is_whole", "plain"]
+__all__ = ["COUNT", "FLAG", "SIZE", "UNSET", "Rule", "Settings", "check_rules", "is_number", "is_whole", "plain"]
 
 UNSET: Any = None
 """The value of a field that is left to the recipe for the problem."""
@@ -42,11 +42,7 @@ class Settings:
     def __post_init__(self) -> None:
         for spec in fields(self):
             object.__setattr__(self, spec.name, plain(getattr(self, spec.name)))
-        unset = self.unset()
-        for name, (is_valid, expected) in self.rules().items():
-            value = getattr(self, name)
-            if name not in unset and not is_valid(value):
-                raise ValueError(f"got {name} = {value!r:.200}, but {name} must be {expected}")
+        check_rules(self, self.rules())
 
     def rules(self) -> dict[str, Rule]:
         """The rule for each field, by name."""
@@ -54,7 +50,29 @@ class Settings:
 
     def unset(self) -> set[str]:
         """The fields that are left to the recipe."""
-        return {spec.name for spec in fields(self) if spec.default is UNSET and getattr(self, spec.name) is UNSET}
+        return unset_fields(self)
+
+
+def unset_fields(settings: Any) -> set[str]:
+    """The fields of a dataclass that are left to the recipe."""
+    return {
+        spec.name
+        for spec in fields(settings)
+        if spec.init and spec.default is UNSET and getattr(settings, spec.name) is UNSET
+    }
+
+
+def check_rules(settings: Any, rules: Mapping[str, Rule]) -> None:
+    """Check the fields of a dataclass that are set.
+
+    Raises:
+        ValueError: a value that breaks its rule.
+    """
+    unset = unset_fields(settings)
+    for name, (is_valid, expected) in rules.items():
+        value = getattr(settings, name)
+        if name not in unset and not is_valid(value):
+            raise ValueError(f"got {name} = {value!r:.200}, but {name} must be {expected}")
 
 
 def plain(value: Any) -> Any:

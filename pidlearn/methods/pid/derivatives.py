@@ -16,7 +16,7 @@ The last grid point has no next one: there the differences go backwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import torch
@@ -31,20 +31,21 @@ Path = Callable[..., tuple[Tensor, ...]]
 Scheme = Callable[[Path, Tensor, Tensor], list[tuple[Tensor, Tensor, Tensor]]]
 
 
-def needs_forward_mode(scheme: Scheme) -> bool:
-    """Whether a scheme differentiates the path by forward-mode automatic differentiation, seen on a path of one sample.
+def needs_forward_mode(scheme: Scheme, grid: Tensor, event_shape: Sequence[int]) -> bool:
+    """Whether a scheme differentiates the path by forward-mode automatic differentiation, seen by trying it.
 
     A run then compiles value and derivative together, and refuses activation checkpointing, which loses tangents.
     """
     differentiated = False
 
     def path(*times: Tensor) -> tuple[Tensor, ...]:
+        """The path x(t) = t in every coordinate, (B, *event) at each time (B,)."""
         nonlocal differentiated
         differentiated |= any(forward_ad.unpack_dual(t).tangent is not None for t in times)
-        return tuple(t[:, None] for t in times)
+        return tuple(t.reshape(-1, *[1] * len(event_shape)).expand(-1, *event_shape) for t in times)
 
-    with suppress(Exception):  # of a scheme that cannot work, which the training reports
-        scheme(path, torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64), torch.tensor([0]))
+    with suppress(Exception):  # a scheme that fails here fails in the first step of the training, which reports it
+        scheme(path, grid, torch.zeros(2, dtype=torch.int64))
     return differentiated
 
 
@@ -64,6 +65,7 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     if len(grid) == 2:
         return forward(path, grid, index)
     last = len(grid) - 1
+    # s = t_{i+1} and r = t_{i-1}; at either end of the grid the two nearest points on the inner side.
     before = torch.where(index == 0, 2, torch.where(index == last, last - 2, index - 1))
     t, s, r = grid[index], grid[_next(grid, index)], grid[before]
     y, y_s, y_r = path(t, s, r)

@@ -89,9 +89,9 @@ def pid_loss(
     sides = []
     # t (B,), y and dydt (B, *event): one point, or two (trapezoid)
     for t, y, dydt in checks.points(scheme, y_of, grid, index):
-        # lhs is linear in (x, dx/dt), so it is taken of the two terms separately: of a(t) z by its coefficient, in
-        # float64, and of y as it is. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose
-        # standard deviation is T = 80, drops out exactly and costs the residual no digits.
+        # lhs is linear in (x, dx/dt), so apply it to each term: to the coefficient a(t) in float64, then times z; and
+        # to y directly. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose standard
+        # deviation is T = 80, drops out exactly and costs the residual no digits.
         a, dadt = skip_term(t)
         lhs = expand_like(ode.lhs(a, dadt, t), y) * z + ode.lhs(y, dydt, t)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
@@ -128,7 +128,7 @@ class _LearnedTerm:
                 values = trajectory.learned_term(z, *times, class_labels=labels)
             else:
                 values = tuple(call_student(trajectory, z, t, labels) for t in times)
-        return self._in_float32(values)
+        return self._at_least_float32(values)
 
     def jvp(self, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The values and their time derivatives, by the trajectory's own, perhaps compiled, method if any."""
@@ -137,9 +137,9 @@ class _LearnedTerm:
             return jvp_in_time(self, *times)
         with reraise_with_context("student", trajectory, z, times[0], self.class_labels):
             values, slopes = trajectory.learned_term_jvp(z, *times, class_labels=self.class_labels)
-        return self._in_float32(values), tuple(slope.to(self.dtype) for slope in slopes)
+        return self._at_least_float32(values), tuple(slope.to(self.dtype) for slope in slopes)
 
-    def _in_float32(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _at_least_float32(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The values in float32 or better, after a check of their shapes."""
         checks.student_output(values, self.z, self.grid, getattr(self.trajectory, "compute_dtype", None))
         return tuple(y.to(self.dtype) for y in values)

@@ -96,10 +96,13 @@ class PID(Method[Context]):
         if self.derivative is not UNSET:
             self.scheme = resolve("derivative", self.derivative, SCHEMES)
 
-    @property
-    def forward_mode(self) -> bool:
+    def rules(self) -> dict[str, Rule]:
+        """The rules of `PIDConfig`."""
+        return PIDConfig().rules()
+
+    def forward_mode(self, context: Context) -> bool:
         """Whether the derivative scheme differentiates by forward-mode automatic differentiation."""
-        return needs_forward_mode(self.scheme)
+        return needs_forward_mode(self.scheme, context.time_grid(), context.problem.event_shape)
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The recipe for such a problem."""
@@ -137,7 +140,7 @@ class PID(Method[Context]):
     @torch.no_grad()
     def _carry_pool(self, context: Context, windows: Sequence[Any], which: int) -> None:
         """Carry the pool through the frozen windows before ``which``: the same states after a resumption."""
-        if self.pool is None or self.pool_window > which:
+        if self.pool is None or self.pool_window > which:  # a new run, or one set back: start again from the prior
             generator = torch.Generator().manual_seed(context.seed)
             self.pool, self.pool_window = context.problem.sample_prior(POOL, generator), 0
         for window in windows[self.pool_window : which]:
@@ -166,7 +169,7 @@ class PID(Method[Context]):
         trajectory, starts = window, z
         if index is None:
             # The network encodes a start once for all times: each z visits the whole grid, at the price of one call.
-            points = len(self.density)
+            points = len(self.density)  # starts are (points B, *event) then, index and labels (points B,)
             trajectory = window.at_start(z)
             index = torch.arange(points, device=z.device).repeat_interleave(len(z))
             starts = z.repeat(points, *[1] * (z.ndim - 1))
