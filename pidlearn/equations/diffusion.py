@@ -63,12 +63,15 @@ class Diffusion(Problem):
                 f"for about {SIGMA_DATA}: divide the data by {self.sigma_data / SIGMA_DATA:.3g}",
                 stacklevel=4,
             )
-        widest = math.sqrt(d) * self.sigma_data
+        widest = math.sqrt(d) * self.sigma_data  # the std in a direction that carries all the variance, d s^2
+        # At sigma = 10 widest the bound is about sigma_data / 10; t_start may allow less noise than that.
         sigma = min(self.t_start, 10 * widest)
         z = self.sample_prior(8, torch.Generator(self.rng_device).manual_seed(0)) * (sigma / self.t_start)
         labels = torch.zeros(8, dtype=torch.int64, device=self.device) if self.label_dim else None
         denoised = self.ode.denoise(z, sigma, labels).double()
+        # (8, *event) to two numbers: the RMS over all coordinates of the std, and of the mean, of the 8 samples.
         spread, mean = denoised.std(0).square().mean().sqrt().item(), denoised.mean(0).square().mean().sqrt().item()
+        # The bound s * widest / sqrt(widest^2 + sigma^2) with a margin: 1.5 times, and never below sigma_data / 2.
         if spread > self.sigma_data * max(0.5, 1.5 * widest / math.hypot(widest, sigma)):
             warnings.warn(
                 f"the denoised samples of pure noise at sigma = {sigma:.3g} differ by {spread:.3g} (standard deviation "
@@ -112,14 +115,16 @@ class Diffusion(Problem):
         """The end of Euler's path, (B, *event), computed in chunks of samples."""
 
         def end(z: Tensor, class_labels: Tensor | None) -> Tensor:
+            # maxlen=1 keeps only the last point in memory.
             return deque(walk(self.ode, z, grid, "euler", class_labels), maxlen=1).pop()
 
         return in_chunks(end, z, class_labels)
 
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
         """Points on the straight lines from z to the origin, at equal steps of ln t."""
+        # t_start^(1 - share) t_end^share.
         times = [self.t_start * (self.t_end / self.t_start) ** share for share in (0.25, 0.5, 0.75)]
-        return [(z * (t / self.t_start), t) for t in times]
+        return [(z * (t / self.t_start), t) for t in times]  # z t / T has standard deviation t, the noise level
 
 
 def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[int] | None = None) -> Diffusion:
@@ -159,7 +164,7 @@ def default_span(teacher: Any) -> tuple[float, float]:
     if _is_usual(scale):
         scale = 1.0
     lowest, highest = noise_levels(teacher)
-    return min(80.0 * scale, highest), max(0.002 * scale, lowest)
+    return min(80.0 * scale, highest), max(0.002 * scale, lowest)  # EDM's 80 and 0.002 are 160 and 0.004 times 0.5
 
 
 def noise_levels(teacher: Any) -> tuple[float, float]:
@@ -191,6 +196,7 @@ def _sigma_data(denoiser: Any) -> float:
 def _gaussian(n: int, generator: torch.Generator | None = None, *, scale: float, shape: tuple[int, ...]) -> Tensor:
     """z ~ N(0, scale^2), (n, *shape) float32."""
     device = generator.device if generator is not None else CPU
+    # The density at t_max is that of data + N(0, t_max^2); the prior neglects the data.
     return scale * torch.randn(n, *shape, generator=generator, device=device)
 
 
@@ -206,12 +212,14 @@ def _check_span(t_max: float, t_min: float, sigma_data: float, levels: tuple[flo
             f"noise that drowns the data; EDM takes 80"
         )
     if t_max < 5 * sigma_data:
+        # data + N(0, T^2) is wider than the prior N(0, T^2) by sqrt(1 + (sigma_data / T)^2): 2 % at T = 5 sigma_data.
         warnings.warn(
             f"at t_max = {t_max:g} the data (standard deviation {sigma_data:.3g}) are still visible in the noise: "
             f"expect biased samples, or raise t_max to {5 * sigma_data:.3g}",
             stacklevel=4,
         )
     if t_min > sigma_data / 5:
+        # x(t_min) has the density of data + N(0, t_min^2), which widens samples by 2 % at t_min = sigma_data / 5.
         warnings.warn(
             f"at t_min = {t_min:g} noise still hides the data (standard deviation {sigma_data:.3g}): expect samples "
             f"that are too wide, or lower t_min to {sigma_data / 250:.3g}",

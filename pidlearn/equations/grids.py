@@ -41,20 +41,23 @@ def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: fl
         raise ValueError(
             f"got rho = {rho}, but rho must be finite and at least 0.1 (EDM uses 7; log_grid is the limit of large rho)"
         )
+    # t_i = (T^(1/rho) + i/(n-1) (t_min^(1/rho) - T^(1/rho)))^rho, i = 0 .. n-1 (Karras et al. 2022, Eq. 5).
     top, bottom = t_max ** (1 / rho), t_min ** (1 / rho)
+    # With u = t^(1/rho), dt = rho u^(rho-1) du: steps are proportional to t^(1 - 1/rho), for rho = 7 nearly to t.
     return _pinned(_ramp(n, top, bottom) ** rho, t_max, t_min)
 
 
 def linear_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
     """Grid of equal steps in t; ``t_min`` may be zero or negative. Arguments and result as in `karras_grid`."""
     _check(n, t_min, t_max, positive=False)
-    return _pinned(_ramp(n, t_max, t_min), t_max, t_min)
+    return _pinned(_ramp(n, t_max, t_min), t_max, t_min)  # t_i = T + i/(n-1) (t_min - T)
 
 
 def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
     """Grid of equal steps in ln t. Arguments and result as in `karras_grid`."""
     _check(n, t_min, t_max, positive=True)
     bounds = torch.tensor([t_max, t_min], dtype=torch.float64).log()
+    # t_i = T (t_min / T)^(i/(n-1)): all steps are the same share of t.
     return _pinned(_ramp(n, *bounds.tolist()).exp(), t_max, t_min)
 
 

@@ -55,10 +55,12 @@ class InitialValueProblem(Problem):
     @cached_property
     def _path_points(self) -> Tensor:
         """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where no path can be solved."""
-        start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)
+        start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)  # (128, *event)
         for finer in (1, 4, 16):
+            # Heun's error falls as h^2: with a quarter of the step it is about a sixteenth.
             if self.coarse_error(400 * finer) < 0.1:
                 grid = torch.linspace(self.t_start, self.t_end, 400 * finer + 1, dtype=torch.float64)
+                # Every finer-th point: 401 times of each path, whatever the step, joined to (401 * 128, *event).
                 return torch.cat(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
         return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
 
@@ -66,6 +68,7 @@ class InitialValueProblem(Problem):
         """Relative RMSE between Heun's paths with ``steps`` equal steps and with twice as many; inf if they explode."""
         start = self.sample_prior(32, torch.Generator().manual_seed(0)).to(self.exact_dtype)
         grid = torch.linspace(self.t_start, self.t_end, 2 * steps + 1, dtype=torch.float64)
+        # Both yield the steps + 1 times of the coarse grid; the fine paths take two steps from one to the next.
         coarse, fine = walk(self.ode, start, grid[::2], "heun"), islice(walk(self.ode, start, grid, "heun"), 0, None, 2)
         # Squares are summed about the mean start: of values far from 0 they would lose the digits that vary.
         middle = start.double().mean(0)
@@ -76,9 +79,10 @@ class InitialValueProblem(Problem):
                 moments.append(torch.stack([(a - b).square().mean(0), b.mean(0), b.square().mean(0)]))
         except NotFiniteError:
             return math.inf
-        error, mean, square = torch.stack(moments).mean(0)
+        error, mean, square = torch.stack(moments).mean(0)  # (times, 3, *event) -> three of (*event)
         # Per coordinate, since each may have units of its own.
-        std = (square - mean.square()).clamp(min=0).sqrt()
+        std = (square - mean.square()).clamp(min=0).sqrt()  # Var b = E b^2 - (E b)^2, which can round below 0
+        # RMSE over std, a pure number per coordinate, then its RMS over the coordinates.
         return (error.sqrt() / _at_least_rounding(std, square.sqrt())).square().mean().sqrt().item()
 
     @cached_property
@@ -94,6 +98,7 @@ class InitialValueProblem(Problem):
     def check_teacher(self) -> None:
         """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
         dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
+        # Upper bound on the distance between neighbouring numbers near t: eps |t|.
         spacing = torch.finfo(dtype).eps * max(abs(self.t_start), abs(self.t_end))
         span = abs(self.t_end - self.t_start)
         if spacing > 1e-3 * span:
@@ -113,6 +118,7 @@ class InitialValueProblem(Problem):
 
     def residual_unit(self, grid: Tensor) -> Tensor:
         """One standard deviation of each coordinate per length of the grid, (*event): the residual is a velocity."""
+        # A residual of 1 in this unit, kept up over the whole grid, shifts the path by one standard deviation.
         return self.std / (grid[-1] - grid[0]).abs().item()
 
     @property
@@ -126,6 +132,7 @@ class InitialValueProblem(Problem):
         Raises:
             ValueError: an integrator that is not known, or that does not get to the end of the span.
         """
+        # (*event): one absolute tolerance per coordinate, since each may have units of its own.
         options: dict[str, Any] = {"rtol": self.rtol, "atol": 1e-8 * self.std if self.atol is None else self.atol}
         method = self.integrator
         if method != "dopri5":
@@ -134,7 +141,7 @@ class InitialValueProblem(Problem):
 
     def reference_samples(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The end of that path, (B, *event)."""
-        return self.reference(z, grid[[0, -1]])[-1]
+        return self.reference(z, grid[[0, -1]])[-1]  # two times suffice: the integrator chooses its own steps
 
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
         """The initial values themselves, at equal steps of time."""
@@ -177,7 +184,8 @@ def _at_least_rounding(std: Tensor, size: Tensor) -> Tensor:
     of others, or zero, in that of theirs.
     """
     largest = size.max()
-    least = torch.maximum(1e-5 * size, 1e-12 * largest)
+    least = torch.maximum(1e-5 * size, 1e-12 * largest)  # 1e-5 is about 80 times float32's epsilon, 1.2e-7
+    # 1 where all coordinates are zero, so that quotients exist.
     return torch.maximum(std, torch.where(largest > 0, least, 1.0))
 
 
@@ -204,6 +212,7 @@ def _seeded_by_generator(prior: Prior) -> Prior:
     """A prior that ignores its generator, made to depend on it, so that runs can be repeated."""
 
     def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
+        # The generator's state determines the seed, and the seed determines the draws of the prior.
         seed = int(torch.randint(2**62, (), generator=generator))
         with seeded(seed):
             return prior(n, generator=generator)

@@ -66,7 +66,7 @@ class VelocityODE:
         Raises:
             ValueError: a field that fails on x, or returns another shape than x's.
         """
-        t = as_batch(t, x)
+        t = as_batch(t, x)  # (B,)
         labels = () if class_labels is None else (class_labels,)
         with reraise_with_context("field f", self.f, x, t, class_labels):
             out = self.f(x, t, *labels)
@@ -114,6 +114,7 @@ class DenoiserODE:
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """(x - D(x, t)) / t, for t > 0."""
+        # = -t score(x, t), since score = (D - x) / t^2 (Karras et al. 2022, Eq. 1 and 3). D's error is divided by t.
         return (x - self.denoise(x, t, class_labels)) / expand_like(t, x)
 
     @check_arguments(x=VALUES)
@@ -125,7 +126,7 @@ class DenoiserODE:
                 f"got x {describe_tensor(x)} and dxdt {describe_tensor(dxdt)}, but a derivative has the shape of x: "
                 f"make them equal"
             )
-        return x - expand_like(t, x) * dxdt
+        return x - expand_like(t, x) * dxdt  # x + (0 - t) dx/dt, an Euler step from t to 0
 
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """D(x, t): the teacher's denoised image."""

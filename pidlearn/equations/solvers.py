@@ -63,6 +63,7 @@ class Euler:
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h f(x, t)."""
+        # For a denoiser this is (t_next / t) x + (1 - t_next / t) D: x moves a share of the way towards D.
         return x + expand_like(t_next - t, x) * f(x, t)
 
 
@@ -76,7 +77,7 @@ class Heun:
         h, slope = expand_like(t_next - t, x), f(x, t)
         if t_next == 0:
             return x + h * slope  # the probability flow (x - D) / t is singular at t = 0, so EDM ends with Euler
-        return x + h * (slope + f(x + h * slope, t_next)) / 2
+        return x + h * (slope + f(x + h * slope, t_next)) / 2  # the trapezoidal rule, with x' for x(t_next)
 
 
 class DPM:
@@ -86,6 +87,7 @@ class DPM:
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h f(x_mid, t_mid), with t_mid = sqrt(t t_next)."""
+        # The geometric mean is about h^2 / (8 t) below the arithmetic one: the midpoint rule keeps its order, 2.
         t_mid = (t * t_next).sqrt()  # ln t_mid is half-way between ln t and ln t_next
         x_mid = x + expand_like(t_mid - t, x) * f(x, t)
         return x + expand_like(t_next - t, x) * f(x_mid, t_mid)
@@ -105,6 +107,7 @@ class DPMPlusPlus:
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """(t_next / t) (x - D_mid) + D_mid, the exact solution if D were constant and equal to D_mid."""
+        # f = (x - D) / t, so x - t f is the denoised sample; ds > 0 is the step in s = -ln t.
         D, ds = x - expand_like(t, x) * f(x, t), (t / t_next).log()
         D_mid = D  # of the first step, which makes it an Euler step
         if self.previous is not None:
@@ -112,6 +115,7 @@ class DPMPlusPlus:
             # D is linear in s through the starts of both steps; the middle of this one is ds / 2 further on.
             D_mid = D + expand_like(ds / (2 * ds_previous), x) * (D - D_previous)
         self.previous = D, ds
+        # x(s + ds) = e^(-ds) (x - D) + D solves dx/ds = D - x for constant D, and e^(-ds) = t_next / t.
         return expand_like(t_next / t, x) * (x - D_mid) + D_mid
 
 
@@ -227,7 +231,7 @@ def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | 
 def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
     """A tolerance as float64: a number, or for ``atol`` also one per coordinate (*event)."""
     if value is None:
-        value = 1e-10 if x.dtype == torch.float64 else 1e-5
+        value = 1e-10 if x.dtype == torch.float64 else 1e-5  # far above rounding: 2e-16 and 1e-7
     tolerance = as_real(name, value)
     shapes = [(), x.shape[1:]] if name == "atol" else [()]
     if tolerance.shape not in shapes or not (tolerance > 0).all():
@@ -255,7 +259,7 @@ def _scipy(
         method=integrator,
         t_eval=times,
         rtol=rtol.item(),
-        atol=atol.expand(x.shape).flatten().numpy(force=True),
+        atol=atol.expand(x.shape).flatten().numpy(force=True),  # (B * event,)
         **_jacobian_options(x, integrator),
     )
     if not solution.success:
@@ -282,6 +286,7 @@ def _as_scipy_field(
                 f"{integrator} called the vector field {MAX_CALLS} times and did not get past t = {t:.4g}: it is stiff "
                 f'there (try integrator="Radau"), or not smooth (loosen rtol and atol)'
             )
+        # (B * event,) float64 -> (B, *event) in x's dtype.
         slope = ode.velocity(torch.from_numpy(flat).to(x).reshape(x.shape), t, class_labels)
         if not slope.isfinite().all():  # SciPy would halve its step forever
             raise NotFiniteError(f"the vector field is NaN or infinite at t = {t:.4g}: check it there")
@@ -300,5 +305,5 @@ def _jacobian_options(x: Tensor, integrator: str) -> dict[str, Any]:
 
     if integrator not in ("Radau", "BDF"):
         return {}
-    block = np.ones((x[0].numel(), x[0].numel()))
-    return {"jac_sparsity": block_diag([block] * len(x))}
+    block = np.ones((x[0].numel(), x[0].numel()))  # within a sample, any coordinate may depend on any other
+    return {"jac_sparsity": block_diag([block] * len(x))}  # (B * event, B * event), sparse

@@ -59,5 +59,6 @@ class Inception(nn.Module):
         """Return the features of (B, C, H, W) images, (B, 2048)."""
         if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"got {describe_tensor(images)}; Inception takes images (B, C, H, W) with C = 1 or 3")
+        # (B, 1 or 3, H, W) bytes -> (B, 3, H, W) -> (B, 2048). FID's references were computed from bytes, too.
         features: Tensor = self.network.to(images.device)(to_uint8(images).expand(-1, 3, -1, -1))[0]
         return features

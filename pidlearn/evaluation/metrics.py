@@ -80,6 +80,7 @@ def relative_rmse(a: Tensor, b: Tensor) -> float:
         raise ValueError(
             f"all {len(b)} reference samples are equal, so an error relative to them is undefined: use rmse"
         )
+    # std is one number for all coordinates, so that those that hardly vary do not dominate.
     return rmse(a, b) / std
 
 
@@ -147,13 +148,13 @@ class Statistics:
         _check_finite(f)
         mean = f.mean(0)
         centred = f - mean
-        return cls(mean, centred.T @ centred / max(len(f) - 1, 1), len(f))
+        return cls(mean, centred.T @ centred / max(len(f) - 1, 1), len(f))  # (k, k)
 
     def __add__(self, other: Statistics) -> Statistics:
         if self.n is None or other.n is None:
             raise ValueError("statistics of an unknown number of samples cannot be added: both need their n")
         n = self.n + other.n
-        d = other.mean - self.mean
+        d = other.mean - self.mean  # (k,)
         # E[f f^T] - m m^T would cancel: with means of 1e6 and unit variances, it loses 12 of 16 digits.
         scatter = self.cov * (self.n - 1) + other.cov * (other.n - 1) + d.outer(d) * (self.n * other.n / n)
         return Statistics(self.mean + d * (other.n / n), scatter / (n - 1), n)
@@ -225,11 +226,13 @@ def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics, features: F
     (ma, sa), (mb, sb) = ((side.mean.cpu(), side.cov.cpu()) for side in sides)
     if len(ma) != len(mb):
         raise ValueError(f"the two sides have {len(ma)} and {len(mb)} features: use the same features for both")
+    # (k, k) throughout, in float64.
     # S_a S_b is not symmetric, but has the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is: eigvalsh applies, and
     # tr (S_a S_b)^(1/2) is the sum of their square roots. Rounding can make zero eigenvalues slightly negative.
     values, vectors = torch.linalg.eigh(sa)
-    sqrt_sa = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    sqrt_sa = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # V diag(sqrt(l)) V^T
     trace_sqrt = torch.linalg.eigvalsh(sqrt_sa @ sb @ sqrt_sa).clamp(min=0).sqrt().sum()
+    # The traces nearly cancel for a good student, hence float64.
     return ((ma - mb).square().sum() + sa.trace() + sb.trace() - 2 * trace_sqrt).item()
 
 
@@ -263,10 +266,10 @@ def _share_in_support(points: Tensor, sample: Tensor, k: int) -> float:
     # cdist computes |x - y|^2 as |x|^2 - 2 x.y + |y|^2, which cancels if the features are far from zero.
     centre = sample.mean(0)
     points, sample = points - centre, sample - centre
-    rows = max(1, MAX_PAIRS // len(sample))
+    rows = max(1, MAX_PAIRS // len(sample))  # so that (rows, m) distances fit in memory
     # Every member is its own nearest point, at distance 0: the k-th other point is the (k + 1)-th nearest.
     radius = torch.cat([torch.cdist(part, sample).kthvalue(k + 1, 1).values for part in sample.split(rows)])  # (m,)
-    inside = [(torch.cdist(part, sample) <= radius).any(1) for part in points.split(rows)]
+    inside = [(torch.cdist(part, sample) <= radius).any(1) for part in points.split(rows)]  # (rows, m) -> (rows,)
     return torch.cat(inside).double().mean().item()
 
 
@@ -302,8 +305,10 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: 
         )
     # Relative to a's mean: far from zero, projections would use up the digits.
     a, b = a - a.mean(0), b - a.mean(0)
+    # Normalised Gaussian columns are uniform on the sphere, since the Gaussian is isotropic.
     directions = torch.randn(a.shape[1], projections, dtype=a.dtype, generator=generator).to(a.device)
     directions = directions / directions.norm(dim=0)  # (d, projections), unit columns
+    # Sorting each column, (n, projections), pairs the quantiles of both: the optimal transport in one dimension.
     return rmse((a @ directions).sort(0).values, (b @ directions).sort(0).values)
 
 
@@ -316,7 +321,7 @@ def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: 
         raise ValueError(f"got {len(samples)} samples, but a floor compares two halves of a sample: pass at least 2")
     values = []
     for _ in range(splits):
-        order = torch.randperm(len(samples), generator=generator)
+        order = torch.randperm(len(samples), generator=generator)  # a permutation: the halves are disjoint
         with reraise_from_function("distance", "distance(a, b), a number"):
             values.append(abs(distance(samples[order[:half]], samples[order[half : 2 * half]])))
     return math.fsum(values) / splits
@@ -354,6 +359,7 @@ def _sum_of_distances(a: Tensor, b: Tensor) -> float:
     # Relative to b's mean: cdist computes |x|^2 - 2 x.y + |y|^2, which cancels far from zero.
     centre = b.mean(0)
     b = b - centre
+    # Blocks of (2048, m) distances; fsum adds their sums without rounding in between.
     return math.fsum(torch.cdist(part - centre, b).sum().item() for part in a.split(2048))
 
 

@@ -37,7 +37,7 @@ def checked_distance(distance: Distance, a: Tensor, b: Tensor) -> Tensor:
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference over the event: (B, *event), (B, *event) -> (B,)."""
-    return _difference(a, b).square().flatten(1).mean(1)
+    return _difference(a, b).square().flatten(1).mean(1)  # a mean, so its size does not grow with the resolution
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
@@ -60,6 +60,7 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
         )
     squared, c = l2(a, b), float(c)
     # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
+    # For squared << c^2 it is squared / (2 c); for squared >> c^2, sqrt(squared), whose gradient has bounded size.
     return squared / ((squared + c * c).sqrt() + c)
 
 
@@ -67,7 +68,7 @@ def _difference(a: Tensor, b: Tensor) -> Tensor:
     """a - b in float32 at least: squares of half-precision numbers overflow at 256 and vanish below 2e-4."""
     check_pair(a, b)
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    return a.to(dtype) - b.to(dtype)
+    return a.to(dtype) - b.to(dtype)  # cast first: a difference of halves rounds to halves
 
 
 def lpips(a: Tensor, b: Tensor, net: str = "vgg", pooling: str = "max") -> Tensor:

@@ -120,17 +120,19 @@ class _Layers(nn.Module):
         super().__init__()
         self.resize = resize
         self.scaling, self.trunk = published.scaling_layer, published.net
-        self.scales = nn.ParameterList([line.model[-1].weight for line in published.lins])
+        self.scales = nn.ParameterList([line.model[-1].weight for line in published.lins])  # w_l, (1, C_l, 1, 1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         # One pass each, not one over both: if only a needs a gradient, no activations of b are kept; and equal images
         # go through the same sums in the same order, so that their distance is exactly zero.
         layers = zip(self._features(a), self._features(b), self.scales, strict=True)
+        # Per layer, over channels: (B, C_l, H_l, W_l) -> (B, 1, H_l, W_l), over pixels: (B,), and stacked: (layers, B).
         return torch.stack([F.conv2d((fa - fb).square(), scale).mean((1, 2, 3)) for fa, fb, scale in layers]).sum(0)
 
     def _features(self, x: Tensor) -> list[Tensor]:
         if self.resize is not None:
-            x = F.interpolate(x, size=(self.resize, self.resize), mode="bilinear")
+            x = F.interpolate(x, size=(self.resize, self.resize), mode="bilinear")  # (B, C, resize, resize)
+        # Unit length over the channels of each pixel; 1e-10 is for zero vectors. `scaling` makes grey 3 channels.
         return [f / (torch.linalg.vector_norm(f, dim=1, keepdim=True) + 1e-10) for f in self.trunk(self.scaling(x))]
 
 
@@ -154,18 +156,21 @@ class _ByChunks(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, distance: Callable[[Tensor, Tensor], Tensor], chunk: int) -> Tensor:
         values, gradients = [], []
         for pair in _pairs(a, b, chunk):
+            # Leaves of a graph of their own, so that it is freed with the chunk.
             sides = [x.detach().requires_grad_(n) for x, n in zip(pair, ctx.needs_input_grad, strict=False)]
             with torch.enable_grad():
                 d = distance(*sides)
+                # (chunk, C, H, W) for each side that needs it.
                 gradients.append(torch.autograd.grad(d.sum(), [x for x in sides if x.requires_grad]))
             values.append(d.detach())
-        ctx.save_for_backward(*map(torch.cat, zip(*gradients, strict=True)))
+        ctx.save_for_backward(*map(torch.cat, zip(*gradients, strict=True)))  # each (B, C, H, W)
         return torch.cat(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
+        # Chain rule: dL/da_i = dL/dd_i * dd_i/da_i, with (B,) -> (B, 1, 1, 1).
         scaled = [grad[:, None, None, None] * next(saved) if n else None for n in ctx.needs_input_grad[:2]]
         return (*scaled, None, None)
 

@@ -42,7 +42,7 @@ class Init:
     def parameters(self, *shape: int) -> tuple[nn.Parameter, nn.Parameter]:
         """Draw a weight of `shape` (out, in, ...) and its bias (out,)."""
         check_memory("a layer", math.prod(shape))
-        area = math.prod(shape[2:])
+        area = math.prod(shape[2:])  # k * k, or 1 for a linear layer: fan_in = in * area
         weight = self._draw(shape, shape[1] * area, shape[0] * area)
         bias = self._draw(shape[:1], shape[1] * area, shape[0] * area)
         return nn.Parameter(self.weight * weight), nn.Parameter(self.bias * bias)
@@ -75,6 +75,7 @@ class Linear(nn.Module):
         weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         if _traced_with_tangent(x):
             # In a matrix product the weight gets a tangent of zeros that inductor cannot multiply.
+            # The same product as a convolution of length 1: (B, in, 1) with a kernel (out, in, 1) -> (B, out, 1).
             return F.conv1d(x[..., None], weight[..., None], bias)[..., 0]
         return F.linear(x, weight, bias)
 
@@ -104,21 +105,23 @@ class Conv2d(nn.Module):
         super().__init__()
         self.resample = resample
         self.padding = kernel // 2
-        self.filter_padding = (len(resample_filter) - 1) // 2
+        self.filter_padding = (len(resample_filter) - 1) // 2  # with stride 2, exactly halves or doubles H and W
         weight, bias = init.parameters(out_channels, in_channels, kernel, kernel) if kernel else (None, None)
         self.register_parameter("weight", weight)
         self.register_parameter("bias", bias)
         if resample is not None:
             taps = torch.tensor(resample_filter, dtype=torch.float32)
+            # The outer product of the 1-D filter with itself, (1, 1, k, k), of sum 1.
             self.register_buffer("resample_filter", taps.outer(taps)[None, None] / taps.sum() ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H', W')."""
         if self.resample == "fused_down":
+            # (B, out, H + 2 filter_padding, W + 2 filter_padding) -> (B, out, H / 2, W / 2).
             # The filter sums to one and has no padding, so it does not change the bias added before it.
             return self._filter(self._convolve(x, self.padding + self.filter_padding), padding=0)
         if self.resample is not None:
-            x = self._filter(x, self.filter_padding)
+            x = self._filter(x, self.filter_padding)  # (B, in, H', W') with H' = 2 H or H / 2
         return self._convolve(x, self.padding)
 
     def _convolve(self, x: Tensor, padding: int) -> Tensor:
@@ -128,11 +131,11 @@ class Conv2d(nn.Module):
 
     def _filter(self, x: Tensor, padding: int) -> Tensor:
         channels = x.shape[1]
-        kernel = self.resample_filter.to(x.dtype).expand(channels, -1, -1, -1)
+        kernel = self.resample_filter.to(x.dtype).expand(channels, -1, -1, -1)  # (C, 1, k, k), per channel
         if self.resample == "up":
             # Each pixel is spread over four, so a factor of 4 keeps the mean.
             return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=padding, groups=channels)
-        return F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)
+        return F.conv2d(x, kernel, stride=2, padding=padding, groups=channels)  # (B, C, H / 2, W / 2)
 
 
 class GroupNorm(nn.Module):
@@ -162,11 +165,12 @@ class GroupNorm(nn.Module):
 
     def _written_out(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Group norm in elementary operations, whose forward-mode derivatives `torch.compile` can trace and fuse."""
+        # (B, C, H, W) -> (B, groups, C / groups, H, W); float32, since sums of squares overflow in float16.
         split = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (self.groups, -1))
-        centred = split - split.mean((2, 3, 4), keepdim=True)
+        centred = split - split.mean((2, 3, 4), keepdim=True)  # the mean is (B, groups, 1, 1, 1)
         variance = centred.square().mean((2, 3, 4), keepdim=True)
-        scaled = (centred * (variance + self.eps).rsqrt()).flatten(1, 2).to(x.dtype)
-        return scaled * weight[:, None, None] + bias[:, None, None]
+        scaled = (centred * (variance + self.eps).rsqrt()).flatten(1, 2).to(x.dtype)  # (B, C, H, W)
+        return scaled * weight[:, None, None] + bias[:, None, None]  # (C, 1, 1) broadcasts over B, H and W
 
 
 class PositionalEmbedding(nn.Module):
@@ -182,8 +186,8 @@ class PositionalEmbedding(nn.Module):
 
     def forward(self, c: Tensor) -> Tensor:
         """Map (B,) to (B, features)."""
-        exponent = torch.arange(self.frequencies, dtype=c.dtype, device=c.device) / self.steps
-        angle = c[:, None] * 10000.0**-exponent
+        exponent = torch.arange(self.frequencies, dtype=c.dtype, device=c.device) / self.steps  # 0 to 1 (or just below)
+        angle = c[:, None] * 10000.0**-exponent  # (B, features / 2), frequencies 1 to about 1/10000
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
@@ -194,11 +198,11 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", 16 * torch.randn(features // 2))
+        self.register_buffer("freqs", 16 * torch.randn(features // 2))  # standard deviation 16, as in NCSN++
 
     def forward(self, c: Tensor) -> Tensor:
         """Map (B,) to (B, features)."""
-        angle = c[:, None] * (2 * math.pi * self.freqs.to(c.dtype))
+        angle = c[:, None] * (2 * math.pi * self.freqs.to(c.dtype))  # (B, features / 2)
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
@@ -229,7 +233,7 @@ def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.
         low, high = class_labels.min().item(), class_labels.max().item()
         raise ValueError(f"got class labels {low}..{high}, but class labels must lie in 0..{label_dim - 1}")
     classes = torch.arange(label_dim, device=device)
-    rows = (class_labels.to(device)[:, None] == classes).to(dtype)
+    rows = (class_labels.to(device)[:, None] == classes).to(dtype)  # (B, label_dim)
     return rows / rows.sum(1, keepdim=True)  # 0 / 0 for a label out of range
 
 
@@ -275,20 +279,21 @@ def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
     """
     batch, channels, height, width = qkv.shape
     features, pixels = channels // (3 * num_heads), height * width
-    split = qkv.reshape(batch, num_heads, features, 3, pixels)
+    split = qkv.reshape(batch, num_heads, features, 3, pixels)  # (B, head, feature, 3, pixel)
     # (query|key|value, B, head, pixel, feature): the fused kernels need contiguous features.
     q, k, v = split.permute(3, 0, 1, 4, 2).contiguous()
     fused = unpack_dual(q).tangent is None  # fused kernels have no forward-mode derivative
+    # softmax(q k^T / sqrt(features)) v, (B, head, pixel, feature): every pixel attends to every pixel.
     out = F.scaled_dot_product_attention(q, k, v) if fused else _plain_attention(q, k, v)
-    return out.transpose(2, 3).reshape(batch, num_heads * features, height, width)
+    return out.transpose(2, 3).reshape(batch, num_heads * features, height, width)  # (B, C, H, W)
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`F.scaled_dot_product_attention` in operations with forward-mode derivatives, which its fused kernels lack."""
     # Exponentials need at least float32. Scaling k before the cast keeps float16 in range.
     dtype = torch.promote_types(q.dtype, torch.float32)
-    logits = q.to(dtype) @ (k / math.sqrt(k.shape[-1])).to(dtype).transpose(2, 3)
-    return logits.softmax(dim=3).to(v.dtype) @ v
+    logits = q.to(dtype) @ (k / math.sqrt(k.shape[-1])).to(dtype).transpose(2, 3)  # (B, head, query pixel, key pixel)
+    return logits.softmax(dim=3).to(v.dtype) @ v  # softmax over the keys, (B, head, pixel, feature)
 
 
 class UNetBlock(nn.Module):
@@ -326,9 +331,11 @@ class UNetBlock(nn.Module):
         conv = functools.partial(Conv2d, in_channels, resample=resample, resample_filter=resample_filter, init=init)
         self.norm0 = GroupNorm(in_channels, eps)
         self.conv0 = conv(out_channels, 3)
+        # Per channel a scale and a shift, or a shift only.
         self.affine = Linear(emb_channels, out_channels * (2 if adaptive else 1), init=init)
         self.norm1 = GroupNorm(out_channels, eps)
         self.dropout = nn.Dropout(dropout)
+        # init_zero makes the residual branches start at (nearly) 0, and so the block as its skip path.
         self.conv1 = Conv2d(out_channels, out_channels, 3, init=init_zero)
 
         self.skip: nn.Module = nn.Identity()
@@ -338,21 +345,22 @@ class UNetBlock(nn.Module):
         if num_heads:
             self.norm2 = GroupNorm(out_channels, eps)
             self.qkv = Conv2d(out_channels, 3 * out_channels, 1, init=init_attn)
-            self.proj = Conv2d(out_channels, out_channels, 1, init=init_zero)
+            self.proj = Conv2d(out_channels, out_channels, 1, init=init_zero)  # (nearly) 0 at first, too
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) and (B or 1, emb_channels) to (B, out_channels, H', W')."""
-        h: Tensor = self.conv0(F.silu(self.norm0(x)))
+        h: Tensor = self.conv0(F.silu(self.norm0(x)))  # (B, out_channels, H', W')
         # The embedding keeps its own precision; only its output is cast to that of the activations.
-        params = self.affine(emb).to(h.dtype)[:, :, None, None]
+        params = self.affine(emb).to(h.dtype)[:, :, None, None]  # (B or 1, out or 2 out, 1, 1)
         if self.adaptive:
             scale, shift = params.chunk(2, dim=1)
-            h = F.silu(self.norm1(h) * (1 + scale) + shift)
+            h = F.silu(self.norm1(h) * (1 + scale) + shift)  # scale = shift = 0 changes nothing
         else:
             h = F.silu(self.norm1(h + params))
         h = self.conv1(self.dropout(h))
-        h = (h + self.skip(x)) * self.skip_scale
+        h = (h + self.skip(x)) * self.skip_scale  # both terms are (B, out_channels, H', W')
         if self.num_heads:
+            # qkv is (B, 3 out_channels, H', W'), the result (B, out_channels, H', W').
             attended = self.proj(self_attention(self.qkv(self.norm2(h)), self.num_heads))
             h = (h + attended) * self.skip_scale
         return h

@@ -46,6 +46,7 @@ class ChebyshevMLP(nn.Module):
         self.terms = terms
         self.first = nn.Linear(d, width)
         self.body = ResidualStack(width, depth, terms * d)
+        # The flow of a linear ODE is linear in x: this layer can represent such coefficients without the MLP.
         self.linear = nn.Linear(d, terms * d, bias=False)
         nn.init.zeros_(self.linear.weight)
 
@@ -68,7 +69,8 @@ class ChebyshevMLP(nn.Module):
         check_weight(self.mean, x, casts=torch.promote_types(x.dtype, self.mean.dtype) == self.mean.dtype)
         if not len(x):
             raise ValueError("got a batch of no samples, but a ChebyshevMLP encodes at least one")
-        flat = (x.flatten(1) - self.mean) / self.scale
+        flat = (x.flatten(1) - self.mean) / self.scale  # (B, d), of unit scale
+        # (B, terms * d) -> (B, terms, d): c_n(x), the n-th coefficient of each coordinate.
         coefficients = (self.body(self.first(flat)) + self.linear(flat)).reshape(len(x), self.terms, -1)
         coefficients = coefficients * self.out_scale  # (B, terms, d)
 
@@ -79,10 +81,12 @@ class ChebyshevMLP(nn.Module):
                 raise ValueError(
                     f"got times of shape {tuple(time.shape)} for {len(x)} samples; expected one per sample, ({len(x)},)"
                 )
+            # T_0 = 1 and T_1 = t, (k B,) each. |T_n| <= 1 on [-1, 1], while powers of t are nearly collinear there.
             basis = [torch.ones_like(time), time]
             while len(basis) < self.terms:
                 basis.append(2 * time * basis[-1] - basis[-2])  # T_{n+1} = 2 t T_n - T_{n-1}
             by_time = torch.stack(basis[: self.terms], 1).reshape(-1, len(x), self.terms)  # (k, B, terms)
+            # sum over n of T_n(t) c_n(x): (k, B, d) -> (k B, *event).
             return torch.einsum("kbn,bnd->kbd", by_time, coefficients).reshape(-1, *x.shape[1:])
 
         return at

@@ -77,7 +77,7 @@ class ImageDenoiser(Preconditioned):
             half = self.use_fp16 and not force_fp32 and x_in.is_cuda and x_in.dtype == torch.float32
             x_in = x_in.half() if half else x_in
             out: Tensor = self.model(x_in, c_noise, class_labels, augment_labels)
-            return out[:, : self.img_channels]
+            return out[:, : self.img_channels]  # (B, OUTPUTS * C, R, R) -> (B, C, R, R)
 
         return self._denoise(x, sigma, network)
 
@@ -114,6 +114,7 @@ class NoisePredictor(ImageDenoiser):
 
     def as_student(self, t_max: float) -> AdaptedStudent:
         """Return the network as a student's F. It shares the weights: copy it before training."""
+        # A student's time is continuous: it uses the parametrization, not `coefficients`, which may round to a level.
         return AdaptedStudent(self.model, self.noise_parametrization, t_max, self.sigma_data, self.label_dim)
 
 
@@ -191,7 +192,7 @@ class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files 
         span = iddpm.table.span
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, span, 0.5, model_type, network_options)
         self.noise_parametrization = iddpm
-        self.register_buffer("u", torch.tensor(iddpm.sigmas[::-1], dtype=torch.float32))
+        self.register_buffer("u", torch.tensor(iddpm.sigmas[::-1], dtype=torch.float32))  # (M + 1,)
         self.C_1, self.C_2, self.M = C_1, C_2, M
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
@@ -206,4 +207,5 @@ class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files 
 
     def _nearest(self, sigma: Tensor) -> Tensor:
         """Index into u of the level nearest to sigma, of any shape."""
+        # (n, 1) - (M + 1,) -> (n, M + 1) distances.
         return (sigma.reshape(-1, 1) - self.u.to(sigma)).abs().argmin(1).reshape(sigma.shape)

@@ -26,6 +26,7 @@ class ResidualStack(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(depth))
         self.out = nn.Linear(width, outputs)
+        # F = 0 at first: a trajectory starts as its skip term a(t) z.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -33,7 +34,7 @@ class ResidualStack(nn.Module):
         """Map (B, width), before the first activation, to (B, outputs)."""
         h = silu(h)
         for layer, norm in zip(self.hidden, self.norms, strict=False):  # the last norm belongs to the read-out
-            h = h + silu(layer(norm(h)))
+            h = h + silu(layer(norm(h)))  # (B, width)
         return self.out(self.norms[-1](h))
 
 
@@ -76,8 +77,9 @@ class MLP(nn.Module):
         )
         self.frequencies: Tensor
         self.harmonics: Tensor
-        self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))
+        self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))  # (d, fourier)
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
+        # x, time, cosines, sines and the class, in the order in which `forward` joins them.
         self.first = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
         self.body = ResidualStack(width, depth, d, norm)
 
@@ -95,7 +97,7 @@ class MLP(nn.Module):
             raise ValueError(f"got {time.numel()} times for {len(x)} samples; expected one for all, or one per sample")
         flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)  # (B, d), (B, 1)
         phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)  # (B, fourier + harmonics)
-        features = [flat, time, phase.cos(), phase.sin()]
+        features = [flat, time, phase.cos(), phase.sin()]  # (B, d), (B, 1), and twice (B, fourier + harmonics)
         one_each = isinstance(class_labels, Tensor) and class_labels.shape[:1] == x.shape[:1]
         if class_labels is not None and not (self.label_dim and one_each):
             received = len(class_labels) if isinstance(class_labels, Tensor) and class_labels.ndim else "no tensor of"
@@ -105,7 +107,8 @@ class MLP(nn.Module):
             )
         if self.label_dim:
             labels = one_hot_labels(class_labels, self.label_dim, dtype=x.dtype, device=x.device)
-            features.append(labels.expand(len(x), -1))
+            features.append(labels.expand(len(x), -1))  # (B or 1, label_dim) -> (B, label_dim)
+        # (B, d + 1 + 2 fourier + 2 harmonics + label_dim) -> (B, width) -> (B, d) -> (B, *event).
         return self.body(self.first(torch.cat(features, 1))).reshape(x.shape)
 
     def __repr__(self) -> str:

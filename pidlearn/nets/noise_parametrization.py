@@ -71,7 +71,8 @@ class LogSigmaTable:
     def position(self, sigma: Tensor) -> Tensor:
         """Return the position of sigma, of any shape, on the scale: linear in ln(sigma), clamped to [0, K - 1]."""
         table = self._cached(sigma)
-        s = sigma.log().clamp(table[0], table[-1])
+        s = sigma.log().clamp(table[0], table[-1])  # constant beyond the table, so zero slope there
+        # First level >= s, at least 1 so that it has a lower neighbour; an index has no derivative, hence the detach.
         above = torch.searchsorted(table, s.detach().contiguous()).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
         # The index is a constant; the derivative with respect to sigma comes from the fraction.
@@ -97,10 +98,10 @@ class EDM:
         """Return the coefficients at noise levels of any shape."""
         scale = (sigma**2 + self.sigma_data**2).sqrt()  # the standard deviation of x = x0 + sigma n
         return Coefficients(
-            c_skip=(self.sigma_data / scale) ** 2,
-            c_out=sigma * self.sigma_data / scale,
-            c_in=1 / scale,
-            c_noise=sigma.log() / 4,
+            c_skip=(self.sigma_data / scale) ** 2,  # E[x0 | x] = c_skip x for Gaussian data N(0, sd^2): F is the rest
+            c_out=sigma * self.sigma_data / scale,  # the std of x0 - c_skip x, so that F's target has unit variance
+            c_in=1 / scale,  # c_in x has unit variance
+            c_noise=sigma.log() / 4,  # 80 becomes 1.10, and 0.002 becomes -1.55
         )
 
 
@@ -120,13 +121,16 @@ class VP:
     def span(self) -> tuple[float, float]:
         """The smallest and the largest sigma, at t = epsilon_t and t = 1."""
         times = (self.epsilon_t, 1.0)
+        # expm1: exp(1e-6) - 1, the case t = epsilon_t, would lose six digits.
         low, high = (math.sqrt(math.expm1(self.beta_d * t * t / 2 + self.beta_min * t)) for t in times)
         return low, high
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels of any shape."""
         # The positive root t of beta_d t^2 / 2 + beta_min t = ln(1 + sigma^2).
+        # log1p: in float32, 1 + sigma^2 keeps one digit of sigma^2 at sigma = 1e-3.
         t = ((self.beta_min**2 + 2 * self.beta_d * (sigma**2).log1p()).sqrt() - self.beta_min) / self.beta_d
+        # F is the noise n, so x0 = x - sigma F; its input x / sqrt(1 + sigma^2) has the variance-preserving scale.
         return Coefficients(
             c_skip=torch.ones_like(sigma), c_out=-sigma, c_in=(sigma**2 + 1).rsqrt(), c_noise=(self.M - 1) * t
         )
@@ -139,6 +143,7 @@ class VE:
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels of any shape."""
         one = torch.ones_like(sigma)
+        # F is sigma times the score, an estimate of -n, so D = x + sigma F = x + sigma^2 score.
         return Coefficients(c_skip=one, c_out=sigma, c_in=one, c_noise=(sigma / 2).log())
 
 
@@ -162,6 +167,7 @@ class IDDPM:
             # The cosine schedule with offset C_2; j counts from pure noise, 0, to the data, M.
             return math.sin(math.pi / 2 * j / (self.M * (self.C_2 + 1))) ** 2
 
+        # 1 + sigma^2 = 1 / alpha_bar, so r is a ratio of alpha_bars. It is 0 at j = 1, where C_1 keeps u finite.
         # 1 + u[j-1]^2 = (1 + u[j]^2) / r with r = alpha_bar(j - 1) / alpha_bar(j), bounded below by C_1.
         u = [0.0]
         for j in range(self.M, 0, -1):
@@ -171,6 +177,7 @@ class IDDPM:
     @cached_property
     def table(self) -> LogSigmaTable:
         """The M positive noise levels."""
+        # Without sigma = 0, whose logarithm is -infinity.
         return LogSigmaTable(torch.tensor(self.sigmas[1:], dtype=torch.float64, device="cpu").log())
 
     def __call__(self, sigma: Tensor) -> Coefficients:

@@ -39,12 +39,14 @@ def precondition(
         ValueError: if the network returns another shape than x has.
     """
     c_skip, c_out, c_in = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in coefficients[:3])  # (B or 1, 1, ..., 1)
+    # Scaled before the cast: c_in x is of order one (except for VE), while x grows with sigma.
     out = network((c_in * x).to(compute_dtype or x.dtype), coefficients.c_noise)
     if not isinstance(out, Tensor) or out.shape != x.shape:
         raise ValueError(
             f"the network returned {describe_tensor(out)}, but must keep the shape of x, {tuple(x.shape)}: return one "
             f"such tensor"
         )
+    # Summed in x's dtype: at small sigma c_out F is a correction of x that bfloat16 would round away.
     return c_skip * x + c_out * out.to(x.dtype)
 
 
@@ -88,7 +90,7 @@ class Preconditioned(nn.Module):
             raise ValueError(
                 f"got sigma of shape {tuple(s.shape)}; expected a number, or one for each of {len(x)} samples"
             )
-        return precondition(network, x, self.coefficients(s.reshape(-1)), self.compute_dtype)
+        return precondition(network, x, self.coefficients(s.reshape(-1)), self.compute_dtype)  # sigma (B,) or (1,)
 
     def __repr__(self) -> str:
         return summarize(self, type(self.model).__name__)

@@ -21,12 +21,14 @@ Time = Callable[[Tensor, float, float], Tensor]
 
 def hard(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
     """a = t/T, b = 1 - t/T: x(z, T) = z by construction (PID Eq. 7)."""
+    # Denoiser form: lhs of a z is (a - t da/dt) z = 0, and lhs of b F is F - t b dF/dt, of the data's size at every t.
     a = t / torch.as_tensor(t_max, dtype=t.dtype)
     return a, torch.full_like(t, 1 / t_max), 1 - a
 
 
 def increment(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
     """a = 1, b = t - T: x(z, T) = z by construction, for any ODE; F is then the mean velocity since T."""
+    # dx/dt = F + (t - T) dF/dt, so that F(z, T) is the velocity at the start.
     return torch.ones_like(t), torch.zeros_like(t), t - torch.as_tensor(t_max, dtype=t.dtype)
 
 
@@ -35,6 +37,7 @@ def soft(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Te
 
     b is the scale of x at t, so F has unit scale throughout.
     """
+    # sqrt(t^2 + sigma_data^2) is the standard deviation of data plus noise at t.
     return torch.zeros_like(t), torch.zeros_like(t), (t * t + sigma_data**2).sqrt()
 
 
@@ -43,12 +46,12 @@ BOUNDARIES: dict[str, Boundary] = {"hard": hard, "increment": increment, "soft":
 
 def log_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
     """ln(t) / 4, EDM's c_noise (Karras et al. 2022, table 1)."""
-    return t.log() / 4
+    return t.log() / 4  # 80 becomes 1.10, and 0.002 becomes -1.55
 
 
 def linear_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
     """From -1 at t_max to 1 at t_min."""
-    return 2 * (t - t_max) / (t_min - t_max) - 1
+    return 2 * (t - t_max) / (t_min - t_max) - 1  # [-1, 1] is the interval of Chebyshev polynomials
 
 
 TIMES: dict[str, Time] = {"log": log_time, "linear": linear_time}

@@ -57,6 +57,7 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
 def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
     """A network F(x, time, class_labels=None) as a student of the problem."""
     if not isinstance(problem, Diffusion):
+        # z enters unscaled (c_in = 1): the coordinates of an ODE share no scale.
         return Trajectory(network, problem.t_start, t_min=problem.t_end, boundary="increment", time="linear", c_in=1.0)
     return Trajectory(
         network,
@@ -95,6 +96,7 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     body.keep_outputs(body.event_shape[0])  # iDDPM's networks predict a variance, too
     if init == "random":
         return type(body)(**body.options).to(next(body.parameters()))
+    # At t = T both networks take c_in z and ln(T) / 4; only D's factor c_out, about sigma_data, is missing.
     if init == "teacher" and body is network:
         at = torch.tensor([problem.t_start], dtype=torch.float64)
         body.scale_output(problem.ode.denoiser.coefficients(at).c_out.item())  # type: ignore[attr-defined]  # a Preconditioned
@@ -112,6 +114,7 @@ def _mlp(problem: Problem, teacher: MLP | None) -> MLP:
         options |= {"width": 384, "depth": 4, "norm": teacher is None}
     if teacher is None:
         return MLP(problem.event_shape, **options)
+    # W is (d, fourier), as the teacher's.
     network = MLP(problem.event_shape, fourier=teacher.frequencies.shape[1], **options)
     network.frequencies.copy_(teacher.frequencies)
     return network
@@ -132,8 +135,9 @@ def _warn_of_mlp(network: nn.Module, problem: Problem) -> None:
 
 
 def _piecewise(problem: InitialValueProblem, windows: int) -> PiecewiseTrajectory:
+    # windows + 1 times, from start to end.
     edges = torch.linspace(problem.t_start, problem.t_end, windows + 1, dtype=torch.float64).tolist()
-    mean, std = problem.mean.flatten(), problem.std.flatten()
+    mean, std = problem.mean.flatten(), problem.std.flatten()  # (d,) each
     chain = []
     for start, end in pairwise(edges):
         network = ChebyshevMLP(problem.event_shape)

@@ -77,16 +77,17 @@ class PiecewiseTrajectory(Student):
         left = torch.ones_like(t, dtype=torch.bool)  # (B,): samples whose time lies in a later window
         for window in self.windows:
             # A time belongs to the window that ends at it or after it; times past the end belong to the last window.
-            inside = left & ((t - window.t_min) * (window.t_max - window.t_min) >= 0)
+            inside = left & ((t - window.t_min) * (window.t_max - window.t_min) >= 0)  # for either direction of time
             if window is self.windows[-1]:
                 inside = left
             if inside.any():
                 labels = None if class_labels is None else class_labels[inside]
+                # state[inside] is (b, *event): only the samples whose time lies in this window.
                 out = out.index_put((inside,), window(state[inside], t[inside], labels))
             left = left & ~inside
             if not left.any():
                 break
-            state = window(state, window.t_min, class_labels)
+            state = window(state, window.t_min, class_labels)  # (B, *event): z of the next window
         return out
 
     def __repr__(self) -> str:

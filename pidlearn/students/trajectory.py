@@ -82,6 +82,7 @@ class Trajectory(Student):
         self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
         self.boundary: Boundary = resolve("boundary", boundary, BOUNDARIES)
         self.time: Time = resolve("time", time, TIMES)
+        # c_in x(T) has unit variance. One c_in serves all t, since the input is z = x(T) and not x(t).
         self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
         self.event_shape = None if event_shape is None else check_shape(event_shape)
         plain: Any = unwrapped(network) if isinstance(network, nn.Module) else network
@@ -99,6 +100,7 @@ class Trajectory(Student):
         a, _ = self.skip_term(t)
         with reraise_with_context("student", self.network, z, t, class_labels):
             (learned,) = self.learned_term(z, t, class_labels=class_labels)
+        # PID Eq. 7. This sum rounds at the size of a z; the loss takes the two terms separately instead.
         return expand_like(a, z) * z + learned
 
     def skip_term(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,6 +114,7 @@ class Trajectory(Student):
         t = torch.cat(times)  # (k B,)
         labels = () if class_labels is None else (torch.cat([class_labels] * k),)
         scaled = (self.c_in * z).repeat(k, *[1] * (z.ndim - 1))  # (k B, *event)
+        # (k B,): times are rounded to z's dtype only here.
         time = self.time(t, self.t_max, self.t_min).to(z.dtype)
         out = self.network(scaled.to(self.compute_dtype or z.dtype), time, *labels)
         if not isinstance(out, Tensor) or out.shape != scaled.shape:
@@ -120,8 +123,8 @@ class Trajectory(Student):
                 f"{tuple(scaled.shape)}: return one such tensor"
             )
         out = out.to(z.dtype)
-        *_, b = self.boundary(t, self.t_max, self.sigma_data)
-        return (expand_like(b, out) * out).chunk(k)
+        *_, b = self.boundary(t, self.t_max, self.sigma_data)  # (k B,), in t's dtype: 1 - t/T cancels near T
+        return (expand_like(b, out) * out).chunk(k)  # k tensors (B, *event)
 
     def learned_term_jvp(
         self, z: Tensor, *times: Tensor, class_labels: Tensor | None = None

@@ -25,6 +25,7 @@ class Averages:
 
     def __init__(self, module: nn.Module, rates: Sequence[float]) -> None:
         self._module = module
+        # w_avg <- rate w_avg + (1 - rate) w: a mean over about 1 / (1 - rate) updates, 1,000 at a rate of 0.999.
         self._averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in rates]
         self._pending = False
 

@@ -87,7 +87,7 @@ def build_optimizer(part: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
             f"parameters that it is called with"
         )
     for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+        group["initial_lr"] = group["lr"]  # the schedule multiplies it
     return optimizer
 
 
@@ -97,7 +97,8 @@ def schedule(config: OptimizerConfig, step: int, steps: int) -> float:
     A function of the step alone, rather than a `torch.optim.lr_scheduler`: those compute a rate from the last one, or
     count their own calls, which a run that resumes bit for bit would have to save and keep equal to its steps.
     """
-    share = (step + 1) / (steps + 1)
+    share = (step + 1) / (steps + 1)  # strictly between 0 and 1: no step has the rate 0
     if share < config.warmup:
-        return share / config.warmup
+        return share / config.warmup  # linear, up to 1 at share = warmup
+    # Half a cosine from 1 at share = warmup to 0 at share = 1.
     return 1.0 if config.constant else 0.5 * (1 + math.cos(math.pi * (share - config.warmup) / (1 - config.warmup)))

@@ -53,6 +53,8 @@ def forward(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     """Forward difference towards the next grid point (PID's choice, section 4.2)."""
     t, t_next = grid[index], grid[_next(grid, index)]
     y, y_next = path(t, t_next)
+    # In Eq. 9 with the hard boundary: lhs = F_{i+1} + beta (F_{i+1} - F_i), beta = t_{i+1} (1 - t_i / T) / h,
+    # about 21 on average at N = 250 and 85 at N = 1000: rounding of F is amplified by up to 2 beta + 1.
     return [(t, y, _quotient(y, y_next, t, t_next))]
 
 
@@ -69,8 +71,9 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     before = torch.where(index == 0, 2, torch.where(index == last, last - 2, index - 1))
     t, s, r = grid[index], grid[_next(grid, index)], grid[before]
     y, y_s, y_r = path(t, s, r)
-    to_s, to_r = _quotient(y, y_s, t, s), _quotient(y, y_r, t, r)
+    to_s, to_r = _quotient(y, y_s, t, s), _quotient(y, y_r, t, r)  # (B, *event) each
     # Newton's divided differences: the slope is linear in the distance to t, and wanted at distance 0.
+    # The weights sum to 1; both are 1/2 where the two neighbours are equally far away.
     dydt = expand_like((r - t) / (r - s), y) * to_s + expand_like((t - s) / (r - s), y) * to_r
     return [(t, y, dydt)]
 
@@ -78,7 +81,7 @@ def central(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
 def exact(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Forward-mode automatic differentiation (`torch.func.jvp`) at t_i alone."""
     t = grid[index]
-    (y,), (dydt,) = path_jvp(path, t)
+    (y,), (dydt,) = path_jvp(path, t)  # (B, *event) each: no neighbour, so no amplified rounding
     return [(t, y, dydt)]
 
 
@@ -90,6 +93,7 @@ def can(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, T
     """
     t, t_next = grid[index], grid[_next(grid, index)]
     (y, y_next), (dydt, dydt_next) = path_jvp(path, t, t_next)
+    # Taylor at t_i: the quotient is y' - (h/2) y'' + O(h^2), the second term (h/2) y'' + O(h^2): first order cancels.
     return [(t, y, _quotient(y, y_next, t, t_next) + 0.5 * (dydt - dydt_next))]
 
 
@@ -98,6 +102,7 @@ def trapezoid(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Ten
     t, t_next = grid[index], grid[_next(grid, index)]
     y, y_next = path(t, t_next)
     slope = _quotient(y, y_next, t, t_next)
+    # pid_loss averages both sides over the points: in velocity form, slope = (f_i + f_{i+1}) / 2.
     return [(t, y, slope), (t_next, y_next, slope)]
 
 
@@ -112,7 +117,7 @@ SCHEMES: dict[str, Scheme] = {
 
 def _next(grid: Tensor, index: Tensor) -> Tensor:
     last = len(grid) - 1
-    return torch.where(index < last, index + 1, index - 1)
+    return torch.where(index < last, index + 1, index - 1)  # backwards at the last point
 
 
 def _quotient(y: Tensor, y_next: Tensor, t: Tensor, t_next: Tensor) -> Tensor:

@@ -69,6 +69,7 @@ def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
         )
     count = MIN_WINDOWS if windows is UNSET else windows
     steps = count * (MIN_STEPS if n is UNSET else n - 1)
+    # Heun's error is of order h^2, like the trapezoid scheme's: it shows how many steps the scheme needs.
     while (error := problem.coarse_error(steps)) > 0.01 and steps < MAX_TOTAL_STEPS:
         steps *= 2
     if error > 0.01:
@@ -78,5 +79,6 @@ def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
             stacklevel=2,
         )
     if windows is UNSET:
+        # At most MAX_STEPS steps per window: a finer mesh means more windows, not longer ones.
         count = max(MIN_WINDOWS, math.ceil(steps / (MAX_STEPS if n is UNSET else n - 1)))
-    return {"windows": count, "n": math.ceil(steps / count) + 1}
+    return {"windows": count, "n": math.ceil(steps / count) + 1}  # n points make n - 1 steps

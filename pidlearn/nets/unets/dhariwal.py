@@ -44,9 +44,9 @@ class DhariwalUNet(UNet):
         label_dropout: float = 0.0,
     ) -> None:
         super().__init__(img_resolution, in_channels, label_dim, label_dropout, num_blocks, len(channel_mult))
-        third = math.sqrt(1 / 3)
+        third = math.sqrt(1 / 3)  # kaiming uniform times this is PyTorch's default, ±1 / sqrt(fan_in)
         init = Init("kaiming", "uniform", weight=third, bias=third)
-        init_zero = Init("kaiming", "uniform", weight=0.0)
+        init_zero = Init("kaiming", "uniform", weight=0.0)  # such layers start at 0, and with them the output
         init_label = Init("kaiming", "normal", weight=math.sqrt(label_dim))  # unit variance for a one-hot label
 
         # The order of these lines is that of the random draws: a seed must keep giving the same weights.
@@ -70,6 +70,7 @@ class DhariwalUNet(UNet):
             init_attn=init,
         )
         conv = functools.partial(Conv2d, init=init)
+        # One attention head per 64 channels.
         levels = build_levels(
             self.resolutions, model_channels, channel_mult, attn_resolutions, lambda channels: channels // 64
         )
@@ -79,8 +80,9 @@ class DhariwalUNet(UNet):
         self.out_conv = Conv2d(channels, out_channels, 3, init=init_zero)
 
     def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
-        emb = self._augmented(self.map_noise(c), augment_labels)
-        emb = self.map_layer1(F.silu(self.map_layer0(emb)))
+        emb = self._augmented(self.map_noise(c), augment_labels)  # (B or 1, model_channels)
+        emb = self.map_layer1(F.silu(self.map_layer0(emb)))  # (B or 1, emb)
+        # Here the class enters after both layers; in SongUNet, before them.
         if self.map_label is not None and labels is not None:
             emb = emb + self.map_label(labels)
         return F.silu(emb)
@@ -89,5 +91,5 @@ class DhariwalUNet(UNet):
         return [self.out_conv]
 
     def _output(self, x: Tensor, image: Tensor) -> Tensor:
-        out: Tensor = self.out_conv(F.silu(self.out_norm(x)))
+        out: Tensor = self.out_conv(F.silu(self.out_norm(x)))  # (B, C, R, R) -> (B, out_channels, R, R)
         return out

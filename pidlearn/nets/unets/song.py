@@ -64,6 +64,7 @@ class SongUNet(UNet):
         # The order of these lines is that of the random draws: a seed must keep giving the same weights.
         noise, emb = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         self._build_embedding(embedding_type, noise, emb, augment_dim)
+        # A single attention head wherever a level attends.
         levels = build_levels(self.resolutions, model_channels, channel_mult, attn_resolutions, lambda channels: 1)
         block = _block_factory(emb, dropout, resample_filter)
         conv = functools.partial(Conv2d, resample_filter=resample_filter, init=XAVIER())
@@ -74,8 +75,10 @@ class SongUNet(UNet):
             layers: dict[str, nn.Module] = {}
             if decoder_type == "skip" and depth < len(levels) - 1:
                 layers["aux_up"] = conv(out_channels, out_channels, 0, resample="up")
+            # depth 0 is the full resolution, whose layer makes the output of either decoder type.
             if decoder_type == "skip" or depth == 0:
                 layers["aux_norm"] = GroupNorm(channels, eps=1e-6)
+                # The output is near 0 at first.
                 layers["aux_conv"] = Conv2d(channels, out_channels, 3, init=XAVIER(weight=1e-5))
             return layers
 
@@ -94,13 +97,13 @@ class SongUNet(UNet):
 
     def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
         # The published weights expect the sines first.
-        cosine, sine = self.map_noise(c).chunk(2, dim=1)
+        cosine, sine = self.map_noise(c).chunk(2, dim=1)  # (B or 1, noise / 2) each
         emb = torch.cat([sine, cosine], dim=1)
         if self.map_label is not None and labels is not None:
             # One-hot labels have mean square 1 / label_dim: bring it to 1.
-            emb = emb + self.map_label(labels * math.sqrt(self.label_dim))
+            emb = emb + self.map_label(labels * math.sqrt(self.label_dim))  # (B or 1, noise)
         emb = self._augmented(emb, augment_labels)
-        emb = F.silu(self.map_layer0(emb))
+        emb = F.silu(self.map_layer0(emb))  # (B or 1, emb)
         return F.silu(self.map_layer1(emb))
 
 
@@ -110,12 +113,12 @@ def _block_factory(emb: int, dropout: float, resample_filter: Sequence[float]) -
         UNetBlock,
         emb_channels=emb,
         dropout=dropout,
-        skip_scale=math.sqrt(0.5),
+        skip_scale=math.sqrt(0.5),  # a sum of two terms of unit variance gets unit variance again
         eps=1e-6,
         adaptive=False,
         resample_proj=True,
         resample_filter=resample_filter,
         init=XAVIER(),
-        init_zero=XAVIER(weight=1e-5),
+        init_zero=XAVIER(weight=1e-5),  # residual branches start near 0
         init_attn=XAVIER(weight=math.sqrt(0.2)),
     )

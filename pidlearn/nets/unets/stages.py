@@ -55,17 +55,19 @@ def build_encoder(
     for depth, level in enumerate(levels):
         key = f"{level.resolution}x{level.resolution}"
         if depth == 0:
-            enc[f"{key}_conv"] = conv(in_channels, channels, 3)
+            enc[f"{key}_conv"] = conv(in_channels, channels, 3)  # (B, in_channels, R, R) -> (B, channels, R, R)
         else:
-            enc[f"{key}_down"] = block(channels, channels, resample="down")
+            enc[f"{key}_down"] = block(channels, channels, resample="down")  # H and W halve
             # A second path brings a downsampled copy of the input, or of the level above, to this level.
             if encoder_type == "skip":
+                # A kernel of 0 only filters the image; the 1 x 1 convolution makes activations of it, to be added.
                 enc[f"{key}_aux_down"] = conv(in_channels, in_channels, 0, resample="down")
                 enc[f"{key}_aux_skip"] = conv(in_channels, channels, 1)
             elif encoder_type == "residual":
+                # The image, or the sum at the level above: (B, aux_channels, 2 H, 2 W) -> (B, channels, H, W).
                 enc[f"{key}_aux_residual"] = conv(aux_channels, channels, 3, resample="fused_down")
                 aux_channels = channels
-        skips.append(channels)
+        skips.append(channels)  # num_blocks + 1 activations per level go to the decoder
         for i in range(num_blocks):
             enc[f"{key}_block{i}"] = block(channels, level.channels, num_heads=level.num_heads)
             channels = level.channels
@@ -92,7 +94,7 @@ def build_decoder(
         attend_everywhere: attention in all blocks of a level that has it, not only in the last one.
         image_layers: (depth, channels) to further layers of a level by name.
     """
-    dec, channels, remaining = nn.ModuleDict(), skips[-1], list(skips)
+    dec, channels, remaining = nn.ModuleDict(), skips[-1], list(skips)  # starts from the deepest activation
     for depth, level in reversed(list(enumerate(levels))):
         key = f"{level.resolution}x{level.resolution}"
         if depth == len(levels) - 1:
@@ -100,10 +102,11 @@ def build_decoder(
             dec[f"{key}_in0"] = block(channels, channels, num_heads=level.heads(channels))
             dec[f"{key}_in1"] = block(channels, channels)
         else:
-            dec[f"{key}_up"] = block(channels, channels, resample="up")
+            dec[f"{key}_up"] = block(channels, channels, resample="up")  # H and W double
         for i in range(num_blocks + 1):
             attends = attend_everywhere or i == num_blocks
             heads = level.num_heads if attends else 0
+            # The input is x and the activation last kept by the encoder, concatenated along the channels.
             dec[f"{key}_block{i}"] = block(channels + remaining.pop(), level.channels, num_heads=heads)
             channels = level.channels
         dec.update({f"{key}_{name}": layer for name, layer in image_layers(depth, channels).items()})

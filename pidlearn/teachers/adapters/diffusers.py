@@ -126,7 +126,7 @@ class DiffusersNetwork(ThirdPartyNetwork):
         options = {"class_labels": labels[0]} if labels else {}
         # The timestep stays in float32 or float64: bfloat16 would round 999 to 1000.
         out: Tensor = self.module(x, c_noise, return_dict=False, **options)[0]
-        return out[:, : x.shape[1]]
+        return out[:, : x.shape[1]]  # (B, C or 2 C, H, W) -> (B, C, H, W)
 
 
 class VariancePreserving:
@@ -144,9 +144,9 @@ class VariancePreserving:
         if prediction not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"got prediction_type = {prediction!r}; expected epsilon, v_prediction or sample")
         ab = alphas_cumprod.detach().cpu().double()
-        ab = ab[ab > 0]
+        ab = ab[ab > 0]  # ab = 0 is pure noise, where sigma is infinite
         self.prediction = prediction
-        log_sigma = ((1 - ab) / ab).log() / 2
+        log_sigma = ((1 - ab) / ab).log() / 2  # (K,), ln sqrt((1 - ab) / ab)
         if len(ab) < 2 or not (log_sigma.isfinite().all() and (log_sigma.diff() > 0).all()):
             raise ValueError(
                 "got alphas_cumprod that do not decrease strictly within 0 and 1 from timestep to timestep: pass the "
@@ -161,13 +161,14 @@ class VariancePreserving:
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels (B,)."""
-        one, r = torch.ones_like(sigma), (1 + sigma**2).sqrt()
-        k = self.table.position(sigma)
+        one, r = torch.ones_like(sigma), (1 + sigma**2).sqrt()  # 1 / r = sqrt(ab), sigma / r = sqrt(1 - ab)
+        k = self.table.position(sigma)  # the timestep, a real number
         if self.prediction == "epsilon":
-            return Coefficients(c_skip=one, c_out=-sigma, c_in=1 / r, c_noise=k)
+            return Coefficients(c_skip=one, c_out=-sigma, c_in=1 / r, c_noise=k)  # x0 = x - sigma n
         if self.prediction == "v_prediction":
+            # x0 = sqrt(ab) x_vp - sqrt(1 - ab) v.
             return Coefficients(c_skip=1 / r**2, c_out=-sigma / r, c_in=1 / r, c_noise=k)
-        return Coefficients(c_skip=0 * one, c_out=one, c_in=1 / r, c_noise=k)
+        return Coefficients(c_skip=0 * one, c_out=one, c_in=1 / r, c_noise=k)  # F is x0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.prediction}, {len(self.table.log_sigma)} timesteps)"
@@ -192,6 +193,7 @@ def _noise_parametrization(scheduler: Any) -> tuple[NoiseParametrization, float,
             "that call in a module, for pidlearn.teachers.from_network(module, lambda s: (s**0, s, s**0, s))"
         )
     if "FlowMatch" in name:
+        # t = sigma / (1 + sigma) runs from 0 to 1 as sigma runs from 0 to infinity.
         return FlowMatching(0, scheduler.config.num_train_timesteps), 0.0, math.inf
     raise ValueError(
         f"a {name} has no alphas_cumprod, the table for networks trained on discrete timesteps: "

@@ -76,8 +76,11 @@ class FlowMatching:
 
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels (B,)."""
+        # x_t = x / (1 + sigma), which is also c_in x: the skip of D is x_t itself.
         data = 1 / (1 + sigma)  # weights of the data and the noise in x_t
         noise = sigma * data
         if self.data_at == 1:
+            # D = x_t + (1 - t) v, with t = 1 / (1 + sigma) = `data`.
             return Coefficients(c_skip=data, c_out=noise, c_in=data, c_noise=self.unit * data)
+        # t = sigma / (1 + sigma) = `noise`, D = x_t - t v.
         return Coefficients(c_skip=data, c_out=-noise, c_in=data, c_noise=self.unit * noise)

@@ -78,6 +78,7 @@ def from_network(
     noise = _noise_parametrization(parametrization, sigma_data)
     if isinstance(noise, VarianceExploding):
         module = NoiseFromScore(module)
+    # Outside the training levels the network would extrapolate, so distillation stays within them.
     low, high = getattr(noise, "span", (0.0, math.inf))
     low, high = low if sigma_min is None else sigma_min, high if sigma_max is None else sigma_max
     if not 0 <= low < high:
@@ -113,6 +114,7 @@ def _noise_parametrization(value: Any, sigma_data: float) -> NoiseParametrizatio
             f"got parametrization = {value!r:.80}; expected {', '.join(map(repr, NAMES))}, a decreasing table of "
             f"alphas_cumprod, or a function of sigma that returns c_skip, c_out, c_in and c_noise"
         )
+    # (K,) alphas_cumprod; its timesteps become real numbers.
     return VariancePreserving(table, "epsilon")
 
 
@@ -133,6 +135,6 @@ class PlainNetwork(ThirdPartyNetwork):
     def call(self, x: Tensor, c_noise: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         """Return the prediction, (B, *event)."""
         out: Any = super().call(x, c_noise, labels)
-        out = getattr(out, "sample", out)
+        out = getattr(out, "sample", out)  # (B, C or 2 C, H, W) for images
         # Two images per input: the second is a learned variance, which the probability flow does not need.
         return out[:, : x.shape[1]] if out.ndim == x.ndim > 2 and out.shape[1] == 2 * x.shape[1] else out

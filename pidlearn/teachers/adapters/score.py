@@ -23,8 +23,8 @@ class NoiseFromScore(ThirdPartyNetwork):
 
     def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """Return sigma times the score, in the dtype of x."""
-        sigma = c_noise.reshape(-1, *[1] * (x.ndim - 1))
-        return (sigma * self.module(x, c_noise, class_labels)).to(x.dtype)
+        sigma = c_noise.reshape(-1, *[1] * (x.ndim - 1))  # (B, 1, ..., 1)
+        return (sigma * self.module(x, c_noise, class_labels)).to(x.dtype)  # sigma s = -n
 
     @property
     def name(self) -> str:
@@ -39,4 +39,4 @@ class VarianceExploding:
     def __call__(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients at noise levels (B,)."""
         one = torch.ones_like(sigma)
-        return Coefficients(c_skip=one, c_out=sigma, c_in=one, c_noise=sigma)
+        return Coefficients(c_skip=one, c_out=sigma, c_in=one, c_noise=sigma)  # D = x + sigma (sigma s)

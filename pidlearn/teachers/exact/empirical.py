@@ -58,8 +58,8 @@ class EmpiricalDenoiser:
     @property
     def std(self) -> float:
         """Standard deviation of one coordinate, averaged (as a variance) over all coordinates."""
-        spread = self.data.double().var(0, correction=0).mean().item()
-        return math.sqrt(spread + self.bandwidth**2)
+        spread = self.data.double().var(0, correction=0).mean().item()  # each coordinate's variance, averaged
+        return math.sqrt(spread + self.bandwidth**2)  # independent kernel noise adds its variance
 
     @check_arguments(n=size(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -78,25 +78,26 @@ class EmpiricalDenoiser:
             raise ValueError("an EmpiricalDenoiser is unconditional: leave class_labels out")
         check_batch(x, "x", self.event_shape)
         dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves overflow at 256
-        variance = noise_level(sigma, x).square() + self.bandwidth**2
+        variance = noise_level(sigma, x).square() + self.bandwidth**2  # (B,): h^2 + sigma^2
         if not (variance > 0).all():
             raise ValueError("E[x0 | x] is undefined for sigma = 0 and bandwidth = 0: take sigma > 0, or a bandwidth")
         centre = self._centre.to(x)
         flat = x.flatten(1) - centre  # (B, d)
         # A running softmax: the sums so far are rescaled whenever a chunk raises the largest logit.
         top = torch.full_like(flat[:, 0], -math.inf)  # (B,)
-        total, mean = torch.zeros_like(top), torch.zeros_like(flat)
+        total, mean = torch.zeros_like(top), torch.zeros_like(flat)  # (B,), (B, d)
         for rows in self.data.flatten(1).split(self.chunk):
             part = rows.to(x) - centre  # (chunk, d)
             # -|x - y|^2 / 2 without |x|^2, which is the same for all data and cancels in the softmax: (B, chunk).
             logits = (flat @ part.T - 0.5 * part.square().sum(1)) / variance[:, None]
             new_top = torch.maximum(top, logits.amax(1))
+            # (B,) and (B, chunk); before the first chunk, exp(-inf) = 0.
             shrink, weights = (top - new_top).exp(), (logits - new_top[:, None]).exp()
-            mean = mean * shrink[:, None] + weights @ part
+            mean = mean * shrink[:, None] + weights @ part  # (B, chunk) @ (chunk, d)
             total, top = total * shrink + weights.sum(1), new_top
-        mean = (mean / total[:, None] + centre).reshape(x.shape)
+        mean = (mean / total[:, None] + centre).reshape(x.shape)  # softmax-weighted mean of the data, (B, *event)
         # Each component's denoiser is y + h^2 / (h^2 + sigma^2) (x - y), linear in y, so the mean of y is enough.
-        kept = expand_like(self.bandwidth**2 / variance, x)
+        kept = expand_like(self.bandwidth**2 / variance, x)  # h^2 / (h^2 + sigma^2), 0 without a kernel
         return (mean + kept * (x - mean)).to(dtype)
 
     __call__ = denoise

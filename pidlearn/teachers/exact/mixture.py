@@ -61,9 +61,9 @@ class GaussianMixture:
                 raise ValueError(
                     "full covariances differ from their transposes, but must be symmetric: pass (covs + covs.mT) / 2"
                 )
-            eigenvalues, self._basis = torch.linalg.eigh((covs + covs.mT) / 2)
+            eigenvalues, self._basis = torch.linalg.eigh((covs + covs.mT) / 2)  # S = U diag(l) U^T: (K, d), (K, d, d)
         elif covs.shape in ((), (k,), (k, d)):
-            eigenvalues = covs.reshape(k, -1) if covs.ndim else covs
+            eigenvalues = covs.reshape(k, -1) if covs.ndim else covs  # (), (K, 1) or (K, d)
             eigenvalues, self._basis = eigenvalues.expand(k, d), None
         else:
             raise ValueError(
@@ -87,28 +87,29 @@ class GaussianMixture:
     def std(self) -> float:
         """Standard deviation of one coordinate, averaged (as a variance) over all coordinates and components."""
         mean = self.weights @ self.means
-        spread = (self.means - mean).square() + self._eigenvalues
+        spread = (self.means - mean).square() + self._eigenvalues  # (K, d): between the components, plus within each
         return math.sqrt(self.weights @ spread.mean(1))
 
     @property
     def covs(self) -> Tensor:
         """Covariances of the components, (K, d, d) float64."""
         diagonal = torch.diag_embed(self._eigenvalues.contiguous())
-        return diagonal if self._basis is None else self._basis @ diagonal @ self._basis.mT
+        return diagonal if self._basis is None else self._basis @ diagonal @ self._basis.mT  # U diag(l) U^T
 
     @check_arguments(n=size(), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Return n samples of the clean density, (n, d) float32."""
-        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)  # (n,)
         noise = torch.randn(n, *self.event_shape, dtype=torch.float64, generator=generator)
-        noise = noise * self._eigenvalues[component].sqrt()
+        noise = noise * self._eigenvalues[component].sqrt()  # (n, d), in the component's eigenbasis
         if self._basis is not None:
-            noise = (self._basis[component] @ noise[..., None])[..., 0]
+            noise = (self._basis[component] @ noise[..., None])[..., 0]  # U c per sample
         return (self.means[component] + noise).float()
 
     def log_prob(self, x: Tensor, sigma: Any = 0.0) -> Tensor:
         """Return the log-density of data plus noise of standard deviation sigma, a scalar or (B,): (B, d) -> (B,)."""
         *_, joint = self._components_at(x, sigma)
+        # (B, K) -> (B,): the sum over components, and the factor (2 pi)^(-d/2) that all of them share.
         return (joint.logsumexp(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)).to(x.dtype)
 
     def component(self, x: Tensor, sigma: Any = 0.0) -> Tensor:
@@ -119,6 +120,7 @@ class GaussianMixture:
     def score(self, x: Tensor, sigma: Any) -> Tensor:
         """Return the gradient of `log_prob` with respect to x: (B, d) -> (B, d)."""
         c, precision, joint = self._components_at(x, sigma)
+        # grad log sum_k w_k N_k = sum_k r_k grad log N_k, with the responsibilities r (B, K).
         return -self._rotate_back(joint.softmax(1)[..., None] * c * precision).to(x.dtype)
 
     def denoise(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
@@ -132,6 +134,7 @@ class GaussianMixture:
         c, precision, joint = self._components_at(x, sigma)
         means, eigenvalues, *_ = self._cached(c.dtype, x.device)
         r = joint.softmax(1)  # responsibilities (B, K)
+        # sum_k r_k (mu_k + U c l / (l + sigma^2)): l / (l + sigma^2) is the share of c that is signal.
         return (r @ means + self._rotate_back(r[..., None] * (c * precision * eigenvalues))).to(x.dtype)
 
     __call__ = denoise
@@ -144,11 +147,12 @@ class GaussianMixture:
         check_batch(x, "x", self.event_shape)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         means, eigenvalues, log_weights, basis = self._cached(x.dtype, x.device)
-        c = x[:, None] - means
+        c = x[:, None] - means  # (B, 1, d) - (K, d) -> (B, K, d)
         if basis is not None:
-            c = torch.einsum("bkd,kde->bke", c, basis)
-        variance = eigenvalues + noise_level(sigma, x).square()[:, None, None]
+            c = torch.einsum("bkd,kde->bke", c, basis)  # U^T (x - mu_k)
+        variance = eigenvalues + noise_level(sigma, x).square()[:, None, None]  # (B, K, d)
         precision = variance.reciprocal()
+        # (B, K): each N_k is a product over its eigendirections.
         joint = log_weights - 0.5 * (c.square() * precision + variance.log()).sum(-1)
         return c, precision, joint
 
@@ -156,7 +160,7 @@ class GaussianMixture:
         """Sum c (B, K, d), in the components' eigenbases, over the components: (B, d)."""
         if self._basis is None:
             return c.sum(1)
-        return torch.einsum("bke,kde->bd", c, self._cached(c.dtype, c.device)[3])
+        return torch.einsum("bke,kde->bd", c, self._cached(c.dtype, c.device)[3])  # U c, summed over the components k
 
     def _cached(self, dtype: torch.dtype, device: torch.device) -> tuple[Any, ...]:
         """Return means, eigenvalues, log-weights and basis (or None), converted once per dtype and device."""
@@ -174,7 +178,7 @@ class GaussianMixture:
         generator = torch.Generator().manual_seed(0)
         own = torch.multinomial(self.weights, 4096, replacement=True, generator=generator)
         noise = torch.randn(4096, len(self.means[0]), dtype=torch.float64, generator=generator)
-        x = self.means[own] + torch.einsum("bij,bj->bi", torch.linalg.cholesky(self.covs)[own], noise)
+        x = self.means[own] + torch.einsum("bij,bj->bi", torch.linalg.cholesky(self.covs)[own], noise)  # L L^T = S
         return (self.component(x) != own).double().mean().item()
 
     @classmethod
@@ -182,7 +186,7 @@ class GaussianMixture:
     def ring(cls, modes: int = 8, radius: float = 1.0, std: float = 0.15) -> GaussianMixture:
         """Equal isotropic modes on a circle."""
         angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes
-        return cls(radius * torch.stack([angle.cos(), angle.sin()], 1), std**2)
+        return cls(radius * torch.stack([angle.cos(), angle.sin()], 1), std**2)  # one variance for all
 
     @classmethod
     @check_arguments(side=size(), spacing=number(), std=STD)
@@ -205,6 +209,7 @@ class GaussianMixture:
     def moons(cls, modes: int = 12, std: float = 0.12) -> GaussianMixture:
         """Two interleaved half-circles of overlapping modes."""
         angle = math.pi * torch.linspace(0, 1, modes, dtype=torch.float64)
+        # The lower moon is the upper one reflected in the origin.
         upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], 1)
         return cls(torch.cat([upper, -upper]), std**2)
 
@@ -225,7 +230,7 @@ class GaussianMixture:
         angle = torch.tensor([0.6, -0.2, 1.8, 0.0, 0.9], dtype=torch.float64)
         u = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(-1, 2, 2)  # rotations
         stds = torch.tensor([long, short], dtype=torch.float64).T
-        return cls(means, u @ torch.diag_embed(stds**2) @ u.mT, [0.3, 0.2, 0.25, 0.1, 0.15])
+        return cls(means, u @ torch.diag_embed(stds**2) @ u.mT, [0.3, 0.2, 0.25, 0.1, 0.15])  # R diag(std^2) R^T
 
     def __repr__(self) -> str:
         k, d = self.means.shape

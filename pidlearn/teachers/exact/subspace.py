@@ -46,7 +46,7 @@ class SubspaceMixture:
                 f"got a basis of shape {tuple(self.basis.shape)}, but basis must be (d, r) = "
                 f"({self.offset.numel()}, {mixture.event_shape[0]})"
             )
-        gram = self.basis.T @ self.basis
+        gram = self.basis.T @ self.basis  # (r, r), V^T V
         if not torch.allclose(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-6):
             raise ValueError(
                 "the columns of basis are not orthonormal, but must be: orthonormalise them with torch.linalg.qr"
@@ -81,7 +81,9 @@ class SubspaceMixture:
             raise ImportError("fitting a mixture needs scikit-learn: pip install 'pidlearn[images]'") from error
         mean = flat.mean(0)
         # eigh sorts eigenvalues in increasing order: the last eigenvectors are the principal directions.
+        # Covariance (d, d); the last r eigenvectors, reversed, are V (d, r).
         basis = torch.linalg.eigh(flat.T.cov().reshape(flat.shape[1], -1)).eigenvectors[:, -directions:].flip(1)
+        # The mixture is of u = V^T (y - m), (M, r).
         fitted = SklearnMixture(components, reg_covar=1e-4, random_state=seed).fit(((flat - mean) @ basis).numpy())
         inner = GaussianMixture(fitted.means_, fitted.covariances_, fitted.weights_)
         return cls(inner, basis, mean.reshape(data.shape[1:]), off_plane_std)
@@ -95,7 +97,7 @@ class SubspaceMixture:
     def std(self) -> float:
         """Standard deviation of one pixel, averaged (as a variance) over all pixels."""
         d, r = self.basis.shape
-        total = r * self.mixture.std**2 + (d - r) * self.off_plane_std**2
+        total = r * self.mixture.std**2 + (d - r) * self.off_plane_std**2  # trace of the covariance
         return math.sqrt(total / d)
 
     @check_arguments(n=size(), generator=GENERATOR)
@@ -103,7 +105,7 @@ class SubspaceMixture:
         """Return n samples of the clean density, (n, *event) float32."""
         noise = torch.randn(n, len(self.basis), dtype=torch.float64, generator=generator)
         off = self.off_plane_std * (noise - noise @ self.basis @ self.basis.T)  # projected off the plane
-        flat = self.mixture.sample(n, generator).double() @ self.basis.T + off
+        flat = self.mixture.sample(n, generator).double() @ self.basis.T + off  # V u plus off-plane, (n, d)
         return (self.offset + flat.reshape(n, *self.event_shape)).float()
 
     def denoise(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
@@ -115,9 +117,11 @@ class SubspaceMixture:
         check_batch(x, "x", self.event_shape)
         dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves overflow at 256
         basis, offset = self.basis.to(x), self.offset.to(x)
-        flat = (x - offset).flatten(1)
+        flat = (x - offset).flatten(1)  # (B, d)
+        # u is V^T (x - m). White noise keeps its sigma in orthonormal coordinates, so D(u, sigma) is the mixture's own.
         u = flat @ basis  # (B, r)
         variance = noise_level(sigma, x).square()
+        # In the other directions data and noise are Gaussian, and E[x0 | x] is a constant share of x.
         keep = expand_like(self.off_plane_std**2 / (self.off_plane_std**2 + variance), flat)  # the Wiener filter's gain
         # keep (flat - V u) + V D(u), with one product by V^T.
         out = keep * flat + (self.mixture.denoise(u, sigma, class_labels) - keep * u) @ basis.T
