@@ -89,16 +89,18 @@ class UNet(nn.Module, ABC):
         check_condition("c_noise", c_noise, x)
         if augment_labels is not None:
             check_condition("augment_labels", augment_labels, x)
-        c = c_noise.reshape(-1)
+        c = c_noise.reshape(-1)  # (B,) or (1,)
         labels = None
         if self.map_label is not None:
+            # (B or 1, label_dim); zeros without labels.
             labels = one_hot_labels(class_labels, self.label_dim, dtype=c.dtype, device=c.device)
             if self.training and self.label_dropout:
+                # (B, 1): a dropped label is a row of zeros, so that the network is trained without labels, too.
                 labels = labels * (torch.rand(len(x), 1, device=c.device) >= self.label_dropout)
         for name, rows in (("noise levels", c), ("class labels", labels), ("augment labels", augment_labels)):
             if rows is not None and rows.shape[:1].numel() not in (1, len(x)):
                 raise ValueError(f"got {len(rows)} {name} for {len(x)} images; expected one for all, or one per image")
-        emb = self._embed(c, labels, augment_labels)
+        emb = self._embed(c, labels, augment_labels)  # (B or 1, emb)
         skips = self._encode(x, emb)
         return self._decode(skips, emb)
 
@@ -115,17 +117,18 @@ class UNet(nn.Module, ABC):
                 f"got augment_labels of shape {tuple(augment_labels.shape)}; expected "
                 f"(B, {self.map_augment.weight.shape[1]})"
             )
-        augmented: Tensor = self.map_augment(augment_labels.to(emb))
+        augmented: Tensor = self.map_augment(augment_labels.to(emb))  # (B or 1, as emb)
         return emb + augmented
 
     def _encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
         """Return the activations for the decoder, the deepest last."""
         enc, aux, skips = self.enc, x, []
+        # At level l, x is (B, C_l, R / 2^l, R / 2^l).
         for level, res in enumerate(self.resolutions):
             key = f"{res}x{res}"
             x = enc[f"{key}_conv"](x) if level == 0 else self._block(enc[f"{key}_down"], x, emb)
             if f"{key}_aux_skip" in enc:
-                aux = enc[f"{key}_aux_down"](aux)
+                aux = enc[f"{key}_aux_down"](aux)  # (B, in_channels, H, W)
                 x = x + enc[f"{key}_aux_skip"](aux)
             elif f"{key}_aux_residual" in enc:
                 # The sum of two terms of unit variance, scaled back to unit variance.
@@ -139,16 +142,18 @@ class UNet(nn.Module, ABC):
     def _decode(self, skips: list[Tensor], emb: Tensor) -> Tensor:
         """Consume the encoder's activations, from the deepest up, and return the image."""
         dec = self.dec
-        x = out = skips[-1]
+        x = out = skips[-1]  # (B, C, H, W) at the lowest resolution
         for res in reversed(self.resolutions):
             key = f"{res}x{res}"
             for name in ("in0", "in1", "up"):
                 if f"{key}_{name}" in dec:
                     x = self._block(dec[f"{key}_{name}"], x, emb)
             for i in range(self.num_blocks + 1):
+                # (B, C, H, W) and the encoder's (B, C2, H, W) -> (B, C + C2, H, W): detail that downsampling loses.
                 x = self._block(dec[f"{key}_block{i}"], torch.cat([x, skips.pop()], dim=1), emb)
             if f"{key}_aux_conv" in dec:
-                y = dec[f"{key}_aux_conv"](F.silu(dec[f"{key}_aux_norm"](x)))
+                y = dec[f"{key}_aux_conv"](F.silu(dec[f"{key}_aux_norm"](x)))  # (B, out_channels, H, W)
+                # The image of the level below, upsampled, plus this level's: the result is a sum over resolutions.
                 out = y + dec[f"{key}_aux_up"](out) if f"{key}_aux_up" in dec else y
         return self._output(x, out)
 
@@ -161,6 +166,7 @@ class UNet(nn.Module, ABC):
     def scale_output(self, factor: float) -> None:
         """Multiply the output by a factor, through the weights and biases of the last layers."""
         with torch.no_grad():
+            # The output is a sum of linear layers, so it scales with their weights and biases.
             for layer in self._last_layers():
                 layer.weight.mul_(factor)
                 layer.bias.mul_(factor)
@@ -168,6 +174,7 @@ class UNet(nn.Module, ABC):
     def keep_outputs(self, channels: int) -> None:
         """Keep only the first output channels, such as the prediction without its variance."""
         for layer in self._last_layers():
+            # (out, in, k, k) -> (channels, in, k, k), and the bias (out,) -> (channels,).
             layer.weight, layer.bias = (nn.Parameter(p.detach()[:channels].clone()) for p in (layer.weight, layer.bias))
         self.options: dict[str, Any]
         self.options = {**self.options, "out_channels": channels}

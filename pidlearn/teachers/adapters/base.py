@@ -92,7 +92,7 @@ class AdaptedDenoiser(nn.Module):
         check_batch(x)
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         # One c_noise per sample, (B,), because a third-party network may not broadcast a single one.
-        coefficients = self.noise_parametrization(as_batch(sigma, work))
+        coefficients = self.noise_parametrization(as_batch(sigma, work))  # four of (B,)
         out = precondition(lambda x_in, c_noise: self.network(x_in, c_noise, class_labels), work, coefficients)
         return out.to(x.dtype)
 
