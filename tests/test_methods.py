@@ -202,7 +202,7 @@ class TestOneInAFile:
         own = pid.steps(pid.toy("ring"), net(), method=Data(), data=torch.full((3, 2), 5.0), steps=1, n=9, batch_size=4)
         next(own)
         assert (own.trainer.method.drawn == 5).all()
-        with pytest.raises(ValueError, match="this method needs data: pass data="):
+        with pytest.raises(ValueError, match="this method needs them: pass data="):
             pid.steps(lambda x, sigma: x, net(), event_shape=(2,), method=Data())
 
     @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def sampler_of(data: Any, teacher: Any, device: torch.device) -> Callable[..., T
         data = getattr(teacher, "sample", None)
         if data is None:
             raise ValueError(
-                "this method needs data: pass data=, a tensor (M, *event) or a function (n, generator=None)"
+                "got no data, but this method needs them: pass data=, a tensor (M, *event) or a function (n, "
+                "generator=None)"
             )
     if isinstance(data, Tensor):
         if data.ndim < 2 or not len(data) or not data.is_floating_point():

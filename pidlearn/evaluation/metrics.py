@@ -152,7 +152,7 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         if self.n is None or other.n is None:
-            raise ValueError("statistics of an unknown number of samples cannot be added: both need their n")
+            raise ValueError("got statistics of an unknown number of samples, which cannot be added: give both their n")
         n = self.n + other.n
         d = other.mean - self.mean  # (k,)
         # E[f f^T] - m m^T would cancel: with means of 1e6 and unit variances, it loses 12 of 16 digits.
