@@ -20,6 +20,8 @@ from pidlearn.viewer import Plane, Scene
 
 __all__ = ["Progress", "Training"]
 
+WORKER = "app.training.worker"
+"""The module that trains, run as a process of its own."""
 MAX_TRAININGS = max(3, os.cpu_count() or 1)
 """Trainings that run at the same time, at low priority; others, and resumed ones, wait for a free slot.
 
@@ -168,7 +170,7 @@ class Training:
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "app.training.worker", checkpoints],
+            [sys.executable, "-m", WORKER, checkpoints],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=root,  # so that `app` is this package, whatever the server's working directory contains

@@ -2,7 +2,8 @@
 
 On stdin comes a pickled `TrainingJob`, then one command per line: pause or stop. On stdout go pickled pairs of a
 message's kind and its content. Only the parent reads and writes these pipes. When its end closes, for whatever reason,
-this process ends. A paused training is saved in the folder CHECKPOINTS, from which the next worker resumes it.
+this process ends. A paused training is saved in the folder CHECKPOINTS, from which the next worker resumes it. The
+environment variable PIDLEARN_NICE is the process's niceness, 10 by default.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Commands:
 def main() -> None:
     """Run one job."""
     if hasattr(os, "nice"):
-        os.nice(10)  # pages have priority
+        os.nice(int(os.environ.get("PIDLEARN_NICE", "10")))  # pages have priority
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # what a library prints must not mix with the messages
 
     def send(kind: str, content: Any) -> None:

@@ -40,7 +40,7 @@ def server() -> Iterator[tuple[str, int]]:
         cwd="/",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PIDLEARN_NICE": "0"},
     )
     address = f"http://127.0.0.1:{port}"
     for _ in range(300):
