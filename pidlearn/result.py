@@ -21,7 +21,18 @@ from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
 from pidlearn.training.execution import overridden, tf32
 from pidlearn.training.stopping import StopReason
-from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, MODULE, PATH, SEED, check_arguments, count, optional, size
+from pidlearn.utils.arguments import (
+    BATCH,
+    GENERATOR,
+    LABELS,
+    MODULE,
+    PATH,
+    SEED,
+    check_arguments,
+    count,
+    optional,
+    size,
+)
 from pidlearn.utils.validation import check_labels, summary
 from pidlearn.viewer import Scene
 from pidlearn.viewer.build import scene_of

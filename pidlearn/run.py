@@ -105,9 +105,8 @@ class Run(Training):
             distance.to(problem.device)
         # Call the distance once, so that a missing weights file is reported before training.
         zeros = torch.zeros_like(problem.sample_prior(2, torch.Generator().manual_seed(0)))
-        with torch.no_grad():
-            with reraise_from_function("distance", "distance(a, b)"):
-                checks.one_each(distance(zeros, zeros), torch.arange(2))
+        with torch.no_grad(), reraise_from_function("distance", "distance(a, b)"):
+            checks.one_each(distance(zeros, zeros), torch.arange(2))
         return Context(
             self.student,
             built,

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pidlearn.distance import lpips
 from torch import Tensor, nn
 
 import pidlearn as pid
-from pidlearn import data, distance, features, images, logs, metrics, recipes, sampling, train, viewer
+from pidlearn import data, features, images, logs, metrics, recipes, sampling, train, viewer
 from pidlearn.methods import Denoising, method_of
 from pidlearn.students import PiecewiseTrajectory
 from tests.tiny import RECIPE
@@ -373,7 +374,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             sampling.draw_index,
             {"density": torch.ones(5), "n": 3, "generator": torch.Generator()},
         ),
-        "distance.lpips": (distance.lpips, {"a": z, "b": z, "net": "squeeze", "pooling": "max"}),
+        "distance.lpips": (lpips, {"a": z, "b": z, "net": "squeeze", "pooling": "max"}),
         "problem.sample_prior": (problem.sample_prior, {"n": 2, "generator": None}),
         "problem.sample_labels": (problem.sample_labels, {"n": 2, "generator": None}),
         "features.Inception": (features.Inception, {"weights": path}),
@@ -493,8 +494,9 @@ def generated(
                 yield name, argument, function, arguments | {argument: value}, value
 
 
-def raised_by_us(trace: TracebackType) -> bool:
+def raised_by_us(trace: TracebackType | None) -> bool:
     """Whether the innermost frame is a `raise` statement of this library's, rather than an operation that fails."""
+    assert trace is not None
     while trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code
@@ -515,11 +517,9 @@ def outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
             warnings.simplefilter("ignore")
             function(**arguments)
     except OSError as error:  # a path that cannot be read or written, which Python reports best
-        assert error.__traceback__ is not None
         return "" if error.filename or raised_by_us(error.__traceback__) else f"OSError: {error}"
     except (ValueError, TypeError) as error:
         trace = error.__traceback__
-        assert trace is not None
         if raised_by_us(trace):
             return "" if len(str(error)) > 30 and re.search(r"\W", str(error)) else f"says little: {error}"
         where = traceback.extract_tb(trace)[-1]
@@ -531,8 +531,8 @@ def outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
 
 
 COSTLY = (
-    *("LPIPS", "Result.", "SubspaceMixture.fit", "System", "distance", "distill", "features", "load", "logs", "methods"),
-    *("nets", "recipes", "solve", "steps", "students", "teachers", "train", "watch"),
+    *("LPIPS", "Result.", "SubspaceMixture.fit", "System", "distance", "distill", "features", "load", "logs"),
+    *("methods", "nets", "recipes", "solve", "steps", "students", "teachers", "train", "watch"),
 )
 """Beginnings of the names that are left to the slow test: their calls train, integrate, read files or import much."""
 

@@ -55,9 +55,7 @@ class MLP(nn.Module):
         label_dim: number of classes; 0 for none.
     """
 
-    @check_arguments(
-        width=size(), depth=size(), fourier=size(0), harmonics=size(0), norm=SWITCH, label_dim=size(0)
-    )
+    @check_arguments(width=size(), depth=size(), fourier=size(0), harmonics=size(0), norm=SWITCH, label_dim=size(0))
     def __init__(
         self,
         event_shape: int | Sequence[int],
@@ -73,12 +71,13 @@ class MLP(nn.Module):
         self.event_shape = check_shape(event_shape)
         self.label_dim = label_dim
         d = math.prod(self.event_shape)
-        check_memory("the MLP", (width + fourier) * (d + 2 * fourier + 2 * harmonics + label_dim) + width * (depth * width + d))
+        inputs = d + 2 * fourier + 1 + 2 * harmonics + label_dim
+        check_memory("the MLP", d * fourier + width * (inputs + depth * width + d))
         self.frequencies: Tensor
         self.harmonics: Tensor
         self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
-        self.first = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
+        self.first = nn.Linear(inputs, width)
         self.body = ResidualStack(width, depth, d, norm)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:

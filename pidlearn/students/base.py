@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pidlearn.equations.problem import Problem
 from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_arguments, count, size
 from pidlearn.utils.batching import call_student, in_chunks
-from pidlearn.utils.validation import as_real, check_labels, reraise_with_context, summary
+from pidlearn.utils.validation import as_real, check_labels, summary
 
 __all__ = ["Student", "as_student", "check_time"]
 

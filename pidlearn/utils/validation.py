@@ -70,7 +70,9 @@ def reraise_from_function(role: str, call: str) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError:
         raise
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"the {role} fails ({error!s:.300}), but must be callable as {call}: pass one that is") from error
+        raise ValueError(
+            f"the {role} fails ({error!s:.300}), but must be callable as {call}: pass one that is"
+        ) from error
 
 
 def check_labels(class_labels: Tensor | None, n: int, classes: int = 0) -> None:

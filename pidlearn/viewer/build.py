@@ -27,7 +27,10 @@ from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 __all__ = ["as_drawn", "network", "scene_of", "watch"]
 
 VIEW = (lambda v: v is None or isinstance(v, View), "a pidlearn.viewer.View, or None")
-STUDENT = (lambda v: callable(v) and not isinstance(v, type), "a student, such as a pidlearn.Trajectory, or a dictionary of them by name")
+STUDENT = (
+    lambda v: callable(v) and not isinstance(v, type),
+    "a student, such as a pidlearn.Trajectory, or a dictionary of them by name",
+)
 TITLE = (lambda v: v is None or isinstance(v, str), "text, or None")
 
 FRAMES, WINDING = 61, 121
