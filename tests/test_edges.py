@@ -563,6 +563,24 @@ def test_some_malformed_calls(tmp_path: Path) -> None:
     assert wrong(random.Random(0).sample(list(generated(tmp_path, COSTLY)), SLICE)) == []
 
 
+def test_usual_forms_of_arguments_are_accepted(tmp_path: Path) -> None:
+    ring, z = pid.toy("ring", modes=np.int64(3), std=np.float32(0.1)), torch.randn(4, 2)
+    assert ring.sample(np.int32(3)).shape == (3, 2)
+    assert pid.GaussianMixture.ring(torch.tensor(3), radius=1).overlap < 0.1
+    student = pid.Trajectory(pid.nets.MLP([2], width=np.int64(8), depth=2), np.float64(80), event_shape=[2])
+    assert student(z, [1, 2, 3, 4]).shape == student(z, np.float32(1)).shape == (4, 2)
+    ode = pid.DenoiserODE(ring)
+    assert torch.equal(ode.lhs(z, 0.0, np.ones(4)), z)
+    assert pid.solve(ode, z, [2, 1], "scipy", rtol=np.float64(1e-3), atol=[1e-3, 1e-3]).shape == (2, 4, 2)
+    mean, cov = np.zeros(2, np.float32), [[1, 0], [0, 1]]
+    known = metrics.Statistics(mean, cov)
+    assert metrics.frechet_distance(known, metrics.statistics(part for part in (z, -z))) > 0
+    result = pid.distill(
+        ring, student, steps=1, batch_size=4, n=5, progress=0, callbacks=(nothing,), track_error=np.int64(4)
+    )
+    assert pid.load(str(result.save(tmp_path / "student"))).student(z, 1).shape == z.shape
+
+
 def offline(*args: object, **options: object) -> None:
     raise OSError("no network")
 

@@ -33,7 +33,13 @@ ROWS = (
     "a dictionary of floating-point images (n, C, H, W) by name",
 )
 PIXELS = (
-    lambda v: isinstance(v, np.ndarray) and v.dtype == np.uint8 and v.ndim == 3 and v.shape[2] == 3 and v.size > 0,
+    lambda v: (
+        isinstance(v, np.ndarray)
+        and v.dtype == np.uint8
+        and v.ndim > 1
+        and v.size > 0
+        and v.shape[2:] in ((), (3,), (4,))
+    ),
     "a uint8 array (height, width, 3)",
 )
 

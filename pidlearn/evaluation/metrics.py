@@ -53,7 +53,10 @@ Features = Callable[[Tensor], Tensor]
 
 MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
 
-BATCHES = (lambda v: isinstance(v, Iterable) and getattr(v, "ndim", 1) > 0, "a list or iterator of batches (B, *event)")
+BATCHES = (
+    lambda v: (hasattr(v, "__iter__") or hasattr(v, "__getitem__")) and getattr(v, "ndim", 1) > 0,
+    "a list or iterator of batches (B, *event)",
+)
 
 FEATURE_CHUNK = 128
 """Samples whose features are computed at a time."""

@@ -13,7 +13,7 @@ from pidlearn.nets.blocks import check_condition, check_event, check_weight, one
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import SWITCH, check_arguments, size
-from pidlearn.utils.validation import check_memory, check_shape
+from pidlearn.utils.validation import check_memory, check_shape, describe_tensor
 
 __all__ = ["MLP", "ResidualStack"]
 
@@ -97,7 +97,11 @@ class MLP(nn.Module):
         features = [flat, time, phase.cos(), phase.sin()]
         one_each = isinstance(class_labels, Tensor) and class_labels.shape[:1] == x.shape[:1]
         if class_labels is not None and not (self.label_dim and one_each):
-            received = len(class_labels) if isinstance(class_labels, Tensor) and class_labels.ndim else "no tensor of"
+            received = (
+                len(class_labels)
+                if isinstance(class_labels, Tensor) and class_labels.ndim
+                else describe_tensor(class_labels)
+            )
             raise ValueError(
                 f"got {received} class_labels for {len(x)} samples and label_dim = {self.label_dim}"
                 + ("" if self.label_dim else ": build the MLP with label_dim, the number of classes")
