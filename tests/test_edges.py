@@ -7,7 +7,7 @@ import random
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -546,7 +546,7 @@ NO_CALL = {
 """Public names that are modules, tables, types or plain data, that take no arguments, or that have another name."""
 
 
-def wrong(cases: list[Any]) -> list[str]:
+def wrong(cases: Iterable[Any]) -> list[str]:
     ends = ((name, argument, shown(value), outcome(f, options)) for name, argument, f, options, value in cases)
     return [f"{name}({argument}={value}): {end}" for name, argument, value, end in ends if end]
 
@@ -589,4 +589,4 @@ def offline(*args: object, **options: object) -> None:
 def test_all_malformed_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # "ab" is a path, too
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    assert wrong(list(generated(tmp_path))) == []
+    assert wrong(generated(tmp_path)) == []
