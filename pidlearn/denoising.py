@@ -100,7 +100,9 @@ class DenoiserTraining(Training):
             self.denoiser.to(processes.device)
         processes.broadcast_weights(self.denoiser)
         self._data = {"data": data, "class_labels": class_labels}
-        self._check(network, data[:2].to(weight), None if class_labels is None else class_labels[:2].to(weight.device))
+        labels = None if class_labels is None else class_labels[:2].to(weight.device)
+        with seeded(config.seed):  # the check draws no number of the training
+            self._check(network, data[:2].to(weight), labels)
         method = Denoising(data.to("cpu", weight.dtype), class_labels)
         context = TrainingContext(self.denoiser, seed=config.seed)
         self._start(Trainer(self.denoiser, method, context, config, processes=processes))
@@ -108,7 +110,7 @@ class DenoiserTraining(Training):
     @torch.no_grad()
     def _check(self, network: nn.Module, x: Tensor, class_labels: Tensor | None) -> None:
         """Call the network once, so that one with another signature fails before it is trained."""
-        self.denoiser.eval()  # dropout would draw random numbers
+        self.denoiser.eval()  # the averages of a batch norm stay as they are
         with reraise_with_context("network", network, x, torch.ones(len(x)).to(x), class_labels):
             self.denoiser(x, 1.0, class_labels)
         self.denoiser.train()

@@ -138,7 +138,7 @@ class Narrow(torch.nn.Linear):
         ({"class_labels": [0] * 9}, "class_labels"),
         ({"class_labels": torch.arange(9) - 1}, "0 or more"),
         ({"class_labels": torch.arange(9), "network": pid.nets.MLP(2, width=8, label_dim=2)}, r"0\.\.1"),
-        ({"network": Narrow()}, r"returned \(128, 1\) torch.float32, but must keep the shape of x, \(128, 2\)"),
+        ({"network": Narrow()}, r"returned \(2, 1\) torch.float32, but must keep the shape of x, \(2, 2\)"),
         ({"network": network().requires_grad_(False)}, "no weights to train"),
         ({"steps": 0}, "steps"),
         ({"lr": -1.0}, "lr"),

@@ -71,12 +71,12 @@ class Problem(ABC):
     rng_device: torch.device = CPU
     label_dim: int = 0
 
-    @check_arguments(n=size(), generator=GENERATOR)
+    @check_arguments(n=size(0), generator=GENERATOR)
     def sample_prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n initial values (n, *event), on the teacher's device."""
         return self.prior(n, generator=generator).to(self.device)
 
-    @check_arguments(n=size(), generator=GENERATOR)
+    @check_arguments(n=size(0), generator=GENERATOR)
     def sample_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw n uniform class labels (n,) int64; None for an unconditional teacher."""
         if not self.label_dim:

@@ -33,7 +33,13 @@ ROWS = (
     "a dictionary of floating-point images (n, C, H, W) by name",
 )
 PIXELS = (
-    lambda v: isinstance(v, np.ndarray) and v.dtype == np.uint8 and v.ndim == 3 and v.shape[2] == 3 and v.size > 0,
+    lambda v: (
+        isinstance(v, np.ndarray)
+        and v.dtype == np.uint8
+        and v.ndim > 1
+        and v.size > 0
+        and v.shape[2:] in ((), (3,), (4,))
+    ),
     "a uint8 array (height, width, 3)",
 )
 
@@ -76,13 +82,11 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
     images = grey_or_colour(images)
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    pixels_across, pixels_down = (
-        count * (zoom * side + GAP) for count, side in zip((columns, rows), images.shape[:1:-1])
-    )
-    if pixels_across * pixels_down >= 2**31:
+    across, down = columns * (zoom * images.shape[3] + GAP), rows * (zoom * images.shape[2] + GAP)
+    if across * down >= 2**31:
         raise ValueError(
-            f"got columns = {columns} and zoom = {zoom}, which make a picture of {pixels_across} x {pixels_down} pixels; "
-            f"expected less than 2^31: choose smaller ones"
+            f"got columns = {columns} and zoom = {zoom}, which make a picture of {across} x {down} pixels, but it must "
+            f"have fewer than 2^31: choose smaller ones"
         )
     # (n, C, H, W) -> (n, H, W, 3), a grey channel three times -> (n, zoom H, zoom W, 3)
     pixels = to_uint8(images).movedim(1, -1).expand(-1, -1, -1, 3).numpy(force=True).repeat(zoom, 1).repeat(zoom, 2)

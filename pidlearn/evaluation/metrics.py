@@ -53,7 +53,10 @@ Features = Callable[[Tensor], Tensor]
 
 MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
 
-BATCHES = (lambda v: isinstance(v, Iterable) and getattr(v, "ndim", 1) > 0, "a list or iterator of batches (B, *event)")
+BATCHES = (
+    lambda v: (hasattr(v, "__iter__") or hasattr(v, "__getitem__")) and getattr(v, "ndim", 1) > 0,
+    "a list or iterator of batches (B, *event)",
+)
 
 FEATURE_CHUNK = 128
 """Samples whose features are computed at a time."""
@@ -124,11 +127,8 @@ class Statistics:
     def __post_init__(self) -> None:
         check_argument("n", self.n, optional(number(1)))
         mean, cov = (as_real(name, getattr(self, name), torch.float64) for name in ("mean", "cov"))
-        if (
-            mean.ndim != 1
-            or cov.shape != (len(mean), len(mean))
-            or not (mean.isfinite().all() and cov.isfinite().all())
-        ):
+        fits = mean.ndim == 1 and cov.shape == (len(mean), len(mean))
+        if not fits or not (mean.isfinite().all() and cov.isfinite().all()):
             raise ValueError(
                 f"got mean {describe_tensor(mean)} and cov {describe_tensor(cov)}, but statistics are finite, (k,) and "
                 f"(k, k): pass those of the same features"

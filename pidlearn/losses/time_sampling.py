@@ -19,6 +19,7 @@ FREQUENCIES = (
     lambda v: VALUES[0](v) and v.ndim == 1 and len(v) > 0,
     "a dense floating-point tensor of frequencies (N,), N >= 1",
 )
+SOURCE = (lambda v: isinstance(v, torch.Generator), "a torch.Generator")
 
 Density = Callable[[Tensor, float], Tensor]
 """(t (N,) float64, sigma_data) -> how often each time is visited (N,), up to a factor."""
@@ -39,9 +40,7 @@ def lognormal(t: Tensor, sigma_data: float, width: float = 1.2, floor: float = 0
 DENSITIES: dict[str, Density] = {"uniform": uniform, "lognormal": lognormal}
 
 
-@check_arguments(
-    density=FREQUENCIES, n=size(), generator=(lambda v: isinstance(v, torch.Generator), "a torch.Generator")
-)
+@check_arguments(density=FREQUENCIES, n=size(), generator=SOURCE)
 def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draw n indices (n,) int64 with frequencies ``density`` (N,): stratified, one per n-th of the distribution."""
     device = generator.device

@@ -221,7 +221,7 @@ def one_hot_labels(class_labels: Tensor | None, label_dim: int, *, dtype: torch.
     dense = class_labels.layout == torch.strided and not class_labels.is_complex()
     if not dense or class_labels.is_meta != (device.type == "meta"):
         raise ValueError(
-            f"got class labels {describe_tensor(class_labels)}; expected dense ones on {device}: convert them"
+            f"got class labels {describe_tensor(class_labels)}; expected a dense tensor on {device}: convert them"
         )
     if class_labels.is_floating_point():
         if shape[-1:] != (label_dim,):
@@ -265,10 +265,11 @@ def check_weight(weight: Tensor, x: Tensor, *, casts: bool = False) -> None:
 def check_condition(name: str, values: Tensor, x: Tensor) -> None:
     """Raise ValueError unless what a network takes besides x is a dense tensor of real numbers where x is."""
     dense = isinstance(values, Tensor) and values.layout == torch.strided
-    if not dense or values.is_complex() or values.dtype == torch.bool or values.is_meta != x.is_meta:
+    real = dense and not values.is_complex() and values.dtype != torch.bool
+    if not real or values.is_meta != x.is_meta:
         raise ValueError(
-            f"got {name} {describe_tensor(values)} for x {describe_tensor(x)}; expected a dense tensor of real numbers: "
-            f"convert it"
+            f"got {name} {describe_tensor(values)} for x {describe_tensor(x)}, but a network takes a dense tensor of "
+            f"real numbers there: convert it"
         )
 
 

@@ -13,7 +13,7 @@ from pidlearn.nets.blocks import check_condition, check_event, check_weight, one
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import SWITCH, check_arguments, size
-from pidlearn.utils.validation import check_memory, check_shape
+from pidlearn.utils.validation import check_memory, check_shape, describe_tensor
 
 __all__ = ["MLP", "ResidualStack"]
 
@@ -72,15 +72,14 @@ class MLP(nn.Module):
         self.event_shape = check_shape(event_shape)
         self.label_dim = label_dim
         d = math.prod(self.event_shape)
-        check_memory(
-            "the MLP", (width + fourier) * (d + 2 * fourier + 2 * harmonics + label_dim) + width * (depth * width + d)
-        )
+        inputs = d + 2 * fourier + 1 + 2 * harmonics + label_dim
+        check_memory("the MLP", d * fourier + width * (inputs + depth * width + d))
         self.frequencies: Tensor
         self.harmonics: Tensor
         self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))  # (d, fourier)
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
         # x, time, cosines, sines and the class, in the order in which `forward` joins them.
-        self.first = nn.Linear(d + 2 * fourier + 1 + 2 * harmonics + label_dim, width)
+        self.first = nn.Linear(inputs, width)
         self.body = ResidualStack(width, depth, d, norm)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -100,7 +99,11 @@ class MLP(nn.Module):
         features = [flat, time, phase.cos(), phase.sin()]  # (B, d), (B, 1), and twice (B, fourier + harmonics)
         one_each = isinstance(class_labels, Tensor) and class_labels.shape[:1] == x.shape[:1]
         if class_labels is not None and not (self.label_dim and one_each):
-            received = len(class_labels) if isinstance(class_labels, Tensor) and class_labels.ndim else "no tensor of"
+            received = (
+                len(class_labels)
+                if isinstance(class_labels, Tensor) and class_labels.ndim
+                else describe_tensor(class_labels)
+            )
             raise ValueError(
                 f"got {received} class_labels for {len(x)} samples and label_dim = {self.label_dim}: "
                 + ("pass one per sample" if self.label_dim else "build the MLP with label_dim, the number of classes")

@@ -83,8 +83,9 @@ class Preconditioned(nn.Module):
         check_batch(x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         x = x.to(dtype)
-        usual = isinstance(sigma, Tensor) and not sigma.is_complex() and sigma.is_meta == x.is_meta
-        s = sigma if usual else as_real("sigma", sigma, dtype)
+        s = sigma if isinstance(sigma, Tensor) and not sigma.is_complex() else as_real("sigma", sigma, dtype)
+        if s.is_meta != x.is_meta or s.layout != torch.strided:
+            raise ValueError(f"got sigma {describe_tensor(s)}, but it must be a dense tensor where x is: convert it")
         s = s.to(x.device, dtype)
         if s.numel() not in (1, len(x)):
             raise ValueError(

@@ -182,6 +182,6 @@ def _check_network(path: Path, options: Mapping[str, Any], resolution: int) -> N
     weights = sum(weight.numel() for weight in network.parameters())
     if weights > MAX_WEIGHTS:
         raise ValueError(
-            f"[teacher.network] of {path} makes a network of {weights:,} weights; expected at most {MAX_WEIGHTS:,}: use "
+            f"[teacher.network] of {path} makes a network of {weights:,} weights, but it may have {MAX_WEIGHTS:,}: use "
             f"fewer channels or blocks"
         )

@@ -58,9 +58,8 @@ def resize(images: Tensor, size: int | None) -> Tensor:
     if size in (None, images.shape[-1]):
         return images
     # With antialiasing, a smaller image averages over all pixels instead of skipping some.
-    resized = F.interpolate(
-        images.to(torch.promote_types(images.dtype, torch.float32)), size=(size, size), mode="bilinear", antialias=True
-    )
+    single = images.to(torch.promote_types(images.dtype, torch.float32))  # half precision has no such filter
+    resized = F.interpolate(single, size=(size, size), mode="bilinear", antialias=True)
     return resized.clamp(-1, 1).to(images.dtype)
 
 

@@ -18,7 +18,7 @@ from pidlearn.utils.validation import summary
 __all__ = ["TRACKERS", "check", "jsonl", "tracker"]
 
 TRACKERS = ("tensorboard", "wandb")
-NAME = (lambda v: isinstance(v, str) and v != "", "the name of the run")
+NAME = (lambda v: isinstance(v, str), "the name of the run")
 CONFIG = (lambda v: isinstance(v, Mapping), "a dictionary of settings by name")
 
 Callback = Callable[[Step], None]

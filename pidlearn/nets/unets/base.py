@@ -19,7 +19,7 @@ from pidlearn.utils.settings import Rule
 __all__ = ["UNET_OPTIONS", "UNet"]
 
 MAX_BLOCKS = 512
-"""Limit of blocks in the encoder, twenty times those of the largest published networks: more take minutes to build."""
+"""Limit of blocks in the encoder, of which published networks have up to 32: more take minutes to build."""
 
 UNET_OPTIONS: dict[str, Rule] = {
     **dict.fromkeys(("img_resolution", "in_channels", "out_channels", "model_channels"), size()),
