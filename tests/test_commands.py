@@ -593,7 +593,7 @@ def test_sigterm_saves_and_ends_with_143(made: Path, tmp_path: Path) -> None:
     assert process.returncode == 143, err
     done = numbers(tmp_path / "told")[-1]
     assert 4 < done < 40
-    assert f"the process was asked to terminate at step {done}: " in err
+    assert f"the process received SIGTERM at step {done}: " in err
     assert "\r" not in err  # lines instead of a bar
     assert re.search(r"^student: step 1 of 40, loss \S+$", err, re.MULTILINE)
     assert re.search(rf"^student: step {done} of 40, loss \S+, \S+ samples/s, 0:00:\d\d left$", err, re.MULTILINE)

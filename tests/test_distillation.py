@@ -390,7 +390,7 @@ class TestWhatStopsIt:
 
     @pytest.mark.parametrize(
         ("number", "says"),
-        [(signal.SIGTERM, "the process was asked to terminate at step 7"), (signal.SIGINT, "interrupted at step 7")],
+        [(signal.SIGTERM, "the process received SIGTERM at step 7"), (signal.SIGINT, "interrupted at step 7")],
     )
     def test_signals(self, number: signal.Signals, says: str, tmp_path: Path) -> None:
         before = signal.getsignal(number)

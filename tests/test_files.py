@@ -105,3 +105,11 @@ def test_a_log_to_a_fifo_does_not_wait(tmp_path: Path) -> None:
     loggers.jsonl(tmp_path / "log")(Step(1, 1, 0.5, 0.1, 8, 0.25))
     assert os.read(reader, 1000).startswith(b'{"number": 1, ')
     os.close(reader)
+
+
+def test_a_student_before_its_first_step_is_saved(tmp_path: Path) -> None:
+    result = pid.steps(pid.toy("ring"), pid.nets.MLP(2, width=8, depth=1, fourier=4), steps=2).result()
+    loaded = pid.load(result.save(tmp_path / "student"))
+    assert len(loaded.history["loss"]) == 0
+    z = torch.ones(3, 2)
+    assert torch.equal(loaded.student.generate(z), result.student.generate(z))

@@ -124,7 +124,7 @@ def test_sigterm_saves_and_a_later_call_goes_on(tmp_path: Path) -> None:
         if step.number == 21:
             signal.raise_signal(signal.SIGTERM)
 
-    assert case.run(tmp_path, [tell]).stopped == "the process was asked to terminate at step 21"
+    assert case.run(tmp_path, [tell]).stopped == "the process received SIGTERM at step 21"
     assert_same(case.run(tmp_path, [lambda step: numbers.append(step.number)]), case.run())
     assert numbers[0] == 22
 

@@ -22,7 +22,7 @@ class StopReason(Enum):
     CALLBACK = "a callback stopped the run"
     MAX_TIME = "max_time is over"
     MAX_IMAGES = "max_images are done"
-    TERMINATED = "the process was asked to terminate"
+    TERMINATED = "the process received SIGTERM"
     INTERRUPTED = "interrupted"
     UNSAVED = "a checkpoint could not be written"
     DIVERGED = "the loss is not finite"
@@ -80,7 +80,7 @@ class Limits:
             StopReason.CALLBACK: (by_callback, "a callback stopped the run"),
             StopReason.MAX_TIME: (late, f"max_time, {self.max_time} s, was over"),
             StopReason.MAX_IMAGES: (self.images_are_done(samples), f"max_images, {self.max_images}, were done"),
-            StopReason.TERMINATED: (signal.SIGTERM in signals, "the process was asked to terminate"),
+            StopReason.TERMINATED: (signal.SIGTERM in signals, "the process received SIGTERM"),
             StopReason.INTERRUPTED: (signal.SIGINT in signals, "interrupted"),
         }
         return next((Stop(reason, text) for reason, (holds, text) in reasons.items() if holds), None)

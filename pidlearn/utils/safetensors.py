@@ -153,7 +153,8 @@ def digest_of(tensors: Mapping[str, Tensor], text: Mapping[str, str] | None = No
 
 def _memory(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous tensor on the CPU, not copied."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+    # An empty tensor may have stride 0, which cannot be viewed as bytes.
+    return tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
 
 
 def _plain(name: str, tensor: Tensor) -> Tensor:
