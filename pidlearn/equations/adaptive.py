@@ -68,14 +68,13 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
     row, y = torch.arange(len(x), device=x.device), x.double()
     t, goal = grid[0].repeat(len(x)), torch.ones(len(x), dtype=torch.int64, device=x.device)
     h = (grid[1] - grid[0]).abs().repeat(len(x))
+    first = f(y, t)  # k_1, the last slope of the step before if that was accepted
     for _ in range(MAX_STEPS):
         to_goal = (grid[goal] - t).abs()  # (b,)
         step = direction * torch.minimum(h, to_goal)  # signed; cut short where the grid's next time is nearer than h
         dt = expand_like(step, y)
-        slopes: list[Tensor] = []
-        stage = y
-        # Seven slopes k_j (b, *event); the first sum is empty, so that stage 1 is y itself.
-        for c, weights in zip(C, A, strict=True):
+        slopes = [first]  # seven slopes k_j, (b, *event) each
+        for c, weights in zip(C[1:], A[1:], strict=True):
             stage = y + dt * sum(a * k for a, k in zip(weights, slopes, strict=True))
             slopes.append(f(stage, t + c * step))
         # `stage` is now the solution of order 5, since the last row of A holds its weights.
@@ -83,16 +82,15 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
         # The larger end of the step counts: a path that crosses zero needs no tiny steps there.
         allowed = atol + rtol * torch.maximum(y.abs(), stage.abs())
         # Root mean square over the coordinates; NaN counts as infinite, so that such a step is rejected.
-        size = (
-            (error / allowed).flatten(1).square().mean(1).sqrt().nan_to_num(torch.inf, torch.inf)
-        )  # (b,), 1 at the limit
+        size = (error / allowed).flatten(1).square().mean(1).sqrt().nan_to_num(torch.inf, torch.inf)  # (b,)
         accepted = size <= 1
         there = accepted & (h >= to_goal)
         # size^(-1/5) would bring the next error exactly to the limit; 0.9 is a margin, and 0.2 to 5 limits the change.
         longer = step.abs() * (0.9 * size.clamp(min=1e-8) ** -0.2).clamp(0.2, 5.0)  # the error grows as h^5
         # A step that the grid cut short says nothing against a longer one.
         h = torch.where(there, torch.maximum(h, longer), longer)
-        y = torch.where(accepted.reshape(-1, *[1] * (y.ndim - 1)), stage, y)  # a rejected step leaves y as it is
+        steps_on = accepted.reshape(-1, *[1] * (y.ndim - 1))  # a rejected step leaves y and its slope as they are
+        y, first = torch.where(steps_on, stage, y), torch.where(steps_on, slopes[-1], first)
         # Exactly on the grid, since t + step can round.
         t = torch.where(there, grid[goal], torch.where(accepted, t + step, t))
         path[goal[there], row[there]] = y[there]
@@ -100,7 +98,9 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
         left = goal < len(grid)
         if not left.any():
             return path
-        row, y, t, h, goal, size = (state[left] for state in (row, y, t, h, goal, size))  # drop finished starts
+        row, y, t, h, goal, size, first = (
+            state[left] for state in (row, y, t, h, goal, size, first)
+        )
         # With such an h, t + h may round to t.
         if (tiny := h <= torch.finfo(torch.float64).eps * t.abs()).any():
             where = f"t = {t[tiny][0].item():.4g}"

@@ -91,7 +91,7 @@ def pid_loss(
     for t, y, dydt in checks.points(scheme, y_of, grid, index):
         # lhs is linear in (x, dx/dt), so apply it to each term: to the coefficient a(t) in float64, then times z; and
         # to y directly. With the hard boundary (a = t/T) and the denoiser form, a - t da/dt = 0: z, whose standard
-        # deviation is T = 80, drops out exactly and costs the residual no digits.
+        # deviation is T = 80, drops out (to 1e-16) and costs the residual no digits.
         a, dadt = skip_term(t)
         lhs = expand_like(ode.lhs(a, dadt, t), y) * z + ode.lhs(y, dydt, t)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
