@@ -1,0 +1,50 @@
+"""Peak memory of sampling and evaluation, measured in a process of its own: they work in chunks of bounded size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+START = """
+import resource, warnings
+import torch
+import pidlearn as pid
+
+warnings.simplefilter("ignore")  # of a teacher with random weights
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB; Linux counts KiB
+"""
+
+UNET = """
+teacher = pid.nets.Preconditioned(pid.nets.SongUNet(32, 3, 3, model_channels=16, channel_mult=[1, 2], num_blocks=1), 0.5)
+teacher.event_shape = (3, 32, 32)
+result = pid.distill(teacher, steps=1, batch_size=2, n=5, progress=False)
+before = peak()
+result.sample(4000)
+print(peak() - before)
+"""
+
+HEAT = """
+def laplacian(x, t):
+    around = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="circular")
+    return around[:, 2:, 1:-1] + around[:, :-2, 1:-1] + around[:, 1:-1, 2:] + around[:, 1:-1, :-2] - 4 * x
+
+prior = lambda n, generator=None: torch.rand(n, 32, 32, generator=generator)
+options = {"t_start": 0.0, "t_end": 1.0, "steps": 26, "windows": 2, "n": 5, "batch_size": 2, "progress": False}
+result = pid.distill(pid.VelocityODE(laplacian), prior=prior, **options)
+before = peak()
+result.evaluate(1024)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(("code", "limit"), [(UNET, 0.5), (HEAT, 1.0)], ids=["4,000 images", "1,024 heat equations"])
+def test_grows_by_less(code: str, limit: float) -> None:
+    """The first release added 3.5 GiB for the images, and 3.8 GiB for the heat equations."""
+    done = subprocess.run([sys.executable, "-c", START + code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < limit
