@@ -484,9 +484,7 @@ def test_a_word_that_cannot_be_read_is_no_end(start: Callable[..., Training], mo
 
 
 @pytest.mark.filterwarnings("ignore:.*steps may be too few:UserWarning")
-@pytest.mark.parametrize(
-    ("rate", "said"), [("2 * x", r"reach 2e\+17, more than"), ("x**2", "may not exist that far")]
-)
+@pytest.mark.parametrize(("rate", "said"), [("2 * x", r"reach 2e\+17, more than"), ("x**2", "may not exist that far")])
 def test_an_ode_that_leaves_all_bounds_is_told_so(rate: str, said: str, tmp_path: Path) -> None:
     problem = expression.parse_problem(f"x' = {rate}\nx in [0, 1]\nt in [0, 20]")
     job = TrainingJob("Your ODE", "equations", problem, 300, {})
