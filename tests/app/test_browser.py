@@ -72,7 +72,7 @@ Visit = Callable[..., Any]
 @pytest.fixture
 def visit(server: tuple[str, int], browser: Any, visitors: list[Any]) -> Iterator[Visit]:
     """Opens a path of the app for a visitor who is not here yet, and returns the page."""
-    waiting = visitors.copy()
+    waiting = [page for page in visitors if not page.is_closed()]
     here = []
 
     def opened(path: str = "", drawn: bool = True) -> Any:
@@ -95,7 +95,8 @@ def visit(server: tuple[str, int], browser: Any, visitors: list[Any]) -> Iterato
 
     yield opened
     for page in here:
-        page.goto("about:blank")
+        if not page.is_closed():
+            page.goto("about:blank")
 
 
 def visitor(browser: Any, address: str) -> Any:
