@@ -204,8 +204,8 @@ def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Confi
         hint = f" (did you mean {close[0]}?)" if close else ""
         of_method = ", ".join(name for name in named if name not in known)
         raise ValueError(
-            f"unknown setting {', '.join(unknown):.200}{hint}: the fields of Config are {', '.join(known)}"
-            + (f"; and those of {type(method_of(method)).__name__} are {of_method}" if of_method else "")
+            f"unknown setting {', '.join(unknown):.200}{hint}: expected a field of Config ({', '.join(known)})"
+            + (f" or of {type(method_of(method)).__name__} ({of_method})" if of_method else "")
         )
     if isinstance(method, Method) or overrides.keys() - {*known}:
         in_method = {name: plain(value) for name, value in overrides.items() if name in named}

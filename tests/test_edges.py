@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import pidlearn as pid
 from pidlearn import data, features, images, logs, metrics, recipes, sampling, train, viewer
-from pidlearn.methods import Denoising, method_of
+from pidlearn.methods import Denoising, method_of, settings_of
 from pidlearn.students import PiecewiseTrajectory
 from tests.tiny import RECIPE
 from tests.tiny import teacher as image_teacher
@@ -346,6 +346,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "teachers.published_teachers": (pid.teachers.published_teachers, {}),
         "methods.PID": (pid.methods.PID, {"derivative": "forward", "stop_gradient": True, "boundary_weight": 0.0}),
         "methods.method_of": (method_of, {"method": "pid"}),
+        "methods.settings_of": (settings_of, {"method": Constant()}),
         "methods.Denoising": (Denoising, {"data": z, "class_labels": None}),
         "methods.Stage": (pid.methods.Stage, {"part": net(), "steps": 1, "lr_scale": 1.0}),
         "methods.Method of one's own": (
@@ -453,16 +454,16 @@ def test_distances_of_halves_and_of_what_they_cannot_compare() -> None:
 def test_toys_in_half_precision(teacher: Any) -> None:
     x = 300 * torch.ones(1, 2, dtype=torch.float16)  # its square overflows
     assert torch.equal(teacher(x, 80.0), teacher(x.float(), 80.0).half())
-    with pytest.raises(ValueError, match="floating-point, got"):
+    with pytest.raises(ValueError, match=r"got \(1, 2\) torch.int64 for x, but x .* floating-point"):
         teacher(x.long(), 80.0)
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda r: r.sample(0), "n must be a whole number from 1 to 2.31 - 1, got 0"),
-        (lambda r: r.student.sample(-1), "n must be a whole number from 1 to 2.31 - 1, got -1"),
-        (lambda r: r.evaluate(0), "n must be a whole number from 1 to 2.31 - 1, got 0"),
+        (lambda r: r.sample(0), "got n = 0, but n must be a whole number from 1 to 2.31 - 1"),
+        (lambda r: r.student.sample(-1), "got n = -1, but n must be a whole number from 1 to 2.31 - 1"),
+        (lambda r: r.evaluate(0), "got n = 0, but n must be a whole number from 1 to 2.31 - 1"),
         (lambda r: r.evaluate(2), "pass n >= 4"),
         (lambda r: r.watch(view=3), "view must be a pidlearn.viewer.View"),
         (lambda r: pid.karras_grid(5, rho=1e308), "coincide after rounding"),

@@ -120,7 +120,7 @@ class TestOneInAFile:
         assert by_name.config.method == Endpoint(pairs=8)
         assert np.array_equal(by_name.history["loss"], distill(Endpoint(pairs=8)).history["loss"])
         assert distill(Endpoint(pairs=9), pairs=8).config == by_name.config
-        with pytest.raises(ValueError, match=r"unknown setting pair \(did you mean pairs\?\).*Endpoint are pairs"):
+        with pytest.raises(ValueError, match=r"unknown setting pair \(did you mean pairs\?\).*Endpoint \(pairs\)"):
             distill(pair=8)
         with pytest.raises(ValueError, match="unknown setting pairs"):
             distill("pid", pairs=8)

@@ -6,6 +6,7 @@ from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.pid.method import PID
 from pidlearn.utils.settings import check_rules
+from pidlearn.utils.validation import summary
 
 __all__ = ["METHODS", "PID", "Batch", "Context", "Denoising", "Method", "Stage", "method_of", "settings_of"]
 
@@ -42,6 +43,11 @@ def method_of(method: str | Method) -> Method:
 
 
 def settings_of(method: Method | type[Method]) -> list[str]:
-    """The names of a method's settings: the fields of its dataclass that can be set."""
-    # `method_of` accepts dataclasses only, which the class Method itself cannot say to a type checker.
-    return [field.name for field in fields(method) if field.init]  # type: ignore[arg-type]
+    """The names of a method's settings: the fields of its dataclass that can be set.
+
+    Raises:
+        TypeError: anything but a dataclass.
+    """
+    if not is_dataclass(method):
+        raise TypeError(f"got {summary(method)}, but settings_of takes a method or its class: add @dataclass above it")
+    return [field.name for field in fields(method) if field.init]

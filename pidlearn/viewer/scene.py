@@ -234,7 +234,7 @@ class Scene:
     def seen(self, view: View) -> Scene:
         """Return the same scene with another view."""
         if not isinstance(view, View):
-            raise ValueError(f"view must be a pidlearn.viewer.View, got {type(view).__name__}")
+            raise ValueError(f"got view of type {type(view).__name__}, but view must be a pidlearn.viewer.View")
         return replace(self, view=view)
 
     def html(self) -> str:
@@ -262,7 +262,7 @@ mount(document.getElementById("scene"), {data});
     def save(self, path: str | Path) -> Path:
         """Write the HTML page to a file, whole or not at all, and return its path. Its folder is made if need be."""
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            raise ValueError(f"path must be a path, such as 'page.html', got {path!r:.100}")
+            raise ValueError(f"got path = {path!r:.100}, but path must be a path, such as 'page.html'")
         path = Path(path)
         write_atomically(path, self.html().encode())
         return path

@@ -233,9 +233,7 @@ def test_unknown_options_are_refused_with_the_known_ones() -> None:
     for kind in ("SongUNet", "DhariwalUNet"):
         with pytest.raises(ValueError, match="channel_mult must have an entry"):
             tiny(kind, channel_mult=[])
-        with pytest.raises(
-            ValueError, match=r"got label_dim = -1, but label_dim must be a whole number from 0"
-        ):
+        with pytest.raises(ValueError, match=r"got label_dim = -1, but label_dim must be a whole number from 0"):
             tiny(kind, label_dim=-1)
     for taps in ([1, 2, 1], [1], [1, -1]):
         with pytest.raises(ValueError, match=r"resample_filter = .* expected an even number of taps"):
