@@ -21,7 +21,8 @@ def peak() -> float:
 """
 
 UNET = """
-teacher = pid.nets.Preconditioned(pid.nets.SongUNet(32, 3, 3, model_channels=16, channel_mult=[1, 2], num_blocks=1), 0.5)
+network = pid.nets.SongUNet(32, 3, 3, model_channels=16, channel_mult=[1, 2], num_blocks=1)
+teacher = pid.nets.Preconditioned(network, 0.5)
 teacher.event_shape = (3, 32, 32)
 result = pid.distill(teacher, steps=1, batch_size=2, n=5, progress=False)
 before = peak()

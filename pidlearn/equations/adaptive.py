@@ -98,9 +98,7 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
         left = goal < len(grid)
         if not left.any():
             return path
-        row, y, t, h, goal, size, first = (
-            state[left] for state in (row, y, t, h, goal, size, first)
-        )
+        row, y, t, h, goal, size, first = (state[left] for state in (row, y, t, h, goal, size, first))
         # With such an h, t + h may round to t.
         if (tiny := h <= torch.finfo(torch.float64).eps * t.abs()).any():
             where = f"t = {t[tiny][0].item():.4g}"
