@@ -27,12 +27,15 @@ from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number, plain
 from pidlearn.utils.validation import resolve
 
-__all__ = ["NEW_NAMES", "Config", "resolve_settings", "with_overrides"]
+__all__ = ["FUNCTIONS", "NEW_NAMES", "Config", "resolve_settings", "with_overrides"]
 
 INITS = ("teacher", "official", "random")
 
 NEW_NAMES = {"last": "last_interval", "index": "time_sampling"}
 """Fields of the first release that have new names."""
+
+FUNCTIONS = {"derivative", "distance", "optimizer", "spacing", "time_sampling", "weight"}
+"""Fields that may be functions, which no file holds."""
 
 OF_METHODS = ("distance", "weight", "time_sampling", *(field.name for field in fields(PIDConfig)))
 """Fields that only some methods use: see `Method.uses`."""

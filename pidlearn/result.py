@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pidlearn.config import NEW_NAMES, Config
+from pidlearn.config import FUNCTIONS, NEW_NAMES, Config
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
@@ -247,8 +247,7 @@ def _config(settings: dict[str, Any], path: str | Path) -> Config:
         config = Config.from_dict(settings)
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
-    renamed = {NEW_NAMES.get(name, name) for name in settings}
-    if functions := sorted(known - renamed - {"method"}):
+    if functions := sorted(FUNCTIONS - {NEW_NAMES.get(name, name) for name in settings}):
         warnings.warn(
             f"the student in {path} was trained with functions of your own for {', '.join(functions)}, which a file "
             f"does not hold: result.config has the defaults there"
