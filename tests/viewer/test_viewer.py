@@ -236,6 +236,8 @@ def test_a_finger_drags_the_noise_point_and_scrolls_elsewhere(browser: Any, open
         for kind, share in [("touchStart", 0.0), *[("touchMove", i / 10) for i in range(1, 11)]]:
             points = [{"x": x + share * dx, "y": y + share * dy}]
             finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        # A finger that rests before it is lifted leaves no page in motion, on which the next tap would only stop it.
+        page.wait_for_timeout(150)
         finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     box = page.locator("canvas").bounding_box()
