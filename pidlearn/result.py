@@ -138,7 +138,8 @@ class Result:
         chosen = {name: value for name, value in chosen.items() if value is not None}
         if chosen and isinstance(problem, Diffusion):
             raise ValueError(f"got {', '.join(chosen)}, but a diffusion is compared with Euler's path: leave them out")
-        problem = replace(problem, **chosen)  # type: ignore[arg-type]  # fields of an InitialValueProblem
+        if chosen:  # the problem itself knows its scale already
+            problem = replace(problem, **chosen)  # type: ignore[arg-type]  # fields of an InitialValueProblem
         grid = problem.time_grid(self.config.n, self.config.spacing_function)
         return evaluate(problem, self._student(), grid, n, seed, calls)
 
