@@ -19,10 +19,10 @@ docs: $(INSTALLED)
 assets: $(INSTALLED)
 	$(BIN)/python -m benchmarks.app_assets
 
-# Files are shared out in this order: first those that often wait, for trainings or a browser. So there is one process more
-# than cores.
+# Files are shared out in this order: first those that often wait, for trainings or a browser. So there are two processes
+# more than cores.
 test: check
-	$(BIN)/python -m pytest -n $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1)) --dist loadfile \
+	$(BIN)/python -m pytest -n $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 2)) --dist loadfile \
 		--no-loadscope-reorder tests/app/test_train.py tests/app tests/viewer tests
 
 # The fast core: what a change to the mathematics, the loop or a method breaks first.

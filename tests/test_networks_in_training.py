@@ -201,20 +201,14 @@ def by_hand(path: Any, grid: Tensor, index: Tensor) -> Any:
 
 
 @pytest.mark.parametrize(
-    "scheme",
-    [
-        pid.derivative.exact,
-        functools.partial(pid.derivative.exact),
-        lambda path, grid, index: pid.derivative.exact(path, grid, index),
-        by_hand,
-    ],
-    ids=["function", "partial", "lambda", "by hand"],
+    "scheme", [lambda path, grid, index: pid.derivative.exact(path, grid, index), by_hand], ids=["lambda", "by hand"]
 )
 def test_any_scheme_shows_that_it_needs_forward_mode(scheme: Any) -> None:
     """Passed as a function it is compiled, and refused, as by its name."""
     np.testing.assert_array_equal(losses(derivative=scheme), losses(derivative="exact"))
-    with pytest.raises(ValueError, match=r"forward-mode automatic differentiation.*micro_batch"):
-        losses(recompute=True, derivative=scheme)
+    for passed in (scheme, functools.partial(scheme), "exact"):
+        with pytest.raises(ValueError, match=r"forward-mode automatic differentiation.*micro_batch"):
+            losses(recompute=True, derivative=passed)
 
 
 def test_a_scheme_passed_as_a_function_is_compiled() -> None:
