@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.nets.chebyshev import ChebyshevMLP
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from tests.strategies import random_network
 
@@ -132,3 +133,20 @@ def test_started_is_the_ordinary_call(span: tuple[float, float]) -> None:
     grads = [torch.autograd.grad(s(copies, t).square().sum(), list(student.parameters())) for s in (started, student)]
     for one, two in zip(*grads, strict=True):
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_path_costs_one_encoding_per_window(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = pid.steps(pid.system("pendulum"), steps=60, windows=4, n=5).student
+    z = torch.randn(6, 2)
+    grid = torch.cat([torch.linspace(10, 0, 37), torch.tensor([2.5, 7.5, 2.5])]).to(dtype)  # in any order, and edges
+    with torch.no_grad():
+        expected = torch.stack([student(z, t) for t in grid])
+        alone = torch.stack([student.windows[0](z, t) for t in grid[30:37]])
+    calls = []
+    encode = ChebyshevMLP.encode
+    monkeypatch.setattr(ChebyshevMLP, "encode", lambda self, x: calls.append(self) or encode(self, x))
+    assert torch.equal(student.trajectory(z, grid), expected)
+    assert calls == [window.network for window in student.windows]
+    assert torch.equal(student.windows[0].trajectory(z, grid[30:37]), alone)
+    assert len(calls) == len(student.windows) + 1

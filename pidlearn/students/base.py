@@ -94,6 +94,9 @@ class Student(nn.Module):
     @check_arguments(z=BATCH, grid=TIMES, class_labels=LABELS)
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path at every grid time: (len(grid), B, *event)."""
+        return self._path(z, grid, class_labels)
+
+    def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
         return torch.stack([call_student(self, z, t, class_labels) for t in grid])
 
 

@@ -90,6 +90,26 @@ class PiecewiseTrajectory(Student):
             state = window(state, window.t_min, class_labels)  # (B, *event): z of the next window
         return out
 
+    def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
+        """Each window takes all of its times at once, and its end, from which the next one starts."""
+        check_time(grid, self.t_max, self.t_min)
+        grid = grid.to(z.device, torch.float64)
+        path, state = torch.empty(len(grid), *z.shape, dtype=z.dtype, device=z.device), z
+        left = torch.ones_like(grid, dtype=torch.bool)  # (N,), as in `forward`
+        for window in self.windows:
+            inside = left & ((grid - window.t_min) * (window.t_max - window.t_min) >= 0)
+            if window is self.windows[-1]:
+                inside = left
+            *rows, state = window.trajectory(
+                state, torch.cat([grid[inside], grid.new_tensor([window.t_min])]), class_labels
+            )
+            if rows:
+                path[inside] = torch.stack(rows)
+            left = left & ~inside
+            if not left.any():
+                break
+        return path
+
     def __repr__(self) -> str:
         """One line: the windows, their size, and the span."""
         size = sum(p.numel() for p in self.parameters())

@@ -153,6 +153,9 @@ class Trajectory(Student):
     started = renamed("started", "at_start")
     body = renamed("body", "compute_dtype")
 
+    def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
+        return Student._path(self.at_start(z) if hasattr(self.network, "encode") else self, z, grid, class_labels)
+
     def __repr__(self) -> str:
         """One line: the network, its size, and the span."""
         size = sum(p.numel() for p in self.parameters())
