@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -164,7 +165,9 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
 def _is_json(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_json, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, float):
+        return math.isfinite(value)  # JSON has no other numbers
+    return value is None or isinstance(value, bool | int | str)
 
 
 def _shown(value: Any) -> str:
@@ -201,18 +204,19 @@ def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Confi
     method = overrides.get("method", config.method)
     if isinstance(method, str) and type(config.method) is METHODS.get(method):
         method = config.method  # the same by name: its settings stay
-    named = settings_of(method_of(method))
+    kind = METHODS.get(method) if isinstance(method, str) else type(method)
+    named = settings_of(kind if kind and issubclass(kind, Method) else method_of(method))
     if unknown := sorted(overrides.keys() - {*known, *named}):
         close = get_close_matches(unknown[0], [*known, *named], 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         of_method = ", ".join(name for name in named if name not in known)
         raise ValueError(
             f"unknown setting {', '.join(unknown):.200}{hint}: expected a field of Config ({', '.join(known)})"
-            + (f" or of {type(method_of(method)).__name__} ({of_method})" if of_method else "")
+            + (f" or of the method {kind.__name__} ({of_method})" if kind and of_method else "")
         )
     if isinstance(method, Method) or overrides.keys() - {*known}:
         in_method = {name: plain(value) for name, value in overrides.items() if name in named}
-        method = method_of(replace(method_of(method), **in_method))  # type: ignore[type-var]  # a dataclass
+        method = method_of(method, **in_method)
     in_config = {name: value for name, value in overrides.items() if name in known}
     return replace(config, **{**in_config, "method": method})
 
@@ -246,7 +250,10 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
 
 
 def _with_settings_of(method: Method, config: Config) -> Config:
-    """The configuration with the fields that are set in the method; a default of its class gives way."""
+    """The configuration with the fields that are set in the method.
+
+    A field of the method that has its class's default gives way to a value that is set in the configuration.
+    """
     defaults, of_class = vars(Config()), {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
     shared = [name for name in settings_of(method) if name in defaults and getattr(method, name) is not UNSET]
     in_config = [name for name in shared if getattr(config, name) not in (defaults[name], getattr(method, name))]

@@ -17,7 +17,7 @@ from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.evaluate import Evaluation, evaluate
-from pidlearn.methods import METHODS
+from pidlearn.methods import METHODS, settings_of
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
 from pidlearn.training.stopping import StopReason
@@ -236,23 +236,28 @@ def load(
 
 def _config(settings: dict[str, Any], path: str | Path) -> Config:
     """The settings in a file; functions, which no file holds, read as their defaults."""
-    known, method = {field.name for field in fields(Config)}, settings.get("method", "pid")
-    if isinstance(method, str) and method not in METHODS:
-        settings = {name: value for name, value in settings.items() if name in known}
-        warnings.warn(
-            f"the method {method:.100} of the student in {path} is not in pidlearn.methods.METHODS: register it there "
-            f"to train with result.config again",
-            stacklevel=3,
-        )
+    named = {NEW_NAMES.get(name, name): value for name, value in settings.items()}
+    method, shared = str(named.get("method", "pid")), {field.name for field in fields(Config)}
+    own = {name: value for name, value in named.items() if name not in shared}
+    of_method = set(settings_of(METHODS[method])) - shared if method in METHODS else set()
+    # A method that was passed by name alone has no settings of its own in the file, and one that was an object has all.
+    is_whole = method == "pid" or (method in METHODS and own.keys() in (set(), of_method))
     try:
-        config = Config.from_dict(settings)
+        config = Config.from_dict(named if is_whole else {name: named[name] for name in named if name in shared})
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
-    if functions := sorted(FUNCTIONS - {NEW_NAMES.get(name, name) for name in settings}):
+    if not is_whole:
+        warnings.warn(
+            f"the method {method:.100} of the student in {path} is not in pidlearn.methods.METHODS, or has settings "
+            f"that no file holds: to train so again, pass method= with its settings"
+            + (f" ({own!s:.200})" if own else ""),
+            stacklevel=4,
+        )
+    if functions := sorted(FUNCTIONS - named.keys()):
         warnings.warn(
             f"the student in {path} was trained with functions of your own for {', '.join(functions)}, which a file "
             f"does not hold: result.config has the defaults there"
             + (", and metrics use EDM's grid" if "spacing" in functions else ""),
-            stacklevel=3,
+            stacklevel=4,
         )
     return config

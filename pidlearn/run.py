@@ -19,7 +19,7 @@ from pidlearn.evaluation.tracking import ErrorTracker
 from pidlearn.losses.distances import DISTANCES, Distance, checked_distance
 from pidlearn.losses.time_sampling import DENSITIES
 from pidlearn.losses.weighting import weights_for
-from pidlearn.methods import Context, Method
+from pidlearn.methods import Context, Method, settings_of
 from pidlearn.nets.preconditioning import Preconditioned
 from pidlearn.result import Result
 from pidlearn.students import files
@@ -86,7 +86,10 @@ class Run(Training):
             self.student, method, context, self.config, processes=self.processes, device=self.problem.rng_device
         )
         parts = [stage.part for stage in trainer.stages]
-        self._start(trainer, overrides(self.config, method.forward_mode(context), parts, networks))
+        computed_anew = self.config.recompute or self.config.compile is not None
+        with seeded(self.config.seed):  # a scheme is tried, which may draw random numbers
+            forward_mode = computed_anew and method.forward_mode(context)
+        self._start(trainer, overrides(self.config, forward_mode, parts, networks))
         self.errors: list[tuple[int, float]] = []
 
     def _context(self, method: Method, is_new: bool, data: Any) -> Context:
@@ -124,20 +127,23 @@ class Run(Training):
         """Settings, student and kind of teacher as text; functions are identified by a hash of their code."""
         fixed = {name: value for name, value in vars(self.config).items() if name not in self.config.EXECUTION}
         settings = {name: identity(value) for name, value in fixed.items()}
+        method = self.trainer.method  # the same whether it was passed by name or as an object
+        own = {name: getattr(method, name) for name in settings_of(method)}
+        settings["method"] = f"{type(method).__qualname__} {identity(own)}"
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.data_scale
         description = str(files.describe(self.student)).encode()
         settings["student"] = f"{type(self.student).__qualname__} {digest(description)}"
         return {**settings, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the rest of the run depends on, and the teacher's fingerprint."""
-        return {**super().state_dict(), "teacher": self.problem.fingerprint, "errors": self.errors}
+        """What the rest of the run depends on, and the teacher's identity."""
+        return {**super().state_dict(), "teacher": self.problem.identity(), "errors": self.errors}
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned, if the teacher is the same."""
-        if state["teacher"].shape != self.problem.fingerprint.shape:
+        if state["teacher"]["fingerprint"].shape != self.problem.fingerprint.shape:
             raise ValueError(f"{folder} holds a record of a teacher that does not fit: use another folder")
-        if not self.problem.has_fingerprint(state["teacher"]):
+        if not self.problem.has_identity(state["teacher"]):
             raise OtherRunError(f"{folder} holds a run with another teacher of the same kind: use another folder")
         super().load_state_dict(state, folder)
         self.errors[:] = [(int(number), float(error)) for number, error in state["errors"]]

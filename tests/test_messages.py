@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ from pidlearn import data, images, metrics, recipes, teachers, viewer
 from pidlearn.equations import adaptive, solvers
 from pidlearn.evaluation.evaluate import evaluate
 from pidlearn.evaluation.inception import Inception
-from pidlearn.methods import Batch, Context, Method, Stage, method_of, settings_of
+from pidlearn.methods import METHODS, Batch, Context, Method, Stage, method_of, settings_of
 from pidlearn.nets.registry import register_network
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.training import loggers
@@ -274,6 +274,8 @@ class Endpoint(Method[Any]):
     lengths: tuple[int, ...] = (1,)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
+        if isinstance(self.batch, Iterator):
+            return next(self.batch)
         return (torch.randn(n, 2, generator=generator),) if self.batch is None else self.batch
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
@@ -282,6 +284,19 @@ class Endpoint(Method[Any]):
 
     def stages(self, context: Context, steps: int) -> list[Stage]:
         return [Stage(context.student, length) for length in self.lengths]
+
+
+@dataclass
+class Needy(Endpoint):
+    """A method with a setting that has no default."""
+
+    scale: float = field(kw_only=True)
+
+
+def needy() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "needy", Needy)
+        return run(method="needy")
 
 
 class Plain(Endpoint):
@@ -684,6 +699,9 @@ def training() -> list[tuple[Call, str]]:
          "needs the packages torchvision and lpips"),
         (lambda: step(precision="bfloat16"), "needs a student with a SongUNet"),
         (lambda: endpoint(batch=3), "the method drew int, but draw returns"),
+        (lambda: endpoint(batch=iter(())), "the data ended at step 1, but must last"),
+        (lambda: run(method=pid.methods.Denoising(Z)), "got Denoising, but it trains teachers: use"),
+        (needy, "got method = 'needy' without settings that it needs ("),
         (lambda: endpoint(value=lambda out: out.sum()), "but must be one value per sample"),
         (lambda: endpoint(value=lambda out: out.long()), "the method's loss is torch.int64, but must be floating"),
         (lambda: endpoint(lengths=(0,)), "Endpoint.stages returned Stage("),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -177,6 +177,43 @@ class TestOneInAFile:
             with pytest.raises(TypeError, match=r"Endpoint.stages returned .* must return Stages of a module"):
                 distill(steps=3)
 
+    def test_files_of_methods_that_cannot_be_rebuilt_load(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        @dataclass
+        class Needy(Endpoint):
+            scale: float = field(kw_only=True)
+
+        monkeypatch.setitem(METHODS, "needy", Needy)
+        assert distill("needy", scale=2.0, steps=1).config.method == Needy(scale=2.0)
+        with pytest.raises(TypeError, match=r"got method = 'needy' without settings that it needs .*scale"):
+            distill("needy")
+        for method in (Needy(scale=float("inf")), Needy(scale=2.0)):
+            path = distill(method, steps=1).save(tmp_path / "student")
+            if method.scale == 2:
+                assert pid.load(path).config.method == method
+                METHODS.pop("needy")
+            with pytest.warns(
+                UserWarning, match="the method needy of the student in .*: to train so again, pass method="
+            ):
+                assert pid.load(path).student.sample(3).shape == (3, 2)
+
+    def test_a_fault_of_its_own_is_no_divergence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        draw = Endpoint.draw
+
+        def failing(self: Any, context: Context, n: int, generator: torch.Generator) -> Batch:
+            if context.step == 3:
+                raise error
+            return draw(self, context, n, generator)
+
+        monkeypatch.setattr(Endpoint, "draw", failing)
+        error: Exception = ValueError("my own")
+        with pytest.raises(ValueError, match="my own"):
+            distill()
+        error = StopIteration()
+        with pytest.raises(ValueError, match="the data ended at step 4, but must last for any number of steps"):
+            distill()
+
     def test_a_check_may_look_at_the_grid(self, monkeypatch: pytest.MonkeyPatch) -> None:
         grids = []
         monkeypatch.setattr(Endpoint, "check", lambda self, context: grids.append(context.time_grid()))
@@ -277,6 +314,13 @@ def test_unknown_methods_are_refused() -> None:
         ValueError, match=r"got method = 'no', but method must be one of \[.*'pid'.*\] or a pidlearn.methods.Method"
     ):
         pid.distill(pid.toy("ring"), method="no")
+
+
+def test_pid_by_name_resumes_pid_as_an_object(tmp_path: Path) -> None:
+    distill("pid", derivative="central", checkpoints=tmp_path)
+    assert distill(pid.methods.PID(derivative="central"), checkpoints=tmp_path).stopped is None
+    with pytest.raises(ValueError, match="other settings"):
+        distill(pid.methods.PID(derivative="can"), checkpoints=tmp_path)
 
 
 def test_pid_by_name_and_as_an_object_are_the_same() -> None:

@@ -123,6 +123,19 @@ class TestTeachersOfAFile:
                 with pytest.raises(ValueError, match="holds the student of another teacher"):
                     pid.load(path, decay(rate), prior=start)
 
+    def test_of_a_field_that_explodes(self, tmp_path: Path) -> None:
+        """Its own scale would make any other teacher look the same."""
+        options = {**self.SPAN, "prior": box((0.5,)), "checkpoints": tmp_path / "run"}
+        path = pid.distill(decay(20.0), **options).save(tmp_path / "student")
+        for other in (decay(-20.0), decay(-40.0)):
+            with pytest.raises(ValueError, match="holds the student of another teacher"):
+                pid.load(path, other, prior=box((0.5,)))
+        with pytest.raises(ValueError, match="another teacher of the same kind"):
+            pid.distill(decay(-20.0), **options)
+        ring = pid.distill(pid.toy("ring"), steps=1, batch_size=4, progress=False).save(tmp_path / "ring")
+        with pytest.raises(ValueError, match="holds the student of another teacher"):
+            pid.load(ring, decay(1.0), prior=box((0.5, 0.5)))
+
     @pytest.mark.parametrize("name", ["lotka_volterra", "van_der_pol", "lorenz"])
     def test_of_the_zoo(self, name: str, tmp_path: Path) -> None:
         brief: dict[str, Any] = {"steps": 26, "windows": 2, "n": 5, "progress": False}

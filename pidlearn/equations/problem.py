@@ -143,13 +143,22 @@ class Problem(ABC):
         """The teacher's output (12, *event) at fixed points: it differs between two teachers of the same kind."""
         return self._outputs(self._starts())
 
-    def has_fingerprint(self, other: Tensor) -> bool:
-        """Whether the `fingerprint` of a teacher, (12, *event), is this one's as computed on any machine."""
-        return self._agree(self.fingerprint, other)
-
     def identity(self) -> dict[str, Tensor]:
-        """What a student's file holds of its teacher: four initial values (4, *event), and the fingerprint."""
-        return {"starts": self._starts().cpu(), "fingerprint": self.fingerprint}
+        """What a file holds of the teacher: four initial values (4, *event), the fingerprint, and its scale."""
+        return {"starts": self._starts().cpu(), "fingerprint": self.fingerprint, "scale": self._scale()}
+
+    def has_identity(self, other: Mapping[str, Tensor]) -> bool:
+        """Whether the `identity` of a teacher is this one's, as computed on any machine."""
+        starts, mine = other["starts"], self._starts()
+        if starts.shape != mine.shape:
+            return False
+        # The teacher is evaluated at the other's starts, since the prior may be another.
+        here, there = self._outputs(starts.to(mine)).double(), other["fingerprint"].double()
+        # In the teacher's own units, and the smaller ones: a field that explodes would accept any other.
+        tolerance = 1e-3 * there.abs() + 1e-4 * torch.minimum(self._scale(), other.get("scale", self._scale()))
+        if here.shape != there.shape or tolerance.shape != there.shape:
+            return False
+        return bool((((here - there).abs() <= tolerance) | (here.isnan() & there.isnan())).all())
 
     def check_identity(self, other: Mapping[str, Tensor], path: str | Path) -> None:
         """Check that the student in a file was trained with this teacher, whose `identity` the file holds.
@@ -157,12 +166,8 @@ class Problem(ABC):
         Raises:
             ValueError: another teacher.
         """
-        if "starts" not in other:  # in files of the first release and of other projects
-            return
-        starts, mine = other["starts"], self._starts()
-        # The teacher is evaluated at the starts in the file, since the prior may be another.
-        same = starts.shape == mine.shape and self._agree(self._outputs(starts.to(mine)), other["fingerprint"])
-        if not same:
+        # Files of the first release and of other projects hold none.
+        if "starts" in other and not self.has_identity(other):
             raise ValueError(
                 f"{path} holds the student of another teacher than {summary(self.teacher)}, whose outputs differ: pass "
                 f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
@@ -179,9 +184,5 @@ class Problem(ABC):
         with torch.no_grad(), overridden(tf32(False)):  # the same numbers on every device
             return torch.cat([self.ode.rhs(x, t, labels).cpu() for x, t in self.probes(z)])
 
-    def _agree(self, mine: Tensor, other: Tensor) -> bool:
-        if other.shape != mine.shape:
-            return False
-        mine, scale = mine.double(), torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)
-        tolerance = 1e-3 * mine.abs() + 1e-4 * scale  # in the teacher's own units
-        return bool((((mine - other).abs() <= tolerance) | (mine.isnan() & other.isnan())).all())
+    def _scale(self) -> Tensor:
+        return torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)

@@ -1,6 +1,7 @@
 """How a student learns from a teacher: one file per method, and the table of their names."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
 from pidlearn.methods.denoising import Denoising
@@ -14,32 +15,40 @@ METHODS: dict[str, type[Method]] = {"pid": PID}
 """The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
 
 
-def method_of(method: str | Method) -> Method:
-    """The method of that name, or the method itself.
+def method_of(method: str | Method, **settings: Any) -> Method:
+    """The method of that name, or the method itself, with these settings replaced.
 
     Raises:
         ValueError: an unknown name, settings that break the method's rules, or needs that `distill` cannot meet.
-        TypeError: a method that is not a dataclass.
+        TypeError: a method that is not a dataclass, or that needs settings and gets none.
     """
     known = isinstance(method, Method) or (isinstance(method, str) and method in METHODS)
     if not known:
         raise ValueError(
             f"got method = {method!r}, but method must be one of {sorted(METHODS)} or a pidlearn.methods.Method"
         )
-    instance = METHODS[method]() if isinstance(method, str) else method
+    try:
+        instance: Any = METHODS[method](**settings) if isinstance(method, str) else method
+    except TypeError as error:
+        raise TypeError(
+            f"got method = {method!r} without settings that it needs ({error}): pass them by name"
+        ) from error
     own = vars(type(instance))
     # A subclass inherits the fields of a dataclass, but new ones would be ignored.
     if not is_dataclass(instance) or ("__dataclass_fields__" not in own and own.get("__annotations__")):
         raise TypeError(
             f"{type(instance).__name__} is not a dataclass, but a method must be: add @dataclass above its class"
         )
+    if settings and not isinstance(method, str):
+        instance = replace(instance, **settings)  # type: ignore[type-var]  # an object, not a class
     kind = type(instance).__name__
     if instance.needs not in NEEDS:
         raise ValueError(f"got {kind}.needs = {instance.needs!r}, but it must be one of {NEEDS}: correct the class")
     if not set(instance.uses) <= set(USABLE):
         raise ValueError(f"got {kind}.uses = {instance.uses!r}, but it holds some of {USABLE}: correct the class")
     check_rules(instance, instance.rules())
-    return instance
+    checked: Method = instance
+    return checked
 
 
 def settings_of(method: Method | type[Method]) -> list[str]:

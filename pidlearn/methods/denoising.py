@@ -35,6 +35,10 @@ class Denoising(Method[TrainingContext]):
 
     needs: ClassVar[str] = "data"
 
+    def check(self, context: TrainingContext) -> None:
+        """Refuse a student: what this method trains is a teacher."""
+        raise ValueError("got Denoising, but it trains teachers: use pidlearn.train_denoiser")
+
     def draw(self, context: TrainingContext, n: int, generator: torch.Generator) -> Batch:
         """Clean data y (n, *event), noise levels (n,), standard normal noise (n, *event) and labels (n,)."""
         index = torch.randint(len(self.data), (n,), generator=generator)

@@ -63,10 +63,10 @@ def batch_loss(trainer: Trainer, backward: bool = True) -> float:
     """
     config, size = trainer.config, trainer.config.batch_size
     total, error = 0.0, None
+    # All processes draw the whole batch, from the same random numbers, and work on their own rows of it.
+    with seeded(config.seed, trainer.step):  # for data and methods that use torch's global generator
+        batch = draw_batch(trainer, size)
     try:
-        # All processes draw the whole batch, from the same random numbers, and work on their own rows of it.
-        with seeded(config.seed, trainer.step):  # for data and methods that use torch's global generator
-            batch = check_batch(trainer.method.draw(trainer.context, size, trainer.generator), size)
         own_rows = trainer.processes.shard(size)
         for first in range(own_rows.start, own_rows.stop, config.micro_batch or size):
             rows = slice(first, min(first + (config.micro_batch or size), own_rows.stop))
@@ -91,12 +91,19 @@ def batch_loss(trainer: Trainer, backward: bool = True) -> float:
     return total
 
 
-def check_batch(batch: Any, size: int) -> tuple[Tensor | None, ...]:
-    """The batch that a method drew, a tuple of tensors (size, ...) or None.
+def draw_batch(trainer: Trainer, size: int) -> tuple[Tensor | None, ...]:
+    """The batch that the method draws, a tuple of tensors (size, ...) or None.
 
     Raises:
         TypeError: anything else.
+        ValueError: data that are used up.
     """
+    try:
+        batch: Any = trainer.method.draw(trainer.context, size, trainer.generator)
+    except StopIteration as error:  # which a generator such as `train` may not let through
+        raise ValueError(
+            f"the data ended at step {trainer.step + 1}, but must last for any number of steps: draw from them anew"
+        ) from error
     if isinstance(batch, tuple) and all(x is None or (isinstance(x, Tensor) and x.shape[:1] == (size,)) for x in batch):
         return batch
     received = tuple(map(describe_tensor, batch)) if isinstance(batch, tuple) else describe_tensor(batch)

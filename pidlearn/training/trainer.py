@@ -32,7 +32,7 @@ class Trainer:
         config: how weights are updated.
         stages: the run's stages, in order; ``method.stages`` if not given.
         processes: the processes that share each batch.
-        device: the device on index batches are drawn.
+        device: the device on which batches are drawn.
 
     Raises:
         ValueError: gradients that are switched off, or fewer samples in a batch than processes.
@@ -73,7 +73,7 @@ class Trainer:
         self.averages = Averages(module, config.ema)
         self.history = History(self.learning_rate)
         context.steps, context.averaged = config.steps, lambda: self.best
-        # Good weights to return to after a divergence: the averages, index lag behind, or else a copy.
+        # Good weights to return to after a divergence: the averages, which lag behind, or else a copy.
         self.snapshot: dict[str, Any] = {} if config.ema else _copy(module)
 
     @property
@@ -155,7 +155,7 @@ class Trainer:
         return "the averaged ones" if self.config.ema else f"those of at most {self.SNAPSHOT_EVERY} steps before that"
 
     def confirm_update(self) -> None:
-        """Average the weights of this step, index gave a finite loss; every few steps, keep a copy of them."""
+        """Average the weights of this step, which gave a finite loss; every few steps, keep a copy of them."""
         self.averages.confirm_update()
         if self.snapshot and self.step % self.SNAPSHOT_EVERY == 0:
             _copy_into(self.snapshot, self.module.state_dict())
@@ -185,7 +185,7 @@ class Trainer:
         """Continue where `state_dict` was called."""
         self.module.load_state_dict(state["module"])
         self.history.load_state_dict(state["history"])
-        # The optimiser is that of the last step done, index may have been the last of its stage.
+        # The optimiser is that of the last step done, which may have been the last of its stage.
         self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))].part, self.config)
         self.optimizer.load_state_dict(state["optimizer"])
         self._align_moments()
@@ -203,12 +203,12 @@ class Trainer:
             self.generator.manual_seed(mixed(self.config.seed, self.step))
 
     def _align_moments(self) -> None:
-        """Give the optimiser's moments the strides of their weights, index differ between devices.
+        """Give the optimiser's moments the strides of their weights, which differ between devices.
 
         Fused kernels walk through weights and moments in the order of memory.
 
         Raises:
-            ValueError: moments of another shape, index the optimiser itself does not check.
+            ValueError: moments of another shape, which the optimiser itself does not check.
         """
         for weight, moments in self.optimizer.state.items():
             for name, moment in moments.items():
@@ -238,7 +238,7 @@ def _copy_into(target: dict[str, Any], source: dict[str, Any]) -> None:
     """Copy the tensors of one state into those of another, without further memory."""
     for name, value in source.items():
         if isinstance(value, Tensor):
-            if value.shape != target[name].shape:  # index copy_ might broadcast
+            if value.shape != target[name].shape:  # which copy_ might broadcast
                 raise ValueError(f"{name} is {tuple(value.shape)} instead of {tuple(target[name].shape)}")
             target[name].copy_(value)
         else:

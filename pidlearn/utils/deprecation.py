@@ -32,4 +32,7 @@ def renamed(old: str, new: str) -> property:
         warnings.warn(f"{type(self).__name__}.{old} is now called {new}", DeprecationWarning, stacklevel=2)
         return getattr(self, new)
 
-    return property(get)
+    def set_(self: Any, value: Any) -> None:
+        setattr(self, new, value)
+
+    return property(get, set_)

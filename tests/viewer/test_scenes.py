@@ -33,6 +33,13 @@ def test_every_script_imports_the_names_it_uses() -> None:
         assert imported == {name: origin for name, origin in exported.items() if name in used and origin != file}
 
 
+def test_the_joined_script_has_no_import_left_and_no_name_twice() -> None:
+    script = pid.viewer.script()
+    assert not re.findall(r"^import\b", script, re.MULTILINE)
+    names = re.findall(r"^(?:export )?(?:const|let|function|class) (\w+)", script, re.MULTILINE)
+    assert len(names) == len(set(names)) > 50
+
+
 def test_a_result_shows_itself() -> None:
     result = pid.distill(pid.toy("ring"), n=10, **TINY)
     page = result._repr_html_()

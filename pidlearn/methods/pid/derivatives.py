@@ -34,19 +34,29 @@ Scheme = Callable[[Path, Tensor, Tensor], list[tuple[Tensor, Tensor, Tensor]]]
 def needs_forward_mode(scheme: Scheme, grid: Tensor, event_shape: Sequence[int]) -> bool:
     """Whether a scheme differentiates the path by forward-mode automatic differentiation, seen by trying it.
 
-    A run then compiles value and derivative together, and refuses activation checkpointing, which loses tangents.
+    Compiled networks then compute value and derivative together, and activation checkpointing, which loses tangents, is
+    refused.
     """
-    differentiated = False
-
-    def path(*times: Tensor) -> tuple[Tensor, ...]:
-        """The path x(t) = t in every coordinate, (B, *event) at each time (B,)."""
-        nonlocal differentiated
-        differentiated |= any(forward_ad.unpack_dual(t).tangent is not None for t in times)
-        return tuple(t.reshape(-1, *[1] * len(event_shape)).expand(-1, *event_shape) for t in times)
-
+    path = _Straight(event_shape)
     with suppress(Exception):  # a scheme that fails here fails in the first step of the training, which reports it
-        scheme(path, grid, torch.zeros(2, dtype=torch.int64))
-    return differentiated
+        scheme(path, grid, torch.arange(len(grid) - 1))
+    return path.is_differentiated
+
+
+class _Straight:
+    """The path x(t) = t in every coordinate, (B, *event) at each time (B,), noting whether it is differentiated."""
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        self.event_shape, self.is_differentiated = event_shape, False
+
+    def __call__(self, *times: Tensor) -> tuple[Tensor, ...]:
+        self.is_differentiated |= any(forward_ad.unpack_dual(t).tangent is not None for t in times)
+        return tuple(t.reshape(-1, *[1] * len(self.event_shape)).expand(-1, *self.event_shape) for t in times)
+
+    def jvp(self, *times: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        self.is_differentiated = True
+        values = self(*times)
+        return values, tuple(map(torch.ones_like, values))
 
 
 def forward(path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -109,7 +109,8 @@ class PID(Method[Context]):
         return recipe(problem, given)
 
     def check(self, context: Context) -> None:
-        """Check that the student is a path that starts at z."""
+        """Check that the student is a path that starts at z, and that there is a grid."""
+        context.time_grid()
         check_path_student(context.student, context.problem, soft_boundary=self.boundary_weight > 0)
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
@@ -188,11 +189,12 @@ class PID(Method[Context]):
             class_labels=labels,
         )
         if self.boundary_weight:
-            loss = loss + self.boundary_weight * boundary_loss(window, starts, labels)
+            at_start = boundary_loss(window, z, batch[2])  # (B,)
+            loss = loss + self.boundary_weight * at_start.repeat(len(loss) // len(at_start))
         return loss  # (B,), or (points B,)
 
     def _scaled(self, context: Context) -> Distance:
-        """The distance, between residuals divided by their unit: those of an ODE become dimensionless."""
+        """The distance between dimensionless residuals: those of an ODE are divided by their unit first."""
         unit = context.problem.residual_unit(self.grid)
         if isinstance(unit, float):  # a diffusion's, whose residuals are images
             return context.distance
