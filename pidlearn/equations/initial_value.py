@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -166,7 +166,7 @@ def initial_value(
     with PROCESS_STATE:  # a prior may draw from torch's own generator
         shape = _event_shape(prior)
         if not _is_reproducible(prior):
-            prior = _seeded_by_generator(prior)
+            prior = partial(_draw_seeded, prior)  # not a local function, so that the problem can be pickled
         reproducible = _is_reproducible(prior)
     if not reproducible:
         raise ValueError(
@@ -208,13 +208,9 @@ def _is_reproducible(prior: Prior) -> bool:
     return torch.equal(*(prior(2, generator=torch.Generator().manual_seed(0)) for _ in range(2)))
 
 
-def _seeded_by_generator(prior: Prior) -> Prior:
-    """A prior that ignores its generator, made to depend on it, so that runs can be repeated."""
-
-    def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
-        # The generator's state determines the seed, and the seed determines the draws of the prior.
-        seed = int(torch.randint(2**62, (), generator=generator))
-        with seeded(seed):
-            return prior(n, generator=generator)
-
-    return draw
+def _draw_seeded(prior: Prior, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n values of a prior that ignores its generator, made to depend on it, so that runs can be repeated."""
+    # The generator's state determines the seed, and the seed determines the draws of the prior.
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with seeded(seed):
+        return prior(n, generator=generator)
