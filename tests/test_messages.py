@@ -485,6 +485,7 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: run().result().evaluate(2), "got n = 2, but the energy distance's floor needs"),
         (lambda: run().result().evaluate(4, rtol=1.0), "got rtol, but a diffusion is compared"),
         (lambda: plain.evaluate(4, calls=2), "got calls = 2, but the student of an ODE"),
+        (lambda: plain.evaluate(4, integrator="foo"), "got integrator = 'foo', but integrator must be one of dopri5, DOP"),
         (lambda: still.evaluate(4), "reference paths are one constant"),
         (lambda: images.to_uint8(LABELS), "but images must be a floating-point tensor"),
         (lambda: images.image_grid(IMAGES[:0]), "but a grid shows at least one image"),

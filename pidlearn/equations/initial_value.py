@@ -15,7 +15,8 @@ from torch import Tensor
 from pidlearn.equations.diffusion import device_of
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
-from pidlearn.equations.solvers import solve, walk
+from pidlearn.equations.solvers import INTEGRATORS, solve, walk
+from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.random import PROCESS_STATE, seeded
 from pidlearn.utils.validation import NotFiniteError, describe_tensor, summary
 
@@ -132,6 +133,7 @@ class InitialValueProblem(Problem):
         Raises:
             ValueError: an integrator that is not known, or that does not get to the end of the span.
         """
+        check_argument("integrator", self.integrator, one_of("dopri5", *INTEGRATORS))
         # (*event): one absolute tolerance per coordinate, since each may have units of its own.
         options: dict[str, Any] = {"rtol": self.rtol, "atol": 1e-8 * self.std if self.atol is None else self.atol}
         method = self.integrator
