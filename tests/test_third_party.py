@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.equations.from_teacher import TOYS
+from pidlearn.teachers.exact.presets import PRESETS
 from tests.teachers import tiny
 
 SHAPE: dict[str, Any] = {"event_shape": (2,), "steps": 1}
@@ -66,10 +68,18 @@ def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
         (tmp_path, r"pidlearn.load_teacher\("),
         (str(tmp_path), r"pidlearn.load_teacher\("),
         ("ring", r"did you mean pidlearn.toy\('ring'\)\?"),
+        ("checkerbord", r"did you mean pidlearn.toy\('checkerboard'\)\?"),
+        ("lorentz", r"did you mean pidlearn.system\('lorenz'\)\?"),
+        ("ring.pkl", r"or an ODE: there is no file or folder 'ring.pkl'; pass .* to pidlearn.load_teacher$"),
+        (tmp_path / "x", r"there is no file or folder '.*x'; pass .* to pidlearn.load_teacher$"),
         (pipeline, r"from_diffusers\(pipeline\)"),
     ):
         with pytest.raises(TypeError, match=line):
             pid.distill(teacher, progress=False)
+
+
+def test_the_toys_that_are_suggested() -> None:
+    assert set(TOYS) == PRESETS.keys()
 
 
 def test_a_bare_network_of_diffusers() -> None:
