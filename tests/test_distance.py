@@ -31,7 +31,8 @@ def test_differences_whose_squares_overflow(size: float) -> None:
     assert huber[0].item() == pytest.approx(squared[0].item(), nan_ok=True)  # infinite, or NaN
     assert huber[1].item() == pytest.approx((1 + 0.03**2) ** 0.5 - 0.03)
     huber[1].backward()
-    assert a.grad is not None and a.grad[1].isfinite().all()
+    assert a.grad is not None
+    assert a.grad[1].isfinite().all()
 
 
 def test_pseudo_huber_keeps_the_digits_of_small_residuals() -> None:

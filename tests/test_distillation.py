@@ -690,7 +690,11 @@ class TestFiles:
         assert torch.equal(pid.load(path, teacher, again).generate(z, labels), result.generate(z, labels))
 
     def test_results_can_be_sent_to_another_process(self) -> None:
-        for result in (tiny_ring(ema=(0.9,), distance=pid.l1), tiny_ode(track_error=4), tiny_ode(prior=box_of_the_process)):
+        for result in (
+            tiny_ring(ema=(0.9,), distance=pid.l1),
+            tiny_ode(track_error=4),
+            tiny_ode(prior=box_of_the_process),
+        ):
             sent = pickle.loads(ForkingPickler.dumps(result))
             z = torch.rand(4, 2)
             assert torch.equal(sent.generate(z), result.generate(z))

@@ -174,7 +174,9 @@ class TestSpans:
                 student(torch.randn(2, 2), t)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-    @pytest.mark.parametrize(("t_max", "t_min"), [(80.0, 0.002), (77.7, 3e-6), (1.0, 0.0), (0.0, 0.3), (-0.7, 0.7), (-0.5, 1e-17)])
+    @pytest.mark.parametrize(
+        ("t_max", "t_min"), [(80.0, 0.002), (77.7, 3e-6), (1.0, 0.0), (0.0, 0.3), (-0.7, 0.7), (-0.5, 1e-17)]
+    )
     def test_rounded_ends_are_accepted(self, dtype: torch.dtype, t_max: float, t_min: float) -> None:
         options: dict[str, Any] = {"boundary": "increment", "time": "linear"}
         student = pid.Trajectory(pid.nets.MLP(2, width=8), t_max, t_min=t_min, **options)
