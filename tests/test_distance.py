@@ -24,6 +24,17 @@ def test_values() -> None:
     assert pseudo_huber(a, b, c=0.5).item() == pytest.approx((12.5 + 0.25) ** 0.5 - 0.5)
 
 
+@pytest.mark.parametrize("size", [1e20, float("inf"), float("nan")])
+def test_differences_whose_squares_overflow(size: float) -> None:
+    a = torch.tensor([[size] * 3, [1.0] * 3], requires_grad=True)
+    squared, huber = DISTANCES["l2"](a, torch.zeros(2, 3)), pseudo_huber(a, torch.zeros(2, 3))
+    assert huber[0].item() == pytest.approx(squared[0].item(), nan_ok=True)  # infinite, or NaN
+    assert huber[1].item() == pytest.approx((1 + 0.03**2) ** 0.5 - 0.03)
+    huber[1].backward()
+    assert a.grad is not None
+    assert a.grad[1].isfinite().all()
+
+
 def test_pseudo_huber_keeps_the_digits_of_small_residuals() -> None:
     a = torch.full((1, 2), 1e-4)
     assert pseudo_huber(a, 0 * a, c=0.03).item() == pytest.approx(1e-8 / 0.06, rel=1e-4)

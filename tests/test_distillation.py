@@ -49,6 +49,10 @@ def box(n: int, generator: torch.Generator | None = None) -> Tensor:
     return torch.rand(n, 2, generator=generator)
 
 
+def box_of_the_process(n: int, generator: torch.Generator | None = None) -> Tensor:
+    return torch.rand(n, 2)
+
+
 def decay(x: Tensor, t: Tensor) -> Tensor:
     return -x
 
@@ -686,7 +690,11 @@ class TestFiles:
         assert torch.equal(pid.load(path, teacher, again).generate(z, labels), result.generate(z, labels))
 
     def test_results_can_be_sent_to_another_process(self) -> None:
-        for result in (tiny_ring(ema=(0.9,), distance=pid.l1), tiny_ode(track_error=4)):
+        for result in (
+            tiny_ring(ema=(0.9,), distance=pid.l1),
+            tiny_ode(track_error=4),
+            tiny_ode(prior=box_of_the_process),
+        ):
             sent = pickle.loads(ForkingPickler.dumps(result))
             z = torch.rand(4, 2)
             assert torch.equal(sent.generate(z), result.generate(z))

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn import teachers
+from pidlearn.equations.from_teacher import TOYS
+from pidlearn.teachers.exact.presets import PRESETS
 from tests.teachers import tiny
 
 SHAPE: dict[str, Any] = {"event_shape": (2,), "steps": 1}
@@ -30,6 +33,63 @@ def test_outputs(returned: Any, says: str) -> None:
     for teacher in (lambda x, sigma: returned(x), pid.VelocityODE(lambda x, t: returned(x))):
         with pytest.raises(ValueError, match=says):
             pid.solve(pid.DenoiserODE(teacher) if callable(teacher) else teacher, torch.ones(4, 2), [1.0, 0.5])
+
+    if isinstance(returned(torch.ones(4, 2)), SimpleNamespace):  # from_network takes its sample
+        return
+    for adapted in (
+        teachers.from_flow(lambda x, t: returned(x), event_shape=2),
+        *(teachers.from_network(lambda x, t: returned(x), name, event_shape=2) for name in ("edm", "ve")),
+    ):
+        with pytest.raises(ValueError, match=f"^the network {says}"):
+            adapted(torch.ones(4, 2), 1.0)
+
+
+def test_output_objects() -> None:
+    flow = teachers.from_flow(lambda x, t: SimpleNamespace(sample=x), event_shape=2)
+    with pytest.raises(ValueError, match=r"^the network returned SimpleNamespace, but .* returns its \.sample$"):
+        flow(torch.ones(4, 2), 1.0)
+    teacher = teachers.from_network(lambda x, t: SimpleNamespace(prediction=x), "edm", event_shape=2)
+    with pytest.raises(ValueError, match=r"^the network returned SimpleNamespace, but .* returns its \.prediction$"):
+        teacher(torch.ones(4, 2), 1.0)
+
+
+class Imaginary(nn.Module):
+    """A network, or a student, of complex values that are real at first."""
+
+    t_max, t_min = 80.0, 0.002
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.weight * x * (1 + 0j)
+
+
+class Conditional(Imaginary):
+    """The same, which takes class labels."""
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        return super().forward(x, t)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: teachers.from_flow(Imaginary(), event_shape=2)(x, 1.0),
+        lambda x: teachers.from_network(Imaginary(), "edm", event_shape=2)(x, 1.0),
+        lambda x: teachers.from_network(Imaginary(), "ve", event_shape=2)(x, 1.0),
+        lambda x: pid.nets.Preconditioned(Conditional())(x, 1.0),
+        lambda x: pid.Trajectory(Imaginary())(x, 1.0),
+        lambda x: next(pid.steps(pid.toy("ring"), Imaginary(), steps=1)),
+        lambda x: pid.pid_loss(
+            Imaginary(), pid.DenoiserODE(pid.toy("ring")), x, pid.karras_grid(5), torch.zeros(4, dtype=torch.int64)
+        ),
+    ],
+)
+def test_complex_values(call: Any) -> None:
+    with pytest.raises(ValueError, match=r"returned torch.complex64, but must return real values"):
+        call(torch.ones(4, 2))
 
 
 class OneHot(nn.Module):
@@ -66,10 +126,18 @@ def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
         (tmp_path, r"pidlearn.load_teacher\("),
         (str(tmp_path), r"pidlearn.load_teacher\("),
         ("ring", r"did you mean pidlearn.toy\('ring'\)\?"),
+        ("checkerbord", r"did you mean pidlearn.toy\('checkerboard'\)\?"),
+        ("lorentz", r"did you mean pidlearn.system\('lorenz'\)\?"),
+        ("ring.pkl", r"or an ODE: there is no file or folder 'ring.pkl'; pass .* to pidlearn.load_teacher$"),
+        (tmp_path / "x", r"there is no file or folder '.*x'; pass .* to pidlearn.load_teacher$"),
         (pipeline, r"from_diffusers\(pipeline\)"),
     ):
         with pytest.raises(TypeError, match=line):
             pid.distill(teacher, progress=False)
+
+
+def test_the_toys_that_are_suggested() -> None:
+    assert set(TOYS) == PRESETS.keys()
 
 
 def test_a_bare_network_of_diffusers() -> None:

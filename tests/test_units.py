@@ -180,6 +180,25 @@ class TestSpans:
         ends = torch.tensor([80.0, 0.002])  # rounded to float32
         assert student(torch.randn(2, 2), ends).isfinite().all()
 
+    def test_no_time_outside_a_very_long_span_is_answered(self) -> None:
+        student = pid.Trajectory(pid.nets.MLP(2, width=8), event_shape=(2,), t_min=5e-5)
+        for t in (0.0, -1e-5, 4.9e-5, torch.tensor([80.001, 1.0])):  # 1e-6 t_max is 8e-5, more than t_min
+            with pytest.raises(ValueError, match=r"this student is defined for t from 80 to 5e-05"):
+                student(torch.randn(2, 2), t)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    @pytest.mark.parametrize(
+        ("t_max", "t_min"), [(80.0, 0.002), (77.7, 3e-6), (1.0, 0.0), (0.0, 0.3), (-0.7, 0.7), (-0.5, 1e-17)]
+    )
+    def test_rounded_ends_are_accepted(self, dtype: torch.dtype, t_max: float, t_min: float) -> None:
+        options: dict[str, Any] = {"boundary": "increment", "time": "linear"}
+        student = pid.Trajectory(pid.nets.MLP(2, width=8), t_max, t_min=t_min, **options)
+        ends = torch.tensor([t_min, t_max], dtype=torch.float64)
+        assert student(torch.randn(2, 2), ends.to(dtype)).isfinite().all()
+        assert student(torch.randn(2, 2), ends.float().double()).isfinite().all()
+        if t_min == 0.0:
+            assert student(torch.randn(2, 2), -1e-7).isfinite().all()
+
     @pytest.mark.filterwarnings("ignore:the data have a standard deviation of")
     def test_samples_of_small_data_are_as_wide_as_they(self) -> None:
         data = 1e-3 * torch.randn(500, 2, generator=torch.Generator().manual_seed(0))

@@ -90,8 +90,11 @@ class Diffusion(Problem):
         """``spacing`` from ``t_start`` down to ``t_end``."""
         with reraise_from_function("function spacing=", "spacing(n=, t_min=, t_max=)"):
             grid = spacing(n=n, t_min=self.t_end, t_max=self.t_start)
-        if not isinstance(grid, Tensor):
-            raise ValueError(f"the function spacing= returned {describe_tensor(grid)}, but must return a grid ({n},)")
+        if not isinstance(grid, Tensor) or not grid.is_floating_point() or grid.shape != (n,):
+            raise ValueError(
+                f"the function spacing= returned {describe_tensor(grid)}, but must return a grid of n real times, "
+                f"floating-point ({n},): use for example pidlearn.karras_grid(n, t_min, t_max)"
+            )
         return grid
 
     def plot_grid(self, n: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from pidlearn.equations.diffusion import default_span, diffusion
 from pidlearn.equations.initial_value import initial_value
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import Prior, Problem
-from pidlearn.equations.systems import System
+from pidlearn.equations.systems import SYSTEMS, System
 
 __all__ = ["modules_of", "problem_from_teacher"]
+
+
+TOYS = ("anisotropic", "checkerboard", "grid", "moons", "ring", "spiral")
+"""Names that `pidlearn.toy` takes, for the errors of `distill("ring")`."""
 
 
 def problem_from_teacher(
@@ -61,8 +66,12 @@ def problem_from_teacher(
 def _how_to_wrap(teacher: Any) -> str:
     """The line that makes a teacher of what users have at hand; empty for anything else."""
     if isinstance(teacher, str | PathLike):
-        here = Path(teacher).exists()
-        return f"pidlearn.load_teacher({str(teacher)!r})" if here else f"did you mean pidlearn.toy({str(teacher)!r})?"
+        if Path(teacher).exists():
+            return f"pidlearn.load_teacher({str(teacher)!r})"
+        functions = {**dict.fromkeys(SYSTEMS, "system"), **dict.fromkeys(TOYS, "toy")}
+        if Path(teacher).suffix == "" and (close := get_close_matches(str(teacher), functions, 1)):
+            return f"did you mean pidlearn.{functions[close[0]]}({close[0]!r})?"
+        return f"there is no file or folder {str(teacher)!r}; pass the path of one to pidlearn.load_teacher"
     if hasattr(teacher, "unet") and hasattr(teacher, "scheduler"):
         return "pidlearn.teachers.from_diffusers(pipeline)"
     if type(teacher).__module__.startswith("diffusers.") and isinstance(teacher, nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor
 from pidlearn.equations.diffusion import device_of
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
-from pidlearn.equations.solvers import solve, walk
+from pidlearn.equations.solvers import INTEGRATORS, solve, walk
+from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.random import PROCESS_STATE, seeded
 from pidlearn.utils.validation import NotFiniteError, describe_tensor, summary
 
@@ -132,6 +133,7 @@ class InitialValueProblem(Problem):
         Raises:
             ValueError: an integrator that is not known, or that does not get to the end of the span.
         """
+        check_argument("integrator", self.integrator, one_of("dopri5", *INTEGRATORS))
         # (*event): one absolute tolerance per coordinate, since each may have units of its own.
         options: dict[str, Any] = {"rtol": self.rtol, "atol": 1e-8 * self.std if self.atol is None else self.atol}
         method = self.integrator
@@ -166,7 +168,7 @@ def initial_value(
     with PROCESS_STATE:  # a prior may draw from torch's own generator
         shape = _event_shape(prior)
         if not _is_reproducible(prior):
-            prior = _seeded_by_generator(prior)
+            prior = partial(_draw_seeded, prior)  # not a local function, so that the problem can be pickled
         reproducible = _is_reproducible(prior)
     if not reproducible:
         raise ValueError(
@@ -208,13 +210,9 @@ def _is_reproducible(prior: Prior) -> bool:
     return torch.equal(*(prior(2, generator=torch.Generator().manual_seed(0)) for _ in range(2)))
 
 
-def _seeded_by_generator(prior: Prior) -> Prior:
-    """A prior that ignores its generator, made to depend on it, so that runs can be repeated."""
-
-    def draw(n: int, generator: torch.Generator | None = None) -> Tensor:
-        # The generator's state determines the seed, and the seed determines the draws of the prior.
-        seed = int(torch.randint(2**62, (), generator=generator))
-        with seeded(seed):
-            return prior(n, generator=generator)
-
-    return draw
+def _draw_seeded(prior: Prior, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n values of a prior that ignores its generator, made to depend on it, so that runs can be repeated."""
+    # The generator's state determines the seed, and the seed determines the draws of the prior.
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with seeded(seed):
+        return prior(n, generator=generator)

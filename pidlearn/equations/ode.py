@@ -15,14 +15,14 @@ it to the terms of a student separately, so that a large z never costs a small r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from pidlearn.utils.arguments import VALUES, check_arguments
 from pidlearn.utils.broadcast import as_batch, expand_like
-from pidlearn.utils.validation import as_real, describe_tensor, reraise_with_context, summary
+from pidlearn.utils.validation import as_real, check_output, describe_tensor, reraise_with_context, summary
 
 __all__ = ["ODE", "DenoiserODE", "VelocityODE"]
 
@@ -70,7 +70,7 @@ class VelocityODE:
         labels = () if class_labels is None else (class_labels,)
         with reraise_with_context("field f", self.f, x, t, class_labels):
             out = self.f(x, t, *labels)
-        return _same_shape("f(x, t)", out, x)
+        return check_output("f(x, t)", out, x)
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
         """dx/dt."""
@@ -110,7 +110,7 @@ class DenoiserODE:
         labels = {} if class_labels is None else {"class_labels": class_labels}
         with reraise_with_context("teacher", self.denoiser, x, t, class_labels):
             out = self.denoiser(x, t, **labels)
-        return _same_shape("the denoiser D(x, sigma)", out, x)
+        return check_output("the denoiser D(x, sigma)", out, x)
 
     def velocity(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """(x - D(x, t)) / t, for t > 0."""
@@ -131,30 +131,3 @@ class DenoiserODE:
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """D(x, t): the teacher's denoised image."""
         return self.denoise(x, t, class_labels)
-
-
-def _taken_from(out: Any, x: Tensor) -> str:
-    """How to take a tensor of x's shape out of what a third-party network returned, if that is known."""
-    parts: dict[str, Any] = {}
-    if isinstance(out, tuple | list):
-        parts = {f"[{i}]": part for i, part in enumerate(out)}
-    elif isinstance(out, Mapping):
-        parts = {f"[{key!r}]": part for key, part in out.items()}
-    elif not isinstance(out, Tensor) and hasattr(out, "__dict__"):
-        parts = {f".{name}": part for name, part in vars(out).items()}
-    fitting = [place for place, part in parts.items() if isinstance(part, Tensor) and part.shape == x.shape]
-    return f": wrap it in a function that returns its {fitting[0]}" if fitting else ""
-
-
-def _same_shape(name: str, out: Any, x: Tensor) -> Tensor:
-    if not isinstance(out, Tensor) or out.shape != x.shape:
-        received = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(
-            f"{name} returned {received}, but must return the shape of x, {tuple(x.shape)}{_taken_from(out, x)}"
-        )
-    if out.is_complex():
-        raise ValueError(
-            f"{name} returned {out.dtype}, but must return real values: give x the real and the imaginary parts as "
-            f"coordinates of their own (torch.view_as_real)"
-        )
-    return out

@@ -127,6 +127,9 @@ MAX_CALLS = 100_000
 ADAPTIVE: dict[str, set[str]] = {"dopri5": set(), "scipy": {"integrator"}}
 """Methods that choose their steps themselves, with the options that they take besides rtol and atol."""
 
+INTEGRATORS = ("DOP853", "Radau", "RK45", "RK23", "BDF", "LSODA")
+"""SciPy's methods."""
+
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
 
@@ -250,7 +253,7 @@ def _scipy(
 ) -> Tensor:
     from scipy.integrate import solve_ivp
 
-    check_argument("integrator", integrator, one_of("DOP853", "Radau", "RK45", "RK23", "BDF", "LSODA"))
+    check_argument("integrator", integrator, one_of(*INTEGRATORS))
     times = grid.numpy(force=True)
     solution = solve_ivp(
         _as_scipy_field(ode, x, class_labels, integrator),

@@ -61,7 +61,8 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
     squared, c = l2(a, b), float(c)
     # The same number as sqrt(squared + c^2) - c, without the cancellation of two c's for small residuals.
     # For squared << c^2 it is squared / (2 c); for squared >> c^2, sqrt(squared), whose gradient has bounded size.
-    return squared / ((squared + c * c).sqrt() + c)
+    distance = squared / ((squared + c * c).sqrt() + c)
+    return torch.where(squared.isinf(), squared, distance)  # infinite as in l2, instead of inf / inf
 
 
 def _difference(a: Tensor, b: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pidlearn.nets.noise_parametrization import EDM, Coefficients, NoiseParametrization
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import MODULE, check_arguments, number
-from pidlearn.utils.validation import as_real, check_batch, describe_tensor
+from pidlearn.utils.validation import as_real, check_batch, check_not_complex, describe_tensor
 
 __all__ = ["Preconditioned", "precondition"]
 
@@ -36,7 +36,7 @@ def precondition(
             too: in bfloat16 neighbouring noise levels could no longer be distinguished.
 
     Raises:
-        ValueError: if the network returns another shape than x has.
+        ValueError: if the network returns another shape than x has, or complex values.
     """
     c_skip, c_out, c_in = (c.reshape(-1, *[1] * (x.ndim - 1)) for c in coefficients[:3])  # (B or 1, 1, ..., 1)
     # Scaled before the cast: c_in x is of order one (except for VE), while x grows with sigma.
@@ -46,6 +46,7 @@ def precondition(
             f"the network returned {describe_tensor(out)}, but must keep the shape of x, {tuple(x.shape)}: return one "
             f"such tensor"
         )
+    check_not_complex("the network", out)
     # Summed in x's dtype: at small sigma c_out F is a correction of x that bfloat16 would round away.
     return c_skip * x + c_out * out.to(x.dtype)
 

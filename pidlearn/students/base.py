@@ -112,13 +112,24 @@ def check_time(t: Any, t_max: float, t_min: float) -> None:
     if not t.numel():
         return
     low, high = sorted((t_min, t_max))
-    slack = 1e-6 * max(abs(low), abs(high))  # the ends, rounded to float32
-    first, last = t.aminmax()
-    if not (low - slack <= first and last <= high + slack):
+    first, last = (end.item() for end in t.aminmax())
+    # Relative to each end, not to the longer one: 1e-6 t_max can exceed t_min, and t <= 0 has no ln(t).
+    near_zero = 1e-6 * (high - low) if low <= 0 <= high else 0.0  # there no time has a logarithm anyway
+    below, above = (_rounding(end, t.dtype) + near_zero for end in (low, high))
+    if not (low - below <= first and last <= high + above):
         raise ValueError(
             f"got times from {first:g} to {last:g}, but this student is defined for t from {t_max:g} to {t_min:g}: "
             f"use times of that span"
         )
+
+
+def _rounding(time: float, dtype: torch.dtype) -> float:
+    """How much a time may change when it is rounded to ``dtype``, or was rounded to float32 before."""
+    if not dtype.is_floating_point:
+        return 1e-6 * abs(time)
+    info = torch.finfo(dtype)
+    # Below the smallest normal number, numbers are eps * smallest_normal apart.
+    return max(1e-6, info.eps) * abs(time) + info.eps * info.smallest_normal
 
 
 class _ModuleStudent(Student):

@@ -25,7 +25,7 @@ from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
 from pidlearn.utils.arguments import LABELS, check_argument, check_arguments, number, optional
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
 from pidlearn.utils.deprecation import renamed
-from pidlearn.utils.validation import check_shape, describe_tensor, reraise_with_context, resolve
+from pidlearn.utils.validation import check_not_complex, check_shape, describe_tensor, reraise_with_context, resolve
 
 __all__ = ["Trajectory"]
 
@@ -122,6 +122,7 @@ class Trajectory(Student):
                 f"the student's network returned {describe_tensor(out)}, but must keep the shape of its input, "
                 f"{tuple(scaled.shape)}: return one such tensor"
             )
+        check_not_complex("the student's network", out)
         out = out.to(z.dtype)
         *_, b = self.boundary(t, self.t_max, self.sigma_data)  # (k B,), in t's dtype: 1 - t/T cancels near T
         return (expand_like(b, out) * out).chunk(k)  # k tensors (B, *event)

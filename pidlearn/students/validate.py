@@ -14,7 +14,7 @@ from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import as_float64_time
-from pidlearn.utils.validation import describe_tensor, reraise_with_context
+from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context
 
 __all__ = ["check_path_student", "prepare_student"]
 
@@ -76,6 +76,7 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         raise ValueError(
             f"the student returned {describe_tensor(start)}, but must return the shape of z, {tuple(z.shape)}"
         )
+    check_not_complex("the student", start)
     if not start.isfinite().all():
         raise ValueError("the student returns NaN or infinity before any training: check its weights")
     if not end.isfinite().all():  # no scheme needs to evaluate it there, but its samples are its values there

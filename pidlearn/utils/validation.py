@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import index
 from typing import Any
@@ -17,6 +17,8 @@ __all__ = [
     "check_batch",
     "check_labels",
     "check_memory",
+    "check_not_complex",
+    "check_output",
     "check_pair",
     "check_real",
     "check_shape",
@@ -153,6 +155,39 @@ def check_real(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.is_meta:
             raise ValueError(f"{name} is on the meta device and has no values: move it to a real device")
+
+
+def check_output(name: str, out: Any, x: Tensor) -> Tensor:
+    """Return the output of a user's network or function after checking that it is real and of x's shape."""
+    if not isinstance(out, Tensor) or out.shape != x.shape:
+        received = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(
+            f"{name} returned {received}, but must return the shape of x, {tuple(x.shape)}{_how_to_unwrap(out, x)}"
+        )
+    check_not_complex(name, out)
+    return out
+
+
+def check_not_complex(name: str, out: Tensor) -> None:
+    """Check that an output is real: a conversion to x's dtype would drop its imaginary part."""
+    if out.is_complex():
+        raise ValueError(
+            f"{name} returned {out.dtype}, but must return real values: give x the real and the imaginary parts as "
+            f"coordinates of their own (torch.view_as_real)"
+        )
+
+
+def _how_to_unwrap(out: Any, x: Tensor) -> str:
+    """How to take a tensor of x's shape out of what a third-party network returned, if that is known."""
+    parts: dict[str, Any] = {}
+    if isinstance(out, tuple | list):
+        parts = {f"[{i}]": part for i, part in enumerate(out)}
+    elif isinstance(out, Mapping):
+        parts = {f"[{key!r}]": part for key, part in out.items()}
+    elif not isinstance(out, Tensor) and hasattr(out, "__dict__"):
+        parts = {f".{name}": part for name, part in vars(out).items()}
+    fitting = [place for place, part in parts.items() if isinstance(part, Tensor) and part.shape == x.shape]
+    return f": wrap it in a function that returns its {fitting[0]}" if fitting else ""
 
 
 def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:

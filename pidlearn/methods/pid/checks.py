@@ -16,6 +16,7 @@ from pidlearn.methods.pid.derivatives import Path, Scheme
 from pidlearn.utils.validation import (
     NotFiniteError,
     check_labels,
+    check_not_complex,
     check_real,
     describe_tensor,
     extremes,
@@ -54,9 +55,9 @@ def weight(function: Weight, t: Tensor) -> Tensor:
     """The weight at each time: one finite value of at least 0, (B,)."""
     with reraise_from_function("weight function", "weight(t)"):
         values = function(t)
-    if not isinstance(values, Tensor) or values.shape != t.shape:
+    if not isinstance(values, Tensor) or values.shape != t.shape or values.is_complex():
         raise ValueError(
-            f"the weight function returned {describe_tensor(values)}, but must return one value per time, "
+            f"the weight function returned {describe_tensor(values)}, but must return one real value per time, "
             f"{tuple(t.shape)}"
         )
     low, high = extremes(values)
@@ -85,12 +86,13 @@ def density(function: Density, t: Tensor, data_scale: float) -> Tensor:
 def student_output(
     values: tuple[Tensor, ...], z: Tensor, grid: Tensor, compute_dtype: torch.dtype | None = None
 ) -> None:
-    """Check the shape of the student's values; warn if differences are taken of half-precision numbers."""
+    """Check that the student's values are real, of the shape of z; warn of differences of half-precision numbers."""
     for y in values:
         if not isinstance(y, Tensor):
             raise ValueError(f"the student returned {describe_tensor(y)}, but must return a tensor of the shape of z")
         if y.shape != z.shape:
             raise ValueError(f"the student returned {tuple(y.shape)}, but must return the shape of z, {tuple(z.shape)}")
+        check_not_complex("the student", y)
     dtype = compute_dtype or values[0].dtype
     if len(values) > 1 and torch.finfo(dtype).bits < 32:
         _warn_of_rounding(dtype, grid)

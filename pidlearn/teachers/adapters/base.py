@@ -23,7 +23,7 @@ from pidlearn.nets.preconditioning import precondition
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import check_arguments, count, number
 from pidlearn.utils.broadcast import as_batch
-from pidlearn.utils.validation import check_batch, check_shape
+from pidlearn.utils.validation import check_batch, check_output, check_shape
 
 __all__ = ["AdaptedDenoiser", "ThirdPartyNetwork", "attributes_of"]
 
@@ -41,9 +41,14 @@ class ThirdPartyNetwork(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """Return F(x, c_noise), in the dtype of x."""
+        """Return F(x, c_noise), in the dtype of x.
+
+        Raises:
+            ValueError: if the module returns another shape than that of x, or complex values.
+        """
         dtype = next(self.parameters(), x).dtype
-        return self.call(x.to(dtype), c_noise, () if class_labels is None else (class_labels,)).to(x.dtype)
+        out = self.call(x.to(dtype), c_noise, () if class_labels is None else (class_labels,))
+        return check_output("the network", out, x).to(x.dtype)
 
     def call(self, x: Tensor, c_noise: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         """Return the module's own output. x is in the dtype of the weights, c_noise in that of the caller."""

@@ -137,4 +137,5 @@ class PlainNetwork(ThirdPartyNetwork):
         out: Any = super().call(x, c_noise, labels)
         out = getattr(out, "sample", out)  # (B, C or 2 C, H, W) for images
         # Two images per input: the second is a learned variance, which the probability flow does not need.
-        return out[:, : x.shape[1]] if out.ndim == x.ndim > 2 and out.shape[1] == 2 * x.shape[1] else out
+        learned_variance = isinstance(out, Tensor) and out.ndim == x.ndim > 2 and out.shape[1] == 2 * x.shape[1]
+        return out[:, : x.shape[1]] if learned_variance else out
