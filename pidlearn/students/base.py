@@ -113,9 +113,11 @@ def check_time(t: Any, t_max: float, t_min: float) -> None:
         return
     low, high = sorted((t_min, t_max))
     first, last = (end.item() for end in t.aminmax())
-    # Relative to each end, not to the longer one: 1e-6 t_max can exceed t_min, and t <= 0 has no ln(t).
-    near_zero = 1e-6 * (high - low) if low <= 0 <= high else 0.0  # there no time has a logarithm anyway
-    below, above = (_rounding(end, t.dtype) + near_zero for end in (low, high))
+    # At most 1 % of each end unless 0 is in the span: 1e-6 t_max can exceed t_min, and t <= 0 has no ln(t).
+    near = 1e-6 * max(abs(low), abs(high))
+    below, above = (
+        max(_rounding(end, t.dtype), near if low <= 0 <= high else min(near, 0.01 * abs(end))) for end in (low, high)
+    )
     if not (low - below <= first and last <= high + above):
         raise ValueError(
             f"got times from {first:g} to {last:g}, but this student is defined for t from {t_max:g} to {t_min:g}: "

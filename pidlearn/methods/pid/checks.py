@@ -57,8 +57,8 @@ def weight(function: Weight, t: Tensor) -> Tensor:
         values = function(t)
     if not isinstance(values, Tensor) or values.shape != t.shape or values.is_complex():
         raise ValueError(
-            f"the weight function returned {describe_tensor(values)}, but must return one real value per time, "
-            f"{tuple(t.shape)}"
+            f"the weight function returned {describe_tensor(values)}, but must return one value per time, "
+            f"real and of shape {tuple(t.shape)}"
         )
     low, high = extremes(values)
     if not (low >= 0 and high < math.inf):
