@@ -92,8 +92,8 @@ class PiecewiseTrajectory(Student):
 
     def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
         """Each window takes all of its times at once, and its end, from which the next one starts."""
+        grid = torch.as_tensor(grid, dtype=torch.float64, device=z.device)
         check_time(grid, self.t_max, self.t_min)
-        grid = grid.to(z.device, torch.float64)
         path, state = torch.empty(len(grid), *z.shape, dtype=z.dtype, device=z.device), z
         left = torch.ones_like(grid, dtype=torch.bool)  # (N,), as in `forward`
         for window in self.windows:
