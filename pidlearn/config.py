@@ -19,7 +19,7 @@ from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES, Density
 from pidlearn.losses.weighting import Weight, weights
 from pidlearn.methods import METHODS, Method, method_of, settings_of
-from pidlearn.methods.base import DEFAULTS
+from pidlearn.methods.base import DEFAULTS, USABLE
 from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
@@ -38,7 +38,7 @@ NEW_NAMES = {"last": "last_interval", "index": "time_sampling"}
 FUNCTIONS = {"derivative", "distance", "optimizer", "spacing", "time_sampling", "weight"}
 """Fields that may be functions, which no file holds."""
 
-OF_METHODS = ("distance", "weight", "time_sampling", *(field.name for field in fields(PIDConfig)))
+OF_METHODS = (*USABLE, *(field.name for field in fields(PIDConfig)))
 """Fields that only some methods use: see `Method.uses`."""
 
 
@@ -245,8 +245,9 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
     if isinstance(problem, Diffusion) and config.windows != 1:
         raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
-    configured: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # a dataclass
-    return config, configured
+    # Always a copy: the run may keep state in it, and what the user passed stays as it is.
+    own_copy: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # a dataclass
+    return config, own_copy
 
 
 def _with_settings_of(method: Method, config: Config) -> Config:
@@ -254,7 +255,8 @@ def _with_settings_of(method: Method, config: Config) -> Config:
 
     A field of the method that has its class's default gives way to a value that is set in the configuration.
     """
-    defaults, of_class = vars(Config()), {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]
+    defaults = vars(Config())
+    of_class = {field.name: field.default for field in fields(method)}  # type: ignore[arg-type]  # a dataclass, by method_of
     shared = [name for name in settings_of(method) if name in defaults and getattr(method, name) is not UNSET]
     in_config = [name for name in shared if getattr(config, name) not in (defaults[name], getattr(method, name))]
     if twice := [name for name in in_config if getattr(method, name) != of_class[name]]:
