@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.evaluation import features as feature_metrics
 from pidlearn.evaluation import metrics
 
 
@@ -35,6 +36,16 @@ def test_rmse_and_its_relative() -> None:
     assert metrics.rmse(tiny, torch.zeros(4, 2)) == pytest.approx(1e-30, rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_rmse_where_squares_overflow_or_vanish(size: float) -> None:
+    a, b = draw(20, 3), draw(20, 3, seed=1)
+    assert metrics.rmse(size * a, size * b) == pytest.approx(size * metrics.rmse(a, b), rel=1e-14)
+    assert metrics.relative_rmse(size * a, size * b) == pytest.approx(metrics.relative_rmse(a, b), rel=1e-14)
+    assert metrics.rmse(a, a) == 0
+    assert metrics.rmse(a, a + math.inf) == math.inf
+    assert math.isnan(metrics.rmse(a, a * math.nan))
+
+
 def test_wrong_modes_and_agreement() -> None:
     ring = pid.toy("ring")
     b = ring.means.float()
@@ -43,6 +54,9 @@ def test_wrong_modes_and_agreement() -> None:
     assert metrics.wrong_mode_share(a, b, ring) == 0.25
     assert metrics.agreement(a, b, lambda x: x @ b.T) == 0.75
     assert metrics.wrong_mode_share(b, b, ring) == 0.0
+    a[2:4, 0] = math.nan  # of no component, whichever the reference has
+    assert metrics.wrong_mode_share(a, b, ring) == 0.375
+    assert metrics.wrong_mode_share(a, a, ring) == 0.25
 
 
 @given(st.integers(1, 6), st.integers(0, 100))
@@ -227,7 +241,7 @@ def test_precision_and_recall_of_features_in_chunks(monkeypatch) -> None:
     assert metrics.precision_recall(a, b, features) == whole
     assert max(seen) <= 128
     assert sum(seen) == 500
-    monkeypatch.setattr(metrics, "MAX_PAIRS", 700)
+    monkeypatch.setattr(feature_metrics, "MAX_PAIRS", 700)
     assert metrics.precision_recall(a, b, features) == whole
 
 

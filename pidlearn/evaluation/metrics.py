@@ -7,30 +7,23 @@ and a distance means something only in comparison with it: see `floor`.
 from __future__ import annotations
 
 import math
-import zipfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pidlearn.teachers.exact import GaussianMixture
-from pidlearn.utils.arguments import (
-    FUNCTION,
-    GENERATOR,
-    PATH,
-    SEED,
-    check_argument,
-    check_arguments,
-    count,
-    number,
-    optional,
-    size,
+from pidlearn.evaluation.features import (
+    Features,
+    Statistics,
+    frechet_distance,
+    precision_recall,
+    read_statistics,
+    statistics,
 )
-from pidlearn.utils.validation import as_real, describe_tensor, reraise_from_function
+from pidlearn.evaluation.samples import apply, flat, paired
+from pidlearn.teachers.exact import GaussianMixture
+from pidlearn.utils.arguments import FUNCTION, GENERATOR, SEED, check_arguments, size
+from pidlearn.utils.validation import reraise_from_function
 
 __all__ = [
     "Features",
@@ -48,27 +41,13 @@ __all__ = [
     "wrong_mode_share",
 ]
 
-Features = Callable[[Tensor], Tensor]
-"""A function from samples (B, *event) to features (B, k), such as `Inception`. None means the flattened samples."""
-
 MIXTURE = (lambda v: isinstance(v, GaussianMixture), "a GaussianMixture")
-
-BATCHES = (
-    lambda v: (hasattr(v, "__iter__") or hasattr(v, "__getitem__")) and getattr(v, "ndim", 1) > 0,
-    "a list or iterator of batches (B, *event)",
-)
-
-FEATURE_CHUNK = 128
-"""Samples whose features are computed at a time."""
-
-MAX_PAIRS = 2**24
-"""Pairwise distances in memory at a time."""
 
 
 def rmse(a: Tensor, b: Tensor) -> float:
     """Root-mean-square difference over all entries of two tensors of the same shape."""
-    a, b = _paired(a, b)
-    return (a - b).square().mean().sqrt().item()
+    a, b = paired(a, b)
+    return _root_mean_square(a - b)
 
 
 def relative_rmse(a: Tensor, b: Tensor) -> float:
@@ -77,8 +56,8 @@ def relative_rmse(a: Tensor, b: Tensor) -> float:
     a and b are (B, *event). The standard deviation is about the mean over the batch, (*event), and over all entries.
     Flatten paths (N, B, *event) to one batch first.
     """
-    a, b = _paired(a, b)
-    std = (b - b.mean(0)).square().mean().sqrt().item()
+    a, b = paired(a, b)
+    std = _root_mean_square(b - b.mean(0))
     if std == 0:
         raise ValueError(
             f"all {len(b)} reference samples are equal, so an error relative to them is undefined: use rmse"
@@ -89,188 +68,22 @@ def relative_rmse(a: Tensor, b: Tensor) -> float:
 
 @check_arguments(mixture=MIXTURE)
 def wrong_mode_share(a: Tensor, b: Tensor, mixture: GaussianMixture) -> float:
-    """Share of samples whose most likely component of the mixture differs between a and b, both (B, d)."""
-    _paired(a, b)
-    return (mixture.component(a) != mixture.component(b)).double().mean().item()
+    """Share of samples whose most likely component of the mixture differs between a and b, both (B, d).
+
+    A sample that holds NaN or infinity has no component, and counts as one that differs.
+    """
+    paired(a, b)
+    wrong = mixture.component(a) != mixture.component(b)  # (B,)
+    return (wrong | ~(a.isfinite() & b.isfinite()).all(1)).double().mean().item()
 
 
 @check_arguments(classifier=FUNCTION)
 def agreement(a: Tensor, b: Tensor, classifier: Callable[[Tensor], Tensor]) -> float:
     """Share of samples for which a classifier, from (B, *event) to logits (B, classes), predicts the same class."""
-    _paired(a, b)
+    paired(a, b)
     with torch.no_grad():
-        logits = [_flat(_apply("classifier", classifier, x), "the classifier's output") for x in (a, b)]
+        logits = [flat(apply("classifier", classifier, x), "the classifier's output") for x in (a, b)]
     return (logits[0].argmax(1) == logits[1].argmax(1)).double().mean().item()
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and covariance of a sample's features, all that a Fréchet distance depends on.
-
-    The sum of two is the statistics of both samples together, so that a large sample can be processed in batches, or in
-    several processes, without being in memory. With d = m_2 - m_1 (Chan et al. 1979):
-
-        n = n_1 + n_2,  m = m_1 + d n_2 / n,  (n - 1) S = (n_1 - 1) S_1 + (n_2 - 1) S_2 + d d^T n_1 n_2 / n
-
-    The sum equals the two-pass result up to float64 rounding, because means are subtracted before anything is squared.
-
-    Attributes:
-        mean: m, (k,) float64.
-        cov: S, (k, k) float64, divided by n - 1; zero for one sample.
-        n: number of samples; None where it is unknown, as for published references, which then cannot be added.
-    """
-
-    mean: Tensor
-    cov: Tensor
-    n: int | None = None
-
-    def __post_init__(self) -> None:
-        check_argument("n", self.n, optional(number(1)))
-        mean, cov = (as_real(name, getattr(self, name), torch.float64) for name in ("mean", "cov"))
-        fits = mean.ndim == 1 and cov.shape == (len(mean), len(mean))
-        if not fits or not (mean.isfinite().all() and cov.isfinite().all()):
-            raise ValueError(
-                f"got mean {describe_tensor(mean)} and cov {describe_tensor(cov)}, but statistics are finite, (k,) and "
-                f"(k, k): pass those of the same features"
-            )
-        object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "cov", cov)
-
-    @classmethod
-    def of(cls, features: Tensor) -> Statistics:
-        """Compute the statistics of one batch (B, *event), flattened to (B, k)."""
-        if not _real(features, "features").numel():
-            raise ValueError(
-                f"got features {tuple(features.shape)}, but statistics need (B, k) of at least one sample: leave "
-                f"empty batches out"
-            )
-        f = features.reshape(len(features), -1).double()
-        _check_finite(f)
-        mean = f.mean(0)
-        centred = f - mean
-        return cls(mean, centred.T @ centred / max(len(f) - 1, 1), len(f))  # (k, k)
-
-    def __add__(self, other: Statistics) -> Statistics:
-        if self.n is None or other.n is None:
-            raise ValueError("got statistics of an unknown number of samples, which cannot be added: give both their n")
-        n = self.n + other.n
-        d = other.mean - self.mean  # (k,)
-        # E[f f^T] - m m^T would cancel: with means of 1e6 and unit variances, it loses 12 of 16 digits.
-        scatter = self.cov * (self.n - 1) + other.cov * (other.n - 1) + d.outer(d) * (self.n * other.n / n)
-        return Statistics(self.mean + d * (other.n / n), scatter / (n - 1), n)
-
-
-@check_arguments(batches=BATCHES, features=optional(FUNCTION))
-def statistics(batches: Iterable[Tensor], features: Features | None = None) -> Statistics:
-    """Compute the `Statistics` of all batches' features; each batch is (B, *event), and one is in memory at a time."""
-    total = None
-    for batch in batches:
-        for f in _features(batch, features):
-            batch_statistics = Statistics.of(f)
-            total = batch_statistics if total is None else total + batch_statistics
-    if total is None:
-        raise ValueError("got no batches, but statistics need at least one")
-    return total
-
-
-@check_arguments(path=PATH)
-def read_statistics(path: str | Path) -> Statistics:
-    """Read published reference statistics: an ``.npz`` of ``mu`` (k,) and ``sigma`` (k, k), as EDM provides for FID.
-
-    Raises:
-        ValueError: a file of another kind, or numbers that cannot be a mean and a covariance.
-    """
-    try:
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not an .npz file of the arrays mu and sigma ({error}): pass one that np.savez wrote"
-        ) from error
-    if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
-        raise ValueError(
-            f"{path}: mu and sigma have shapes {tuple(mean.shape)}, {tuple(cov.shape)}: expected (k,), (k, k), k >= 1"
-        )
-    if not (mean.isfinite().all() and cov.isfinite().all()):
-        raise ValueError(f"{path}: mu or sigma holds NaN or infinity: compute the statistics again")
-    tolerance = 1e-6 * cov.abs().max().item()  # references may be stored in float32
-    if not torch.allclose(cov, cov.T, rtol=0, atol=tolerance) or torch.linalg.eigvalsh(cov).min() < -tolerance:
-        raise ValueError(
-            f"{path}: sigma is not a covariance, which is symmetric and has no negative eigenvalues: compute it again"
-        )
-    return Statistics(mean, cov)
-
-
-@check_arguments(features=optional(FUNCTION))
-def frechet_distance(a: Tensor | Statistics, b: Tensor | Statistics, features: Features | None = None) -> float:
-    """Fréchet distance between Gaussians N(m, S) fitted to the features of two samples (Heusel et al. 2017).
-
-        |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))
-
-    Either side is a sample (B, *event), to which ``features`` is applied, or `Statistics`. The estimate is biased
-    upwards by about 1/n, so compare only at equal n, and with the floor. FID is this distance between the
-    `pidlearn.evaluation.inception.Inception` features of 50,000 samples and a published reference:
-
-        frechet_distance(statistics(batches, Inception()), read_statistics("cifar10-32x32.npz"))
-
-    Raises:
-        ValueError: no more samples than features, so that a covariance is singular; or different numbers of features.
-    """
-    sides = [x if isinstance(x, Statistics) else statistics([x], features) for x in (a, b)]
-    for side in sides:
-        if side.n is not None and side.n <= len(side.mean):
-            raise ValueError(
-                f"{side.n} samples are too few for a covariance of {len(side.mean)} features, which would be singular: "
-                f"use more samples"
-            )
-    (ma, sa), (mb, sb) = ((side.mean.cpu(), side.cov.cpu()) for side in sides)
-    if len(ma) != len(mb):
-        raise ValueError(f"the two sides have {len(ma)} and {len(mb)} features: use the same features for both")
-    # (k, k) throughout, in float64.
-    # S_a S_b is not symmetric, but has the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is: eigvalsh applies, and
-    # tr (S_a S_b)^(1/2) is the sum of their square roots. Rounding can make zero eigenvalues slightly negative.
-    values, vectors = torch.linalg.eigh(sa)
-    sqrt_sa = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # V diag(sqrt(l)) V^T
-    trace_sqrt = torch.linalg.eigvalsh(sqrt_sa @ sb @ sqrt_sa).clamp(min=0).sqrt().sum()
-    # The traces nearly cancel for a good student, hence float64.
-    return ((ma - mb).square().sum() + sa.trace() + sb.trace() - 2 * trace_sqrt).item()
-
-
-@check_arguments(features=optional(FUNCTION), k=count())
-def precision_recall(a: Tensor, b: Tensor, features: Features | None = None, k: int = 3) -> tuple[float, float]:
-    """Precision and recall of generated samples a compared with real samples b (Kynkäänniemi et al. 2019).
-
-    The support of a sample X is estimated by balls around its points, whose radius r_k(x) is the distance to the k-th
-    nearest other point of X:
-
-        supp(X) = union over x in X of {y: |y - x| <= r_k(x)}
-        precision = share of a in supp(b),   recall = share of b in supp(a)
-
-    a is (n, *event) and b is (m, *event). The values depend on n, m and k: report them together.
-
-    Raises:
-        ValueError: no more than k samples on a side, different numbers of features, or features that are not finite.
-    """
-    fa, fb = (torch.cat([_flat(f, name) for f in _features(x, features)]) for name, x in (("a", a), ("b", b)))
-    for f in (fa, fb):
-        _check_finite(f)
-    if fa.shape[1] != fb.shape[1]:
-        raise ValueError(f"the two sides have {fa.shape[1]} and {fb.shape[1]} features: use the same features for both")
-    if k >= min(len(fa), len(fb)):
-        raise ValueError(f"k = {k} with samples of {len(fa)} and {len(fb)}: expected more than k samples on each side")
-    return _share_in_support(fa, fb, k), _share_in_support(fb, fa, k)
-
-
-def _share_in_support(points: Tensor, sample: Tensor, k: int) -> float:
-    """Share of the points (n, d) that lie in the ball of at least one member of the sample (m, d)."""
-    # cdist computes |x - y|^2 as |x|^2 - 2 x.y + |y|^2, which cancels if the features are far from zero.
-    centre = sample.mean(0)
-    points, sample = points - centre, sample - centre
-    rows = max(1, MAX_PAIRS // len(sample))  # so that (rows, m) distances fit in memory
-    # Every member is its own nearest point, at distance 0: the k-th other point is the (k + 1)-th nearest.
-    radius = torch.cat([torch.cdist(part, sample).kthvalue(k + 1, 1).values for part in sample.split(rows)])  # (m,)
-    inside = [(torch.cdist(part, sample) <= radius).any(1) for part in points.split(rows)]  # (rows, m) -> (rows,)
-    return torch.cat(inside).double().mean().item()
 
 
 def energy_distance(a: Tensor, b: Tensor) -> float:
@@ -280,7 +93,7 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
 
     It is zero if and only if the distributions are equal. The estimate is unbiased, so it can be negative.
     """
-    a, b = _flat(a, "a"), _flat(b, "b")
+    a, b = flat(a, "a"), flat(b, "b")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"the two sides have {a.shape[1]} and {b.shape[1]} coordinates: compare samples of one shape")
     n, m = len(a), len(b)
@@ -298,7 +111,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: 
     The root mean square, over random directions u, of the 2-Wasserstein distance between the projections u.a and u.b.
     In one dimension, the optimal transport is to sort both.
     """
-    a, b = _flat(a, "a"), _flat(b, "b")
+    a, b = flat(a, "a"), flat(b, "b")
     if a.shape != b.shape:
         raise ValueError(
             f"got {tuple(a.shape)} and {tuple(b.shape)}, but sliced Wasserstein pairs sorted samples: pass equal shapes"
@@ -316,7 +129,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 128, generator: 
 def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: int = 8, seed: int = 0) -> float:
     """Mean absolute ``distance`` between two random halves of one sample, over ``splits`` random splits."""
     generator = torch.Generator().manual_seed(seed)
-    half = len(_flat(samples, "samples")) // 2
+    half = len(flat(samples, "samples")) // 2
     if not half:
         raise ValueError(f"got {len(samples)} samples, but a floor compares two halves of a sample: pass at least 2")
     values = []
@@ -327,31 +140,13 @@ def floor(distance: Callable[[Tensor, Tensor], float], samples: Tensor, splits: 
     return math.fsum(values) / splits
 
 
-def _features(samples: Tensor, features: Features | None) -> Iterable[Tensor]:
-    """Yield the features of the samples in chunks; without a feature function, the samples themselves."""
-    if features is None:
-        yield samples
-        return
-    _real(samples, "samples")
-    with torch.no_grad():
-        for chunk in samples.split(FEATURE_CHUNK):
-            yield _apply("features", features, chunk)
-
-
-def _apply(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Call the user's function, and check that it returns a row per sample, (B, k)."""
-    with reraise_from_function(f"{name} function", f"{name}(x) with x {describe_tensor(x)}"):
-        out = function(x)
-    if not isinstance(out, Tensor) or not out.ndim or len(out) != len(x):
-        raise ValueError(
-            f"{name} returned {describe_tensor(out)} for {len(x)} samples: return one row per sample, ({len(x)}, k)"
-        )
-    return out
-
-
-def _check_finite(features: Tensor) -> None:
-    if not features.isfinite().all():
-        raise ValueError("the features contain NaN or infinity: check the samples, then the feature function")
+def _root_mean_square(x: Tensor) -> float:
+    """Root mean square of all entries, also where their squares would overflow or vanish."""
+    largest = x.abs().max()
+    if not 0 < largest < math.inf:
+        return largest.item()  # 0, infinity or NaN
+    scale = torch.ldexp(torch.ones_like(largest), largest.frexp().exponent)  # dividing by a power of 2 rounds nothing
+    return (scale * (x / scale).square().mean().sqrt()).item()
 
 
 def _sum_of_distances(a: Tensor, b: Tensor) -> float:
@@ -361,33 +156,3 @@ def _sum_of_distances(a: Tensor, b: Tensor) -> float:
     b = b - centre
     # Blocks of (2048, m) distances; fsum adds their sums without rounding in between.
     return math.fsum(torch.cdist(part - centre, b).sum().item() for part in a.split(2048))
-
-
-def _real(x: Any, name: str) -> Tensor:
-    """Return samples (B, ...) as they are, after checking that they are real numbers of any dtype."""
-    if not isinstance(x, Tensor) or x.is_complex() or not x.ndim or x.layout != torch.strided or x.is_meta:
-        raise ValueError(
-            f"got {describe_tensor(x)} for {name}, but {name} must be a dense tensor (B, *event) of real numbers: "
-            f"convert it first"
-        )
-    return x
-
-
-def _flat(x: Any, name: str) -> Tensor:
-    """Return samples (B, *event) as (B, d) float64."""
-    if _real(x, name).ndim < 2:
-        raise ValueError(
-            f"got {describe_tensor(x)} for {name}, but {name} must be samples (B, *event): reshape numbers to (B, 1)"
-        )
-    return x.flatten(1).double()
-
-
-def _paired(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Return two samples of one shape in float64: differences of bytes wrap, and those of halves overflow."""
-    a, b = _real(a, "a"), _real(b, "b")
-    if a.shape != b.shape or not len(a):
-        raise ValueError(
-            f"got {tuple(a.shape)} and {tuple(b.shape)}, but two batches of the same shape are compared: pair each "
-            f"sample with its reference"
-        )
-    return a.double(), b.double()
