@@ -236,7 +236,10 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
         if name not in (*shared, *method.uses) and getattr(config, name) not in (defaults[name], DEFAULTS.get(name))
     ]
     if unused:
-        raise ValueError(f"got {', '.join(unused)}, which {type(method).__name__} does not use: leave it out")
+        raise ValueError(
+            f"got {', '.join(unused)}, which {type(method).__name__} does not use: leave that out or, if it comes with "
+            f"the configuration of another run, pass {', '.join(f'{name}={defaults[name]!r}' for name in unused)}"
+        )
     given = {name: value for name, value in vars(config).items() if name not in config.unset()}
     recipe = method.defaults(problem, given)
     if unknown := sorted(recipe.keys() - defaults.keys()):

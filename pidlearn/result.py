@@ -155,8 +155,9 @@ class Result:
         grid = problem.time_grid(self.config.n, self.config.spacing_function)
         figure = overview(self._student(), problem, grid, self.history)
         if path is not None:
-            if isinstance(path, str | Path):
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            if Path(path).is_dir():
+                raise ValueError(f"{path} is a folder: pass the path of a file")
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path)
         return figure
 

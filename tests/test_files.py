@@ -36,9 +36,9 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
 def test_nothing_but_files_is_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path(os.devnull)):
-        with pytest.raises(ValueError, match=f"{path} is a device, FIFO or socket, .*: pass another path"):
+        with pytest.raises(ValueError, match=f"{path} is a device, FIFO or socket, .*: pass the path of a file"):
             write_atomically(path, b"")
-    with pytest.raises(OSError, match=str(tmp_path)):
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder: pass the path of a file"):
         write_atomically(tmp_path, b"")
     assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 

@@ -280,6 +280,13 @@ class TestOneInAFile:
         with pytest.raises(ValueError, match=f"got {next(iter(setting))}, which Endpoint does not use"):
             distill(**setting)
 
+    def test_the_configuration_of_another_method_is_taken_as_the_message_says(self) -> None:
+        config = pid.distill(pid.toy("ring"), steps=1, progress=False).config
+        with pytest.raises(ValueError, match="time_sampling=None, derivative=None, stop_gradient=None"):
+            distill(config=config)
+        again = distill(config=config, time_sampling=None, derivative=None, stop_gradient=None)
+        assert again.config.time_sampling == "uniform"
+
     def test_it_needs_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Endpoint, "needs", "paths")
         with pytest.raises(

@@ -14,11 +14,12 @@ def write_atomically(path: Path, contents: bytes) -> None:
 
     Raises:
         OSError: a file that cannot be written; the message names it.
-        ValueError: a path that is something else than a file, such as a device.
+        ValueError: a path that is something else than a file, such as a folder or a device.
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file() and not path.is_dir():  # for a folder, the error below is clear
-        raise ValueError(f"{path} is a device, FIFO or socket, which a file would replace: pass another path")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device, FIFO or socket, which a file would replace"
+        raise ValueError(f"{path} is a {kind}: pass the path of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_parts_of_killed_processes(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

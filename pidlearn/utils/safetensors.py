@@ -102,6 +102,8 @@ def read(
         FileNotFoundError: if there is no such file.
         ValueError: for a file that is damaged, of another format, or whose contents do not fit its digest.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: pass the path of a file")
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
