@@ -202,7 +202,10 @@ export default function component({ data, parentElement, setStateValue }) {
   if (existing?.box.isConnected) {
     existing.onview = onview;
     existing.show(data);
-  } else mounted.set(parentElement, mount(parentElement, data, onview));
+  } else {
+    existing?.destroy(); // its listener and observer would outlive it
+    mounted.set(parentElement, mount(parentElement, data, onview));
+  }
   return () => {
     const viewer = mounted.get(parentElement);
     if (viewer && !viewer.box.isConnected) viewer.destroy();
