@@ -12,6 +12,7 @@ from pidlearn.losses.distances import l1, l2, pseudo_huber
 from pidlearn.losses.lpips import LPIPS
 from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.result import Result, load
+from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.official_pid import load_official_student
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers import load_teacher, save_teacher
@@ -21,8 +22,10 @@ from pidlearn.viewer.build import watch
 __all__ = [
     "LPIPS",
     "Config",
+    "ConsistencyFunction",
     "DenoiserODE",
     "EmpiricalDenoiser",
+    "FlowMap",
     "GaussianMixture",
     "Result",
     "SubspaceMixture",

@@ -52,7 +52,7 @@ class Solver(Protocol):
         ...
 
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-        """Return x at t_next, (B, *event) like x at t; t and t_next are 0-d float64."""
+        """Return x at t_next, (B, *event) like x at t; t and t_next are float64, 0-d or one per sample, (B,)."""
         ...
 
 
@@ -75,7 +75,7 @@ class Heun:
     def step(self, f: Field, x: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
         """x + h (f(x, t) + f(x', t_next)) / 2."""
         h, slope = expand_like(t_next - t, x), f(x, t)
-        if t_next == 0:
+        if t_next.ndim == 0 and t_next == 0:
             return x + h * slope  # the probability flow (x - D) / t is singular at t = 0, so EDM ends with Euler
         return x + h * (slope + f(x + h * slope, t_next)) / 2  # the trapezoidal rule, with x' for x(t_next)
 

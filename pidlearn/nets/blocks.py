@@ -273,6 +273,15 @@ def check_condition(name: str, values: Tensor, x: Tensor) -> None:
         )
 
 
+def check_end_time(end_time: Tensor | None, takes_it: bool) -> None:
+    """Check that a network gets the second time that it was built for, and only then."""
+    if (end_time is not None) != takes_it:
+        raise ValueError(
+            f"got {'an' if takes_it is False else 'no'} end_time, but this network takes "
+            f"{'one: pass it' if takes_it else 'a single time: build it with end_time=True'}"
+        )
+
+
 def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
     """Softmax attention over all pixels: (B, 3 C, H, W) to (B, C, H, W).
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from pidlearn.nets.blocks import check_condition, check_event, check_weight, one_hot_labels
+from pidlearn.nets.blocks import check_condition, check_end_time, check_event, check_weight, one_hot_labels
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import SWITCH, check_arguments, size
@@ -40,7 +40,7 @@ class ResidualStack(nn.Module):
 
 @register_network
 class MLP(nn.Module):
-    """F(x, time, class_labels=None): x (B, *event) of unit scale and time (B,) of order one, to (B, *event).
+    """F(x, time, class_labels=None, end_time=None): x (B, *event) of unit scale, times (B,) of order one, to x's shape.
 
     A residual MLP over [x, cos(Wx), sin(Wx)], [time, cos(k time), sin(k time)] and the one-hot class. W is random and
     fixed: its high frequencies let the network follow the flow of a multi-modal density, which varies quickly between
@@ -54,9 +54,12 @@ class MLP(nn.Module):
         harmonics: k = 1 .. harmonics.
         norm: normalise each layer's input (`torch.nn.LayerNorm`): worth its time in many dimensions, not in two.
         label_dim: number of classes; 0 for none.
+        end_time: whether it takes a second time (B,), the end of a step: the network of a `FlowMap`.
     """
 
-    @check_arguments(width=size(), depth=size(), fourier=size(0), harmonics=size(0), norm=SWITCH, label_dim=size(0))
+    @check_arguments(
+        width=size(), depth=size(), fourier=size(0), harmonics=size(0), norm=SWITCH, label_dim=size(0), end_time=SWITCH
+    )
     def __init__(
         self,
         event_shape: int | Sequence[int],
@@ -67,36 +70,38 @@ class MLP(nn.Module):
         harmonics: int = 6,
         norm: bool = False,
         label_dim: int = 0,
+        end_time: bool = False,
     ) -> None:
         super().__init__()
         self.event_shape = check_shape(event_shape)
-        self.label_dim = label_dim
+        self.label_dim, self.end_time = label_dim, end_time
         d = math.prod(self.event_shape)
-        inputs = d + 2 * fourier + 1 + 2 * harmonics + label_dim
+        inputs = d + 2 * fourier + (2 if end_time else 1) * (1 + 2 * harmonics) + label_dim
         check_memory("the MLP", d * fourier + width * (inputs + depth * width + d))
         self.frequencies: Tensor
         self.harmonics: Tensor
         self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))  # (d, fourier)
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
-        # x, time, cosines, sines and the class, in the order in which `forward` joins them.
+        # x, the times, cosines, sines and the class, in the order in which `forward` joins them.
         self.first = nn.Linear(inputs, width)
         self.body = ResidualStack(width, depth, d, norm)
 
-    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """Return F(x, time, class_labels), of the shape of x.
+    def forward(
+        self, x: Tensor, time: Tensor, class_labels: Tensor | None = None, end_time: Tensor | None = None
+    ) -> Tensor:
+        """Return F(x, time, class_labels, end_time), of the shape of x.
 
         Raises:
-            ValueError: for an x of another event shape, or labels that do not fit the network or the batch.
+            ValueError: for an x of another event shape, or times or labels that do not fit the network or the batch.
         """
         check_event(x, self.event_shape)
         check_weight(self.frequencies, x)
-        check_condition("time", time, x)
-        check_weight(self.frequencies, time, casts=torch.promote_types(time.dtype, x.dtype) == x.dtype)
-        if time.numel() not in (1, len(x)):
-            raise ValueError(f"got {time.numel()} times for {len(x)} samples; expected one for all, or one per sample")
-        flat, time = x.flatten(1), time.reshape(-1, 1).expand(len(x), 1)  # (B, d), (B, 1)
-        phase = torch.cat([flat @ self.frequencies, time * self.harmonics], 1)  # (B, fourier + harmonics)
-        features = [flat, time, phase.cos(), phase.sin()]  # (B, d), (B, 1), and twice (B, fourier + harmonics)
+        check_end_time(end_time, self.end_time)
+        times = [self._column(t, x) for t in (time, end_time) if t is not None]  # (B, 1) each
+        flat = x.flatten(1)  # (B, d)
+        # (B, fourier + harmonics), with the harmonics of both times if there are two.
+        phase = torch.cat([flat @ self.frequencies, *(t * self.harmonics for t in times)], 1)
+        features = [flat, *times, phase.cos(), phase.sin()]
         one_each = isinstance(class_labels, Tensor) and class_labels.shape[:1] == x.shape[:1]
         if class_labels is not None and not (self.label_dim and one_each):
             received = (
@@ -113,6 +118,14 @@ class MLP(nn.Module):
             features.append(labels.expand(len(x), -1))  # (B or 1, label_dim) -> (B, label_dim)
         # (B, d + 1 + 2 fourier + 2 harmonics + label_dim) -> (B, width) -> (B, d) -> (B, *event).
         return self.body(self.first(torch.cat(features, 1))).reshape(x.shape)
+
+    def _column(self, time: Tensor, x: Tensor) -> Tensor:
+        """One time for all samples, or one per sample, as a column (B, 1)."""
+        check_condition("time", time, x)
+        check_weight(self.frequencies, time, casts=torch.promote_types(time.dtype, x.dtype) == x.dtype)
+        if time.numel() not in (1, len(x)):
+            raise ValueError(f"got {time.numel()} times for {len(x)} samples; expected one for all, or one per sample")
+        return time.reshape(-1, 1).expand(len(x), 1)
 
     def __repr__(self) -> str:
         return summarize(self)

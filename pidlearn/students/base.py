@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pidlearn.equations.problem import Problem
 from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_arguments, count, size
 from pidlearn.utils.batching import call_student, in_chunks
-from pidlearn.utils.validation import as_real, check_labels, summary
+from pidlearn.utils.validation import as_real, check_labels, describe_tensor, summary
 
 __all__ = ["Student", "as_student", "check_time"]
 
@@ -97,7 +97,18 @@ class Student(nn.Module):
         return self._path(z, grid, class_labels)
 
     def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
-        return torch.stack([call_student(self, z, t, class_labels) for t in grid])
+        return torch.stack([_state(self, z, t, class_labels) for t in grid])
+
+
+def _state(student: Student, z: Tensor, t: Any, class_labels: Tensor | None) -> Tensor:
+    """x(z, t) of a student, after checking its shape."""
+    x = call_student(student, z, t, class_labels)
+    if not isinstance(x, Tensor) or x.shape != z.shape:
+        raise ValueError(
+            f"the student returned {describe_tensor(x)}, but must return the shape of z, {tuple(z.shape)}: pass a "
+            f"student x(z, t)"
+        )
+    return x
 
 
 def check_time(t: Any, t_max: float, t_min: float) -> None:

@@ -15,13 +15,13 @@ from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import solve
 from pidlearn.equations.systems import System
 from pidlearn.nets import MLP
+from pidlearn.students.base import as_student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture
 from pidlearn.utils.arguments import BATCH, SEED, check_argument, check_arguments, optional, size
-from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import expand_like
-from pidlearn.utils.validation import check_labels, describe_tensor
+from pidlearn.utils.validation import check_labels
 from pidlearn.viewer import Images, Network, Plane, Scene, View, phase_plane
 
 __all__ = ["as_drawn", "network", "scene_of", "watch"]
@@ -168,23 +168,7 @@ def as_drawn(
     evaluable = network(student) if isinstance(problem, Diffusion) else None
     if evaluable is not None:
         return evaluable
-    # All times in one call: a chain of windows is then evaluated once, rather than once per time.
-    at = grid.to(z.device).repeat_interleave(len(z))
-    labels = None if class_labels is None else class_labels.repeat(len(grid))
-    path = _states(student, z.repeat(len(grid), *[1] * (z.ndim - 1)), at, labels)
-    path = path.unflatten(0, (len(grid), len(z)))
-    return _flat(path, grid, axes)
-
-
-def _states(student: nn.Module, z: Tensor, t: Any, class_labels: Tensor | None) -> Tensor:
-    """Return x(z, t) of any student, after checking its shape."""
-    x = call_student(student, z, t, class_labels)
-    if not isinstance(x, Tensor) or x.shape != z.shape:
-        raise ValueError(
-            f"the student returned {describe_tensor(x)}, but must return the shape of z, {tuple(z.shape)}: pass a "
-            f"student x(z, t)"
-        )
-    return x
+    return _flat(as_student(student, problem).trajectory(z, grid, class_labels), grid, axes)
 
 
 def _flat(path: Tensor, grid: Tensor, axes: tuple[int, int]) -> np.ndarray:
@@ -224,6 +208,5 @@ def _images(
     with torch.no_grad():
         for name, student in students.items():
             if student is not None:
-                path = torch.stack([_states(student, z, t, labels) for t in frames])
-                rows[name or "student"] = grey(path)
+                rows[name or "student"] = grey(as_student(student, problem).trajectory(z, frames, labels))
     return Scene(title, frames.numpy(), [Images("", rows)], view=view or View())

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pidlearn.nets.blocks import Linear, check_condition, check_event, check_weight, one_hot_labels
+from pidlearn.nets.blocks import Linear, check_condition, check_end_time, check_event, check_weight, one_hot_labels
 from pidlearn.nets.summary import summarize
-from pidlearn.utils.arguments import list_of, number, size
+from pidlearn.utils.arguments import SWITCH, list_of, number, size
 from pidlearn.utils.settings import Rule
 
 __all__ = ["UNET_OPTIONS", "UNet"]
@@ -28,6 +28,7 @@ UNET_OPTIONS: dict[str, Rule] = {
     "channel_mult_emb": size(),
     "attn_resolutions": list_of(size(0)),
     **dict.fromkeys(("dropout", "label_dropout"), number(0, 1)),
+    "end_time": SWITCH,
 }
 """The rules for the options that the U-Nets share."""
 
@@ -35,10 +36,11 @@ UNET_OPTIONS: dict[str, Rule] = {
 class UNet(nn.Module, ABC):
     """Base class: an encoder, and a decoder that concatenates the encoder's activations, from the last to the first.
 
-    F(x, c_noise, class_labels=None, augment_labels=None): x (B, in_channels, R, R), R = ``img_resolution``; c_noise
-    (B,) or one element; class_labels int64 (B,) or floating (B, label_dim), None for unconditional; augment_labels
-    (B, augment_dim). Returns (B, out_channels, R, R) in the dtype of x; the noise and label embedding is computed in
-    the dtype of c_noise.
+    F(x, c_noise, class_labels=None, augment_labels=None, end_time=None): x (B, in_channels, R, R), R =
+    ``img_resolution``; c_noise (B,) or one element; class_labels int64 (B,) or floating (B, label_dim), None for
+    unconditional; augment_labels (B, augment_dim); end_time, a second time like c_noise, for networks built with
+    ``end_time=True``, which are those of a `FlowMap`. Returns (B, out_channels, R, R) in the dtype of x; the noise
+    and label embedding is computed in the dtype of c_noise.
     """
 
     recompute = False
@@ -47,6 +49,8 @@ class UNet(nn.Module, ABC):
     map_layer0: Linear
     map_label: Linear | None
     map_augment: Linear | None
+    map_noise: nn.Module
+    map_end: Linear | None
     enc: nn.ModuleDict
     dec: nn.ModuleDict
 
@@ -78,6 +82,7 @@ class UNet(nn.Module, ABC):
         c_noise: Tensor,
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
+        end_time: Tensor | None = None,
     ) -> Tensor:
         """Return F(x, c_noise): (B, in_channels, R, R) to (B, out_channels, R, R).
 
@@ -89,7 +94,12 @@ class UNet(nn.Module, ABC):
         check_condition("c_noise", c_noise, x)
         if augment_labels is not None:
             check_condition("augment_labels", augment_labels, x)
+        check_end_time(end_time, self.map_end is not None)
         c = c_noise.reshape(-1)  # (B,) or (1,)
+        c_end = None
+        if end_time is not None:
+            check_condition("end_time", end_time, x)
+            c_end = end_time.reshape(-1)
         labels = None
         if self.map_label is not None:
             # (B or 1, label_dim); zeros without labels.
@@ -97,19 +107,26 @@ class UNet(nn.Module, ABC):
             if self.training and self.label_dropout:
                 # (B, 1): a dropped label is a row of zeros, so that the network is trained without labels, too.
                 labels = labels * (torch.rand(len(x), 1, device=c.device) >= self.label_dropout)
-        for name, rows in (("noise levels", c), ("class labels", labels), ("augment labels", augment_labels)):
+        for name, rows in (
+            ("noise levels", c),
+            ("end times", c_end),
+            ("class labels", labels),
+            ("augment labels", augment_labels),
+        ):
             if rows is not None and rows.shape[:1].numel() not in (1, len(x)):
                 raise ValueError(f"got {len(rows)} {name} for {len(x)} images; expected one for all, or one per image")
-        emb = self._embed(c, labels, augment_labels)  # (B or 1, emb)
+        emb = self._embed(c, labels, augment_labels, c_end)  # (B or 1, emb)
         skips = self._encode(x, emb)
         return self._decode(skips, emb)
 
     @abstractmethod
-    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
-        """Map noise levels (B or 1,) and labels (B or 1, label_dim) to one embedding (B or 1, emb)."""
+    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
+        """Map times (B or 1,) and labels (B or 1, label_dim) to one embedding (B or 1, emb)."""
 
-    def _augmented(self, emb: Tensor, augment_labels: Tensor | None) -> Tensor:
-        """Add the embedding of the augmentation parameters, if the network was built with ``augment_dim``."""
+    def _conditioned(self, emb: Tensor, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
+        """Add the embeddings of the end time and of the augmentation parameters, if the network was built for them."""
+        if self.map_end is not None and c_end is not None:
+            emb = emb + self.map_end(self.map_noise(c_end))  # (B or 1, as emb)
         if self.map_augment is None or augment_labels is None:
             return emb
         if augment_labels.shape[1:] != self.map_augment.weight.shape[1:]:

@@ -42,6 +42,7 @@ class DhariwalUNet(UNet):
         attn_resolutions: Sequence[int] = (32, 16, 8),
         dropout: float = 0.10,
         label_dropout: float = 0.0,
+        end_time: bool = False,
     ) -> None:
         super().__init__(img_resolution, in_channels, label_dim, label_dropout, num_blocks, len(channel_mult))
         third = math.sqrt(1 / 3)  # kaiming uniform times this is PyTorch's default, ±1 / sqrt(fan_in)
@@ -78,9 +79,11 @@ class DhariwalUNet(UNet):
         self.dec, channels = build_decoder(skips, levels, num_blocks, block, attend_everywhere=True)
         self.out_norm = GroupNorm(channels, eps=1e-5)
         self.out_conv = Conv2d(channels, out_channels, 3, init=init_zero)
+        # Zero at first, so that a copied network starts as the original, whatever the end time.
+        self.map_end = Linear(model_channels, model_channels, bias=False, init=init_zero) if end_time else None
 
-    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
-        emb = self._augmented(self.map_noise(c), augment_labels)  # (B or 1, model_channels)
+    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
+        emb = self._conditioned(self.map_noise(c), augment_labels, c_end)  # (B or 1, model_channels)
         emb = self.map_layer1(F.silu(self.map_layer0(emb)))  # (B or 1, emb)
         # Here the class enters after both layers; in SongUNet, before them.
         if self.map_label is not None and labels is not None:

@@ -29,7 +29,7 @@ class SongUNet(UNet):
     resolution, attention at the resolutions in ``attn_resolutions``; ``channel_mult_noise`` and ``channel_mult_emb``
     set the widths of the noise features and of their embedding; in training, ``dropout`` drops activations and
     ``label_dropout`` drops whole labels. ``embedding_type`` is "positional" or "fourier", ``encoder_type`` "standard",
-    "skip" or "residual", ``decoder_type`` "standard" or "skip".
+    "skip" or "residual", ``decoder_type`` "standard" or "skip". With ``end_time`` it takes a second time.
     """
 
     @check_arguments(**UNET_OPTIONS, channel_mult_noise=size(), resample_filter=list_of(number()))
@@ -52,6 +52,7 @@ class SongUNet(UNet):
         encoder_type: str = "standard",
         decoder_type: str = "standard",
         resample_filter: Sequence[float] = (1, 1),
+        end_time: bool = False,
     ) -> None:
         super().__init__(img_resolution, in_channels, label_dim, label_dropout, num_blocks, len(channel_mult))
         check_option("embedding_type", embedding_type, ("positional", "fourier"))
@@ -83,6 +84,8 @@ class SongUNet(UNet):
             return layers
 
         self.dec, _ = build_decoder(skips, levels, num_blocks, block, image_layers=image_layers)
+        # Zero at first, so that a copied network starts as the original, whatever the end time.
+        self.map_end = Linear(noise, noise, bias=False, init=XAVIER(weight=0.0)) if end_time else None
 
     def _build_embedding(self, embedding_type: str, noise: int, emb: int, augment_dim: int) -> None:
         """Set the layers from c_noise, class and augment labels to the embedding, (B, noise) to (B, emb)."""
@@ -95,14 +98,14 @@ class SongUNet(UNet):
         self.map_layer0 = Linear(noise, emb, init=init)
         self.map_layer1 = Linear(emb, emb, init=init)
 
-    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+    def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
         # The published weights expect the sines first.
         cosine, sine = self.map_noise(c).chunk(2, dim=1)  # (B or 1, noise / 2) each
         emb = torch.cat([sine, cosine], dim=1)
         if self.map_label is not None and labels is not None:
             # One-hot labels have mean square 1 / label_dim: bring it to 1.
             emb = emb + self.map_label(labels * math.sqrt(self.label_dim))  # (B or 1, noise)
-        emb = self._augmented(emb, augment_labels)
+        emb = self._conditioned(emb, augment_labels, c_end)
         emb = F.silu(self.map_layer0(emb))  # (B or 1, emb)
         return F.silu(self.map_layer1(emb))
 

@@ -1,0 +1,170 @@
+"""Flow maps: the state at time s carried to time t on the same path, for any s and t.
+
+    X(x; s -> t) = (t/s) x + (1 - t/s) G(x, s, t)                                G = c_skip x + c_out F(c_in x, s, t)
+
+X(x; s -> s) = x by construction, for any G. One Euler step of the probability flow has this form with G = D(x, s), the
+teacher's denoised sample. So a flow map is Euler's method with a denoiser that looks ahead: G is the one for which the
+step from s to t is exact. With the teacher's own network for F, X(x; s -> 0) = D(x, s): that is how a copy starts.
+
+A network that takes s alone gives the slices of the flow map that need no more:
+
+    t = t_min            the consistency function f(x, s) = X(x; s -> t_min)                  `ConsistencyFunction`
+    t the grid's next    a progressive student, whose steps are those of one grid
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.grids import karras_grid
+from pidlearn.nets.noise_parametrization import EDM, NoiseParametrization
+from pidlearn.nets.preconditioning import precondition
+from pidlearn.nets.wrappers import unwrapped
+from pidlearn.students.base import Student, check_time
+from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, LABELS, check_argument, check_arguments, count, number
+from pidlearn.utils.batching import in_chunks
+from pidlearn.utils.broadcast import as_float64_time, expand_like
+from pidlearn.utils.validation import check_shape, reraise_with_context
+
+__all__ = ["ConsistencyFunction", "FlowMap"]
+
+
+class FlowMap(Student):
+    """A network as the flow map X(x; s -> t) of a diffusion, callable as ``X(x, s, t)``.
+
+    Args:
+        network: F(x, c_noise, class_labels=None, end_time=None) -> x's shape, with x (B, *event) of unit scale. The
+            second time, ln(t) / 4, is passed to networks with a true attribute ``end_time``; the steps of others are
+            right for one t per s.
+        t_max: the prior end.
+        t_min: the sample end.
+        sigma_data: standard deviation of the data, EDM's 0.5 for images in [-1, 1].
+        noise_parametrization: the preconditioning of the network, EDM's by default.
+        event_shape: shape of one sample, which `sample` needs.
+
+    Raises:
+        ValueError: a span that does not fall from t_max to t_min > 0.
+    """
+
+    compute_dtype: torch.dtype | None = None
+    """The dtype in which the network computes, if not x's; its output is converted back."""
+
+    @check_arguments(
+        network=FUNCTION, t_max=number(positive=True), t_min=number(positive=True), sigma_data=number(positive=True)
+    )
+    def __init__(
+        self,
+        network: nn.Module,
+        t_max: float = 80.0,
+        *,
+        t_min: float = 0.002,
+        sigma_data: float = 0.5,
+        noise_parametrization: NoiseParametrization | None = None,
+        event_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not t_min < t_max:
+            raise ValueError(
+                f"got t_max = {t_max:g}, t_min = {t_min:g}, but a flow map runs from noise to data: swap them"
+            )
+        self.network = network
+        self.t_max, self.t_min, self.sigma_data = float(t_max), float(t_min), float(sigma_data)
+        self.noise_parametrization = noise_parametrization or EDM(self.sigma_data)
+        self.event_shape = None if event_shape is None else check_shape(event_shape)
+        plain: Any = unwrapped(network) if isinstance(network, nn.Module) else network
+        self.label_dim = getattr(plain, "label_dim", 0)
+        self.takes_end_time = bool(getattr(plain, "end_time", False))
+
+    def forward(self, x: Tensor, s: Any, t: Any, class_labels: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """X(x; s -> t): x (B, *event) at times s, a scalar or (B,), to the states (B, *event) at times t.
+
+        Raises:
+            ValueError: a time outside the span.
+        """
+        check_argument("class_labels", class_labels, LABELS)
+        for time in (s, t):
+            check_time(time, self.t_max, self.t_min)
+        s, t = as_float64_time(s, x), as_float64_time(t, x)
+        with reraise_with_context("student", self.network, x, s, class_labels):
+            return step(x, s, t, self.denoised(x, s, t, class_labels))
+
+    def denoised(self, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """G(x, s, t), (B, *event): the point towards which a step from s moves x; s and t are (B,)."""
+        labels = () if class_labels is None else (class_labels,)
+        end = {"end_time": (t.log() / 4).to(x.dtype)} if self.takes_end_time else {}
+        coefficients = self.noise_parametrization(s)  # in the dtype of s: float64 in training
+        return precondition(
+            lambda scaled, c_noise: self.network(scaled, c_noise, *labels, **end),
+            x,
+            type(coefficients)(*(c.to(x.dtype) for c in coefficients)),
+            self.compute_dtype,
+        )
+
+    @torch.no_grad()
+    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
+    def generate(
+        self,
+        z: Tensor,
+        class_labels: Tensor | None = None,
+        calls: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Carry z (B, *event) from ``t_max`` to ``t_min`` in ``calls`` steps of Karras' grid; as in `Student`."""
+        grid = karras_grid(calls + 1, self.t_min, self.t_max)
+
+        def steps(x: Tensor, labels: Tensor | None) -> Tensor:
+            for s, t in pairwise(grid):
+                x = self(x, s, t, labels)
+            return x
+
+        return in_chunks(steps, z, class_labels)
+
+    def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
+        """X(z; t_max -> t) at each t: a straight line from z to its sample if the network takes no end time."""
+        return torch.stack([self(z, self.t_max, t, class_labels) for t in grid])
+
+    def __repr__(self) -> str:
+        """One line: the network, its size, and the span."""
+        size = sum(p.numel() for p in self.parameters())
+        network = type(self.network).__name__
+        return f"{type(self).__name__}({network}, {size:,} weights, from t = {self.t_max:g} to {self.t_min:g})"
+
+
+class ConsistencyFunction(FlowMap):
+    """The consistency function f(x, s) = X(x; s -> t_min) of Song et al. 2023 (arXiv 2303.01469).
+
+    Between calls, `generate` adds fresh noise instead of continuing on the path: its errors do not accumulate, but
+    samples no longer belong to their z.
+    """
+
+    @torch.no_grad()
+    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
+    def generate(
+        self,
+        z: Tensor,
+        class_labels: Tensor | None = None,
+        calls: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Carry z to samples, then ``calls - 1`` times add noise and denoise (algorithm 1); arguments as there."""
+        levels = karras_grid(calls + 1, self.t_min, self.t_max)[1:-1].tolist()
+        # The noise of all samples at once, or it would depend on the chunks.
+        noises = [torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z) for _ in levels]
+        x = in_chunks(lambda z, labels: self(z, self.t_max, self.t_min, labels), z, class_labels)
+        for s, noise in zip(levels, noises, strict=True):
+            # x has the noise of t_min already: variances add up.
+            x = x + (s**2 - self.t_min**2) ** 0.5 * noise
+            x = in_chunks(lambda x, labels, s=s: self(x, s, self.t_min, labels), x, class_labels)
+        return x
+
+
+def step(x: Tensor, s: Tensor, t: Tensor, denoised: Tensor) -> Tensor:
+    """(t/s) x + (1 - t/s) G: from s towards G = ``denoised`` until t, (B,) each; exact if the path is straight."""
+    # As a convex combination: x + (t - s) (x - G) / s would subtract two numbers of size 80 for a result of size 0.5.
+    ratio = expand_like(t / s, x)  # in the dtype of s until here: 1 - t/s cancels if t is close to s
+    return ratio * x + expand_like(1 - t / s, x) * denoised
