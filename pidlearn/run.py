@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pidlearn.config import Config, resolve_settings
-from pidlearn.data.sampler import sampler_of
+from pidlearn.data.sampler import Sampler, sampler_of
 from pidlearn.equations.from_teacher import modules_of, problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.tracking import ErrorTracker
@@ -193,10 +193,10 @@ def _problem(
     return problem if networks or device is None else problem.to(device)
 
 
-def _data_for(method: Method, data: Any, problem: Problem) -> Callable[..., Tensor] | None:
+def _data_for(method: Method, data: Any, problem: Problem) -> Sampler | None:
     """The data that a method needs, as a function that draws from them."""
     if method.needs == "data":
-        return sampler_of(data, problem.teacher, problem.device)
+        return sampler_of(data, problem.teacher, problem.event_shape, problem.label_dim, problem.device)
     if data is not None:
         raise ValueError(f"got data, but {type(method).__name__} needs none: leave data out")
     return None

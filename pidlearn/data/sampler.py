@@ -8,18 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.validation import describe_tensor
+from pidlearn.utils.validation import check_labels, describe_tensor
 
-__all__ = ["sampler_of"]
+__all__ = ["Sampler", "sampler_of"]
+
+Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor | None]]
+"""``(n, generator) -> (x, class_labels)``: data (n, *event), and their labels (n,) int64 or None."""
+
+KINDS = (
+    "a tensor (M, *event), a pair (tensor, class labels (M,)), a data set of such items, or a function "
+    "(n, generator=None) that returns one of the first two for n samples"
+)
 
 
-def sampler_of(data: Any, teacher: Any, device: torch.device) -> Callable[..., Tensor]:
-    """A function ``(n, generator=None) -> (n, *event)`` that draws from the data, on that device.
+def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim: int, device: torch.device) -> Sampler:
+    """A function that draws from the data, on that device.
 
     Args:
-        data: such a function; a tensor (M, *event), drawn from with replacement; or None for a teacher that is an exact
-            density and can be sampled from itself.
+        data: a tensor (M, *event), or a pair of one and class labels (M,) int64, drawn from with replacement; a
+            map-style data set of x or (x, label); a function ``(n, generator=None)`` that returns x or (x, labels); or
+            None for a teacher that is an exact density and can be sampled from itself.
         teacher: the teacher.
+        event_shape: shape of one sample.
+        label_dim: number of classes of the teacher, 0 for none.
         device: where the samples are needed.
 
     Raises:
@@ -28,16 +39,47 @@ def sampler_of(data: Any, teacher: Any, device: torch.device) -> Callable[..., T
     if data is None:
         data = getattr(teacher, "sample", None)
         if data is None:
+            raise ValueError(f"got no data, but this method needs them: pass data=, {KINDS}")
+    draw = data if callable(data) else _drawn_from(data)
+
+    def sample(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        drawn = draw(n, generator=generator)
+        x, labels = drawn if isinstance(drawn, tuple | list) and len(drawn) == 2 else (drawn, None)
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape != (n, *event_shape):
+            raise ValueError(f"got data {describe_tensor(x)} for {n} samples of shape {event_shape}: pass {KINDS}")
+        if label_dim and labels is None:
             raise ValueError(
-                "got no data, but this method needs them: pass data=, a tensor (M, *event) or a function (n, "
-                "generator=None)"
+                f"got data without labels, but the teacher is class-conditional ({label_dim} classes): pass "
+                f"data=(x, class_labels), or a function that returns both"
             )
-    if isinstance(data, Tensor):
-        if data.ndim < 2 or not len(data) or not data.is_floating_point():
-            raise ValueError(f"got data {describe_tensor(data)}, but data must be a floating tensor (M, *event)")
-        return lambda n, generator=None: data[torch.randint(len(data), (n,), generator=generator)].to(device)
-    if not callable(data):
-        raise ValueError(
-            f"got data of type {type(data).__name__}, but data is a tensor or a function (n, generator=None)"
-        )
-    return lambda n, generator=None: data(n, generator=generator).to(device)
+        check_labels(labels, n, label_dim)
+        return x.to(device), labels.to(device) if label_dim and labels is not None else None
+
+    sample(1, torch.Generator().manual_seed(0))  # reported before anything is trained
+    return sample
+
+
+def _drawn_from(data: Any) -> Callable[..., Any]:
+    """A function that draws from a tensor, a pair of tensors or a data set, with replacement."""
+    parts = data if isinstance(data, tuple | list) else (data,)
+    if all(isinstance(part, Tensor) for part in parts) and len(parts) in (1, 2):
+        x = parts[0]
+        if x.ndim < 2 or not len(x) or any(part.shape[:1] != x.shape[:1] for part in parts):
+            received = " and ".join(map(describe_tensor, parts))
+            raise ValueError(f"got data {received}, but data must be {KINDS}")
+
+        def rows(n: int, generator: torch.Generator | None = None) -> Any:
+            which = torch.randint(len(x), (n,), generator=generator)
+            return tuple(part[which.to(part.device)] for part in parts) if len(parts) == 2 else x[which.to(x.device)]
+
+        return rows
+    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data)) or isinstance(data, str | bytes):
+        raise ValueError(f"got data of type {type(data).__name__}, but data must be {KINDS}")
+
+    def items(n: int, generator: torch.Generator | None = None) -> Any:
+        drawn = [data[i] for i in torch.randint(len(data), (n,), generator=generator).tolist()]
+        if not isinstance(drawn[0], tuple | list):
+            return torch.stack(drawn)
+        return torch.stack([item[0] for item in drawn]), torch.tensor([int(item[1]) for item in drawn])
+
+    return items

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pidlearn.data.sampler import Sampler
 from pidlearn.equations.problem import Problem, Spacing
 from pidlearn.losses.distances import Distance
 from pidlearn.losses.time_sampling import Density
@@ -44,9 +45,6 @@ NEEDS = ("noise", "data")
 
 USABLE = ("distance", "weight", "time_sampling")
 """Fields of `Config` that a method may use or not; see `Method.uses`."""
-
-Sampler = Callable[..., Tensor]
-"""``data(n, generator=None) -> (n, *event)``."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Context(TrainingContext):
         distance: between the two sides of a residual: (a, b), both (B, *event), to (B,).
         weight: weight of the loss at t (B,) float64, to (B,).
         time_sampling: how often each grid time is visited.
-        data: draws real data (n, *event), for methods that need them.
+        data: draws real data (n, *event) and their class labels, for methods that need them.
     """
 
     problem: Problem = field(kw_only=True)
@@ -120,6 +118,12 @@ class Context(TrainingContext):
         part: Any = self.stage.part
         t_start, t_end = getattr(part, "t_max", self.problem.t_start), getattr(part, "t_min", self.problem.t_end)
         return replace(self.problem, t_start=t_start, t_end=t_end).time_grid(self.n, self.spacing)
+
+    def noised(self, s: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Data x0 and noise e, (n, *event) each, and class labels (n,) or None: x0 + s e is a point at time s (n,)."""
+        assert self.data is not None  # of a method that needs data
+        x0, labels = self.data(len(s), generator)
+        return x0, torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0), labels
 
 
 C = TypeVar("C", bound=TrainingContext)

@@ -20,12 +20,13 @@ from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.edm import NoisePredictor
 from pidlearn.nets.unets import UNet
 from pidlearn.students.base import Student
+from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture
 
-__all__ = ["LOW_DIMENSIONAL", "as_trajectory", "build_student", "network_of"]
+__all__ = ["LOW_DIMENSIONAL", "as_trajectory", "build_flow_map", "build_student", "network_of"]
 
 LOW_DIMENSIONAL = 16
 """Problems of up to this many dimensions get the students and recipes of the toys."""
@@ -52,6 +53,58 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
         if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
             _warn_of_mlp(network, problem)
     return as_trajectory(network, problem)
+
+
+def build_flow_map(
+    problem: Problem, init: str = "teacher", kind: type[FlowMap] = FlowMap, *, end_time: bool
+) -> FlowMap:
+    """A flow map to train: over a copy of the teacher's network if that is convolutional, else over an MLP.
+
+    A copy starts as X(x; s -> 0) = D(x, s).
+
+    Args:
+        problem: a diffusion.
+        init: "teacher", or "random" for weights of its own.
+        kind: the class of the student.
+        end_time: whether its network takes the time t at which a step ends, and not only s.
+
+    Raises:
+        ValueError: an ODE from given initial values, or a teacher's network that cannot take an end time.
+    """
+    if not isinstance(problem, Diffusion):
+        raise ValueError("got an ODE from given initial values, but a flow map's student is of a diffusion: use pid")
+    teacher = _denoiser(problem)
+    original: Any = getattr(teacher, "model", getattr(teacher, "network", None))
+    if isinstance(teacher, Preconditioned | AdaptedDenoiser) and not isinstance(original, MLP):
+        network, noise = _copied(original, problem, init, end_time), teacher.noise_parametrization
+    else:
+        network, noise = _mlp(problem, original if isinstance(original, MLP) else None, end_time=end_time), None
+    return kind(
+        network,
+        problem.t_start,
+        t_min=problem.t_end,
+        sigma_data=problem.sigma_data,
+        noise_parametrization=noise,
+        event_shape=problem.event_shape,
+    )
+
+
+def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) -> nn.Module:
+    """A copy of a denoiser's network, which may take an end time besides."""
+    if not isinstance(original, UNet):
+        if end_time or init != "teacher":
+            raise ValueError(
+                f"got a {type(original).__name__}, whose code is not this library's, for a student "
+                + ("that takes two times: pass a network that does as student" if end_time else f"of init={init!r}")
+            )
+        return copy.deepcopy(original).requires_grad_(True)
+    first = original.event_shape[0]
+    network = type(original)(**{**original.options, "end_time": end_time}).to(next(original.parameters()))
+    if init != "random":
+        # The layer of the end time is new, and zero: the copy returns what the original does.
+        network.load_state_dict({**network.state_dict(), **original.state_dict()})
+    network.keep_outputs(first)  # iDDPM's networks predict a variance, too
+    return network.requires_grad_(True)
 
 
 def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
@@ -103,13 +156,13 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     return body if init == "official" else network
 
 
-def _mlp(problem: Problem, teacher: MLP | None) -> MLP:
+def _mlp(problem: Problem, teacher: MLP | None, *, end_time: bool = False) -> MLP:
     """A new MLP; for an MLP teacher a larger one with the teacher's input frequencies.
 
     They set where the teacher's output can vary quickly: in many dimensions a student with other frequencies ends with
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
     """
-    options: dict[str, Any] = {"label_dim": problem.label_dim}
+    options: dict[str, Any] = {"label_dim": problem.label_dim, "end_time": end_time}
     if math.prod(problem.event_shape) > LOW_DIMENSIONAL:
         options |= {"width": 384, "depth": 4, "norm": teacher is None}
     if teacher is None:

@@ -39,8 +39,8 @@ class FlowMap(Student):
 
     Args:
         network: F(x, c_noise, class_labels=None, end_time=None) -> x's shape, with x (B, *event) of unit scale. The
-            second time, ln(t) / 4, is passed to networks with a true attribute ``end_time``; the steps of others are
-            right for one t per s.
+            second time, c_noise of t, is passed to networks with a true attribute ``end_time``; the steps of others
+            are right for one t per s.
         t_max: the prior end.
         t_min: the sample end.
         sigma_data: standard deviation of the data, EDM's 0.5 for images in [-1, 1].
@@ -89,14 +89,17 @@ class FlowMap(Student):
         check_argument("class_labels", class_labels, LABELS)
         for time in (s, t):
             check_time(time, self.t_max, self.t_min)
-        s, t = as_float64_time(s, x), as_float64_time(t, x)
         with reraise_with_context("student", self.network, x, s, class_labels):
-            return step(x, s, t, self.denoised(x, s, t, class_labels))
+            return self.carried(x, as_float64_time(s, x), as_float64_time(t, x), class_labels)
+
+    def carried(self, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """X(x; s -> t) without a check of the times, (B,) each: what methods differentiate."""
+        return step(x, s, t, self.denoised(x, s, t, class_labels))
 
     def denoised(self, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """G(x, s, t), (B, *event): the point towards which a step from s moves x; s and t are (B,)."""
         labels = () if class_labels is None else (class_labels,)
-        end = {"end_time": (t.log() / 4).to(x.dtype)} if self.takes_end_time else {}
+        end = {"end_time": self.noise_parametrization(t).c_noise.to(x.dtype)} if self.takes_end_time else {}
         coefficients = self.noise_parametrization(s)  # in the dtype of s: float64 in training
         return precondition(
             lambda scaled, c_noise: self.network(scaled, c_noise, *labels, **end),
