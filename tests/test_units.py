@@ -136,7 +136,7 @@ class TestTeachersOfAFile:
         with pytest.raises(ValueError, match="holds the student of another teacher"):
             pid.load(ring, decay(1.0), prior=box((0.5, 0.5)))
 
-    @pytest.mark.parametrize("name", ["lotka_volterra", "van_der_pol", "lorenz"])
+    @pytest.mark.parametrize("name", ["van_der_pol", "lorenz", pytest.param("lotka_volterra", marks=pytest.mark.slow)])
     def test_of_the_zoo(self, name: str, tmp_path: Path) -> None:
         brief: dict[str, Any] = {"steps": 26, "windows": 2, "n": 5, "progress": False}
         path = pid.distill(pid.system("pendulum"), **brief).save(tmp_path / "student")

@@ -26,7 +26,9 @@ def test_five_megabytes_at_most() -> None:
     assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 5_000_000
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset", [p if p in ("ring", "checkerboard") else pytest.param(p, marks=pytest.mark.slow) for p in PRESETS]
+)
 def test_students_are_as_good_as_the_manifest_says(preset: str) -> None:
     said = MANIFEST[f"watch/{preset}.safetensors"]["figures"]
     found = pid.load(student_path(preset), pid.toy(preset)).evaluate()

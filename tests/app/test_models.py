@@ -8,8 +8,10 @@ import json
 import re
 import shutil
 import string
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,13 @@ from benchmarks.ablation import student_of, variants
 from benchmarks.app_assets import presets
 from pidlearn.evaluation.metrics import rmse
 from pidlearn.viewer import Heat, Network, Scene, View
+
+
+def mostly_slow(names: Iterable[str], *quick: str) -> list[Any]:
+    """The names as parameters, of which all but the quick ones are for ``make slow``."""
+    assert {*quick} <= {*names}
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is a file of the first release:UserWarning")  # the assets are
 
@@ -193,11 +202,16 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("scene", [make() for make in SCENES.values()], ids=SCENES)
-def test_pictures_are_pictures(scene: pid.viewer.Scene) -> None:
-    view = View(n=6, solver="heun", frame=30)
+@pytest.mark.parametrize("name", SCENES)
+def test_pictures_are_pictures(name: str) -> None:
+    scene, view = SCENES[name](), View(n=6, solver="heun", frame=30)
     assert np.asarray(Image.open(io.BytesIO(export.image_bytes(scene, view, "png"))).convert("L")).std() > 5
     assert b"<svg" in export.image_bytes(scene, view, "svg")
+
+
+@pytest.mark.parametrize("name", mostly_slow(SCENES, "points", "images"))
+def test_films_move(name: str) -> None:
+    scene, view = SCENES[name](), View(n=6, solver="heun", frame=30)
     film = Image.open(io.BytesIO(export.gif_bytes(scene, view)))
     assert film.n_frames == (len(scene.times) + 1) // 2
     first = np.asarray(film.convert("L")).astype(int)
@@ -338,7 +352,7 @@ def assert_alike(made: object, shown: Scene, view: View) -> None:
     np.testing.assert_allclose(made.exact[:half], shown.exact[:half], rtol=1e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", mostly_slow(PRESETS, "ring", "anisotropic"))
 def test_snippets_of_presets_rebuild_the_view(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(student_path(preset), tmp_path)
     view = View(n=12, solver="heun", probe=(3.0, -40.0), handover=30, steps=3, frame=50, row=7)
@@ -368,7 +382,10 @@ def assert_same_residuals(ours: Heat, theirs: Heat, end_error: np.ndarray) -> No
 VARIANTS = sorted({variant for _, variants in break_it.QUESTIONS.values() for variant in variants})
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+ONE_PER_QUESTION = [list(variants)[-1] for _, variants in break_it.QUESTIONS.values()]
+
+
+@pytest.mark.parametrize("variant", mostly_slow(VARIANTS, *ONE_PER_QUESTION))
 def test_snippets_of_variants_train_the_same(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = break_it_snippet("ring", variant, View(frame=20))
     made = run(re.sub("steps=1500", "steps=3", text), tmp_path, monkeypatch)
@@ -380,7 +397,7 @@ def test_snippets_of_variants_train_the_same(variant: str, tmp_path: Path, monke
             torch.testing.assert_close(value, expected[key])
 
 
-@pytest.mark.parametrize("name", systems.SYSTEMS)
+@pytest.mark.parametrize("name", mostly_slow(systems.SYSTEMS, "pendulum", "lorenz"))
 def test_snippets_of_systems_rebuild_the_view(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     view, axes = View(frame=12, probe=(1.0, 2.0), trails=False), (0, 2) if "lorenz" in name else (0, 1)
     short = "result = pid.distill(system, steps=60, windows=2, n=5, progress=False"
