@@ -4,14 +4,28 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
+from pidlearn.methods.consistency import CD, CT, SCM
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.pid.method import PID
 from pidlearn.utils.settings import check_rules
 from pidlearn.utils.validation import summary
 
-__all__ = ["METHODS", "PID", "Batch", "Context", "Denoising", "Method", "Stage", "method_of", "settings_of"]
+__all__ = [
+    "CD",
+    "CT",
+    "METHODS",
+    "PID",
+    "SCM",
+    "Batch",
+    "Context",
+    "Denoising",
+    "Method",
+    "Stage",
+    "method_of",
+    "settings_of",
+]
 
-METHODS: dict[str, type[Method]] = {"pid": PID}
+METHODS: dict[str, type[Method]] = {"pid": PID, "cd": CD, "ct": CT, "scm": SCM}
 """The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
 
 

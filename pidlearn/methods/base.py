@@ -26,7 +26,7 @@ from pidlearn.utils.settings import Rule
 
 __all__ = ["Batch", "Context", "Method", "Sampler", "Stage", "TrainingContext"]
 
-Batch = tuple[Tensor | None, ...]
+Batch = tuple[Any, ...]
 """Tensors with one row per sample of a batch; None for what a problem does not have, such as labels."""
 
 DEFAULTS: dict[str, Any] = {
@@ -77,7 +77,7 @@ class TrainingContext:
         steps: steps in total.
     """
 
-    student: nn.Module
+    student: Any  # a torch.nn.Module of the kind that the method trains
     is_new: bool = False
     seed: int = 0
     stage: Stage = field(init=False)

@@ -3,7 +3,7 @@
     f(x, s) = f(x', u)        x at time s, x' at the next grid time u on the same path
 
 `CD` takes x' from one solver step of the teacher. `CT` needs no teacher: it keeps the data point and the noise of x, an
-unbiased step of the same path. `SCM` is the limit of neighbours that coincide: the derivative of f along the path is 0.
+unbiased step. `SCM` is the limit of neighbours that coincide: along the path, the derivative of f is 0.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS
-from pidlearn.losses.distances import Distance
+from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.build import build_flow_map
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
-from pidlearn.utils.arguments import one_of
+from pidlearn.utils.arguments import number, one_of
 from pidlearn.utils.broadcast import expand_like
-from pidlearn.utils.settings import Rule
+from pidlearn.utils.settings import SIZE, Rule
+from pidlearn.utils.validation import summary
 
 __all__ = ["CD", "CT", "SCM", "consistency_loss", "tangent"]
 
@@ -40,34 +42,32 @@ def consistency_loss(
     distance: Distance,
     class_labels: Tensor | None = None,
 ) -> Tensor:
-    """d(f(x, s), f(x', u)) without a gradient through the second, (B,); x and x' (B, *event) at times s and u (B,)."""
+    """d(f(x, s), f(x', u)) with the second held constant, (B,); x and x' are (B, *event) at times s and u (B,)."""
     t_min = torch.full_like(s, student.t_min)
     with torch.no_grad():
         target = student.carried(x_next, u, t_min, class_labels)
-    return distance(student.carried(x, s, t_min, class_labels), target)
+    return checked_distance(distance, student.carried(x, s, t_min, class_labels), target)
 
 
 @dataclass
-class CD(Method[Context]):
-    """Consistency distillation (Song et al. 2023, arXiv 2303.01469, algorithm 2): x' is the teacher's solver step from x.
-
-    Args:
-        solver: euler | heun.
-    """
-
-    solver: str = "euler"
+class Consistency(Method[Context]):
+    """What the three methods share. Their targets come from the student itself, without an average."""
 
     needs: ClassVar[str] = "data"
     uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
-
-    def rules(self) -> dict[str, Rule]:
-        return {"solver": one_of("euler", "heun")}
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"n": 40, "lr": 3e-3, "time_sampling": "lognormal"}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, ConsistencyFunction, end_time=False)
+
+    def check(self, context: Context) -> None:
+        if not isinstance(context.student, FlowMap):
+            raise ValueError(
+                f"got a {summary(context.student)} as student, but {type(self).__name__} trains a ConsistencyFunction: "
+                f"pass one, or none"
+            )
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
@@ -79,45 +79,105 @@ class CD(Method[Context]):
         x0, noise, labels = context.noised(s, generator)
         return x0, noise, s, u, labels
 
+
+@dataclass
+class CD(Consistency):
+    """Consistency distillation (Song et al. 2023, arXiv 2303.01469, algorithm 2): x' is the teacher's step from x.
+
+    Args:
+        solver: euler | heun.
+    """
+
+    solver: str = "euler"
+
+    def rules(self) -> dict[str, Rule]:
+        return {"solver": one_of("euler", "heun")}
+
     def loss(self, context: Context, batch: Batch) -> Tensor:
         x0, noise, s, u, labels = batch
+        ode, student = context.problem.ode, context.student
         x = x0 + expand_like(s, x0) * noise
         with torch.no_grad():
-            x_next = self.neighbour(context, x0, noise, x, s, u, labels)
-        losses = consistency_loss(context.student, x, s, x_next, u, context.distance, labels)
-        return context.weight(s).to(losses) * losses
-
-    def neighbour(
-        self, context: Context, x0: Tensor, noise: Tensor, x: Tensor, s: Tensor, u: Tensor, labels: Tensor | None
-    ) -> Tensor:
-        """The point at time u on the path of x, (B, *event)."""
-        return SOLVERS[self.solver]().step(lambda x, t: context.problem.ode.velocity(x, t, labels), x, s, u)
+            x_next = SOLVERS[self.solver]().step(lambda x, t: ode.velocity(x, t, labels), x, s, u)
+        return context.weight(s) * consistency_loss(student, x, s, x_next, u, context.distance, labels)
 
 
 @dataclass
-class CT(CD):
-    """Consistency training (Song & Dhariwal 2024, arXiv 2310.14189): x' has the data and noise of x, at u.
+class CT(Consistency):
+    """Consistency training (Song & Dhariwal 2024, arXiv 2310.14189): x' has the data point and the noise of x, at u.
 
-    The grid becomes finer in stretches of equal length: neighbours that are far apart have little variance, those that
-    are close little bias.
+    Its target is right on average only: the variance biases f, the more the farther apart the neighbours are; so the
+    grid becomes finer, in stretches of equal length.
 
     Args:
-        n_first: intervals of the first grid.
-        n_last: intervals of the last, n_first times a power of 2.
+        n_first: intervals of the first grid. Their number is doubled up to the n - 1 of the last.
     """
 
     n_first: int = 10
-    n_last: int = 160
+
+    def rules(self) -> dict[str, Rule]:
+        return {"n_first": SIZE}
+
+    def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**super().defaults(problem, given), "n": 161}
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
-        doublings = int(math.log2(self.n_last / self.n_first))
-        intervals = self.n_first * 2 ** (context.step * (doublings + 1) // context.steps)
-        problem = context.problem
-        self.grid = context.spacing(n=intervals + 1, t_min=problem.t_end, t_max=problem.t_start)
-        self.density = context.time_sampling(self.grid[:-1], problem.data_scale)
+        most = context.n - 1
+        grids = 1 + max(0, math.ceil(math.log2(most / self.n_first)))
+        intervals = min(most, self.n_first * 2 ** (context.step * grids // context.steps))
+        if len(self.grid) != intervals + 1:
+            self.grid = context.problem.time_grid(intervals + 1, context.spacing)
+            self.density = context.time_sampling(self.grid[:-1], context.problem.data_scale)
         return super().draw(context, n, generator)
 
-    def neighbour(
-        self, context: Context, x0: Tensor, noise: Tensor, x: Tensor, s: Tensor, u: Tensor, labels: Tensor | None
-    ) -> Tensor:
-        return x0 + expand_like(u, x0) * noise
+    def loss(self, context: Context, batch: Batch) -> Tensor:
+        x0, noise, s, u, labels = batch
+        x, x_next = (x0 + expand_like(t, x0) * noise for t in (s, u))
+        return context.weight(s) * consistency_loss(context.student, x, s, x_next, u, context.distance, labels)
+
+
+def tangent(
+    student: FlowMap, ode: ODE, x: Tensor, s: Tensor, class_labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """f(x, s), and its derivative df/dln s along the teacher's path through x, (B, *event) each.
+
+    With f = (e/s) x + (1 - e/s) G, e = t_min, and s dx/ds = x - D:
+
+        df/dln s = (e/s) (G - D) + (1 - e/s) dG/dln s
+    """
+    t_min = torch.full_like(s, student.t_min)
+    with torch.no_grad():
+        D = ode.rhs(x, s, class_labels)
+    G, dG = student.denoised_jvp(x, s, t_min, x - D, class_labels)
+    e = expand_like(t_min / s, x)
+    return e * x + (1 - e) * G, (e * (G - D) + (1 - e) * dG).detach()
+
+
+@dataclass
+class SCM(Consistency):
+    """Continuous-time consistency distillation (Lu & Song 2025, arXiv 2410.11081).
+
+    The gradient of |f - (f - df/dln s)|^2 with the second f held constant: a step against the derivative of f along the
+    path, whose size is limited, g / (|g| + c), since its variance is large.
+
+    Args:
+        c: the size of a derivative below which it is not normalised; the paper's 0.1.
+    """
+
+    c: float = 0.1
+
+    uses: ClassVar[Sequence[str]] = ("weight", "time_sampling")
+
+    def rules(self) -> dict[str, Rule]:
+        return {"c": number(positive=True)}
+
+    def forward_mode(self, context: Context) -> bool:
+        return True
+
+    def loss(self, context: Context, batch: Batch) -> Tensor:
+        x0, noise, s, _, labels = batch
+        x = x0 + expand_like(s, x0) * noise
+        f, g = tangent(context.student, context.problem.ode, x, s, labels)
+        size = g.flatten(1).square().mean(1).sqrt()  # (B,)
+        g = g / expand_like(size + self.c, g)
+        return context.weight(s) * (f - f.detach() + g).square().flatten(1).mean(1)

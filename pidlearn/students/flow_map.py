@@ -108,6 +108,16 @@ class FlowMap(Student):
             self.compute_dtype,
         )
 
+    def denoised_jvp(
+        self, x: Tensor, s: Tensor, t: Tensor, dx: Tensor, class_labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """G and its derivative dG/dln s where x moves by dx per unit of ln s, by forward-mode AD; (B, *event) each."""
+        # In ln s, where G changes by its own size over a few units at every noise level.
+        value, slope, *_ = torch.func.jvp(
+            lambda x, log_s: self.denoised(x, log_s.exp(), t, class_labels), (x, s.log()), (dx, torch.ones_like(s))
+        )
+        return value, slope
+
     @torch.no_grad()
     @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
     def generate(
