@@ -190,5 +190,5 @@ class IDDPM:
         )
 
 
-NOISE_PARAMETRIZATIONS: dict[str, type[Any]] = {"VP": VP, "VE": VE, "IDDPM": IDDPM}
+NOISE_PARAMETRIZATIONS: dict[str, type[Any]] = {"EDM": EDM, "VP": VP, "VE": VE, "IDDPM": IDDPM}
 """Parametrizations that a student file can name."""

@@ -21,8 +21,10 @@ from pidlearn.nets.registry import NETWORKS
 from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
+from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.teachers.adapters.base import ThirdPartyNetwork
 from pidlearn.teachers.files.build import fill
 from pidlearn.utils import safetensors
 from pidlearn.utils.files import write_atomically
@@ -33,6 +35,9 @@ __all__ = ["describe", "packed", "read", "save"]
 FORMAT, FORMAT_BEFORE = "pidlearn student 2", "pidlearn student 1"
 THIRD_PARTY = "of another make"
 """In files, the name of the network class of a third-party teacher, which only the teacher can build."""
+
+
+FLOW_MAPS = {kind.__name__: kind for kind in (FlowMap, ConsistencyFunction)}
 
 
 class UnknownPartsError(ValueError):
@@ -172,6 +177,8 @@ def describe(student: nn.Module) -> dict[str, Any] | None:
     if isinstance(student, PiecewiseTrajectory):
         windows = [describe(window) for window in student.windows]
         return None if None in windows else {"windows": windows}
+    if type(student) in FLOW_MAPS.values():
+        return _describe_flow_map(student)
     if type(student) is not Trajectory:
         return None
     names = [_name_of(student.boundary, BOUNDARIES), _name_of(student.time, TIMES)]
@@ -180,6 +187,19 @@ def describe(student: nn.Module) -> dict[str, Any] | None:
         return None
     plain = {key: getattr(student, key) for key in ("t_max", "t_min", "sigma_data", "c_in", "event_shape")}
     return {**plain, "boundary": names[0], "time": names[1], "network": network}
+
+
+def _describe_flow_map(student: Any) -> dict[str, Any] | None:
+    plain = {key: getattr(student, key) for key in ("t_max", "t_min", "sigma_data", "event_shape")}
+    noise: Any = student.noise_parametrization
+    network, name = _describe_network(student.network), type(noise).__name__
+    if isinstance(student.network, ThirdPartyNetwork):
+        network, described = [THIRD_PARTY, {}], None  # the teacher has the network's code, and its noise levels
+    elif network is None or NOISE_PARAMETRIZATIONS.get(name) is not type(noise):
+        return None
+    else:
+        described = [name, asdict(noise)]
+    return {**plain, "flow_map": type(student).__name__, "noise": described, "network": network}
 
 
 def _describe_network(network: Any) -> list[Any] | None:
@@ -210,14 +230,38 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     )
 
 
-def _build_trajectory(description: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> Trajectory:
+def _build_trajectory(description: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> Any:
     options = dict(description)
     name, network_options = options.pop("network")
+    if "flow_map" in options:
+        return _build_flow_map(options, name, network_options, weights, teacher)
     network = _build_network(name, network_options, _under("network", weights, "."), teacher)
     trajectory = Trajectory(network, options.pop("t_max"), **options)
     if trajectory.event_shape not in (None, shape := getattr(network, "event_shape", trajectory.event_shape)):
         raise ValueError(f"its samples are {trajectory.event_shape}, and those of its network {shape}")
     return trajectory
+
+
+def _build_flow_map(
+    options: dict[str, Any], name: str, network_options: dict[str, Any], weights: dict[str, Tensor], teacher: Any
+) -> FlowMap:
+    kind, noise = FLOW_MAPS[options.pop("flow_map")], options.pop("noise")
+    if name == THIRD_PARTY:
+        _check_third_party(teacher)
+        network, parametrization = copy.deepcopy(teacher.network).requires_grad_(True), teacher.noise_parametrization
+    else:
+        network = _build_network(name, network_options, _under("network", weights, "."), teacher)
+        parametrization = NOISE_PARAMETRIZATIONS[noise[0]](**noise[1])
+    return kind(network, options.pop("t_max"), noise_parametrization=parametrization, **options)
+
+
+def _check_third_party(teacher: Any) -> None:
+    """Check that there is the teacher whose network a student is a copy of."""
+    if not hasattr(teacher, "as_student"):
+        raise UnknownPartsError(
+            "is a copy of its teacher's network, which is third-party code: pass that teacher too, as from_diffusers, "
+            "from_flow, from_network or load_teacher returns it, or as --teacher"
+        )
 
 
 def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> nn.Module:
@@ -238,11 +282,7 @@ def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor
 
 def _copy_from_teacher(options: dict[str, Any], teacher: Any) -> nn.Module:
     """Copy a third-party network, whose code only the teacher has."""
-    if not hasattr(teacher, "as_student"):
-        raise UnknownPartsError(
-            "is a copy of its teacher's network, which is third-party code: pass that teacher too, as from_diffusers, "
-            "from_flow, from_network or load_teacher returns it, or as --teacher"
-        )
+    _check_third_party(teacher)
     network: AdaptedStudent = copy.deepcopy(teacher.as_student(options["t_max"])).requires_grad_(True)
     if not np.allclose(network.scales, options["scales"]):
         raise UnknownPartsError("is a copy of another teacher's network, which has another noise parametrization")

@@ -94,7 +94,7 @@ class UNet(nn.Module, ABC):
         check_condition("c_noise", c_noise, x)
         if augment_labels is not None:
             check_condition("augment_labels", augment_labels, x)
-        check_end_time(end_time, self.map_end is not None)
+        check_end_time(end_time, self.end_time)
         c = c_noise.reshape(-1)  # (B,) or (1,)
         c_end = None
         if end_time is not None:
@@ -118,6 +118,11 @@ class UNet(nn.Module, ABC):
         emb = self._embed(c, labels, augment_labels, c_end)  # (B or 1, emb)
         skips = self._encode(x, emb)
         return self._decode(skips, emb)
+
+    @property
+    def end_time(self) -> bool:
+        """Whether the network takes a second time."""
+        return self.map_end is not None
 
     @abstractmethod
     def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
