@@ -29,10 +29,12 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn import data, images, metrics, recipes, teachers, viewer
 from pidlearn.equations import adaptive, solvers
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.evaluation.evaluate import evaluate
 from pidlearn.evaluation.inception import Inception
 from pidlearn.methods import METHODS, Batch, Context, Method, Stage, method_of, settings_of
 from pidlearn.nets.registry import register_network
+from pidlearn.students.build import build_flow_map
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.training import loggers
 from tests.tiny import teacher as image_teacher
@@ -575,6 +577,8 @@ def equations() -> list[tuple[Call, str]]:
 
 
 def training() -> list[tuple[Call, str]]:
+    conditional = pid.nets.Preconditioned(net(label_dim=3))
+    third_party = teachers.from_network(First(2, 2), "edm", event_shape=(1, 8, 8))
     """Calls of losses, networks, students and runs."""
     chain = PiecewiseTrajectory([path(t_min=1.0), path(t_max=1.0)])
     chebyshev, scene = pid.nets.ChebyshevMLP(2, width=8, depth=2), viewer.Scene("a", np.ones(3), [])
@@ -692,7 +696,17 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method=Endpoint(), stop_gradient=False), "got stop_gradient, which Endpoint does not use: leave"),
         (lambda: run(method=DataEndpoint(), teacher=teachers.from_network(net(), "edm")),
          "got no data, but this method needs them: pass"),
-        (lambda: run(method=DataEndpoint(), data=LABELS), "but data must be a floating tensor"),
+        (lambda: run(method=DataEndpoint(), data=LABELS), "but data must be a tensor (M, *event), a pair"),
+        (lambda: run(method=DataEndpoint(), data=torch.zeros(5, 3)), "got data (1, 3) torch.float32 for 1 samples of"),
+        (lambda: run(method=DataEndpoint(), data=Z, teacher=conditional, student=None),
+         "got data without labels, but the teacher is"),
+        (lambda: run(method="cd", teacher=pid.toy("ring")), "as student, but CD trains a ConsistencyFunction: pass"),
+        (lambda: pid.nets.MLP(2)(Z, Z[:, 0], end_time=Z[:, 0]),
+         "got an end_time, but this network takes a single time"),
+        (lambda: build_flow_map(problem_from_teacher(third_party), end_time=True),
+         "but this method's student takes two"),
+        (lambda: pid.distill(pid.system("pendulum"), method="cd"), "a flow map's student is of a diffusion: use pid"),
+        (lambda: pid.FlowMap(net(), 0.002, t_min=80.0), "a flow map runs from noise to data: swap them"),
         (lambda: run(method=DataEndpoint(), data=3), "got data of type int, but"),
         (lambda: run(stepz=3), "unknown setting stepz"),
         (lambda: run(t_start=80.0, t_max=70.0), "t_max is given twice"),

@@ -230,7 +230,7 @@ class TestOneInAFile:
 
             def begin(self, context: Context, first: bool) -> None:
                 assert context.data is not None
-                self.drawn = context.data(7, generator=torch.Generator().manual_seed(0))
+                self.drawn, _ = context.data(7, torch.Generator().manual_seed(0))
                 super().begin(context, first)
 
         run = pid.steps(pid.toy("ring"), net(), method=Data(), steps=1, n=9, batch_size=4)

@@ -92,10 +92,11 @@ def build_flow_map(
 def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) -> nn.Module:
     """A copy of a denoiser's network, which may take an end time besides."""
     if not isinstance(original, UNet):
-        if end_time or init != "teacher":
+        _check_init(init)
+        if end_time:
             raise ValueError(
-                f"got a {type(original).__name__}, whose code is not this library's, for a student "
-                + ("that takes two times: pass a network that does as student" if end_time else f"of init={init!r}")
+                f"got a teacher with a third-party {type(original).__name__}, which takes one time, but this method's "
+                f"student takes two: pass a student, FlowMap(network) with a network that takes end_time"
             )
         return copy.deepcopy(original).requires_grad_(True)
     first = original.event_shape[0]
@@ -143,8 +144,8 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     network = copy.deepcopy(teacher).requires_grad_(True)
     body = network.network if isinstance(network, AdaptedStudent) else network
     if not isinstance(body, UNet):  # third-party or the user's own: its last layer is unknown
-        if init != "teacher" and body is not network:
-            raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
+        if body is not network:
+            _check_init(init)
         return network
     body.keep_outputs(body.event_shape[0])  # iDDPM's networks predict a variance, too
     if init == "random":
@@ -154,6 +155,11 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
         at = torch.tensor([problem.t_start], dtype=torch.float64)
         body.scale_output(problem.ode.denoiser.coefficients(at).c_out.item())  # type: ignore[attr-defined]  # a Preconditioned
     return body if init == "official" else network
+
+
+def _check_init(init: str) -> None:
+    if init != "teacher":
+        raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
 
 
 def _mlp(problem: Problem, teacher: MLP | None, *, end_time: bool = False) -> MLP:
