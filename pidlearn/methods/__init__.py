@@ -7,6 +7,7 @@ from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
 from pidlearn.methods.consistency import CD, CT, SCM
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.pid.method import PID
+from pidlearn.methods.supervised import Endpoint, Reflow
 from pidlearn.utils.settings import check_rules
 from pidlearn.utils.validation import summary
 
@@ -19,13 +20,15 @@ __all__ = [
     "Batch",
     "Context",
     "Denoising",
+    "Endpoint",
     "Method",
+    "Reflow",
     "Stage",
     "method_of",
     "settings_of",
 ]
 
-METHODS: dict[str, type[Method]] = {"pid": PID, "cd": CD, "ct": CT, "scm": SCM}
+METHODS: dict[str, type[Method]] = {"pid": PID, "cd": CD, "ct": CT, "scm": SCM, "endpoint": Endpoint, "reflow": Reflow}
 """The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
 
 

@@ -40,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """Settings of a method that has no recipe of its own."""
 
-NEEDS = ("noise", "data")
+NEEDS = ("noise", "data", "paths")
 """What a method may need besides the teacher; see `Method.needs`."""
 
 USABLE = ("distance", "weight", "time_sampling")
