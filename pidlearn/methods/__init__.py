@@ -6,6 +6,7 @@ from typing import Any
 from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
 from pidlearn.methods.consistency import CD, CT, SCM
 from pidlearn.methods.denoising import Denoising
+from pidlearn.methods.flow_map import FlowMapping
 from pidlearn.methods.pid.method import PID
 from pidlearn.methods.supervised import Endpoint, Reflow
 from pidlearn.utils.settings import check_rules
@@ -21,6 +22,7 @@ __all__ = [
     "Context",
     "Denoising",
     "Endpoint",
+    "FlowMapping",
     "Method",
     "Reflow",
     "Stage",
@@ -28,7 +30,15 @@ __all__ = [
     "settings_of",
 ]
 
-METHODS: dict[str, type[Method]] = {"pid": PID, "cd": CD, "ct": CT, "scm": SCM, "endpoint": Endpoint, "reflow": Reflow}
+METHODS: dict[str, type[Method]] = {
+    "pid": PID,
+    "cd": CD,
+    "ct": CT,
+    "scm": SCM,
+    "endpoint": Endpoint,
+    "reflow": Reflow,
+    "flow_map": FlowMapping,
+}
 """The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
 
 

@@ -1,0 +1,187 @@
+"""Flow-map methods: each identity has the exact map as its zero, and PID is the Lagrangian one from the prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.methods.flow_map import eulerian_loss, joined, lagrangian_loss, meanflow_loss, semigroup_loss
+from pidlearn.students.flow_map import FlowMap, step
+from pidlearn.utils.broadcast import expand_like
+
+STD, GRID = 0.7, pid.karras_grid(12)
+GAUSSIAN, RING = pid.GaussianMixture(torch.zeros(1, 2), STD**2), pid.toy("ring")
+ODE = pid.DenoiserODE(GAUSSIAN)
+
+
+class GaussianFlow(FlowMap):
+    """The exact flow map of N(0, std^2): x sqrt((std^2 + t^2) / (std^2 + s^2)); ``off`` is added to its G."""
+
+    def __init__(self, std: float = STD, off: float = 0.0) -> None:
+        super().__init__(pid.nets.MLP(2, end_time=True))
+        self.std, self.off = std, off
+
+    def denoised(self, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        root = ((self.std**2 + t**2) / (self.std**2 + s**2)).sqrt()
+        return expand_like((root - t / s) / (1 - t / s), x) * x + self.off * expand_like(t / s, x)
+
+
+def network() -> FlowMap:
+    torch.manual_seed(2)
+    student = FlowMap(pid.nets.MLP(2, width=16, depth=2, fourier=8, end_time=True).double())
+    for p in student.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return student
+
+
+def points(n: int = 30) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x at s, and two later times m > t."""
+    s = torch.logspace(-1, 1.8, n, dtype=torch.float64)
+    return torch.randn(n, 2, dtype=torch.float64) * (s[:, None] + STD), s, 0.6 * s, 0.1 * s
+
+
+def test_two_steps_are_one() -> None:
+    x, s, m, t = points()
+    G, H = torch.randn_like(x), torch.randn_like(x)
+    torch.testing.assert_close(
+        step(x, s, t, joined(G, H, s, m, t)), step(step(x, s, m, G), m, t, H), rtol=1e-12, atol=1e-12
+    )
+
+
+class TestLagrangian:
+    def test_from_the_prior_it_is_pids(self) -> None:
+        student, n = network(), 11
+        z, index = 80 * torch.randn(n, 2, dtype=torch.float64), torch.arange(n)
+        T = torch.full((n,), 80.0, dtype=torch.float64)
+
+        class Path:
+            """X(z; T -> t) as `pid_loss` calls a trajectory."""
+
+            t_max = 80.0
+
+            def __call__(self, z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+                return student.carried(z, T[: len(z)] if len(z) == n else T.repeat(len(z) // n), t)
+
+        ours = lagrangian_loss(student, pid.DenoiserODE(RING), z, T, GRID[index], GRID[index + 1], pid.l2)
+        (mine,) = torch.autograd.grad(ours.mean(), [student.network.first.weight])
+        theirs = pid.pid_loss(Path(), pid.DenoiserODE(RING), z, GRID, index, derivative="forward", distance="l2")
+        (other,) = torch.autograd.grad(theirs.mean(), [student.network.first.weight])
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(mine, other, rtol=1e-8, atol=1e-10)
+
+    def test_its_zero_is_euler(self) -> None:
+        z = 80 * torch.randn(GRID.numel() - 1, 2, dtype=torch.float64)
+        path = pid.solve(pid.DenoiserODE(RING), z, GRID)  # (N, B, 2)
+        T = torch.full((len(z),), 80.0, dtype=torch.float64)
+        student = network()
+
+        def tabulated(x: Tensor, s: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            rows = (t[:, None] == GRID).double().argmax(1)
+            state = path[rows, torch.arange(len(x)) % len(z)]
+            share = expand_like(t / s, x)
+            return torch.where(share < 1, (state - share * x) / (1 - share), torch.zeros_like(x))
+
+        student.denoised = tabulated  # type: ignore[method-assign]
+        losses = lagrangian_loss(student, pid.DenoiserODE(RING), z, T, GRID[:-1], GRID[1:], pid.l2)
+        assert losses.max() < 1e-18
+        path = 1.001 * path
+        assert lagrangian_loss(student, pid.DenoiserODE(RING), z, T, GRID[:-1], GRID[1:], pid.l2).mean() > 1e-9
+
+    def test_of_the_exact_map_it_is_the_error_of_a_difference(self) -> None:
+        x, s, t, _ = points()
+        errors = []
+        for h in (1e-2, 5e-3):
+            losses = lagrangian_loss(GaussianFlow(), ODE, x, s, t, t * (1 - h), pid.l2)
+            errors.append(losses.sqrt().mean().item())
+        assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
+
+
+class TestSemigroup:
+    def test_the_exact_map_is_a_zero(self) -> None:
+        x, s, m, t = points()
+        never = torch.zeros(len(x), dtype=torch.bool)
+        assert semigroup_loss(GaussianFlow(), ODE, x, s, m, t, never, pid.l2).max() < 1e-26
+        # Any flow composes: only the short steps, the teacher's own, tell the right one.
+        assert semigroup_loss(GaussianFlow(0.5), ODE, x, s, m, t, never, pid.l2).max() < 1e-26
+        assert semigroup_loss(GaussianFlow(0.5), ODE, x, s, m, t, ~never, pid.l2).mean() > 1e-3
+        assert semigroup_loss(GaussianFlow(off=0.1), ODE, x, s, m, t, never, pid.l2).mean() > 1e-5
+
+    def test_short_steps_are_two_of_eulers(self) -> None:
+        x, s, m, t = points()
+        student = FlowMap(pid.nets.MLP(2, end_time=True))
+        paths = [pid.solve(ODE, x[i : i + 1], torch.stack([s[i], m[i], t[i]]))[-1] for i in range(len(x))]
+        share = expand_like(t / s, x)
+        G = (torch.cat(paths) - share * x) / (1 - share)
+        student.denoised = lambda *_: G  # type: ignore[method-assign]
+        every = torch.ones(len(x), dtype=torch.bool)
+        assert semigroup_loss(student, ODE, x, s, m, t, every, pid.l2).max() < 1e-24
+
+
+class TestEulerian:
+    def test_of_the_exact_map_it_is_the_error_of_a_step(self) -> None:
+        x, s, _, t = points()
+        errors = []
+        for h in (1e-2, 5e-3):
+            losses = eulerian_loss(GaussianFlow(), ODE, x, s, s * (1 - h), t, pid.l2)
+            errors.append(losses.sqrt().mean().item())
+        assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)  # one step of a first-order method
+
+    def test_a_step_to_the_next_time_is_the_teachers(self) -> None:
+        x, s, u, _ = points()
+        student = network()
+        student.denoised = lambda x, s, t, labels=None: ODE.denoise(x, s)  # type: ignore[method-assign]
+        assert eulerian_loss(student, ODE, x, s, u, u, pid.l2).max() == 0
+
+
+class TestMeanFlow:
+    def test_the_exact_map_is_a_zero(self) -> None:
+        x, s, _, t = points()
+        assert meanflow_loss(GaussianFlow(), ODE, x, s, t).max() < 1e-16
+        assert meanflow_loss(GaussianFlow(0.6), ODE, x, s, t).mean() > 1e-3
+
+    def test_it_is_that_of_the_paper(self) -> None:
+        """u = v - (tau - r) du/dtau in the paper's own coordinates, by a JVP there."""
+        student, (x, s, _, t) = network(), points()
+        tau, r = s / (1 + s), t / (1 + t)
+        y = x / (1 + s)[:, None]
+        ode = pid.DenoiserODE(RING)
+
+        def u(y: Tensor, tau: Tensor) -> Tensor:
+            s = tau / (1 - tau)
+            return (y - student.denoised(y * (1 + s)[:, None], s, t)) / tau[:, None]
+
+        v = (y - ode.denoise(x, s)) / tau[:, None]
+        value, slope = torch.func.jvp(u, (y, tau), (v, torch.ones_like(tau)))
+        error = (value - (v - (tau - r)[:, None] * slope)).square().mean(1)
+        torch.testing.assert_close(meanflow_loss(student, ode, x, s, t), error / (error + 1e-2), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("points", ["own", "data"])
+@pytest.mark.parametrize("identity", ["lagrangian", "eulerian", "semigroup", "meanflow"])
+def test_they_train_resume_and_load(identity: str, points: str, tmp_path: Any) -> None:
+    options = {"method": "flow_map", "identity": identity, "points": points, "steps": 6, "n": 17, "batch_size": 16}
+    options |= {"progress": False, "save_every": 2, "lr": 1e-3}
+    whole = pid.distill(RING, **options)
+    pid.distill(RING, **options, checkpoints=tmp_path / "run", callbacks=[lambda step: step.number == 3])
+    resumed = pid.distill(RING, **options, checkpoints=tmp_path / "run")
+    z = 80 * torch.randn(5, 2)
+    again = pid.load(whole.save(tmp_path / "student"), RING)
+    for other in (resumed, again):
+        assert torch.equal(other.generate(z, calls=3), whole.generate(z, calls=3))
+    assert again.config == whole.config
+
+
+def test_own_points_need_no_data() -> None:
+    def teacher(x: Tensor, sigma: Tensor) -> Tensor:
+        return RING.denoise(x, sigma)
+
+    options = {"method": "flow_map", "event_shape": (2,), "steps": 1, "n": 9, "batch_size": 8}
+    next(pid.steps(teacher, **options))
+    with pytest.raises(ValueError, match="got no data, but this method needs them"):
+        pid.steps(teacher, **options, points="data")
+    with pytest.raises(ValueError, match="as student, but a flow map takes two times"):
+        pid.steps(teacher, pid.Trajectory(pid.nets.MLP(2)), **options)
