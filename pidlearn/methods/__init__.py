@@ -4,6 +4,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
+from pidlearn.methods.boot import BOOT, FreeFlow
 from pidlearn.methods.consistency import CD, CT, SCM
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.flow_map import FlowMapping
@@ -13,6 +14,7 @@ from pidlearn.utils.settings import check_rules
 from pidlearn.utils.validation import summary
 
 __all__ = [
+    "BOOT",
     "CD",
     "CT",
     "METHODS",
@@ -23,6 +25,7 @@ __all__ = [
     "Denoising",
     "Endpoint",
     "FlowMapping",
+    "FreeFlow",
     "Method",
     "Reflow",
     "Stage",
@@ -32,6 +35,8 @@ __all__ = [
 
 METHODS: dict[str, type[Method]] = {
     "pid": PID,
+    "boot": BOOT,
+    "freeflow": FreeFlow,
     "cd": CD,
     "ct": CT,
     "scm": SCM,

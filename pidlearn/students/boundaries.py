@@ -41,7 +41,13 @@ def soft(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Te
     return torch.zeros_like(t), torch.zeros_like(t), (t * t + sigma_data**2).sqrt()
 
 
-BOUNDARIES: dict[str, Boundary] = {"hard": hard, "increment": increment, "soft": soft}
+def signal(t: Tensor, t_max: float, sigma_data: float) -> tuple[Tensor, Tensor, Tensor]:
+    """a = t/T, b = 1: BOOT's signal x - (t/T) z is the network's output; x(z, T) = z only if that is 0 at T."""
+    a = t / torch.as_tensor(t_max, dtype=t.dtype)
+    return a, torch.full_like(t, 1 / t_max), torch.ones_like(t)
+
+
+BOUNDARIES: dict[str, Boundary] = {"hard": hard, "increment": increment, "soft": soft, "signal": signal}
 
 
 def log_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
