@@ -445,6 +445,10 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: during(mock.patch.object(adaptive, "MAX_STEPS", 1), lambda: solve(method="dopri5")),
          "1 steps did not lead past"),
         (lambda: run(teacher=lambda x, sigma: x), "has no event_shape: pass event_shape="),
+        (
+            lambda: run(teacher=mock.Mock(spec=["std"], std="wide")),
+            "the teacher's attribute std is 'wide', but must be the standard deviation of the data",
+        ),
         (lambda: run(t_start=0.001), "but a diffusion runs from"),
         (lambda: run(t_start=0.1), "is below the standard deviation of the data"),
         (lambda: run(teacher=wide, t_start=80.0), "exceeds the teacher's noise levels"),

@@ -47,7 +47,7 @@ def from_flow(
         data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, as in Stable Diffusion 3 and Flux; 1 for
             x_t = t x0 + (1 - t) n, as in torchcfm, flow_matching, SiT and rectified flow, which run from noise at 0 to
             data at 1. The velocity is dx_t/dt in either case. The wrong one gives samples of the inverse map;
-            distillation warns of it where the data are narrower than the noise.
+            distillation warns of it if ``sigma_data`` is the data's own and they are not like the noise themselves.
         label_dim: number of classes, 0 for none; by default the network's attribute of that name, or 0.
         sigma_data: standard deviation of the data.
 
