@@ -135,7 +135,8 @@ def default_span(teacher: Any) -> tuple[float, float]:
 def noise_levels(teacher: Any) -> tuple[float, float]:
     """The smallest and the largest sigma that a denoiser declares."""
     denoiser = getattr(teacher, "denoiser", teacher)
-    return getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
+    # Some networks have them as tensors.
+    return float(getattr(denoiser, "sigma_min", 0.0)), float(getattr(denoiser, "sigma_max", math.inf))
 
 
 def device_of(module: Any) -> torch.device:

@@ -175,7 +175,7 @@ class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files 
     OUTPUTS = 2
     u: Tensor
 
-    @check_arguments(C_1=number(0, 1, positive=True), C_2=number(0, 1), M=size(2))
+    @check_arguments(C_1=number(0, 1, positive=True), C_2=number(0, 1))
     def __init__(
         self,
         img_resolution: int,

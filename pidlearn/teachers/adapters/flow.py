@@ -55,7 +55,7 @@ def from_flow(
         TypeError: for a velocity that is not callable.
         ValueError: for another data_at, or an invalid shape or number of classes.
     """
-    if not callable(velocity):
+    if not callable(velocity) or isinstance(velocity, type):
         raise TypeError(f"got a velocity of type {type(velocity).__name__}; expected a network or function v(x, t)")
     if not isinstance(data_at, int) or data_at not in (0, 1):
         raise ValueError(f"got data_at = {data_at!r}; expected the time of the data, 0 or 1, with noise at the other")
