@@ -667,6 +667,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: image_teacher()(IMAGES, torch.ones(3)), "got sigma of shape (3,); expected"),
         (lambda: pid.nets.Preconditioned(First(2, 2))(Z, 1.0), "but must keep the shape of x"),
         (same_name, "has registered another MLP"),
+        (lambda: pid.Trajectory(net(label_dim=3)).generate(Z), "got no class_labels, but this student was trained"),
         (lambda: run(student=3), "got a int, but a student is a torch.nn.Module"),
         (lambda: run(student=frozen), "the student has no weights to train"),
         (lambda: run(student=meta), "the student is on the meta device"),
