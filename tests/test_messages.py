@@ -668,6 +668,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: pid.nets.Preconditioned(First(2, 2))(Z, 1.0), "but must keep the shape of x"),
         (same_name, "has registered another MLP"),
         (lambda: pid.Trajectory(net(label_dim=3)).generate(Z), "got no class_labels, but this student was trained"),
+        (lambda: pid.nets.Preconditioned(net())(Z, -1.0), "got sigma = -1, but a noise level must be positive and"),
         (lambda: run(student=3), "got a int, but a student is a torch.nn.Module"),
         (lambda: run(student=frozen), "the student has no weights to train"),
         (lambda: run(student=meta), "the student is on the meta device"),
