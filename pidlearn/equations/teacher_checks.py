@@ -101,14 +101,14 @@ def _of_noise(problem: Diffusion, std: float) -> str:
     spread, mean = _rms(denoised.std(0)), _rms(denoised.mean(0))
     # The bound s * widest / sqrt(widest^2 + sigma^2) with a margin: 1.5 times, and never below std / 2. A network may
     # be off by a fifth of the data's mean, where that can be one.
-    drowned = mean <= problem.t_start / 5
-    if spread > std * max(0.5, 1.5 * widest / math.hypot(widest, sigma)) + (0.2 * mean if drowned else 0.0):
+    far = mean > problem.t_start / 5
+    if spread > std * max(0.5, 1.5 * widest / math.hypot(widest, sigma)) + (0.0 if far else 0.2 * mean):
         return (
             f"the denoised samples of pure noise at sigma = {sigma:.3g} differ by {spread:.3g} (standard deviation "
             f"over 8 of them), but must nearly be the mean of the data, whose own is {std:.3g}: check the "
             f"parametrization (for a flow, data_at= and the sign of its velocity), and sigma_data"
         )
-    if not drowned:
+    if far:
         return (
             f"the data's mean is {mean:.3g} away from 0, which noise of t_max = {problem.t_start:g} does not drown: "
             f"subtract it from the data, or raise t_max to {5 * mean:.3g}"
