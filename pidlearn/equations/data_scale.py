@@ -10,10 +10,13 @@ from torch import Tensor
 
 from pidlearn.utils.validation import describe_tensor, summary
 
-__all__ = ["SIGMA_DATA", "is_usual", "stated_std"]
+__all__ = ["LOW_DIMENSIONAL", "SIGMA_DATA", "is_usual", "stated_std"]
 
 SIGMA_DATA = 0.5
 """Standard deviation of images in [-1, 1], for teachers that do not state their own (Karras et al. 2022)."""
+
+LOW_DIMENSIONAL = 16
+"""Problems of up to this many dimensions get the students, recipes and checks of the toys."""
 
 
 def stated_std(denoiser: Any) -> float | None:

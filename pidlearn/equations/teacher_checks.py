@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pidlearn.equations.data_scale import SIGMA_DATA, is_usual, stated_std
+from pidlearn.equations.data_scale import LOW_DIMENSIONAL, SIGMA_DATA, is_usual, stated_std
 from pidlearn.equations.grids import log_grid
 from pidlearn.equations.solvers import walk
 from pidlearn.utils.validation import NotFiniteError
@@ -23,9 +23,6 @@ __all__ = ["warn_of_denoiser"]
 CALLS = 8
 """Calls of the teacher per sample. DPM-Solver++ in equal steps of ln t ends with the standard deviation of Gaussian
 data within 6 % for any of .02 to 5, over EDM's span; Euler's method on EDM's grid with .6 to .8 of it."""
-
-LOW_DIMENSIONAL = 16
-"""Points of up to this many coordinates, of which each may have a unit of its own. Pixels share one."""
 
 
 @torch.no_grad()
@@ -45,6 +42,7 @@ def _messages(problem: Diffusion) -> Iterator[str]:
         )
     # data_at: of a flow, whose sigma_data is a setting of the user's and not one of the network's.
     data_at: int | None = getattr(getattr(denoiser, "noise_parametrization", None), "data_at", None)
+    # The coordinates of a point may have units of their own; pixels share one.
     points = len(problem.event_shape) == 1 and problem.event_shape[0] <= LOW_DIMENSIONAL
     # Images of a teacher that states its scale need no samples, and so no more than the one call of `_of_noise`.
     drawn = _samples(problem) if points or data_at is not None or not stated else None
