@@ -65,11 +65,11 @@ class Run(Training):
             config = _with_windows_of(student, config)
         self.processes = current_processes()
         self.problem = _problem(teacher, student, config, prior, event_shape, self.processes.device)
+        self.config, method = resolve_settings(self.problem, config)
         # A denoiser of `train_denoiser` is not checked. It has the right form by construction, but at noise levels that
         # its training rarely visits its output varies: by 0.66 sigma_data on digits (python -m benchmarks.demo).
         if type(getattr(self.problem.ode, "denoiser", None)) is not Preconditioned:
-            self.problem.check_teacher()
-        self.config, method = resolve_settings(self.problem, config)
+            self.problem.check_teacher(self.config.windows * (self.config.n - 1))
         is_new = student is None
         if student is None:
             with seeded(self.config.seed):

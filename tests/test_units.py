@@ -219,6 +219,36 @@ class TestTime:
         with pytest.warns(UserWarning, match="times near 1.7e"):
             pid.steps(ode, windows=2, n=5, **options)
 
+    @pytest.mark.parametrize("method", ["euler", "heun", "dopri5"])
+    def test_too_coarse_for_a_solver_is_told(self, method: str) -> None:
+        """x' = cos(t - t0) from 0, so that x(t0 + 6) = sin(6): float32's times near 1.7e9 are 128 apart."""
+        ode = pid.VelocityODE(lambda x, t: torch.cos(t - 1.7e9)[:, None].expand_as(x))
+        grid = 1.7e9 + torch.linspace(0, 6, 101, dtype=torch.float64)
+        with pytest.warns(UserWarning, match=r"times near 1\.7e\+09 are [\d.e+]+ apart in torch\.float32.*float64"):
+            pid.solve(ode, torch.zeros(1, 1), grid, method)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            end = pid.solve(ode, torch.zeros(1, 1, dtype=torch.float64), grid, method)[-1]
+        assert end.item() == pytest.approx(math.sin(6), abs=0.05)
+
+    def test_it_is_the_step_that_they_must_resolve(self) -> None:
+        """At t0 = 1e4 times of float32 are 0.001 apart: little for a hundred steps of 1, half of a step of 0.002."""
+        options: dict[str, Any] = {"prior": box((1.0,)), "t_start": 1e4, "t_end": 1e4 + 100, "steps": 60}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pid.steps(decay(0.01), windows=2, n=51, **options)
+        with pytest.warns(UserWarning, match=r"too coarse for steps of 0\.002"):
+            pid.steps(decay(0.01), windows=10, n=5001, **options)
+
+    @pytest.mark.parametrize("n", [18, 1000])
+    def test_of_diffusions_are_fine_enough(self, n: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            to_zero = torch.cat([pid.karras_grid(n), torch.zeros(1, dtype=torch.float64)])
+            for grid in (to_zero, to_zero[:-1].flip(0), pid.linear_grid(n, 0.0, 80.0)[:-1]):
+                pid.solve(pid.VelocityODE(lambda x, t: x), torch.zeros(1, 2), grid)
+            pid.steps(pid.toy("ring"), n=n)
+
 
 @pytest.mark.parametrize("name", ["ring", "moons", "checkerboard", "grid", "spiral", "anisotropic"])
 def test_good_teachers_are_not_suspected(name: str) -> None:

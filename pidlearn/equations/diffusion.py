@@ -47,7 +47,7 @@ class Diffusion(Problem):
         return replace(self, device=device, rng_device=device)
 
     @torch.no_grad()
-    def check_teacher(self) -> None:
+    def check_teacher(self, steps: int) -> None:
         """Warn if the teacher is no denoiser of data of size ``sigma_data``, or if that or their mean is unusual.
 
         Where noise drowns the data, D(z, sigma) can only tell their mean. Data of d coordinates with variance s^2 each

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.diffusion import device_of
+from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
 from pidlearn.equations.solvers import INTEGRATORS, solve, walk
@@ -96,18 +96,10 @@ class InitialValueProblem(Problem):
             return start.dtype
         return torch.float64
 
-    def check_teacher(self) -> None:
+    def check_teacher(self, steps: int) -> None:
         """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
         dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
-        # Upper bound on the distance between neighbouring numbers near t: eps |t|.
-        spacing = torch.finfo(dtype).eps * max(abs(self.t_start), abs(self.t_end))
-        span = abs(self.t_end - self.t_start)
-        if spacing > 1e-3 * span:
-            warnings.warn(
-                f"times near {self.t_start:g} are {spacing:.2g} apart in {dtype}, too coarse for a span of {span:g}: "
-                f"measure time from the start of the span, or return float64 from the prior",
-                stacklevel=4,
-            )
+        warn_of_coarse_times(self.plot_grid(steps + 1), dtype, stacklevel=4)
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""

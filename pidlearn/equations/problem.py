@@ -106,8 +106,8 @@ class Problem(ABC):
         """The noise level around which times are sampled most often: the standard deviation of a diffusion's data."""
 
     @abstractmethod
-    def check_teacher(self) -> None:
-        """Warn of a teacher that cannot be what the problem takes it for."""
+    def check_teacher(self, steps: int) -> None:
+        """Warn of a teacher that cannot be what the problem takes it for, on a grid of so many ``steps``."""
 
     @abstractmethod
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.adaptive import dopri5
+from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.broadcast import expand_like
@@ -163,6 +164,9 @@ def solve(
     check_argument("ode", ode, FIELD)
     if isinstance(method, str) and method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
+        # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
+        hundred = torch.linspace(times[0].item(), times[-1].item(), 101, dtype=torch.float64)
+        warn_of_coarse_times(hundred, x.dtype, stacklevel=2)
         rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
@@ -189,6 +193,7 @@ def walk(
             f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
         )
     times = _validate(x, grid, class_labels)
+    warn_of_coarse_times(times, x.dtype, stacklevel=3)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
     with reraise_from_function("solver", "Solver()"):
