@@ -141,7 +141,7 @@ class Run(Training):
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned, if the teacher is the same."""
-        if state["teacher"]["fingerprint"].shape != self.problem.fingerprint.shape:
+        if state["teacher"]["fingerprint"].shape[1:] != self.problem.event_shape:
             raise ValueError(f"{folder} holds a record of a teacher that does not fit: use another folder")
         if not self.problem.has_identity(state["teacher"]):
             raise OtherRunError(f"{folder} holds a run with another teacher of the same kind: use another folder")

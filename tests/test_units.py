@@ -148,6 +148,79 @@ class TestTeachersOfAFile:
             pid.load(path, pid.system(name))
 
 
+class TestFingerprints:
+    """Teachers differ wherever their paths go, not only at the initial values and in the middle of the span."""
+
+    @staticmethod
+    def problem(f: Any) -> Any:
+        return problem_from_teacher(pid.VelocityODE(f), 0.0, 2.0, box((0.5,)))
+
+    @pytest.mark.parametrize("where", ["beyond the prior", "first tenth", "last tenth", "start", "end"])
+    def test_of_odes_that_differ_in_places(self, where: str) -> None:
+        places: dict[str, Any] = {
+            "beyond the prior": lambda x, t: x > 2,  # paths go from 0.5 .. 1 to 2.5 .. 3
+            "first tenth": lambda x, t: t < 0.2,
+            "last tenth": lambda x, t: t > 1.8,
+            "start": lambda x, t: t == 0,
+            "end": lambda x, t: t == 2,
+        }
+        place = places[where]
+        one = self.problem(lambda x, t: torch.ones_like(x))
+        other = self.problem(lambda x, t: 1 + 0.5 * place(x, t[:, None]))
+        assert one.has_identity(one.identity())
+        assert not one.has_identity(other.identity())
+        assert not other.has_identity(one.identity())
+
+    @pytest.mark.parametrize("level", [0.01, 60.0])
+    def test_of_diffusions_that_differ_at_an_end(self, level: float) -> None:
+        mixture = pid.toy("ring")
+        one = problem_from_teacher(mixture)
+        differs = (lambda t: t < level) if level < 1 else (lambda t: t > level)
+        other = problem_from_teacher(
+            lambda x, t: mixture(x, t) + 0.3 * differs(t)[:, None], event_shape=(2,), t_start=80.0, t_end=0.002
+        )
+        assert one.has_identity(one.identity())
+        assert not one.has_identity(other.identity())
+        assert not other.has_identity(one.identity())
+
+    def test_points_are_stored(self) -> None:
+        """Chaos amplifies 1e-7 of the starts by 1e4: solved anew, another machine's points would be others."""
+        lorenz = problem_from_teacher(pid.system("lorenz"))
+        there = dict(lorenz.identity())
+        assert there["points"].shape == (68, 3)
+        assert there["times"].tolist()[::4] == lorenz.plot_grid(17).tolist()
+        moved = there["points"] * (1 + 1e-4)  # points that another machine found
+        there["points"], there["fingerprint"] = moved, lorenz.ode.rhs(moved, there["times"])
+        assert lorenz.has_identity(there)
+        there["fingerprint"] = lorenz.ode.rhs(moved * 1.01, there["times"])
+        assert not lorenz.has_identity(there)
+
+    def test_of_a_stiff_field_do_not_depend_on_rounding(self) -> None:
+        """float32 rounds x - cos t to 6e-8, and so -1e6 (x - cos t) to 0.06."""
+        one = self.problem(lambda x, t: -1e6 * (x - t[:, None].cos()))
+        other = self.problem(lambda x, t: -1e6 * (x - (t[:, None] * (1 + 1e-15)).cos()))
+        assert one.has_identity(other.identity())
+
+    def test_of_files_before_it_hold_four_starts(self) -> None:
+        """Their twelve rows are the right-hand sides at the starts, at a quarter, a half and three quarters."""
+        starts, scale = torch.tensor([[0.5], [0.6], [0.7], [0.8]]), torch.tensor([0.1], dtype=torch.float64)
+        rows = torch.cat([-starts * t for t in (0.5, 1.0, 1.5)])
+        before = {"starts": starts, "fingerprint": rows, "scale": scale}
+        one, other = self.problem(lambda x, t: -x * t[:, None]), self.problem(lambda x, t: -1.1 * x * t[:, None])
+        assert one.has_identity(before)
+        assert not other.has_identity(before)
+        ring = problem_from_teacher(pid.toy("ring"))
+        starts = ring.sample_prior(4, torch.Generator().manual_seed(0))
+        # On the line to the origin at equal steps of ln t: shares 1/4, 1/2, 3/4 of ln(80 / 0.002).
+        times = [80 * (0.002 / 80) ** share for share in (0.25, 0.5, 0.75)]
+        before = {
+            "starts": starts,
+            "fingerprint": torch.cat([pid.toy("ring")(starts * t / 80, torch.full((4,), t)) for t in times]),
+        }
+        assert ring.has_identity(before)
+        assert not problem_from_teacher(pid.toy("moons")).has_identity(before)
+
+
 class TestSpans:
     @pytest.mark.parametrize(
         ("std", "span"),

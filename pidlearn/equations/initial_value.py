@@ -53,17 +53,24 @@ class InitialValueProblem(Problem):
         points = self._path_points
         return _at_least_rounding(points.std(0), points.square().mean(0).sqrt())
 
-    @cached_property
+    @property
     def _path_points(self) -> Tensor:
         """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where no path can be solved."""
+        if self._paths is None:
+            return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
+        return self._paths.flatten(0, 1)
+
+    @cached_property
+    def _paths(self) -> Tensor | None:
+        """A few coarsely solved paths at 401 equally spaced times, (401, 128, *event) float64."""
         start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)  # (128, *event)
         for finer in (1, 4, 16):
             # Heun's error falls as h^2: with a quarter of the step it is about a sixteenth.
             if self.coarse_error(400 * finer) < 0.1:
                 grid = torch.linspace(self.t_start, self.t_end, 400 * finer + 1, dtype=torch.float64)
-                # Every finer-th point: 401 times of each path, whatever the step, joined to (401 * 128, *event).
-                return torch.cat(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
-        return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
+                # Every finer-th point: 401 times of each path, whatever the step.
+                return torch.stack(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
+        return None
 
     def coarse_error(self, steps: int) -> float:
         """Relative RMSE between Heun's paths with ``steps`` equal steps and with twice as many; inf if they explode."""
@@ -140,6 +147,14 @@ class InitialValueProblem(Problem):
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
         """The initial values themselves, at equal steps of time."""
         return [(z, self.t_start + share * (self.t_end - self.t_start)) for share in (0.25, 0.5, 0.75)]
+
+    def path_probes(self) -> tuple[Tensor, Tensor]:
+        """17 equally spaced times of four of the coarse paths; the initial values where no path can be solved."""
+        times = self.plot_grid(17)
+        # (401, 128, *event) -> (17, 4, *event)
+        points = self._starts().expand(17, 4, *self.event_shape) if self._paths is None else self._paths[::25, :4]
+        # float64 where possible: a stiff field, -1e6 (x - cos t), amplifies the rounding of float32.
+        return points.flatten(0, 1).to(self.exact_dtype), times.repeat_interleave(4)
 
 
 def initial_value(
