@@ -292,7 +292,8 @@ def _as_scipy_field(
         if calls > MAX_CALLS:
             raise ValueError(
                 f"{integrator} called the vector field {MAX_CALLS} times and did not get past t = {t:.4g}: it is stiff "
-                f'there (try integrator="Radau"), or not smooth (loosen rtol and atol)'
+                f'there (use integrator="Radau" with rtol=1e-4, atol=1e-6), or jumps (use solve(method="dopri5") or '
+                f'result.evaluate(integrator="dopri5"), which step across)'
             )
         # (B * event,) float64 -> (B, *event) in x's dtype.
         slope = ode.velocity(torch.from_numpy(flat).to(x).reshape(x.shape), t, class_labels)
