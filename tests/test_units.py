@@ -35,7 +35,7 @@ UNITS = [(300.0, 300.0), (300.0, 1e-3), (1e3, 1e-8), (1e-15, 1e-15), (1e-17, 1e-
 
 
 class TestCoordinates:
-    @pytest.mark.parametrize("units", UNITS)
+    @pytest.mark.parametrize("units", [*UNITS, (1e3, 1e-13), (1e10, 1e-20)])
     def test_each_is_measured_in_its_own_unit(self, units: tuple[float, float]) -> None:
         unit = problem_from_teacher(decay(1.0), 0.0, 2.0, box((1.0, 1.0)))
         problem = problem_from_teacher(decay(1.0), 0.0, 2.0, box(units))

@@ -189,11 +189,11 @@ def initial_value(
 def _at_least_rounding(std: Tensor, size: Tensor) -> Tensor:
     """Standard deviations (*event), in units of their own each, where they exceed the rounding of float32.
 
-    A coordinate that stays constant is measured in the rounding of its own size; one that is nothing but the rounding
-    of others, or zero, in that of theirs.
+    A coordinate that stays constant is measured in the rounding of its own size; one that is zero, in that of others.
     """
     largest = size.max()
-    least = torch.maximum(1e-5 * size, 1e-12 * largest)  # 1e-5 is about 80 times float32's epsilon, 1.2e-7
+    # Never in that of others where it has a size: units may differ by more than 1e12. 1e-5 is 80 epsilons of float32.
+    least = torch.where(size > 0, 1e-5 * size, 1e-12 * largest)
     # 1 where all coordinates are zero, so that quotients exist.
     return torch.maximum(std, torch.where(largest > 0, least, 1.0))
 
