@@ -78,6 +78,14 @@ class TestCoordinates:
         with pytest.raises(ValueError, match="does not start at z"):
             check_path_student(Off(), problem, soft_boundary=False)
 
+    def test_a_users_network_that_sees_them_as_they_are_is_told(self) -> None:
+        options: dict[str, Any] = {"t_start": 0, "t_end": 1, "n": 9, "steps": 3}
+        with pytest.warns(UserWarning, match=r"sizes from 0\.001\d? to 3.*leave student out"):
+            pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((300.0, 1e-3)), **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((3.0, 0.1)), **options)
+
 
 class TestTeachersOfARun:
     """A checkpoint is resumed with the teacher that it was made with, whatever its units."""
