@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.diffusion import device_of
+from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
 from pidlearn.equations.solvers import INTEGRATORS, solve, walk
@@ -53,17 +53,24 @@ class InitialValueProblem(Problem):
         points = self._path_points
         return _at_least_rounding(points.std(0), points.square().mean(0).sqrt())
 
-    @cached_property
+    @property
     def _path_points(self) -> Tensor:
         """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where no path can be solved."""
+        if self._paths is None:
+            return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
+        return self._paths.flatten(0, 1)
+
+    @cached_property
+    def _paths(self) -> Tensor | None:
+        """A few coarsely solved paths at 401 equally spaced times, (401, 128, *event) float64."""
         start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)  # (128, *event)
         for finer in (1, 4, 16):
             # Heun's error falls as h^2: with a quarter of the step it is about a sixteenth.
             if self.coarse_error(400 * finer) < 0.1:
                 grid = torch.linspace(self.t_start, self.t_end, 400 * finer + 1, dtype=torch.float64)
-                # Every finer-th point: 401 times of each path, whatever the step, joined to (401 * 128, *event).
-                return torch.cat(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
-        return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
+                # Every finer-th point: 401 times of each path, whatever the step.
+                return torch.stack(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
+        return None
 
     def coarse_error(self, steps: int) -> float:
         """Relative RMSE between Heun's paths with ``steps`` equal steps and with twice as many; inf if they explode."""
@@ -96,18 +103,10 @@ class InitialValueProblem(Problem):
             return start.dtype
         return torch.float64
 
-    def check_teacher(self) -> None:
+    def check_teacher(self, steps: int) -> None:
         """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
         dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
-        # Upper bound on the distance between neighbouring numbers near t: eps |t|.
-        spacing = torch.finfo(dtype).eps * max(abs(self.t_start), abs(self.t_end))
-        span = abs(self.t_end - self.t_start)
-        if spacing > 1e-3 * span:
-            warnings.warn(
-                f"times near {self.t_start:g} are {spacing:.2g} apart in {dtype}, too coarse for a span of {span:g}: "
-                f"measure time from the start of the span, or return float64 from the prior",
-                stacklevel=4,
-            )
+        warn_of_coarse_times(self.plot_grid(steps + 1), dtype, stacklevel=4)
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""
@@ -149,6 +148,14 @@ class InitialValueProblem(Problem):
         """The initial values themselves, at equal steps of time."""
         return [(z, self.t_start + share * (self.t_end - self.t_start)) for share in (0.25, 0.5, 0.75)]
 
+    def path_probes(self) -> tuple[Tensor, Tensor]:
+        """17 equally spaced times of four of the coarse paths; the initial values where no path can be solved."""
+        times = self.plot_grid(17)
+        # (401, 128, *event) -> (17, 4, *event)
+        points = self._starts().expand(17, 4, *self.event_shape) if self._paths is None else self._paths[::25, :4]
+        # float64 where possible: a stiff field, -1e6 (x - cos t), amplifies the rounding of float32.
+        return points.flatten(0, 1).to(self.exact_dtype), times.repeat_interleave(4)
+
 
 def initial_value(
     ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None, integrator: str = "dopri5"
@@ -182,11 +189,11 @@ def initial_value(
 def _at_least_rounding(std: Tensor, size: Tensor) -> Tensor:
     """Standard deviations (*event), in units of their own each, where they exceed the rounding of float32.
 
-    A coordinate that stays constant is measured in the rounding of its own size; one that is nothing but the rounding
-    of others, or zero, in that of theirs.
+    A coordinate that stays constant is measured in the rounding of its own size; one that is zero, in that of others.
     """
     largest = size.max()
-    least = torch.maximum(1e-5 * size, 1e-12 * largest)  # 1e-5 is about 80 times float32's epsilon, 1.2e-7
+    # Never in that of others where it has a size: units may differ by more than 1e12. 1e-5 is 80 epsilons of float32.
+    least = torch.where(size > 0, 1e-5 * size, 1e-12 * largest)
     # 1 where all coordinates are zero, so that quotients exist.
     return torch.maximum(std, torch.where(largest > 0, least, 1.0))
 

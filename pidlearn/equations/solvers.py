@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.adaptive import dopri5
+from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.broadcast import expand_like
@@ -163,6 +164,9 @@ def solve(
     check_argument("ode", ode, FIELD)
     if isinstance(method, str) and method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
+        # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
+        hundred = torch.linspace(times[0].item(), times[-1].item(), 101, dtype=torch.float64)
+        warn_of_coarse_times(hundred, x.dtype, stacklevel=2)
         rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
@@ -189,6 +193,7 @@ def walk(
             f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
         )
     times = _validate(x, grid, class_labels)
+    warn_of_coarse_times(times, x.dtype, stacklevel=3)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
     with reraise_from_function("solver", "Solver()"):
@@ -287,7 +292,8 @@ def _as_scipy_field(
         if calls > MAX_CALLS:
             raise ValueError(
                 f"{integrator} called the vector field {MAX_CALLS} times and did not get past t = {t:.4g}: it is stiff "
-                f'there (try integrator="Radau"), or not smooth (loosen rtol and atol)'
+                f'there (use integrator="Radau" with rtol=1e-4, atol=1e-6), or jumps (use solve(method="dopri5") or '
+                f'result.evaluate(integrator="dopri5"), which step across)'
             )
         # (B * event,) float64 -> (B, *event) in x's dtype.
         slope = ode.velocity(torch.from_numpy(flat).to(x).reshape(x.shape), t, class_labels)
