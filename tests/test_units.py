@@ -261,13 +261,13 @@ class TestSpans:
             problem = problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, std])))
             says = r"coordinate 1 .* standard deviation of about (\S+), .* t_min = 0\.002 still.*lower t_min to (\S+),"
             with pytest.warns(UserWarning, match=says) as caught:
-                problem.check_teacher()
+                problem.check_teacher(249)
             about, t_min = map(float, re.search(says, str(caught[0].message)).groups())  # type: ignore[union-attr]
             assert about == pytest.approx(std, abs=1e-3)
             assert t_min < std / 100
             problem = problem_from_teacher(problem.teacher, t_end=t_min)
-            problem.check_teacher()  # says nothing
-        problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, 0.02]))).check_teacher()
+            problem.check_teacher(249)  # says nothing
+        problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, 0.02]))).check_teacher(249)
 
     @pytest.mark.parametrize("std", [1e-3, 30.0])
     def test_a_function_that_states_no_scale(self, std: float) -> None:
@@ -279,14 +279,16 @@ class TestSpans:
         with pytest.warns(
             UserWarning, match=r"states no standard deviation .* set the teacher's attribute std"
         ) as caught:
-            problem_from_teacher(teacher, event_shape=(2,)).check_teacher()
+            problem_from_teacher(teacher, event_shape=(2,)).check_teacher(249)
         about = float(re.search(r"have one of (\S+),", str(caught[0].message))[1])  # type: ignore[index]
         assert about == pytest.approx(math.hypot(std, 0.002), rel=0.2)
         teacher.std = std  # type: ignore[attr-defined]
         with pytest.warns(UserWarning, match="divide the data by"):
-            problem_from_teacher(teacher, event_shape=(2,)).check_teacher()
+            problem_from_teacher(teacher, event_shape=(2,)).check_teacher(249)
         with pytest.warns(UserWarning, match=r"return the denoised x from D\(x, sigma\)"):  # it predicts the noise
-            problem_from_teacher(lambda x, sigma: (x - exact(x, sigma)) / sigma[:, None], event_shape=2).check_teacher()
+            problem_from_teacher(lambda x, sigma: (x - exact(x, sigma)) / sigma[:, None], event_shape=2).check_teacher(
+                249
+            )
 
     @pytest.mark.parametrize(("std", "value"), [(torch.tensor(3.0), 3.0), (torch.tensor([[1.0], [7.0]]), 5.0)])
     def test_a_standard_deviation_may_be_a_tensor(self, std: Tensor, value: float) -> None:
