@@ -29,6 +29,7 @@ from pidlearn.equations.adaptive import dopri5
 from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import check_argument, one_of
+from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import (
     NotFiniteError,
@@ -131,6 +132,9 @@ ADAPTIVE: dict[str, set[str]] = {"dopri5": set(), "scipy": {"integrator"}}
 INTEGRATORS = ("DOP853", "Radau", "RK45", "RK23", "BDF", "LSODA")
 """SciPy's methods."""
 
+IMPLICIT, MAX_IMPLICIT = ("Radau", "BDF"), 1024
+"""Those that factorize matrices, and the numbers of a batch above which these are factorized start by start."""
+
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
 
@@ -172,7 +176,7 @@ def solve(
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
         with torch.no_grad():
             if method == "scipy":
-                return _scipy(ode, x, times, class_labels, rtol, atol, **options)
+                return _scipy_in_parts(ode, x, times, class_labels, rtol, atol, **options)
             return dopri5(ode, x, times, class_labels, rtol, atol).to(x)
     if options:
         raise ValueError(f"method = {method!r} got the options {sorted(options)}: only {[*ADAPTIVE]} take options")
@@ -204,7 +208,9 @@ def walk(
         )
 
     def f(x: Tensor, t: Tensor) -> Tensor:
-        return ode.velocity(x, t, class_labels)
+        if t.ndim:  # of a solver that takes one time per sample
+            return ode.velocity(x, t, class_labels)
+        return in_chunks(lambda x, labels: ode.velocity(x, t, labels), x, class_labels)
 
     yield x
     for t, t_next in pairwise(times):
@@ -245,6 +251,17 @@ def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
     if tolerance.shape not in shapes or not (tolerance > 0).all():
         raise ValueError(f"got {name} = {value!r:.200}, but tolerances are positive numbers")
     return tolerance.to(x.device, torch.float64)
+
+
+def _scipy_in_parts(
+    ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol: Tensor, atol: Tensor, **options: Any
+) -> Tensor:
+    """SciPy's solution; of a large system start by start if the integrator factorizes matrices."""
+    if options.get("integrator") not in IMPLICIT or x.numel() <= MAX_IMPLICIT:
+        return _scipy(ode, x, grid, class_labels, rtol, atol, **options)
+    labels = [None] * len(x) if class_labels is None else class_labels.split(1)
+    parts = zip(x.split(1), labels, strict=True)
+    return torch.cat([_scipy(ode, one, grid, label, rtol, atol, **options) for one, label in parts], 1)
 
 
 def _scipy(
@@ -312,7 +329,7 @@ def _jacobian_options(x: Tensor, integrator: str) -> dict[str, Any]:
     """
     from scipy.sparse import block_diag
 
-    if integrator not in ("Radau", "BDF"):
+    if integrator not in IMPLICIT:
         return {}
     block = np.ones((x[0].numel(), x[0].numel()))  # within a sample, any coordinate may depend on any other
     return {"jac_sparsity": block_diag([block] * len(x))}  # (B * event, B * event), sparse
