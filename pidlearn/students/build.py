@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pidlearn.equations.data_scale import LOW_DIMENSIONAL
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.initial_value import InitialValueProblem
 from pidlearn.equations.ode import DenoiserODE
@@ -27,9 +28,6 @@ from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture
 
 __all__ = ["LOW_DIMENSIONAL", "as_trajectory", "build_flow_map", "build_student", "network_of"]
-
-LOW_DIMENSIONAL = 16
-"""Problems of up to this many dimensions get the students and recipes of the toys."""
 
 EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""
@@ -110,6 +108,8 @@ def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) ->
 
 def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
     """A network F(x, time, class_labels=None) as a student of the problem."""
+    if isinstance(problem, InitialValueProblem) and not isinstance(network, ChebyshevMLP):
+        _warn_of_units(problem)
     if not isinstance(problem, Diffusion):
         # z enters unscaled (c_in = 1): the coordinates of an ODE share no scale.
         return Trajectory(network, problem.t_start, t_min=problem.t_end, boundary="increment", time="linear", c_in=1.0)
@@ -120,6 +120,18 @@ def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
         sigma_data=problem.sigma_data,
         event_shape=problem.event_shape,
     )
+
+
+def _warn_of_units(problem: InitialValueProblem) -> None:
+    """Warn that a user's network sees coordinates of different size as they are: it learns the large ones only."""
+    sizes = torch.hypot(problem.mean, problem.std)  # (*event), root mean square; the default student standardises
+    sizes = sizes[sizes > 1e-11 * sizes.max()]  # coordinates that are zero have no size
+    if sizes.max() > 100 * sizes.min():
+        warnings.warn(
+            f"the coordinates have sizes from {sizes.min():.2g} to {sizes.max():.2g}, but a network of your own takes "
+            f"them as they are: choose units in which they are of order 1, or leave student out",
+            stacklevel=2,
+        )
 
 
 def network_of(problem: Problem) -> nn.Module | None:
