@@ -75,7 +75,7 @@ class Run(Training):
             with seeded(self.config.seed):
                 student = method.student(self.problem, self.config.init, self.config.windows)
                 student = student.to(self.problem.sample_prior(1).dtype)
-        self.student = prepare_student(student, self.problem)
+        self.student = prepare_student(student, self.problem, method.wrap)
         context = self._context(method, is_new, data)
         method.check(context)
         networks = modules_of(self.problem.teacher)

@@ -183,5 +183,5 @@ def test_own_points_need_no_data() -> None:
     next(pid.steps(teacher, **options))
     with pytest.raises(ValueError, match="got no data, but this method needs them"):
         pid.steps(teacher, **options, points="data")
-    with pytest.raises(ValueError, match="as student, but a flow map takes two times"):
+    with pytest.raises(ValueError, match="a FlowMap of a network that takes end_time"):
         pid.steps(teacher, pid.Trajectory(pid.nets.MLP(2)), **options)

@@ -288,9 +288,9 @@ class TestOneInAFile:
         assert again.config.time_sampling == "uniform"
 
     def test_it_needs_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Endpoint, "needs", "paths")
+        monkeypatch.setattr(Endpoint, "needs", "pairs")
         with pytest.raises(
-            ValueError, match=r"got Endpoint.needs = 'paths', but it must be one of \('noise', 'data'\)"
+            ValueError, match=r"got Endpoint.needs = 'pairs', but it must be one of \('noise', 'data', 'paths'\)"
         ):
             distill()
 

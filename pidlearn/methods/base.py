@@ -21,7 +21,7 @@ from pidlearn.losses.distances import Distance
 from pidlearn.losses.time_sampling import Density
 from pidlearn.losses.weighting import Weight
 from pidlearn.students.base import Student
-from pidlearn.students.build import build_student
+from pidlearn.students.build import as_trajectory, build_student
 from pidlearn.utils.settings import Rule
 
 __all__ = ["Batch", "Context", "Method", "Sampler", "Stage", "TrainingContext"]
@@ -157,6 +157,10 @@ class Method(ABC, Generic[C]):
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         """The student that is trained if the user passes none; ``init`` and ``windows`` as in `pidlearn.Config`."""
         return build_student(problem, init, windows)
+
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        """The student that is made of a bare network, F(x, time, class_labels=None), if the user passes one."""
+        return as_trajectory(network, problem)
 
     def check(self, context: C) -> None:
         """Raise a ValueError, before anything is trained, if this student or these settings cannot work."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Problem
@@ -23,12 +23,12 @@ from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
-from pidlearn.students.build import build_flow_map
+from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
+from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import number, one_of
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import SIZE, Rule
-from pidlearn.utils.validation import summary
 
 __all__ = ["CD", "CT", "SCM", "consistency_loss", "tangent"]
 
@@ -62,12 +62,11 @@ class Consistency(Method[Context]):
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, ConsistencyFunction, end_time=False)
 
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        return as_flow_map(network, problem, ConsistencyFunction)
+
     def check(self, context: Context) -> None:
-        if not isinstance(context.student, FlowMap):
-            raise ValueError(
-                f"got a {summary(context.student)} as student, but {type(self).__name__} trains a ConsistencyFunction: "
-                f"pass one, or none"
-            )
+        check_flow_map(context.student, context.problem, ConsistencyFunction)
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Problem
@@ -26,12 +26,12 @@ from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
-from pidlearn.students.build import build_flow_map
+from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.flow_map import FlowMap, step
+from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import number, one_of
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import Rule
-from pidlearn.utils.validation import summary
 
 __all__ = ["FlowMapping", "eulerian_loss", "joined", "lagrangian_loss", "meanflow_loss", "semigroup_loss"]
 
@@ -164,13 +164,11 @@ class FlowMapping(Method[Context]):
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
 
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        return as_flow_map(network, problem)
+
     def check(self, context: Context) -> None:
-        student = context.student
-        if not isinstance(student, FlowMap) or not student.takes_end_time:
-            raise ValueError(
-                f"got a {summary(student)} as student, but a flow map takes two times: pass FlowMap(network) with a "
-                f"network that takes end_time, or none"
-            )
+        check_flow_map(context.student, context.problem, end_time=True)
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()

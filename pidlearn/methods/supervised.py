@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS, walk
 from pidlearn.losses.distances import checked_distance
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
-from pidlearn.students.build import build_flow_map
+from pidlearn.students.build import as_flow_map, build_flow_map
+from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import one_of
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import expand_like
@@ -83,6 +84,12 @@ class Reflow(Endpoint):
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=False)
+
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        return as_flow_map(network, problem)
+
+    def check(self, context: Context) -> None:
+        check_flow_map(context.student, context.problem)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         tau = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)

@@ -19,6 +19,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.nets import MLP, ChebyshevMLP, Preconditioned
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.edm import NoisePredictor
+from pidlearn.nets.noise_parametrization import NoiseParametrization
 from pidlearn.nets.unets import UNet
 from pidlearn.students.base import Student
 from pidlearn.students.flow_map import FlowMap
@@ -27,7 +28,7 @@ from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture
 
-__all__ = ["LOW_DIMENSIONAL", "as_trajectory", "build_flow_map", "build_student", "network_of"]
+__all__ = ["LOW_DIMENSIONAL", "as_flow_map", "as_trajectory", "build_flow_map", "build_student", "network_of"]
 
 EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""
@@ -69,20 +70,30 @@ def build_flow_map(
     Raises:
         ValueError: an ODE from given initial values, or a teacher's network that cannot take an end time.
     """
-    if not isinstance(problem, Diffusion):
-        raise ValueError("got an ODE from given initial values, but a flow map's student is of a diffusion: use pid")
     teacher = _denoiser(problem)
     original: Any = getattr(teacher, "model", getattr(teacher, "network", None))
     if isinstance(teacher, Preconditioned | AdaptedDenoiser) and not isinstance(original, MLP):
         network, noise = _copied(original, problem, init, end_time), teacher.noise_parametrization
     else:
         network, noise = _mlp(problem, original if isinstance(original, MLP) else None, end_time=end_time), None
+    return as_flow_map(network, problem, kind, noise)
+
+
+def as_flow_map(
+    network: nn.Module,
+    problem: Problem,
+    kind: type[FlowMap] = FlowMap,
+    noise_parametrization: NoiseParametrization | None = None,
+) -> FlowMap:
+    """A network F(x, c_noise, class_labels=None, end_time=None) as a student of the problem, a diffusion."""
+    if not isinstance(problem, Diffusion):
+        raise ValueError("got an ODE from given initial values, but a flow map's student is of a diffusion: use pid")
     return kind(
         network,
         problem.t_start,
         t_min=problem.t_end,
         sigma_data=problem.sigma_data,
-        noise_parametrization=noise,
+        noise_parametrization=noise_parametrization,
         event_shape=problem.event_shape,
     )
 

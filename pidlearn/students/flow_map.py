@@ -25,8 +25,8 @@ from pidlearn.equations.grids import karras_grid
 from pidlearn.nets.noise_parametrization import EDM, NoiseParametrization
 from pidlearn.nets.preconditioning import precondition
 from pidlearn.nets.wrappers import unwrapped
-from pidlearn.students.base import Student, check_time
-from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, LABELS, check_argument, check_arguments, count, number
+from pidlearn.students.base import Student, check_class_labels, check_time
+from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, LABELS, check_arguments, count, number
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import as_float64_time, expand_like
 from pidlearn.utils.validation import check_shape, reraise_with_context
@@ -86,7 +86,7 @@ class FlowMap(Student):
         Raises:
             ValueError: a time outside the span.
         """
-        check_argument("class_labels", class_labels, LABELS)
+        check_class_labels(self, class_labels)
         for time in (s, t):
             check_time(time, self.t_max, self.t_min)
         with reraise_with_context("student", self.network, x, s, class_labels):

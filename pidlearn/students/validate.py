@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,17 +11,20 @@ from torch import Tensor, nn
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
 from pidlearn.students.build import as_trajectory
+from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import as_float64_time
-from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context
+from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context, summary
 
-__all__ = ["check_path_student", "prepare_student"]
+__all__ = ["check_flow_map", "check_path_student", "prepare_student"]
 
 
-def prepare_student(student: Any, problem: Problem) -> nn.Module:
-    """The student to train, in eval mode on the teacher's device; a bare network becomes a `Trajectory`.
+def prepare_student(
+    student: Any, problem: Problem, wrap: Callable[[nn.Module, Problem], nn.Module] = as_trajectory
+) -> nn.Module:
+    """The student to train, in eval mode on the teacher's device; of a bare network ``wrap`` makes one.
 
     Raises:
         TypeError: something that is not a module.
@@ -33,7 +37,7 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
         # by themselves, see `pidlearn.training.distributed`.
         student = student.module
     if not hasattr(student, "t_max"):
-        student = as_trajectory(student, problem)
+        student = wrap(student, problem)
     if not any(p.requires_grad for p in student.parameters()):
         raise ValueError(
             "the student has no weights to train: none of its parameters requires a gradient; call requires_grad_() "
@@ -46,10 +50,25 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
         )
     if any(p.is_meta for p in student.parameters()):
         raise ValueError("the student is on the meta device, without numbers: give it weights first")
-    if isinstance(problem, Diffusion) and isinstance(student, Trajectory):
+    if isinstance(problem, Diffusion) and isinstance(student, Trajectory | FlowMap):
         student.event_shape = problem.event_shape  # now the student can draw its own noise
     # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
     return student.to(problem.device).eval()
+
+
+def check_flow_map(student: Any, problem: Problem, kind: type[FlowMap] = FlowMap, *, end_time: bool = False) -> None:
+    """Check that a student is a flow map over the problem's span, of that class, and of a network that takes two times.
+
+    Raises:
+        ValueError: another student or span.
+    """
+    if not isinstance(student, kind) or (end_time and not student.takes_end_time):
+        raise ValueError(
+            f"got a {summary(student)} as student, but this method trains a {kind.__name__}"
+            + (" of a network that takes end_time" if end_time else "")
+            + ": pass one, or none"
+        )
+    _check_span(student, problem)
 
 
 def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool) -> None:
@@ -58,14 +77,7 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
     Raises:
         ValueError: another shape or span, NaN, or a boundary condition that is not met (unless ``soft_boundary``).
     """
-    t_max: Any = student.t_max
-    if t_max != problem.t_start:
-        raise ValueError(
-            f"the student starts at t_max = {t_max:g} but the paths at {problem.t_start:g}: make them equal"
-        )
-    t_min: Any = getattr(student, "t_min", problem.t_end)
-    if t_min != problem.t_end:
-        raise ValueError(f"the student ends at t_min = {t_min:g} but the paths at {problem.t_end:g}: make them equal")
+    _check_span(student, problem)
     generator = torch.Generator().manual_seed(0)
     z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
     t = as_float64_time(problem.t_start, z)
@@ -93,3 +105,14 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         )
     if isinstance(problem, Diffusion) and isinstance(student, PiecewiseTrajectory):
         raise ValueError("got a student of several windows, but a diffusion is solved in one window: use a Trajectory")
+
+
+def _check_span(student: nn.Module, problem: Problem) -> None:
+    t_max: Any = student.t_max
+    if t_max != problem.t_start:
+        raise ValueError(
+            f"the student starts at t_max = {t_max:g} but the paths at {problem.t_start:g}: make them equal"
+        )
+    t_min: Any = getattr(student, "t_min", problem.t_end)
+    if t_min != problem.t_end:
+        raise ValueError(f"the student ends at t_min = {t_min:g} but the paths at {problem.t_end:g}: make them equal")

@@ -1,0 +1,70 @@
+"""What each method of the table does: trains on points and images, with classes, is saved, loaded and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.methods import METHODS
+from tests.tiny import teacher as image_teacher
+
+RING = pid.toy("ring")
+BRIEF: dict[str, dict[str, Any]] = {"endpoint": {"pairs": 40}, "reflow": {"pairs": 40}}
+"""Settings that make a method's preparation short."""
+
+
+def distill(method: str, teacher: Any = RING, **options: Any) -> pid.Result:
+    brief = {"steps": 8, "batch_size": 8, "n": 9, "lr": 1e-3, "ema": (0.9,), "progress": False}
+    return pid.distill(teacher, method=method, **brief | BRIEF.get(method, {}) | options)
+
+
+def weights(student: nn.Module) -> list[Tensor]:
+    return list(student.state_dict().values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_resumed_bit_for_bit(method: str, tmp_path: Path) -> None:
+    whole = distill(method)
+    distill(method, checkpoints=tmp_path, save_every=2, callbacks=[lambda step: step.number == 5])
+    numbers: list[int] = []
+    resumed = distill(method, checkpoints=tmp_path, callbacks=[lambda step: numbers.append(step.number)])
+    assert numbers == [6, 7, 8]
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole.student), weights(resumed.student), strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_saved_drawn_and_evaluated(method: str, tmp_path: Path) -> None:
+    result = distill(method, steps=2)
+    again, z = pid.load(result.save(tmp_path / "student"), RING), 80 * torch.randn(5, 2)
+    assert torch.equal(again.generate(z), result.generate(z))
+    assert again.config == result.config
+    assert result.evaluate(64)["rmse"] > 0
+    assert result.watch().panels
+    assert result.plot(tmp_path / "figure.png")
+
+
+@pytest.mark.filterwarnings("ignore:the teacher states no standard deviation")
+@pytest.mark.parametrize("method", METHODS)
+def test_it_trains_a_copy_of_a_class_conditional_network(method: str, tmp_path: Path) -> None:
+    teacher, x, labels = image_teacher(label_dim=3), torch.randn(20, 1, 8, 8).clamp(-1, 1), torch.arange(20) % 3
+    data = {"data": (x, labels)} if METHODS[method]().needs == "data" else {}
+    result = distill(method, teacher, steps=2, batch_size=4, n=5, micro_batch=2, **data)
+    assert type(result.student.network) is type(teacher.model)
+    assert result.sample(4).shape == (4, 1, 8, 8)
+    z, classes = 80 * torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])
+    assert not torch.equal(result.generate(z, classes), result.generate(z, classes.flip(0)))
+    again = pid.load(result.save(tmp_path / "student"), teacher)
+    assert torch.equal(again.generate(z, classes), result.generate(z, classes))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name]().needs == "data"])
+def test_data_need_the_classes_of_the_teacher(method: str) -> None:
+    with pytest.raises(ValueError, match="got data without labels, but the teacher is class-conditional"):
+        distill(method, image_teacher(label_dim=3), data=torch.randn(20, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"got data \(1, 3\) torch.float32 for 1 samples of shape \(2,\)"):
+        distill(method, data=torch.randn(20, 3))
