@@ -23,7 +23,7 @@ def distill(method: str, teacher: Any = RING, **options: Any) -> pid.Result:
     return pid.distill(teacher, method=method, **brief | BRIEF.get(method, {}) | options)
 
 
-def weights(student: nn.Module) -> list[Tensor]:
+def weights(student: torch.nn.Module) -> list[Tensor]:
     return list(student.state_dict().values())
 
 

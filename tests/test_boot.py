@@ -1,0 +1,70 @@
+"""PID's kin: the same residual in value, other gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.methods.boot import boot_loss, freeflow_loss
+
+RING, GRID = pid.toy("ring"), pid.karras_grid(12)
+ODE = pid.DenoiserODE(RING)
+INDEX = torch.arange(11)
+T, U = GRID[INDEX], GRID[INDEX + 1]
+Z = 80 * torch.randn(11, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def trajectory(boundary: str = "hard") -> pid.Trajectory:
+    torch.manual_seed(4)
+    student = pid.Trajectory(pid.nets.MLP(2, width=16, depth=2, fourier=8).double(), boundary=boundary)
+    for p in student.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return student
+
+
+def gradient(losses: Tensor, student: pid.Trajectory) -> Tensor:
+    return torch.autograd.grad(losses.mean(), [student.network.first.weight], retain_graph=True)[0]
+
+
+def test_boots_difference_is_pids_residual() -> None:
+    student = trajectory()
+    boot = boot_loss(student, ODE, Z, T, U, pid.l2)
+    residual = pid.pid_loss(student, ODE, Z, GRID, INDEX, derivative="forward", distance="l2")
+    torch.testing.assert_close(boot, residual, rtol=1e-10, atol=1e-12)
+    # The target's own path is held constant: another direction of descent.
+    assert (gradient(boot, student) - gradient(residual, student)).norm() > 0.1 * gradient(residual, student).norm()
+
+
+def test_freeflows_value_is_that_of_the_exact_derivative() -> None:
+    student, index = trajectory(), INDEX[1:]
+    free = freeflow_loss(student, ODE, Z[1:], GRID[index], pid.l2)
+    residual = pid.pid_loss(student, ODE, Z[1:], GRID, index, derivative="exact", distance="l2")
+    torch.testing.assert_close(free, residual, rtol=1e-9, atol=1e-12)
+    assert (gradient(free, student) - gradient(residual, student)).norm() > 0.1 * gradient(residual, student).norm()
+
+
+def test_eulers_path_is_a_zero_of_boot() -> None:
+    path = pid.solve(ODE, Z, GRID)
+    student = trajectory()
+
+    def tabulated(z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> tuple[Tensor]:
+        rows = (t[:, None] == GRID).double().argmax(1)
+        return (path[rows, torch.arange(len(z))] - (t / 80)[:, None] * z,)
+
+    student.learned_term = tabulated  # type: ignore[method-assign]
+    assert boot_loss(student, ODE, Z, T, U, pid.l2).max() < 1e-18
+    path = 1.001 * path
+    assert boot_loss(student, ODE, Z, T, U, pid.l2).mean() > 1e-9
+
+
+def test_a_soft_boundary_is_learned() -> None:
+    options = {"method": "boot", "boundary_weight": 1.0, "steps": 150, "batch_size": 64, "n": 40, "progress": False}
+    student = pid.distill(RING, **options).student
+    z = 80 * torch.randn(500, 2)
+    (signal,) = student.learned_term(z, torch.full((500,), 80.0, dtype=torch.float64))
+    before = RING.denoise(z, 80.0).square().mean()
+    assert (signal - RING.denoise(z, 80.0)).square().mean() < 0.1 + 0.5 * before
+    with pytest.raises(ValueError, match="the student does not start at z"):
+        pid.steps(RING, trajectory("signal").float(), method="boot")
