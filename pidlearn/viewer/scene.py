@@ -83,7 +83,7 @@ class Network:
         weights: the MLP's state dict as arrays: frequencies (2, k), harmonics (h,), first, hidden and out layers.
         t_max: start time of the trajectories.
         sigma_data: standard deviation of the data.
-        boundary: hard | increment | soft.
+        boundary: hard | increment | soft | signal.
         c_in: factor that scales z before it enters the network.
     """
 

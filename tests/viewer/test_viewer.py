@@ -79,7 +79,7 @@ def array(page: Any, question: str) -> np.ndarray:
     return np.array(ask(page, f"[...{question}]")).reshape(-1, 2)
 
 
-@pytest.mark.parametrize("boundary", ["hard", "increment", "soft"])
+@pytest.mark.parametrize("boundary", ["hard", "increment", "soft", "signal"])
 def test_the_student_in_the_browser_is_the_student(opened: Opened, boundary: str) -> None:
     ours = student(boundary)
     page = opened(watched(boundary).seen(View(play=False)))

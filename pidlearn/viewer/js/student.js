@@ -6,6 +6,7 @@ const BOUNDARIES = {
   hard: (t, T) => [t / T, 1 - t / T],
   increment: (t, T) => [1, t - T],
   soft: (t, T, sigmaData) => [0, Math.hypot(t, sigmaData)],
+  signal: (t, T) => [t / T, 1],
 };
 
 const silu = (v) => v / (1 + Math.exp(-v));
