@@ -118,6 +118,8 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
     inputs = {"x": picture, "c_noise": torch.ones(2), "class_labels": torch.tensor([0, 2])}
     inputs |= {"augment_labels": torch.ones(2, 2)}
     noisy = {"x": picture, "sigma": 1.0, "class_labels": None}
+    flow_map = pid.FlowMap(net(), event_shape=(2,))
+    consistency = pid.ConsistencyFunction(net(), event_shape=(2,))
     early, late = pid.Trajectory(net(), 80.0, t_min=1.0), pid.Trajectory(net(), 1.0, t_min=0.1, boundary="increment")
     chain = PiecewiseTrajectory([early, late])
     problem = result.problem
@@ -203,6 +205,13 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "Trajectory.generate": (student.generate, {"z": z, "class_labels": None, "calls": 1, "generator": None}),
         "Trajectory.sample": (student.sample, {"n": 2, "class_labels": None, "generator": None, "calls": 1}),
         "Trajectory.trajectory": (student.trajectory, {"z": z, "grid": grid, "class_labels": None}),
+        "FlowMap": (pid.FlowMap, {"network": net(), **span, "sigma_data": 0.5, "event_shape": (2,)}),
+        "FlowMap.__call__": (flow_map, {"x": z, "s": 2.0, "t": 1.0, "class_labels": None}),
+        "FlowMap.generate": (flow_map.generate, {"z": z, "class_labels": None, "calls": 2, "generator": None}),
+        "FlowMap.sample": (flow_map.sample, {"n": 2, "class_labels": None, "generator": None, "calls": 1}),
+        "FlowMap.trajectory": (flow_map.trajectory, {"z": z, "grid": grid, "class_labels": None}),
+        "ConsistencyFunction": (pid.ConsistencyFunction, {"network": net(), **span, "event_shape": (2,)}),
+        "ConsistencyFunction.generate": (consistency.generate, {"z": z, "calls": 2, "generator": None}),
         "students.PiecewiseTrajectory": (PiecewiseTrajectory, {"windows": [early, late]}),
         "students.PiecewiseTrajectory.__call__": (chain, {"z": z, "t": 1.0, "class_labels": None}),
         "students.PiecewiseTrajectory.generate": (chain.generate, {"z": z, "calls": 1}),
