@@ -19,6 +19,7 @@ from pidlearn.equations.problem import CPU, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Diffusion", "default_span", "diffusion", "noise_levels"]
 
@@ -54,7 +55,7 @@ class Diffusion(Problem):
         have no direction of more than d s^2, so over z a denoiser has at most the variance s^2 d s^2 / (d s^2 +
         sigma^2). Another parametrization, or a flow in the other direction of time, varies as much as the data do.
         """
-        denoiser, d = self.ode.denoiser, math.prod(self.event_shape)
+        denoiser, d = unwrapped(self.ode.denoiser), math.prod(self.event_shape)
         if not _states_scale(denoiser):
             return
         if not _is_usual(self.sigma_data / SIGMA_DATA):
@@ -145,7 +146,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
         ValueError: an unknown event shape, or a span outside the teacher's noise levels.
     """
     ode = teacher if isinstance(teacher, DenoiserODE) else DenoiserODE(teacher)
-    denoiser = ode.denoiser
+    denoiser = unwrapped(ode.denoiser)  # wrappers hide its attributes; what is called stays as it was passed
     shape = event_shape if event_shape is not None else getattr(denoiser, "event_shape", None)
     if shape is None:
         raise ValueError("the teacher has no event_shape: pass event_shape=, such as (3, 32, 32) for images")
@@ -154,7 +155,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
     label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), device_of(denoiser)
     prior = partial(_gaussian, scale=t_max, shape=shape)
-    return Diffusion(ode, prior, t_max, t_min, shape, teacher, device, device, label_dim, sigma_data)
+    return Diffusion(ode, prior, t_max, t_min, shape, unwrapped(teacher), device, device, label_dim, sigma_data)
 
 
 def default_span(teacher: Any) -> tuple[float, float]:
@@ -163,7 +164,7 @@ def default_span(teacher: Any) -> tuple[float, float]:
     It is chosen for a standard deviation of 0.5, and wide enough for a tenth of that to ten times as much.
     For data of any other size it is scaled, so that t_max / sigma_data and t_min / sigma_data stay EDM's.
     """
-    scale = _sigma_data(getattr(teacher, "denoiser", teacher)) / SIGMA_DATA
+    scale = _sigma_data(unwrapped(getattr(teacher, "denoiser", teacher))) / SIGMA_DATA
     if _is_usual(scale):
         scale = 1.0
     lowest, highest = noise_levels(teacher)
@@ -172,7 +173,7 @@ def default_span(teacher: Any) -> tuple[float, float]:
 
 def noise_levels(teacher: Any) -> tuple[float, float]:
     """The smallest and the largest sigma that a denoiser declares."""
-    denoiser = getattr(teacher, "denoiser", teacher)
+    denoiser = unwrapped(getattr(teacher, "denoiser", teacher))
     return getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
-from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.piecewise import PiecewiseTrajectory
@@ -27,6 +26,7 @@ from pidlearn.teachers.files.build import fill
 from pidlearn.utils import safetensors
 from pidlearn.utils.files import write_atomically
 from pidlearn.utils.settings import plain
+from pidlearn.utils.wrappers import renamed_for, unwrapped
 
 __all__ = ["describe", "packed", "read", "save"]
 
@@ -135,31 +135,16 @@ def read(
         description, config, stopped = (_loads(metadata[key]) for key in ("student", "config", "stopped"))
         if student is None:
             student = _build(description, weights, teacher)
-            student.load_state_dict(weights, assign=True)  # in the dtype of the file
+            # In the dtype of the file. Earlier versions kept the names of the wrappers around a teacher's network.
+            student.load_state_dict(renamed_for(student, weights), assign=True)
         else:
-            student.load_state_dict(_renamed(weights, student))
+            student.load_state_dict(renamed_for(student, weights))
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
         raise ValueError(f"{path} {problem}: {error!s:.600}") from error
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
     return student.eval(), history, config, stopped, _under("teacher", tensors)
-
-
-def _renamed(weights: dict[str, Tensor], student: nn.Module) -> dict[str, Tensor]:
-    """Rename weights that were saved from a compiled or wrapped student, or are loaded into one.
-
-    Earlier versions kept the names of the wrappers.
-    """
-
-    def plain(name: str) -> str:
-        return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
-
-    own = list(student.state_dict())
-    names = {plain(name): name for name in own}
-    if len(names) < len(own) or weights.keys() == set(own):
-        return weights
-    return {names.get(plain(name), name): value for name, value in weights.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor], end: str = "/") -> dict[str, Tensor]:
@@ -238,6 +223,7 @@ def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor
 
 def _copy_from_teacher(options: dict[str, Any], teacher: Any) -> nn.Module:
     """Copy a third-party network, whose code only the teacher has."""
+    teacher = unwrapped(teacher)
     if not hasattr(teacher, "as_student"):
         raise UnknownPartsError(
             "is a copy of its teacher's network, which is third-party code: pass that teacher too, as from_diffusers, "

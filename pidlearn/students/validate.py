@@ -15,6 +15,7 @@ from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import as_float64_time
 from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["check_path_student", "prepare_student"]
 
@@ -39,7 +40,7 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
             "the student has no weights to train: none of its parameters requires a gradient; call requires_grad_() "
             "on it"
         )
-    if problem.label_dim and getattr(getattr(student, "network", None), "label_dim", None) == 0:
+    if problem.label_dim and getattr(unwrapped(getattr(student, "network", None)), "label_dim", None) == 0:
         raise ValueError(
             f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "
             f"unconditional: build it with label_dim={problem.label_dim}"

@@ -18,6 +18,7 @@ from pidlearn.teachers.files.build import build, complete, fill
 from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import safetensors
 from pidlearn.utils.arguments import PATH, check_arguments
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["read", "save_teacher"]
 
@@ -39,6 +40,7 @@ def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
     Raises:
         ValueError: for a denoiser with parts that are not this library's, which could not be rebuilt from a file.
     """
+    denoiser = unwrapped(denoiser)
     metadata = {"format": FORMAT, "teacher": json.dumps(_describe(denoiser))}
     return safetensors.write(path, denoiser.state_dict(), metadata)
 

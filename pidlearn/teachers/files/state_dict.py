@@ -11,11 +11,9 @@ from torch import Tensor
 
 from pidlearn.utils import torch_archive
 from pidlearn.utils.validation import printable
+from pidlearn.utils.wrappers import bare_name
 
 __all__ = ["WRAP_IT", "read_state_dict"]
-
-WRAPPERS = {"module", "_orig_mod"}
-"""The names under which DataParallel, torch's averaged models and torch.compile keep the module that they wrap."""
 
 COUNTERS = {"n_averaged"}
 """Buffers of torch's averaged models, next to the weights."""
@@ -47,17 +45,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     if not _is_state_dict(content):
         content = _nested(path, content)
-    tensors = {_bare(name): tensor for name, tensor in content.items() if name not in COUNTERS}
+    tensors = {bare_name(name): tensor for name, tensor in content.items() if name not in COUNTERS}
     if len(tensors) < len(content.keys() - COUNTERS):
         raise ValueError(
             f"{path} has tensors of the same name with and without 'module.' or '_orig_mod.': save the state_dict of "
             f"one network"
         )
     return tensors
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _is_state_dict(value: Any) -> bool:
