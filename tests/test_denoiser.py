@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -184,3 +185,48 @@ def test_dropout_is_of_the_step_and_its_rows(tmp_path: Path) -> None:
         train(checkpoints=tmp_path, max_time=1e-9)
     pairs = zip(whole.state_dict().values(), train(checkpoints=tmp_path).state_dict().values(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
+
+
+UNET: dict[str, Any] = {"model_channels": 4, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []}
+
+
+class TestNoiseLevels:
+    """Denoisers have an answer for noise levels only."""
+
+    TEACHERS: ClassVar[dict[str, Any]] = {
+        "train_denoiser": lambda: pid.nets.Preconditioned(pid.nets.MLP((1, 4, 4), width=8)),
+        **{
+            name: lambda name=name: getattr(pid.nets, name)(4, 1, model_type="SongUNet", **UNET)
+            for name in ("EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond")
+        },
+        **{
+            f"from_network {name}": lambda name=name: pid.teachers.from_network(
+                lambda x, t: 0.1 * x, name, event_shape=(1, 4, 4)
+            )
+            for name in ("edm", "vp", "ve", "flow")
+        },
+        "from_flow": lambda: pid.teachers.from_flow(lambda x, t: 0.1 * x, data_at=1, event_shape=(1, 4, 4)),
+        "toy": lambda: pid.GaussianMixture([[0.0, 0.0], [1.0, 1.0]], 0.1),
+    }
+    HAVE_ZERO = (
+        "VPPrecond",
+        "iDDPMPrecond",
+        "from_network vp",
+        "from_network ve",
+        "from_network flow",
+        "from_flow",
+        "toy",
+    )
+
+    @pytest.mark.parametrize("name", TEACHERS)
+    def test_others_are_refused(self, name: str) -> None:
+        teacher, x = self.TEACHERS[name](), torch.randn(3, *((2,) if name == "toy" else (1, 4, 4)))
+        for sigma in (-1.0, math.nan, torch.tensor([1.0, -1.0, 2.0]), [1.0, math.nan, 2.0]):
+            with pytest.raises(ValueError, match=r"got sigma = (-1|nan), but a noise level must be"):
+                teacher(x, sigma)
+        assert teacher(x, torch.tensor([1e-3, 1.0, 50.0])).isfinite().all()
+        if name in self.HAVE_ZERO:
+            torch.testing.assert_close(teacher(x, 0.0), x)
+        else:  # their time is ln(sigma)
+            with pytest.raises(ValueError, match=r"got sigma = 0, .* for this teacher from [\d.]+ to \S+: pass one"):
+                teacher(x, 0.0)

@@ -24,6 +24,7 @@ SHAPE: dict[str, Any] = {"event_shape": (2,), "steps": 1}
     [
         (lambda x: (torch.zeros(3), x), r"returned tuple, but .*: wrap it in a function that returns its \[1\]"),
         (lambda x: {"sample": x}, r"returned dict, but .*: wrap it in a function that returns its \['sample'\]"),
+        (lambda x: {"loss": 0, "out": {"sample": x}}, r"returned dict, but .* returns its \['out'\]\['sample'\]$"),
         (lambda x: SimpleNamespace(sample=x), r"returned SimpleNamespace, but .* returns its \.sample"),
         (lambda x: x[:, :1], r"returned \(\d+, 1\), but must return the shape of x, \(\d+, 2\)$"),
         (lambda x: None, r"returned NoneType, but must return the shape of x, \(\d+, 2\)$"),
@@ -134,6 +135,15 @@ def test_what_is_no_teacher_yet(tmp_path: Path) -> None:
     ):
         with pytest.raises(TypeError, match=line):
             pid.distill(teacher, progress=False)
+
+
+def test_a_class_is_no_teacher() -> None:
+    for kind in (pid.GaussianMixture, pid.EmpiricalDenoiser, pid.nets.EDMPrecond, pid.VelocityODE):
+        with pytest.raises(TypeError, match=rf"got the class {kind.__name__}, but .* pass {kind.__name__}\(\.\.\.\)$"):
+            pid.distill(kind, progress=False)
+    for adapter in (teachers.from_flow, lambda network: teachers.from_network(network, "edm")):
+        with pytest.raises(TypeError, match=r"of type type; expected a .*F\(x, time\)|v\(x, t\)"):
+            adapter(nn.Linear)
 
 
 def test_the_toys_that_are_suggested() -> None:

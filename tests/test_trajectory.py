@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.students.base import as_student
 from pidlearn.students.boundaries import BOUNDARIES
 from tests.strategies import random_network
 
@@ -145,3 +150,42 @@ def test_sampling_needs_a_shape() -> None:
 def test_a_network_is_a_function() -> None:
     with pytest.raises(TypeError, match="a network is a function"):
         pid.Trajectory(None)
+
+
+class TestNoClass:
+    """Class-conditional students without class labels."""
+
+    class Own(nn.Module):
+        """A student of the user's own, of the problem's classes."""
+
+        t_max, t_min = 80.0, 0.002
+
+        def forward(self, z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+            return z
+
+    @staticmethod
+    def unet(label_dropout: float) -> pid.Trajectory:
+        options: dict[str, Any] = {"model_channels": 4, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []}
+        return pid.Trajectory(pid.nets.SongUNet(4, 1, 1, label_dim=3, label_dropout=label_dropout, **options))
+
+    def test_which_none_was_trained_for(self) -> None:
+        conditional = pid.GaussianMixture([[0.0, 0.0]], 1.0)
+        conditional.label_dim = 3  # type: ignore[attr-defined]
+        own = as_student(self.Own(), problem_from_teacher(conditional))
+        flat, images = torch.randn(2, 2), torch.randn(2, 1, 4, 4)
+        labels = torch.tensor([0, 2])
+        says = (
+            r"trained for 3 classes and not for none: pass class_labels, int64 \(B,\) in 0..2, or .* result.sample\(n\)"
+        )
+        for student, z in (
+            (pid.Trajectory(random_network(2, label_dim=3)).float(), flat),
+            (own, flat),
+            (self.unet(0.0), images),
+        ):
+            assert student.generate(z, labels).shape == z.shape
+            for call, arguments in ((student.generate, ()), (student, (1.0,)), (student.trajectory, ([80.0, 1.0],))):
+                with pytest.raises(ValueError, match=says):
+                    call(z, *arguments)
+
+    def test_which_label_dropout_trained_for(self) -> None:
+        assert self.unet(0.1).generate(torch.randn(2, 1, 4, 4)).shape == (2, 1, 4, 4)

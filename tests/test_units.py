@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -171,6 +172,46 @@ class TestSpans:
         far = pid.GaussianMixture([[1000.0, 0.0], [1001.0, 0.0]], 0.1)
         with pytest.warns(UserWarning, match=r"mean is 70[67] away from 0.*raise t_max to"):
             pid.steps(far)
+
+    def test_a_thin_coordinate_is_named(self) -> None:
+        """Samples at t_min = 0.002 are 2.2 times as wide as data of 0.001, though the data as a whole are not small."""
+        normal = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+        for std in (1e-3, 5e-3):
+            problem = problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, std])))
+            says = r"coordinate 1 .* standard deviation of about (\S+), .* t_min = 0\.002 still.*lower t_min to (\S+),"
+            with pytest.warns(UserWarning, match=says) as caught:
+                problem.check_teacher()
+            about, t_min = map(float, re.search(says, str(caught[0].message)).groups())  # type: ignore[union-attr]
+            assert about == pytest.approx(std, abs=1e-3)
+            assert t_min < std / 100
+            problem = problem_from_teacher(problem.teacher, t_end=t_min)
+            problem.check_teacher()  # says nothing
+        problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, 0.02]))).check_teacher()
+
+    @pytest.mark.parametrize("std", [1e-3, 30.0])
+    def test_a_function_that_states_no_scale(self, std: float) -> None:
+        exact = pid.GaussianMixture([[0.0, 0.0]], std**2)
+
+        def teacher(x: Tensor, sigma: Tensor) -> Tensor:
+            return exact(x, sigma)
+
+        with pytest.warns(
+            UserWarning, match=r"states no standard deviation .* set the teacher's attribute std"
+        ) as caught:
+            problem_from_teacher(teacher, event_shape=(2,)).check_teacher()
+        about = float(re.search(r"have one of (\S+),", str(caught[0].message))[1])  # type: ignore[index]
+        assert about == pytest.approx(math.hypot(std, 0.002), rel=0.2)
+        teacher.std = std  # type: ignore[attr-defined]
+        with pytest.warns(UserWarning, match="divide the data by"):
+            problem_from_teacher(teacher, event_shape=(2,)).check_teacher()
+        with pytest.warns(UserWarning, match=r"return the denoised x from D\(x, sigma\)"):  # it predicts the noise
+            problem_from_teacher(lambda x, sigma: (x - exact(x, sigma)) / sigma[:, None], event_shape=2).check_teacher()
+
+    @pytest.mark.parametrize(("std", "value"), [(torch.tensor(3.0), 3.0), (torch.tensor([[1.0], [7.0]]), 5.0)])
+    def test_a_standard_deviation_may_be_a_tensor(self, std: Tensor, value: float) -> None:
+        teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8))
+        teacher.register_buffer("std", std)
+        assert problem_from_teacher(teacher).sigma_data == pytest.approx(value)
 
     @pytest.mark.parametrize("t", [0.0, -1.0, math.nan, 200.0, torch.tensor([1.0, 81.0])])
     def test_no_time_outside_is_answered(self, t: Any) -> None:

@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pidlearn.equations.data_scale import SIGMA_DATA, is_usual, stated_std
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import CPU, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
+from pidlearn.equations.teacher_checks import warn_of_denoiser
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
 from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Diffusion", "default_span", "diffusion", "noise_levels"]
-
-SIGMA_DATA = 0.5
-"""Standard deviation of images in [-1, 1], for teachers that do not state their own (Karras et al. 2022)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,45 +46,9 @@ class Diffusion(Problem):
         """The same problem on another device; noise is then drawn there, too."""
         return replace(self, device=device, rng_device=device)
 
-    @torch.no_grad()
     def check_teacher(self) -> None:
-        """Warn if the teacher is no denoiser of data of size ``sigma_data``, or if that or their mean is unusual.
-
-        Where noise drowns the data, D(z, sigma) can only tell their mean. Data of d coordinates with variance s^2 each
-        have no direction of more than d s^2, so over z a denoiser has at most the variance s^2 d s^2 / (d s^2 +
-        sigma^2). Another parametrization, or a flow in the other direction of time, varies as much as the data do.
-        """
-        denoiser, d = unwrapped(self.ode.denoiser), math.prod(self.event_shape)
-        if not _states_scale(denoiser):
-            return
-        if not _is_usual(self.sigma_data / SIGMA_DATA):
-            warnings.warn(
-                f"the data have a standard deviation of {self.sigma_data:.3g}, but recipes and students are designed "
-                f"for about {SIGMA_DATA}: divide the data by {self.sigma_data / SIGMA_DATA:.3g}",
-                stacklevel=4,
-            )
-        widest = math.sqrt(d) * self.sigma_data  # the std in a direction that carries all the variance, d s^2
-        # At sigma = 10 widest the bound is about sigma_data / 10; t_start may allow less noise than that.
-        sigma = min(self.t_start, 10 * widest)
-        z = self.sample_prior(8, torch.Generator(self.rng_device).manual_seed(0)) * (sigma / self.t_start)
-        labels = torch.zeros(8, dtype=torch.int64, device=self.device) if self.label_dim else None
-        denoised = self.ode.denoise(z, sigma, labels).double()
-        # (8, *event) to two numbers: the RMS over all coordinates of the std, and of the mean, of the 8 samples.
-        spread, mean = denoised.std(0).square().mean().sqrt().item(), denoised.mean(0).square().mean().sqrt().item()
-        # The bound s * widest / sqrt(widest^2 + sigma^2) with a margin: 1.5 times, and never below sigma_data / 2.
-        if spread > self.sigma_data * max(0.5, 1.5 * widest / math.hypot(widest, sigma)):
-            warnings.warn(
-                f"the denoised samples of pure noise at sigma = {sigma:.3g} differ by {spread:.3g} (standard deviation "
-                f"over 8 of them), but must nearly be the mean of the data, whose own is {self.sigma_data:.3g}: check "
-                f"the parametrization (for a flow, data_at= and the sign of its velocity), and sigma_data",
-                stacklevel=4,
-            )
-        elif mean > self.t_start / 5:
-            warnings.warn(
-                f"the data's mean is {mean:.3g} away from 0, which noise of t_max = {self.t_start:g} does not drown: "
-                f"subtract it from the data, or raise t_max to {5 * mean:.3g}",
-                stacklevel=4,
-            )
+        """See `pidlearn.equations.teacher_checks.warn_of_denoiser`."""
+        warn_of_denoiser(self)
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """``spacing`` from ``t_start`` down to ``t_end``."""
@@ -151,7 +114,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     if shape is None:
         raise ValueError("the teacher has no event_shape: pass event_shape=, such as (3, 32, 32) for images")
     shape = check_shape(shape)
-    sigma_data = _sigma_data(denoiser)
+    sigma_data = stated_std(denoiser) or SIGMA_DATA
     _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
     label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), device_of(denoiser)
     prior = partial(_gaussian, scale=t_max, shape=shape)
@@ -164,9 +127,8 @@ def default_span(teacher: Any) -> tuple[float, float]:
     It is chosen for a standard deviation of 0.5, and wide enough for a tenth of that to ten times as much.
     For data of any other size it is scaled, so that t_max / sigma_data and t_min / sigma_data stay EDM's.
     """
-    scale = _sigma_data(unwrapped(getattr(teacher, "denoiser", teacher))) / SIGMA_DATA
-    if _is_usual(scale):
-        scale = 1.0
+    std = stated_std(unwrapped(getattr(teacher, "denoiser", teacher))) or SIGMA_DATA
+    scale = 1.0 if is_usual(std) else std / SIGMA_DATA
     lowest, highest = noise_levels(teacher)
     return min(80.0 * scale, highest), max(0.002 * scale, lowest)  # EDM's 80 and 0.002 are 160 and 0.004 times 0.5
 
@@ -174,27 +136,14 @@ def default_span(teacher: Any) -> tuple[float, float]:
 def noise_levels(teacher: Any) -> tuple[float, float]:
     """The smallest and the largest sigma that a denoiser declares."""
     denoiser = unwrapped(getattr(teacher, "denoiser", teacher))
-    return getattr(denoiser, "sigma_min", 0.0), getattr(denoiser, "sigma_max", math.inf)
+    # Some networks have them as tensors.
+    return float(getattr(denoiser, "sigma_min", 0.0)), float(getattr(denoiser, "sigma_max", math.inf))
 
 
 def device_of(module: Any) -> torch.device:
     """The device of a module's weights, of an object with a ``device``, or the CPU."""
     weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     return torch.device(getattr(module, "device", CPU)) if weight is None else weight.device
-
-
-def _is_usual(scale: float) -> bool:
-    """Whether EDM's span and the recipes, chosen for ``SIGMA_DATA``, suit data of ``scale`` times that."""
-    return 0.1 <= scale <= 10
-
-
-def _states_scale(denoiser: Any) -> bool:
-    return bool(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None))
-
-
-def _sigma_data(denoiser: Any) -> float:
-    """The standard deviation of the data that a denoiser states; EDM's for one that states none."""
-    return float(getattr(denoiser, "std", None) or getattr(denoiser, "sigma_data", None) or SIGMA_DATA)
 
 
 def _gaussian(n: int, generator: torch.Generator | None = None, *, scale: float, shape: tuple[int, ...]) -> Tensor:

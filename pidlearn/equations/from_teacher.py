@@ -38,9 +38,13 @@ def problem_from_teacher(
     `default_span`. Networks are put into eval mode.
 
     Raises:
-        TypeError: a teacher that cannot be called.
+        TypeError: a teacher that cannot be called, or is a class.
         ValueError: see `diffusion` and `initial_value`.
     """
+    if isinstance(teacher, type):
+        raise TypeError(
+            f"got the class {teacher.__name__}, but a teacher must be an object of it: pass {teacher.__name__}(...)"
+        )
     for module in modules_of(teacher):
         module.eval()
     if isinstance(teacher, System):

@@ -29,9 +29,9 @@ class ImageDenoiser(Preconditioned):
 
     x is (B, img_channels, R, R) with R = ``img_resolution``. Class labels are int64 (B,) or floating (B, label_dim),
     None for unconditional; with ``label_dim`` 0 they are ignored. ``sigma_min`` and ``sigma_max`` bound the noise
-    levels that the network was trained for: samplers respect them, the call does not check. With ``use_fp16`` the
-    network runs in float16 for float32 images on a GPU, unless ``force_fp32`` is passed to the call. All other options
-    are passed on to the network.
+    levels that the network was trained for: samplers respect them, the call checks only that they are levels at all.
+    With ``use_fp16`` the network runs in float16 for float32 images on a GPU, unless ``force_fp32`` is passed to the
+    call. All other options are passed on to the network.
     """
 
     OUTPUTS = 1
@@ -175,7 +175,7 @@ class iDDPMPrecond(NoisePredictor):  # noqa: N801 - EDM's name, which its files 
     OUTPUTS = 2
     u: Tensor
 
-    @check_arguments(C_1=number(0, 1, positive=True), C_2=number(0, 1), M=size(2))
+    @check_arguments(C_1=number(0, 1, positive=True), C_2=number(0, 1))
     def __init__(
         self,
         img_resolution: int,

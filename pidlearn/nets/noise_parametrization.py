@@ -26,6 +26,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pidlearn.utils.arguments import check_argument
+from pidlearn.utils.settings import Rule, is_whole, plain
+
 __all__ = [
     "EDM",
     "IDDPM",
@@ -36,6 +39,9 @@ __all__ = [
     "LogSigmaTable",
     "NoiseParametrization",
 ]
+
+
+LEVELS: Rule = (lambda v: is_whole(plain(v)) and 2 <= plain(v) <= 2**16, "a number of noise levels from 2 to 65536")
 
 
 class Coefficients(NamedTuple):
@@ -156,8 +162,7 @@ class IDDPM:
     M: int = 1000
 
     def __post_init__(self) -> None:
-        if not 2 <= self.M <= 2**16:
-            raise ValueError(f"got M = {self.M!r:.80}; expected the number of noise levels, 2 to 65536")
+        check_argument("M", self.M, LEVELS)
 
     @cached_property
     def sigmas(self) -> list[float]:

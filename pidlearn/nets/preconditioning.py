@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from pidlearn.utils.arguments import MODULE, check_arguments, number
 from pidlearn.utils.validation import as_real, check_batch, check_not_complex, describe_tensor
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["Preconditioned", "precondition"]
+__all__ = ["Preconditioned", "check_noise_levels", "precondition"]
 
 
 def precondition(
@@ -50,6 +52,31 @@ def precondition(
     check_not_complex("the network", out)
     # Summed in x's dtype: at small sigma c_out F is a correction of x that bfloat16 would round away.
     return c_skip * x + c_out * out.to(x.dtype)
+
+
+def check_noise_levels(denoiser: Any, sigma: Tensor) -> None:
+    """Check that a denoiser with a ``noise_parametrization`` has an answer for noise levels, of any shape.
+
+    Levels on a GPU, as training passes them, are not looked at: that would wait for it at each step.
+
+    Raises:
+        ValueError: a level that is negative, infinite or NaN, or 0 where the network's time is not finite.
+    """
+    if torch.compiler.is_compiling() or sigma.device.type != "cpu" or not sigma.numel():
+        return
+    low, high = (end.item() for end in sigma.detach().aminmax())  # NaN if there is one
+    # At 0, VP's D is x; EDM's time is ln 0.
+    if 0 < low <= high < math.inf or (low == 0 and high < math.inf and _has_zero(denoiser.noise_parametrization)):
+        return
+    span = f"{getattr(denoiser, 'sigma_min', 0.0):g} to {getattr(denoiser, 'sigma_max', math.inf):g}"
+    raise ValueError(
+        f"got sigma = {high if low > 0 else low:g}, but a noise level must be positive and finite, for this teacher "
+        f"from {span}: pass one of that range"
+    )
+
+
+def _has_zero(noise_parametrization: NoiseParametrization) -> bool:
+    return bool(noise_parametrization(torch.zeros(1, dtype=torch.float64)).c_noise.isfinite().all())
 
 
 class Preconditioned(nn.Module):
@@ -89,12 +116,13 @@ class Preconditioned(nn.Module):
         s = sigma if isinstance(sigma, Tensor) and not sigma.is_complex() else as_real("sigma", sigma, dtype)
         if s.is_meta != x.is_meta or s.layout != torch.strided:
             raise ValueError(f"got sigma {describe_tensor(s)}, but it must be a dense tensor where x is: convert it")
-        s = s.to(x.device, dtype)
         if s.numel() not in (1, len(x)):
             raise ValueError(
                 f"got sigma of shape {tuple(s.shape)}; expected a number, or one for each of {len(x)} samples"
             )
-        return precondition(network, x, self.coefficients(s.reshape(-1)), self.compute_dtype)  # sigma (B,) or (1,)
+        s = s.reshape(-1).to(dtype)  # (B,) or (1,)
+        check_noise_levels(self, s)
+        return precondition(network, x, self.coefficients(s.to(x.device)), self.compute_dtype)
 
     def __repr__(self) -> str:
         return summarize(self, type(self.model).__name__)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.equations.problem import Problem
-from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_arguments, count, size
+from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_argument, check_arguments, count, size
 from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.validation import as_real, check_labels, summary
 
-__all__ = ["Student", "as_student", "check_time"]
+__all__ = ["Student", "as_student", "check_class_labels", "check_time"]
 
 
 class Student(nn.Module):
@@ -47,12 +47,12 @@ class Student(nn.Module):
 
         Args:
             z: noise, already scaled.
-            class_labels: (B,) int64, for a class-conditional student.
+            class_labels: (B,) int64, which a class-conditional student needs.
             calls: calls of the network to spend on each sample.
             generator: random numbers, for students that add noise between their calls.
 
         Raises:
-            ValueError: a number of calls that this student cannot make use of.
+            ValueError: a number of calls that this student cannot make use of, or no labels where it needs some.
         """
         if calls != 1:
             raise ValueError(
@@ -100,6 +100,26 @@ class Student(nn.Module):
         return torch.stack([call_student(self, z, t, class_labels) for t in grid])
 
 
+def check_class_labels(student: Student, class_labels: Any) -> None:
+    """Check the labels of a call, and that a student whose network never took "no class" has some.
+
+    Raises:
+        ValueError: labels of another kind, or none for a class-conditional student.
+    """
+    check_argument("class_labels", class_labels, LABELS)
+    # Without a label a network takes an all-zero one-hot vector, which only label dropout has trained.
+    if (
+        class_labels is None
+        and student.label_dim
+        and not any(getattr(m, "label_dropout", 0) for m in student.modules())
+    ):
+        raise ValueError(
+            f"got no class_labels, but this student was trained for {student.label_dim} classes and not for none: pass "
+            f"class_labels, int64 (B,) in 0..{student.label_dim - 1}, or draw samples of all classes with "
+            f"result.sample(n)"
+        )
+
+
 def check_time(t: Any, t_max: float, t_min: float) -> None:
     """Check that times, a scalar or (B,), lie in the span of a student.
 
@@ -144,6 +164,7 @@ class _ModuleStudent(Student):
         self.event_shape, self.label_dim = problem.event_shape, problem.label_dim
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        check_class_labels(self, class_labels)
         return call_student(self.module, z, t, class_labels)
 
 

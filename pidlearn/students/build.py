@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pidlearn.equations.data_scale import LOW_DIMENSIONAL
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.initial_value import InitialValueProblem
 from pidlearn.equations.ode import DenoiserODE
@@ -27,9 +28,6 @@ from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, Subspace
 from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["LOW_DIMENSIONAL", "as_trajectory", "build_student", "network_of"]
-
-LOW_DIMENSIONAL = 16
-"""Problems of up to this many dimensions get the students and recipes of the toys."""
 
 EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""

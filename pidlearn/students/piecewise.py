@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.students.base import Student, check_time
+from pidlearn.students.base import Student, check_class_labels, check_time
 from pidlearn.students.trajectory import Trajectory
-from pidlearn.utils.arguments import LABELS, check_argument, check_arguments
+from pidlearn.utils.arguments import check_arguments
 from pidlearn.utils.broadcast import as_float64_time
 from pidlearn.utils.validation import describe_tensor
 
@@ -68,7 +68,7 @@ class PiecewiseTrajectory(Student):
         """
         check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
-        check_argument("class_labels", class_labels, LABELS)
+        check_class_labels(self, class_labels)
         if class_labels is not None and len(class_labels) != len(z):
             raise ValueError(
                 f"got class_labels {describe_tensor(class_labels)} for {len(z)} samples; expected one class per sample"

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.students.base import Student, check_time
+from pidlearn.students.base import Student, check_class_labels, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
-from pidlearn.utils.arguments import LABELS, check_argument, check_arguments, number, optional
+from pidlearn.utils.arguments import check_arguments, number, optional
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
 from pidlearn.utils.deprecation import renamed
 from pidlearn.utils.validation import check_not_complex, check_shape, describe_tensor, reraise_with_context, resolve
@@ -91,9 +91,9 @@ class Trajectory(Student):
         """x(z, t): z (B, *event), already scaled, and t a scalar or (B,), to (B, *event); z itself at t_max.
 
         Raises:
-            ValueError: a time outside the span.
+            ValueError: a time outside the span, or no labels for a class-conditional student.
         """
-        check_argument("class_labels", class_labels, LABELS)
+        check_class_labels(self, class_labels)
         check_time(t, self.t_max, self.t_min)
         t = as_float64_time(t, z)
         a, _ = self.skip_term(t)

@@ -179,6 +179,13 @@ def check_not_complex(name: str, out: Tensor) -> None:
 
 def _how_to_unwrap(out: Any, x: Tensor) -> str:
     """How to take a tensor of x's shape out of what a third-party network returned, if that is known."""
+    places = (place for place, part in _parts(out) if isinstance(part, Tensor) and part.shape == x.shape)
+    place = next(places, "")
+    return f": wrap it in a function that returns its {place}" if place else ""
+
+
+def _parts(out: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """The parts of an output and the expressions that lead to them, nested ones after their own containers."""
     parts: dict[str, Any] = {}
     if isinstance(out, tuple | list):
         parts = {f"[{i}]": part for i, part in enumerate(out)}
@@ -186,8 +193,10 @@ def _how_to_unwrap(out: Any, x: Tensor) -> str:
         parts = {f"[{key!r}]": part for key, part in out.items()}
     elif not isinstance(out, Tensor) and hasattr(out, "__dict__"):
         parts = {f".{name}": part for name, part in vars(out).items()}
-    fitting = [place for place, part in parts.items() if isinstance(part, Tensor) and part.shape == x.shape]
-    return f": wrap it in a function that returns its {fitting[0]}" if fitting else ""
+    yield from parts.items()
+    if depth > 1:  # an object may contain itself
+        for place, part in parts.items():
+            yield from ((place + inner, leaf) for inner, leaf in _parts(part, depth - 1))
 
 
 def check_shape(event_shape: int | Sequence[int]) -> tuple[int, ...]:

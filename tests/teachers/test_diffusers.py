@@ -192,6 +192,25 @@ class TestRead:
             assert ours(torch.randn(2, 1, 2, 2, dtype=dtype), 9.0).dtype == dtype
             assert seen.pop() == (torch.bfloat16, time)
 
+    @pytest.mark.parametrize(
+        "output",
+        [
+            lambda out: SimpleNamespace(prediction=out, to_tuple=lambda: (out,)),  # as an output of diffusers
+            lambda out: out,
+            lambda out: [out, None],
+            lambda out: {"sample": out},
+            lambda out: SimpleNamespace(sample=out),
+        ],
+    )
+    def test_of_networks_that_ignore_return_dict(self, output: Any) -> None:
+        class Ignores(ExactUNet):
+            def forward(self, *args: Any, **options: Any) -> Any:
+                return output(super().forward(*args, **options)[0])
+
+        mixture, x = pid.toy("ring"), torch.randn(3, 1, 1, 2, dtype=torch.float64)
+        ours = from_diffusers(Ignores(mixture, ddpm()), ddpm())
+        assert torch.equal(ours(x, 2.0), from_diffusers(ExactUNet(mixture, ddpm()), ddpm())(x, 2.0))
+
 
 class TestDistilled:
     @pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,53 @@ class TestExactly:
             problem.ode.rhs(torch.zeros(1, 2, dtype=torch.float64), t)
         noise = [80 / 81, 0.002 / 1.002]
         assert seen == pytest.approx(noise if data_at == 0 else [1 - t for t in noise])
+
+
+class TestDataAt:
+    """Flows of Gaussian data N(m, s^2), read in either direction of time."""
+
+    @staticmethod
+    def warned(velocity: Any, **options: Any) -> list[str]:
+        teacher = pid.teachers.from_flow(velocity, event_shape=2, **options)
+        problem = problem_from_teacher(teacher)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            problem.check_teacher()
+        return [str(warning.message) for warning in caught]
+
+    @pytest.mark.parametrize("mean", [0.0, 5.0, -2.0])
+    @pytest.mark.parametrize("std", [0.1, 0.5, 1.0, 1.4, 3.0])
+    def test_the_wrong_one_is_noticed(self, std: float, mean: float) -> None:
+        for data_at in (0, 1):
+            velocity = exact_velocity(pid.GaussianMixture([[mean, mean]], std**2), data_at)
+            assert not self.warned(velocity, data_at=data_at, sigma_data=std)
+            wrong = self.warned(velocity, data_at=1 - data_at, sigma_data=std)
+            if (mean, std) == (0, 1):  # noise to noise: the same flow in both directions
+                assert not wrong
+            else:
+                assert len(wrong) == 1
+                assert re.search(r"data_at=[01]|sigma_data is .* data_at=[01]", wrong[0])
+
+    @pytest.mark.parametrize("name", ["moons", "ring", "checkerboard"])
+    def test_of_other_densities(self, name: str) -> None:
+        toy = pid.toy(name)
+        velocity = exact_velocity(toy, 1)
+        assert not self.warned(velocity, data_at=1, sigma_data=toy.std)
+        assert len(self.warned(velocity, data_at=0, sigma_data=toy.std)) == 1
+
+    @pytest.mark.parametrize("mean", [0.0, 5.0])
+    @pytest.mark.parametrize("std", [0.5, 1.4, 3.0])
+    def test_a_network_may_be_off_by_a_fifth(self, std: float, mean: float) -> None:
+        exact = exact_velocity(pid.GaussianMixture([[mean, mean]], std**2), 0)
+        for off in (lambda x: 0.2 * torch.sin(3 * x), lambda x: -0.2 * torch.ones_like(x), lambda x: 0.1 * x.sign()):
+            assert not self.warned(lambda x, t, off=off: exact(x, t) * (1 + off(x)), sigma_data=std)
+
+    def test_a_standard_deviation_that_was_left_out_comes_first(self) -> None:
+        for std in (1.4, 3.0, 0.1):
+            (said,) = self.warned(exact_velocity(pid.GaussianMixture([[0.0, 0.0]], std**2), 0))
+            first = re.search(r"sigma_data is 0\.5: pass sigma_data=(\S+), or, .*, data_at=1", said)
+            assert first
+            assert float(first[1]) == pytest.approx(std, rel=0.1)
 
 
 class TestDistilled:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NoiseParametrization
-from pidlearn.nets.preconditioning import precondition
+from pidlearn.nets.preconditioning import check_noise_levels, precondition
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import check_arguments, count, number
 from pidlearn.utils.broadcast import as_batch
@@ -70,7 +70,7 @@ class AdaptedDenoiser(nn.Module):
     x is (B, *event), sigma a scalar or (B,), class_labels int64 (B,) or None. The result has the shape and dtype of x.
     The network runs in the dtype of its own weights, everything around it in that of x, but float32 at least.
     ``sigma_min`` and ``sigma_max`` bound the noise levels that the network was trained on: `distill` stays within
-    them, the call does not check.
+    them, the call checks only that they are levels at all.
     """
 
     @check_arguments(sigma_data=number(positive=True), label_dim=count(0))
@@ -98,7 +98,9 @@ class AdaptedDenoiser(nn.Module):
         check_batch(x)
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         # One c_noise per sample, (B,), because a third-party network may not broadcast a single one.
-        coefficients = self.noise_parametrization(as_batch(sigma, work))  # four of (B,)
+        levels = as_batch(sigma, work)  # (B,)
+        check_noise_levels(self, sigma if isinstance(sigma, Tensor) else torch.as_tensor(sigma, dtype=torch.float64))
+        coefficients = self.noise_parametrization(levels)  # four of (B,)
         out = precondition(lambda x_in, c_noise: self.network(x_in, c_noise, class_labels), work, coefficients)
         return out.to(x.dtype)
 

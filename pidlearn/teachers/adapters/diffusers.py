@@ -17,7 +17,7 @@ number of training timesteps, and Score-SDE's VE networks, which predict the sco
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -125,8 +125,14 @@ class DiffusersNetwork(ThirdPartyNetwork):
         """Return the prediction, (B, in_channels, H, W)."""
         options = {"class_labels": labels[0]} if labels else {}
         # The timestep stays in float32 or float64: bfloat16 would round 999 to 1000.
-        out: Tensor = self.module(x, c_noise, return_dict=False, **options)[0]
-        return out[:, : x.shape[1]]  # (B, C or 2 C, H, W) -> (B, C, H, W)
+        out: Any = self.module(x, c_noise, return_dict=False, **options)
+        out = out.to_tuple() if hasattr(out, "to_tuple") else out  # a ModelOutput, where return_dict is ignored
+        if isinstance(out, tuple | list):
+            out = out[0]
+        else:
+            out = out.get("sample", out) if isinstance(out, Mapping) else getattr(out, "sample", out)
+        # (B, C or 2 C, H, W) -> (B, C, H, W).
+        return out[:, : x.shape[1]] if isinstance(out, Tensor) and out.ndim > 1 else out
 
 
 class VariancePreserving:

@@ -47,7 +47,7 @@ def from_flow(
         data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, as in Stable Diffusion 3 and Flux; 1 for
             x_t = t x0 + (1 - t) n, as in torchcfm, flow_matching, SiT and rectified flow, which run from noise at 0 to
             data at 1. The velocity is dx_t/dt in either case. The wrong one gives samples of the inverse map;
-            distillation warns of it where the data are narrower than the noise.
+            distillation warns of it if ``sigma_data`` is the data's own and they are not like the noise themselves.
         label_dim: number of classes, 0 for none; by default the network's attribute of that name, or 0.
         sigma_data: standard deviation of the data.
 
@@ -55,7 +55,7 @@ def from_flow(
         TypeError: for a velocity that is not callable.
         ValueError: for another data_at, or an invalid shape or number of classes.
     """
-    if not callable(velocity):
+    if not callable(velocity) or isinstance(velocity, type):
         raise TypeError(f"got a velocity of type {type(velocity).__name__}; expected a network or function v(x, t)")
     if not isinstance(data_at, int) or data_at not in (0, 1):
         raise ValueError(f"got data_at = {data_at!r}; expected the time of the data, 0 or 1, with noise at the other")

@@ -69,7 +69,7 @@ def from_network(
         TypeError: for a network that is not callable.
         ValueError: for an unknown parametrization, or an invalid shape, number of classes or noise level.
     """
-    if not callable(network):
+    if not callable(network) or isinstance(network, type):
         raise TypeError(
             f"got a network of type {type(network).__name__}; expected a torch.nn.Module F(x, time), such as the U-Net "
             f"inside a denoiser or pipeline"
