@@ -56,7 +56,8 @@ def read(path: Path) -> nn.Module:
     except safetensors.OtherFormatError as error:
         raise ValueError(
             f"{error}. If it holds the weights of another library alone: of diffusers, pass the folder of the whole "
-            f"pipeline; otherwise {WRAP_IT}"
+            f"pipeline; of EDM or the official PID code, load the file 'weights.pt', with precond=, that "
+            f"torch.save(safetensors.torch.load_file({str(path)!r}), 'weights.pt') writes; otherwise {WRAP_IT}"
         ) from error
     try:
         return _build(json.loads(metadata["teacher"]), tensors)
