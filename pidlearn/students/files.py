@@ -121,7 +121,8 @@ def read(
 
     Args:
         path: the file.
-        student: a module to load the weights into, for a student that was not made of this library's parts.
+        student: a module to load the weights into, for a student that was not made of this library's parts; also the
+            bare network of a Trajectory, which is returned as such.
         teacher: the student's teacher, for a copy of a third-party network.
 
     Raises:
@@ -130,7 +131,6 @@ def read(
     """
     tensors, metadata = safetensors.read(path, FORMAT, FORMAT_BEFORE)
     weights = _under("student", tensors)
-    problem = "is damaged, or of another version" if student is None else "holds another kind of student than student="
     try:
         description, config, stopped = (_loads(metadata[key]) for key in ("student", "config", "stopped"))
         if student is None:
@@ -138,11 +138,18 @@ def read(
             # In the dtype of the file. Earlier versions kept the names of the wrappers around a teacher's network.
             student.load_state_dict(renamed_for(student, weights), assign=True)
         else:
-            student.load_state_dict(renamed_for(student, weights))
+            # Of a bare network the training made a Trajectory.
+            own = weights if hasattr(unwrapped(student), "t_max") else _under("network", weights, ".")
+            student.load_state_dict(renamed_for(student, own))
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
-        raise ValueError(f"{path} {problem}: {error!s:.600}") from error
+        if student is not None:
+            raise ValueError(
+                f"{path} holds another kind of student than student=, a {type(unwrapped(student)).__name__}: pass the "
+                f"network or student that distill got, or leave student= out ({error!s:.300})"
+            ) from error
+        raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
     return student.eval(), history, config, stopped, _under("teacher", tensors)
 
@@ -185,7 +192,7 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if description is None:
         raise UnknownPartsError(
             "cannot be built from its file, since its parts, options or weights are not of the "
-            "kinds that a file may describe: pass student=, a module to load it into"
+            "kinds that a file may describe: pass student=, the network or student that distill got, to load it into"
         )
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
