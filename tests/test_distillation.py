@@ -697,6 +697,7 @@ class TestFiles:
         result = pid.distill(teacher, student, **TINY)
         path = result.save(tmp_path / "a")
         loaded = pid.load(path, teacher)
+        assert result.student.sample(3).shape == (3, 2)
         assert type(loaded.student) is pid.Trajectory
         assert torch.equal(loaded.generate(z, labels), result.generate(z, labels))
         assert loaded.student.label_dim == result.problem.label_dim == 3

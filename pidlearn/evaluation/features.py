@@ -113,13 +113,13 @@ def read_statistics(path: str | Path) -> Statistics:
     try:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(
             f"there is no file {path}: pass the .npz of mu and sigma of the reference images, such as EDM's"
         ) from error
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} is not an .npz file of the arrays mu and sigma ({error}): pass one that np.savez wrote"
+            f"{path} is not an .npz file of the arrays mu and sigma: pass one that np.savez wrote"
         ) from error
     if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
         raise ValueError(

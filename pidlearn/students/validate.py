@@ -47,8 +47,9 @@ def prepare_student(student: Any, problem: Problem) -> nn.Module:
         )
     if any(p.is_meta for p in student.parameters()):
         raise ValueError("the student is on the meta device, without numbers: give it weights first")
-    if isinstance(problem, Diffusion) and isinstance(student, Trajectory):
-        student.event_shape = problem.event_shape  # now the student can draw its own noise
+    if isinstance(problem, Diffusion) and isinstance(unwrapped(student), Trajectory):
+        # Now the student can draw its own noise. A compiled one passes the attribute on.
+        student.event_shape = problem.event_shape
     # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
     return student.to(problem.device).eval()
 
