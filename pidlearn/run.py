@@ -66,11 +66,11 @@ class Run(Training):
             config = _with_windows_of(student, config)
         self.processes = current_processes()
         self.problem = _problem(teacher, student, config, prior, event_shape, self.processes.device)
+        self.config, method = resolve_settings(self.problem, config)
         # A denoiser of `train_denoiser` is not checked. It has the right form by construction, but at noise levels that
         # its training rarely visits its output varies: by 0.66 sigma_data on digits (python -m benchmarks.demo).
         if type(unwrapped(getattr(self.problem.ode, "denoiser", None))) is not Preconditioned:
-            self.problem.check_teacher()
-        self.config, method = resolve_settings(self.problem, config)
+            self.problem.check_teacher(self.config.windows * (self.config.n - 1))
         is_new = student is None
         if student is None:
             with seeded(self.config.seed):
@@ -143,7 +143,7 @@ class Run(Training):
 
     def load_state_dict(self, state: dict[str, Any], folder: str | Path) -> None:
         """Restore what `state_dict` returned, if the teacher is the same."""
-        if state["teacher"]["fingerprint"].shape != self.problem.fingerprint.shape:
+        if state["teacher"]["fingerprint"].shape[1:] != self.problem.event_shape:
             raise ValueError(f"{folder} holds a record of a teacher that does not fit: use another folder")
         if not self.problem.has_identity(state["teacher"]):
             raise OtherRunError(f"{folder} holds a run with another teacher of the same kind: use another folder")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
 import pidlearn as pid
-from pidlearn.equations import solvers
+from pidlearn.equations import adaptive, solvers
 from pidlearn.equations.solvers import SOLVERS, walk
 from pidlearn.utils.validation import NotFiniteError
 from tests.strategies import mixtures
@@ -100,6 +102,31 @@ def test_dopri5_crosses_jumps() -> None:
     exact = ((start + 0.5) * left.cos() - 0.5) * torch.where((share > 1) & (share < 3), -1.0, 1.0)
     assert (path[:, 0] - exact).abs().max() < 1e-4
     assert calls < 5000
+
+
+def test_dopri5_slides_along_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dry friction, x'' = -x - sign(x') / 2: half circles about -/+ 1/2 between rests, and rest for |x| <= 1/2."""
+    monkeypatch.setattr(adaptive, "SLIDING_STEPS", 400)
+    field = pid.VelocityODE(lambda x, t: torch.stack([x[:, 1], -x[:, 0] - 0.5 * x[:, 1].sign()], 1))
+    start = torch.tensor([0.2, -0.4, 0.8, 1.3, -1.8, 2.1], dtype=torch.float64)
+    with pytest.warns(
+        UserWarning, match=r"paths slide along the jump.* in steps of 0\.02, with an error of about 0\.0"
+    ):
+        end = pid.solve(field, torch.stack([start, 0 * start], 1), [0.0, 8.0], "dopri5", rtol=1e-8, atol=1e-8)[-1]
+    # Each half circle takes pi, and the next rest is on the other side, nearer by 1: 2.1, -1.1, 0.1.
+    rest = torch.tensor([0.2, -0.4, 0.2, -0.3, 0.2, 0.1], dtype=torch.float64)
+    assert (end[:, 0] - rest).abs().max() < 0.04  # twice a step
+    assert end[:, 1].abs().max() < 0.02
+
+
+def test_stiff_fields_do_not_slide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their steps are as short, but they are solved to the tolerance, or refused as before."""
+    stiff = pid.VelocityODE(lambda x, t: -3e3 * (x - t.cos()[:, None]))
+    x = torch.tensor([[1.0], [0.3]], dtype=torch.float64)
+    monkeypatch.setattr(adaptive, "SLIDING_STEPS", 100)
+    end = pid.solve(stiff, x, [0.0, 1.0], "dopri5", rtol=1e-6, atol=1e-6)[-1]
+    exact = (9e6 * math.cos(1) + 3e3 * math.sin(1)) / (9e6 + 1)  # of x = A cos t + B sin t
+    assert (end - exact).abs().max() < 1e-5
 
 
 def test_times_may_rise_and_reach_zero() -> None:

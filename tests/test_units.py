@@ -36,7 +36,7 @@ UNITS = [(300.0, 300.0), (300.0, 1e-3), (1e3, 1e-8), (1e-15, 1e-15), (1e-17, 1e-
 
 
 class TestCoordinates:
-    @pytest.mark.parametrize("units", UNITS)
+    @pytest.mark.parametrize("units", [*UNITS, (1e3, 1e-13), (1e10, 1e-20)])
     def test_each_is_measured_in_its_own_unit(self, units: tuple[float, float]) -> None:
         unit = problem_from_teacher(decay(1.0), 0.0, 2.0, box((1.0, 1.0)))
         problem = problem_from_teacher(decay(1.0), 0.0, 2.0, box(units))
@@ -78,6 +78,14 @@ class TestCoordinates:
         problem = problem_from_teacher(decay(1.0), 0.0, 2.0, box((300.0, 1e-3)))
         with pytest.raises(ValueError, match="does not start at z"):
             check_path_student(Off(), problem, soft_boundary=False)
+
+    def test_a_users_network_that_sees_them_as_they_are_is_told(self) -> None:
+        options: dict[str, Any] = {"t_start": 0, "t_end": 1, "n": 9, "steps": 3}
+        with pytest.warns(UserWarning, match=r"sizes from 0\.001\d? to 3.*leave student out"):
+            pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((300.0, 1e-3)), **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((3.0, 0.1)), **options)
 
 
 class TestTeachersOfARun:
@@ -149,6 +157,79 @@ class TestTeachersOfAFile:
             pid.load(path, pid.system(name))
 
 
+class TestFingerprints:
+    """Teachers differ wherever their paths go, not only at the initial values and in the middle of the span."""
+
+    @staticmethod
+    def problem(f: Any) -> Any:
+        return problem_from_teacher(pid.VelocityODE(f), 0.0, 2.0, box((0.5,)))
+
+    @pytest.mark.parametrize("where", ["beyond the prior", "first tenth", "last tenth", "start", "end"])
+    def test_of_odes_that_differ_in_places(self, where: str) -> None:
+        places: dict[str, Any] = {
+            "beyond the prior": lambda x, t: x > 2,  # paths go from 0.5 .. 1 to 2.5 .. 3
+            "first tenth": lambda x, t: t < 0.2,
+            "last tenth": lambda x, t: t > 1.8,
+            "start": lambda x, t: t == 0,
+            "end": lambda x, t: t == 2,
+        }
+        place = places[where]
+        one = self.problem(lambda x, t: torch.ones_like(x))
+        other = self.problem(lambda x, t: 1 + 0.5 * place(x, t[:, None]))
+        assert one.has_identity(one.identity())
+        assert not one.has_identity(other.identity())
+        assert not other.has_identity(one.identity())
+
+    @pytest.mark.parametrize("level", [0.01, 60.0])
+    def test_of_diffusions_that_differ_at_an_end(self, level: float) -> None:
+        mixture = pid.toy("ring")
+        one = problem_from_teacher(mixture)
+        differs = (lambda t: t < level) if level < 1 else (lambda t: t > level)
+        other = problem_from_teacher(
+            lambda x, t: mixture(x, t) + 0.3 * differs(t)[:, None], event_shape=(2,), t_start=80.0, t_end=0.002
+        )
+        assert one.has_identity(one.identity())
+        assert not one.has_identity(other.identity())
+        assert not other.has_identity(one.identity())
+
+    def test_points_are_stored(self) -> None:
+        """Chaos amplifies 1e-7 of the starts by 1e4: solved anew, another machine's points would be others."""
+        lorenz = problem_from_teacher(pid.system("lorenz"))
+        there = dict(lorenz.identity())
+        assert there["points"].shape == (68, 3)
+        assert there["times"].tolist()[::4] == lorenz.plot_grid(17).tolist()
+        moved = there["points"] * (1 + 1e-4)  # points that another machine found
+        there["points"], there["fingerprint"] = moved, lorenz.ode.rhs(moved, there["times"])
+        assert lorenz.has_identity(there)
+        there["fingerprint"] = lorenz.ode.rhs(moved * 1.01, there["times"])
+        assert not lorenz.has_identity(there)
+
+    def test_of_a_stiff_field_do_not_depend_on_rounding(self) -> None:
+        """float32 rounds x - cos t to 6e-8, and so -1e6 (x - cos t) to 0.06."""
+        one = self.problem(lambda x, t: -1e6 * (x - t[:, None].cos()))
+        other = self.problem(lambda x, t: -1e6 * (x - (t[:, None] * (1 + 1e-15)).cos()))
+        assert one.has_identity(other.identity())
+
+    def test_of_files_before_it_hold_four_starts(self) -> None:
+        """Their twelve rows are the right-hand sides at the starts, at a quarter, a half and three quarters."""
+        starts, scale = torch.tensor([[0.5], [0.6], [0.7], [0.8]]), torch.tensor([0.1], dtype=torch.float64)
+        rows = torch.cat([-starts * t for t in (0.5, 1.0, 1.5)])
+        before = {"starts": starts, "fingerprint": rows, "scale": scale}
+        one, other = self.problem(lambda x, t: -x * t[:, None]), self.problem(lambda x, t: -1.1 * x * t[:, None])
+        assert one.has_identity(before)
+        assert not other.has_identity(before)
+        ring = problem_from_teacher(pid.toy("ring"))
+        starts = ring.sample_prior(4, torch.Generator().manual_seed(0))
+        # On the line to the origin at equal steps of ln t: shares 1/4, 1/2, 3/4 of ln(80 / 0.002).
+        times = [80 * (0.002 / 80) ** share for share in (0.25, 0.5, 0.75)]
+        before = {
+            "starts": starts,
+            "fingerprint": torch.cat([pid.toy("ring")(starts * t / 80, torch.full((4,), t)) for t in times]),
+        }
+        assert ring.has_identity(before)
+        assert not problem_from_teacher(pid.toy("moons")).has_identity(before)
+
+
 class TestSpans:
     @pytest.mark.parametrize(
         ("std", "span"),
@@ -180,13 +261,13 @@ class TestSpans:
             problem = problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, std])))
             says = r"coordinate 1 .* standard deviation of about (\S+), .* t_min = 0\.002 still.*lower t_min to (\S+),"
             with pytest.warns(UserWarning, match=says) as caught:
-                problem.check_teacher()
+                problem.check_teacher(249)
             about, t_min = map(float, re.search(says, str(caught[0].message)).groups())  # type: ignore[union-attr]
             assert about == pytest.approx(std, abs=1e-3)
             assert t_min < std / 100
             problem = problem_from_teacher(problem.teacher, t_end=t_min)
-            problem.check_teacher()  # says nothing
-        problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, 0.02]))).check_teacher()
+            problem.check_teacher(249)  # says nothing
+        problem_from_teacher(pid.EmpiricalDenoiser(normal * torch.tensor([1.0, 0.02]))).check_teacher(249)
 
     @pytest.mark.parametrize("std", [1e-3, 30.0])
     def test_a_function_that_states_no_scale(self, std: float) -> None:
@@ -198,14 +279,16 @@ class TestSpans:
         with pytest.warns(
             UserWarning, match=r"states no standard deviation .* set the teacher's attribute std"
         ) as caught:
-            problem_from_teacher(teacher, event_shape=(2,)).check_teacher()
+            problem_from_teacher(teacher, event_shape=(2,)).check_teacher(249)
         about = float(re.search(r"have one of (\S+),", str(caught[0].message))[1])  # type: ignore[index]
         assert about == pytest.approx(math.hypot(std, 0.002), rel=0.2)
         teacher.std = std  # type: ignore[attr-defined]
         with pytest.warns(UserWarning, match="divide the data by"):
-            problem_from_teacher(teacher, event_shape=(2,)).check_teacher()
+            problem_from_teacher(teacher, event_shape=(2,)).check_teacher(249)
         with pytest.warns(UserWarning, match=r"return the denoised x from D\(x, sigma\)"):  # it predicts the noise
-            problem_from_teacher(lambda x, sigma: (x - exact(x, sigma)) / sigma[:, None], event_shape=2).check_teacher()
+            problem_from_teacher(lambda x, sigma: (x - exact(x, sigma)) / sigma[:, None], event_shape=2).check_teacher(
+                249
+            )
 
     @pytest.mark.parametrize(("std", "value"), [(torch.tensor(3.0), 3.0), (torch.tensor([[1.0], [7.0]]), 5.0)])
     def test_a_standard_deviation_may_be_a_tensor(self, std: Tensor, value: float) -> None:
@@ -259,6 +342,36 @@ class TestTime:
             return
         with pytest.warns(UserWarning, match="times near 1.7e"):
             pid.steps(ode, windows=2, n=5, **options)
+
+    @pytest.mark.parametrize("method", ["euler", "heun", "dopri5"])
+    def test_too_coarse_for_a_solver_is_told(self, method: str) -> None:
+        """x' = cos(t - t0) from 0, so that x(t0 + 6) = sin(6): float32's times near 1.7e9 are 128 apart."""
+        ode = pid.VelocityODE(lambda x, t: torch.cos(t - 1.7e9)[:, None].expand_as(x))
+        grid = 1.7e9 + torch.linspace(0, 6, 101, dtype=torch.float64)
+        with pytest.warns(UserWarning, match=r"times near 1\.7e\+09 are [\d.e+]+ apart in torch\.float32.*float64"):
+            pid.solve(ode, torch.zeros(1, 1), grid, method)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            end = pid.solve(ode, torch.zeros(1, 1, dtype=torch.float64), grid, method)[-1]
+        assert end.item() == pytest.approx(math.sin(6), abs=0.05)
+
+    def test_it_is_the_step_that_they_must_resolve(self) -> None:
+        """At t0 = 1e4 times of float32 are 0.001 apart: little for a hundred steps of 1, half of a step of 0.002."""
+        options: dict[str, Any] = {"prior": box((1.0,)), "t_start": 1e4, "t_end": 1e4 + 100, "steps": 60}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pid.steps(decay(0.01), windows=2, n=51, **options)
+        with pytest.warns(UserWarning, match=r"too coarse for steps of 0\.002"):
+            pid.steps(decay(0.01), windows=10, n=5001, **options)
+
+    @pytest.mark.parametrize("n", [18, 1000])
+    def test_of_diffusions_are_fine_enough(self, n: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            to_zero = torch.cat([pid.karras_grid(n), torch.zeros(1, dtype=torch.float64)])
+            for grid in (to_zero, to_zero[:-1].flip(0), pid.linear_grid(n, 0.0, 80.0)[:-1]):
+                pid.solve(pid.VelocityODE(lambda x, t: x), torch.zeros(1, 2), grid)
+            pid.steps(pid.toy("ring"), n=n)
 
 
 @pytest.mark.parametrize("name", ["ring", "moons", "checkerboard", "grid", "spiral", "anisotropic"])

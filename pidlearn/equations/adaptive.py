@@ -3,9 +3,14 @@
 SciPy integrates a batch as one system, so that all starts share their steps. Where the field jumps, and each start
 crosses the jump at another time, every crossing makes the steps of all starts short. Here a crossing costs its own
 start a few steps, and the others nothing.
+
+A path may also slide along a jump, as dry friction -sign(v) holds v at 0. A step that crosses the jump has an error of
+the jump times its length, so that no step of useful length meets a tight tolerance. `Sliding` recognizes this.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import Tensor
@@ -35,9 +40,75 @@ MAX_STEPS = 20_000
 """Maximal number of steps per start; a field that needs more is an error, not a long wait."""
 
 ADVICE = (
-    'the solution may not exist that far, or the field is stiff there (then integrator="Radau", which solve takes with '
-    'method="scipy"; or larger rtol and atol)'
+    'the solution may not exist that far, or the field is stiff there: pass result.evaluate(integrator="Radau", '
+    'rtol=1e-4, atol=1e-6), or solve(method="scipy", integrator="Radau", rtol=1e-4, atol=1e-6)'
 )
+
+
+SLIDING_STEPS, SHORT, BLOCK = 2000, 0.2, 100
+"""Paths that slide take steps of a SLIDING_STEPS-th of the span. Those that a BLOCK of steps brings no further than
+SHORT times as many of these would may slide."""
+
+
+class Sliding:
+    """Which starts slide along a jump of the field, and must then go on in steps of a least length.
+
+    Tiny steps are needed near a jump, in a stiff field, and where a smooth one changes quickly. Only the variation of
+    the slopes within a step tells: over a longer step it grows where the field is smooth, but stays where it jumps.
+
+    Attributes:
+        least: the length of those steps.
+    """
+
+    def __init__(self, t: Tensor, span: Tensor) -> None:
+        self.least, self.steps = span / SLIDING_STEPS, 0
+        # Of each start, (b,): whether it slides; the variation within its accepted short steps; the forced steps in
+        # this block; and the time when the block began.
+        self.slides, self.jump = torch.zeros_like(t, dtype=torch.bool), torch.zeros_like(t)
+        self.forced, self.begin = torch.zeros_like(t), t
+        self.error, self.since = 0.0, 0.0  # the largest error of a forced step, and its time
+
+    def lengthened(self, h: Tensor) -> Tensor:
+        """Step sizes (b,): `least` where paths slide."""
+        return torch.where(self.slides, self.least, h)
+
+    def accepts(self, h: Tensor, slopes: list[Tensor], allowed: Tensor, size: Tensor, t: Tensor) -> Tensor:
+        """Whether a step from t is taken (b,): its error is allowed, or it slides across a jump that is known."""
+        change = torch.stack(slopes).sub(slopes[0]).abs().amax(0)  # (b, *event)
+        # In units of the tolerance, since coordinates have units of their own.
+        variation = (change / allowed).flatten(1).amax(1).nan_to_num(torch.inf)  # (b,)
+        # A transient of a stiff field looks like a jump while it lasts, but later steps vary less.
+        same = (variation > 0.1 * self.jump) & (variation <= 2 * self.jump)
+        forced = self.slides & (size > 1) & same
+        if forced.any() and (error := (self.least * change[forced]).max().item()) > self.error:
+            self.error, self.since = error, t[forced][0].item()
+        short = ~self.slides & (h < SHORT * self.least) & (size <= 1)
+        self.jump = torch.where(short, torch.maximum(self.jump, variation), self.jump)
+        self.slides = self.slides & (forced | (size <= 1))  # else the field is no jump, but changes quickly
+        self.forced, self.steps = self.forced + forced, self.steps + 1
+        if self.steps % BLOCK == 0:
+            slow = (t - self.begin).abs() < SHORT * BLOCK * self.least
+            # A path has left the jump if it crosses it in less than a tenth of its steps.
+            self.slides = torch.where(self.slides, self.forced > BLOCK / 10, slow & (self.jump > 0))
+            self.jump = torch.where(self.slides, self.jump, 0.0)
+            self.forced, self.begin = torch.zeros_like(t), t
+        return forced | (size <= 1)
+
+    def keep(self, left: Tensor) -> None:
+        """Forget the starts that have arrived."""
+        self.slides, self.jump, self.forced, self.begin = (
+            state[left] for state in (self.slides, self.jump, self.forced, self.begin)
+        )
+
+    def warn(self) -> None:
+        """Warn of steps with a larger error than the tolerance."""
+        if self.error:
+            warnings.warn(
+                f"the vector field jumps at t = {self.since:.4g}, and paths slide along the jump: they were solved "
+                f"there in steps of {self.least:.2g}, with an error of about {self.error:.2g}; for a smaller one "
+                f"replace the jump by a steep slope, such as sign(v) by tanh(v / 0.01), or shorten the span",
+                stacklevel=5,
+            )
 
 
 @torch.no_grad()
@@ -68,9 +139,10 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
     row, y = torch.arange(len(x), device=x.device), x.double()
     t, goal = grid[0].repeat(len(x)), torch.ones(len(x), dtype=torch.int64, device=x.device)
     h = (grid[1] - grid[0]).abs().repeat(len(x))
+    sliding = Sliding(t, (grid[-1] - grid[0]).abs())
     first = f(y, t)  # k_1, the last slope of the step before if that was accepted
     for _ in range(MAX_STEPS):
-        to_goal = (grid[goal] - t).abs()  # (b,)
+        h, to_goal = sliding.lengthened(h), (grid[goal] - t).abs()  # (b,)
         step = direction * torch.minimum(h, to_goal)  # signed; cut short where the grid's next time is nearer than h
         dt = expand_like(step, y)
         slopes = [first]  # seven slopes k_j, (b, *event) each
@@ -83,7 +155,7 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
         allowed = atol + rtol * torch.maximum(y.abs(), stage.abs())
         # Root mean square over the coordinates; NaN counts as infinite, so that such a step is rejected.
         size = (error / allowed).flatten(1).square().mean(1).sqrt().nan_to_num(torch.inf, torch.inf)  # (b,)
-        accepted = size <= 1
+        accepted = sliding.accepts(h, slopes, allowed, size, t)
         there = accepted & (h >= to_goal)
         # size^(-1/5) would bring the next error exactly to the limit; 0.9 is a margin, and 0.2 to 5 limits the change.
         longer = step.abs() * (0.9 * size.clamp(min=1e-8) ** -0.2).clamp(0.2, 5.0)  # the error grows as h^5
@@ -97,7 +169,9 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
         goal = goal + there
         left = goal < len(grid)
         if not left.any():
+            sliding.warn()
             return path
+        sliding.keep(left)
         row, y, t, h, goal, size, first = (state[left] for state in (row, y, t, h, goal, size, first))
         # With such an h, t + h may round to t.
         if (tiny := h <= torch.finfo(torch.float64).eps * t.abs()).any():

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from pidlearn.equations.problem import CPU, Problem, Spacing
 from pidlearn.equations.solvers import solve, walk
 from pidlearn.equations.teacher_checks import warn_of_denoiser
 from pidlearn.utils.batching import in_chunks
+from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
 from pidlearn.utils.wrappers import unwrapped
 
@@ -46,7 +48,7 @@ class Diffusion(Problem):
         """The same problem on another device; noise is then drawn there, too."""
         return replace(self, device=device, rng_device=device)
 
-    def check_teacher(self) -> None:
+    def check_teacher(self, steps: int) -> None:
         """See `pidlearn.equations.teacher_checks.warn_of_denoiser`."""
         warn_of_denoiser(self)
 
@@ -92,6 +94,16 @@ class Diffusion(Problem):
         # t_start^(1 - share) t_end^share.
         times = [self.t_start * (self.t_end / self.t_start) ** share for share in (0.25, 0.5, 0.75)]
         return [(z * (t / self.t_start), t) for t in times]  # z t / T has standard deviation t, the noise level
+
+    @torch.no_grad()
+    def path_probes(self) -> tuple[Tensor, Tensor]:
+        """Euler's path on five of EDM's times: four evaluations of the teacher."""
+        grid, labels = karras_grid(5, self.t_end, self.t_start), self._labels()
+        path = [self._starts()]  # (4, *event) each
+        for t, t_next in pairwise(grid):
+            # Not `walk`, which raises where a path is not finite: such a teacher has a fingerprint, too.
+            path.append(path[-1] + expand_like(t_next - t, path[-1]) * self.ode.velocity(path[-1], t, labels))
+        return torch.cat(path), grid.repeat_interleave(4)
 
 
 def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[int] | None = None) -> Diffusion:

@@ -8,6 +8,7 @@ diffusion model changes fastest near t = 0, so EDM puts most points there.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from pidlearn.utils.arguments import check_argument, number
 from pidlearn.utils.validation import summary
 
-__all__ = ["GRIDS", "karras_grid", "linear_grid", "log_grid"]
+__all__ = ["GRIDS", "karras_grid", "linear_grid", "log_grid", "warn_of_coarse_times"]
 
 
 def karras_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -62,6 +63,22 @@ def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
 
 
 GRIDS: dict[str, Callable[..., Tensor]] = {"karras": karras_grid, "linear": linear_grid, "log": log_grid}
+
+
+def warn_of_coarse_times(grid: Tensor, dtype: torch.dtype, stacklevel: int) -> None:
+    """Warn if steps of a grid (N,) are not resolved by a vector field that takes the time in ``dtype``."""
+    steps = grid.diff().abs()  # (N - 1,)
+    # Upper bound on the distance between neighbouring numbers of the dtype: eps |t|, at the larger end of each step.
+    spacing = torch.finfo(dtype).eps * torch.maximum(grid[:-1].abs(), grid[1:].abs())
+    i = (spacing / steps).argmax()
+    # Rounding then shifts the time by up to a twentieth of a step. The steps of a diffusion shrink as t does: EDM's
+    # 1000 steps are 1e5 spacings of float32 each.
+    if spacing[i] > 0.1 * steps[i]:
+        warnings.warn(
+            f"times near {grid[i]:g} are {spacing[i]:.2g} apart in {dtype}, too coarse for steps of {steps[i]:.2g}: "
+            f"measure time from the start of the span, or start from float64 values (a prior that returns float64)",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _ramp(n: int, first: float, last: float) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.diffusion import device_of
+from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
 from pidlearn.equations.solvers import INTEGRATORS, solve, walk
@@ -42,28 +43,27 @@ class InitialValueProblem(Problem):
         """1, and unused by the recipes, which sample the times of an ODE uniformly."""
         return 1.0
 
-    @cached_property
+    @property
     def mean(self) -> Tensor:
         """Mean of each coordinate over the paths, (*event)."""
-        return self._path_points.mean(0)
+        return self._coarse_paths.mean
 
     @cached_property
     def std(self) -> Tensor:
         """Standard deviation of each coordinate over the paths, (*event) float64; never zero."""
-        points = self._path_points
-        return _at_least_rounding(points.std(0), points.square().mean(0).sqrt())
+        return _at_least_rounding(self._coarse_paths.std, self._coarse_paths.size)
 
     @cached_property
-    def _path_points(self) -> Tensor:
-        """Points (n, *event) float64 along a few coarsely solved paths; the prior's own where no path can be solved."""
+    def _coarse_paths(self) -> _CoarsePaths:
+        """A few coarsely solved paths at 401 equally spaced times; the prior's own values where none can be solved."""
         start = self.sample_prior(128, torch.Generator().manual_seed(0)).to(self.exact_dtype)  # (128, *event)
         for finer in (1, 4, 16):
             # Heun's error falls as h^2: with a quarter of the step it is about a sixteenth.
             if self.coarse_error(400 * finer) < 0.1:
                 grid = torch.linspace(self.t_start, self.t_end, 400 * finer + 1, dtype=torch.float64)
-                # Every finer-th point: 401 times of each path, whatever the step, joined to (401 * 128, *event).
-                return torch.cat(list(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))).double()
-        return self.sample_prior(4096, torch.Generator().manual_seed(0)).double()
+                # Every finer-th point: 401 times of each path, whatever the step.
+                return _coarse_paths(islice(walk(self.ode, start, grid, "heun"), 0, None, finer))
+        return replace(_coarse_paths([self.sample_prior(4096, torch.Generator().manual_seed(0))]), probes=None)
 
     def coarse_error(self, steps: int) -> float:
         """Relative RMSE between Heun's paths with ``steps`` equal steps and with twice as many; inf if they explode."""
@@ -96,18 +96,10 @@ class InitialValueProblem(Problem):
             return start.dtype
         return torch.float64
 
-    def check_teacher(self) -> None:
+    def check_teacher(self, steps: int) -> None:
         """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
         dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
-        # Upper bound on the distance between neighbouring numbers near t: eps |t|.
-        spacing = torch.finfo(dtype).eps * max(abs(self.t_start), abs(self.t_end))
-        span = abs(self.t_end - self.t_start)
-        if spacing > 1e-3 * span:
-            warnings.warn(
-                f"times near {self.t_start:g} are {spacing:.2g} apart in {dtype}, too coarse for a span of {span:g}: "
-                f"measure time from the start of the span, or return float64 from the prior",
-                stacklevel=4,
-            )
+        warn_of_coarse_times(self.plot_grid(steps + 1), dtype, stacklevel=4)
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""
@@ -149,6 +141,42 @@ class InitialValueProblem(Problem):
         """The initial values themselves, at equal steps of time."""
         return [(z, self.t_start + share * (self.t_end - self.t_start)) for share in (0.25, 0.5, 0.75)]
 
+    def path_probes(self) -> tuple[Tensor, Tensor]:
+        """17 equally spaced times of four of the coarse paths; the initial values where no path can be solved."""
+        times = self.plot_grid(17)
+        points = self._coarse_paths.probes  # (17, 4, *event)
+        points = self._starts().expand(17, 4, *self.event_shape) if points is None else points
+        # float64 where possible: a stiff field, -1e6 (x - cos t), amplifies the rounding of float32.
+        return points.flatten(0, 1).to(self.exact_dtype), times.repeat_interleave(4)
+
+
+@dataclass(frozen=True)
+class _CoarsePaths:
+    """What is kept of paths: mean, standard deviation and root mean square of each coordinate, (*event) float64.
+
+    And four paths at every 25th time, (17, 4, *event).
+    """
+
+    mean: Tensor
+    std: Tensor
+    size: Tensor
+    probes: Tensor | None
+
+
+def _coarse_paths(points: Iterable[Tensor]) -> _CoarsePaths:
+    """Summarize points (B, *event), one time after another: all of a field's would take gigabytes."""
+    count, mean, scatter, square, probes = 0, torch.zeros(()), torch.zeros(()), torch.zeros(()), []
+    for i, now in enumerate(points):
+        x = now.double()
+        n, delta = len(x), x.mean(0) - mean
+        # Means are subtracted before anything is squared (Chan et al. 1979): of values far from 0, squares would lose
+        # the digits that vary.
+        scatter = scatter + (x - x.mean(0)).square().sum(0) + delta.square() * (count * n / (count + n))
+        mean, square, count = mean + delta * (n / (count + n)), square + x.square().sum(0), count + n
+        if i % 25 == 0:
+            probes.append(x[:4])
+    return _CoarsePaths(mean, (scatter / (count - 1)).sqrt(), (square / count).sqrt(), torch.stack(probes))
+
 
 def initial_value(
     ode: ODE, prior: Prior | None, t_start: float | None, t_end: float | None, integrator: str = "dopri5"
@@ -182,11 +210,11 @@ def initial_value(
 def _at_least_rounding(std: Tensor, size: Tensor) -> Tensor:
     """Standard deviations (*event), in units of their own each, where they exceed the rounding of float32.
 
-    A coordinate that stays constant is measured in the rounding of its own size; one that is nothing but the rounding
-    of others, or zero, in that of theirs.
+    A coordinate that stays constant is measured in the rounding of its own size; one that is zero, in that of others.
     """
     largest = size.max()
-    least = torch.maximum(1e-5 * size, 1e-12 * largest)  # 1e-5 is about 80 times float32's epsilon, 1.2e-7
+    # Never in that of others where it has a size: units may differ by more than 1e12. 1e-5 is 80 epsilons of float32.
+    least = torch.where(size > 0, 1e-5 * size, 1e-12 * largest)
     # 1 where all coordinates are zero, so that quotients exist.
     return torch.maximum(std, torch.where(largest > 0, least, 1.0))
 

@@ -106,8 +106,8 @@ class Problem(ABC):
         """The noise level around which times are sampled most often: the standard deviation of a diffusion's data."""
 
     @abstractmethod
-    def check_teacher(self) -> None:
-        """Warn of a teacher that cannot be what the problem takes it for."""
+    def check_teacher(self, steps: int) -> None:
+        """Warn of a teacher that cannot be what the problem takes it for, on a grid of so many ``steps``."""
 
     @abstractmethod
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
@@ -136,24 +136,42 @@ class Problem(ABC):
 
     @abstractmethod
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
-        """Three points (x, t) at fixed positions along the span, x (B, *event), to fingerprint the teacher."""
+        """Three points (x, t), x (B, *event), at which files before 0.2 fingerprint the teacher."""
+
+    @abstractmethod
+    def path_probes(self) -> tuple[Tensor, Tensor]:
+        """Points (N, *event) on four coarse paths, both ends included, and their times (N,): four for each time."""
+
+    @property
+    def exact_dtype(self) -> torch.dtype:
+        """The most precise dtype that the teacher is evaluated in: the prior's."""
+        return self._starts().dtype
+
+    @cached_property
+    def _probes(self) -> tuple[Tensor, Tensor]:
+        return self.path_probes()
 
     @cached_property
     def fingerprint(self) -> Tensor:
-        """The teacher's output (12, *event) at fixed points: it differs between two teachers of the same kind."""
-        return self._outputs(self._starts())
+        """The teacher's output (N, *event) along its own paths: it differs between two teachers of the same kind."""
+        return self._outputs(*self._probes)
 
     def identity(self) -> dict[str, Tensor]:
-        """What a file holds of the teacher: four initial values (4, *event), the fingerprint, and its scale."""
-        return {"starts": self._starts().cpu(), "fingerprint": self.fingerprint, "scale": self._scale()}
+        """What a file holds of the teacher: points (N, *event) and times (N,), the fingerprint there, and its scale.
+
+        Points are stored since another machine could not solve the same paths: chaos and jumps amplify rounding.
+        """
+        points, times = self._probes
+        return {"points": points.cpu(), "times": times, "fingerprint": self.fingerprint, "scale": self._scale()}
 
     def has_identity(self, other: Mapping[str, Tensor]) -> bool:
         """Whether the `identity` of a teacher is this one's, as computed on any machine."""
-        starts, mine = other["starts"], self._starts()
-        if starts.shape != mine.shape:
+        there = other["fingerprint"].double()
+        # The teacher is evaluated at the other's points, since the prior may be another.
+        points, times = self._points_of(other)
+        if there.shape != (len(times), *self.event_shape) or points.shape != there.shape:
             return False
-        # The teacher is evaluated at the other's starts, since the prior may be another.
-        here, there = self._outputs(starts.to(mine)).double(), other["fingerprint"].double()
+        here = self._outputs(points, times).double()
         # In the teacher's own units, and the smaller ones: a field that explodes would accept any other.
         tolerance = 1e-3 * there.abs() + 1e-4 * torch.minimum(self._scale(), other.get("scale", self._scale()))
         if here.shape != there.shape or tolerance.shape != there.shape:
@@ -167,7 +185,7 @@ class Problem(ABC):
             ValueError: another teacher.
         """
         # Files of the first release and of other projects hold none.
-        if "starts" in other and not self.has_identity(other):
+        if "fingerprint" in other and not self.has_identity(other):
             raise ValueError(
                 f"{path} holds the student of another teacher than {summary(self.teacher)}, whose outputs differ: pass "
                 f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
@@ -176,13 +194,24 @@ class Problem(ABC):
     def _starts(self) -> Tensor:
         return self.sample_prior(4, torch.Generator().manual_seed(0))
 
-    def _outputs(self, z: Tensor) -> Tensor:
-        """The right-hand sides (12, *event) at the three probes of each of four initial values, on the CPU."""
+    def _labels(self) -> Tensor | None:
         generator = torch.Generator().manual_seed(0)
         self.sample_prior(4, generator)  # labels follow the initial values in the generator's stream
-        labels = self.sample_labels(4, generator)
+        return self.sample_labels(4, generator)
+
+    def _points_of(self, identity: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The points and times of a fingerprint; files before 0.2 hold four initial values (4, *event) instead."""
+        if "points" in identity:
+            return identity["points"].to(self.device, self.exact_dtype), identity["times"].double()
+        points, times = zip(*self.probes(identity["starts"].to(self._starts())), strict=True)
+        return torch.cat(points), torch.tensor(times, dtype=torch.float64).repeat_interleave(4)
+
+    def _outputs(self, points: Tensor, times: Tensor) -> Tensor:
+        """The right-hand sides (N, *event) at points (N, *event) and times (N,), on the CPU, in batches of four."""
+        labels, times = self._labels(), times.to(points.device)
         with torch.no_grad(), overridden(tf32(False)):  # the same numbers on every device
-            return torch.cat([self.ode.rhs(x, t, labels).cpu() for x, t in self.probes(z)])
+            batches = zip(points.split(4), times.split(4), strict=True)
+            return torch.cat([self.ode.rhs(x, t, labels).cpu() for x, t in batches])
 
     def _scale(self) -> Tensor:
         return torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.adaptive import dopri5
+from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import check_argument, one_of
+from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import (
     NotFiniteError,
@@ -130,6 +132,9 @@ ADAPTIVE: dict[str, set[str]] = {"dopri5": set(), "scipy": {"integrator"}}
 INTEGRATORS = ("DOP853", "Radau", "RK45", "RK23", "BDF", "LSODA")
 """SciPy's methods."""
 
+IMPLICIT, MAX_IMPLICIT = ("Radau", "BDF"), 1024
+"""Those that factorize matrices, and the numbers of a batch above which these are factorized start by start."""
+
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
 
@@ -163,12 +168,15 @@ def solve(
     check_argument("ode", ode, FIELD)
     if isinstance(method, str) and method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
+        # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
+        hundred = torch.linspace(times[0].item(), times[-1].item(), 101, dtype=torch.float64)
+        warn_of_coarse_times(hundred, x.dtype, stacklevel=2)
         rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
         with torch.no_grad():
             if method == "scipy":
-                return _scipy(ode, x, times, class_labels, rtol, atol, **options)
+                return _scipy_in_parts(ode, x, times, class_labels, rtol, atol, **options)
             return dopri5(ode, x, times, class_labels, rtol, atol).to(x)
     if options:
         raise ValueError(f"method = {method!r} got the options {sorted(options)}: only {[*ADAPTIVE]} take options")
@@ -189,6 +197,7 @@ def walk(
             f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
         )
     times = _validate(x, grid, class_labels)
+    warn_of_coarse_times(times, x.dtype, stacklevel=3)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
     with reraise_from_function("solver", "Solver()"):
@@ -199,7 +208,9 @@ def walk(
         )
 
     def f(x: Tensor, t: Tensor) -> Tensor:
-        return ode.velocity(x, t, class_labels)
+        if t.ndim:  # of a solver that takes one time per sample
+            return ode.velocity(x, t, class_labels)
+        return in_chunks(lambda x, labels: ode.velocity(x, t, labels), x, class_labels)
 
     yield x
     for t, t_next in pairwise(times):
@@ -240,6 +251,17 @@ def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
     if tolerance.shape not in shapes or not (tolerance > 0).all():
         raise ValueError(f"got {name} = {value!r:.200}, but tolerances are positive numbers")
     return tolerance.to(x.device, torch.float64)
+
+
+def _scipy_in_parts(
+    ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol: Tensor, atol: Tensor, **options: Any
+) -> Tensor:
+    """SciPy's solution; of a large system start by start if the integrator factorizes matrices."""
+    if options.get("integrator") not in IMPLICIT or x.numel() <= MAX_IMPLICIT:
+        return _scipy(ode, x, grid, class_labels, rtol, atol, **options)
+    labels = [None] * len(x) if class_labels is None else class_labels.split(1)
+    parts = zip(x.split(1), labels, strict=True)
+    return torch.cat([_scipy(ode, one, grid, label, rtol, atol, **options) for one, label in parts], 1)
 
 
 def _scipy(
@@ -287,7 +309,8 @@ def _as_scipy_field(
         if calls > MAX_CALLS:
             raise ValueError(
                 f"{integrator} called the vector field {MAX_CALLS} times and did not get past t = {t:.4g}: it is stiff "
-                f'there (try integrator="Radau"), or not smooth (loosen rtol and atol)'
+                f'there (use integrator="Radau" with rtol=1e-4, atol=1e-6), or jumps (use solve(method="dopri5") or '
+                f'result.evaluate(integrator="dopri5"), which step across)'
             )
         # (B * event,) float64 -> (B, *event) in x's dtype.
         slope = ode.velocity(torch.from_numpy(flat).to(x).reshape(x.shape), t, class_labels)
@@ -306,7 +329,7 @@ def _jacobian_options(x: Tensor, integrator: str) -> dict[str, Any]:
     """
     from scipy.sparse import block_diag
 
-    if integrator not in ("Radau", "BDF"):
+    if integrator not in IMPLICIT:
         return {}
     block = np.ones((x[0].numel(), x[0].numel()))  # within a sample, any coordinate may depend on any other
     return {"jac_sparsity": block_diag([block] * len(x))}  # (B * event, B * event), sparse

@@ -94,7 +94,8 @@ class Student(nn.Module):
     @check_arguments(z=BATCH, grid=TIMES, class_labels=LABELS)
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path at every grid time: (len(grid), B, *event)."""
-        return self._path(z, grid, class_labels)
+        path = in_chunks(lambda z, labels: self._path(z, grid, labels).transpose(0, 1), z, class_labels)
+        return path.transpose(0, 1)  # (B, N, *event) -> (N, B, *event)
 
     def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
         return torch.stack([call_student(self, z, t, class_labels) for t in grid])

@@ -55,6 +55,8 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
 
 def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
     """A network F(x, time, class_labels=None) as a student of the problem."""
+    if isinstance(problem, InitialValueProblem) and not isinstance(unwrapped(network), ChebyshevMLP):
+        _warn_of_units(problem)
     if not isinstance(problem, Diffusion):
         # z enters unscaled (c_in = 1): the coordinates of an ODE share no scale.
         return Trajectory(network, problem.t_start, t_min=problem.t_end, boundary="increment", time="linear", c_in=1.0)
@@ -65,6 +67,18 @@ def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
         sigma_data=problem.sigma_data,
         event_shape=problem.event_shape,
     )
+
+
+def _warn_of_units(problem: InitialValueProblem) -> None:
+    """Warn that a user's network sees coordinates of different size as they are: it learns the large ones only."""
+    sizes = torch.hypot(problem.mean, problem.std)  # (*event), root mean square; the default student standardises
+    sizes = sizes[sizes > 1e-11 * sizes.max()]  # coordinates that are zero have no size
+    if sizes.max() > 100 * sizes.min():
+        warnings.warn(
+            f"the coordinates have sizes from {sizes.min():.2g} to {sizes.max():.2g}, but a network of your own takes "
+            f"them as they are: choose units in which they are of order 1, or leave student out",
+            stacklevel=2,
+        )
 
 
 def network_of(problem: Problem) -> nn.Module | None:

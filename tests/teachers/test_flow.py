@@ -75,7 +75,7 @@ class TestDataAt:
         problem = problem_from_teacher(teacher)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            problem.check_teacher()
+            problem.check_teacher(249)
         return [str(warning.message) for warning in caught]
 
     @pytest.mark.parametrize("mean", [0.0, 5.0, -2.0])
