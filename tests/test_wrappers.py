@@ -102,6 +102,16 @@ def test_what_a_wrapped_teacher_declares_is_read(wrap: Callable[[nn.Module], nn.
     assert all(torch.equal(written[name], value) for name, value in images.state_dict().items())
 
 
+def test_the_student_of_a_denoiser_whose_network_is_wrapped() -> None:
+    """Also of iDDPM's, whose network has twice as many outputs as the student's."""
+    options = {"label_dim": 2, "model_channels": 16, "channel_mult": [1], "num_blocks": 1, "attn_resolutions": []}
+    for cls in (pid.nets.EDMPrecond, pid.nets.VPPrecond, pid.nets.iDDPMPrecond):
+        denoiser = cls(8, 1, **options)
+        plain = describe(pid.steps(denoiser, **BARE).student)
+        denoiser.model = nn.DataParallel(denoiser.model)
+        assert describe(pid.steps(denoiser, **BARE).student) == plain is not None
+
+
 def test_a_third_party_network_in_a_wrapper_keeps_its_shape_and_classes() -> None:
     network = pid.nets.MLP(2, width=8, depth=1, label_dim=4)
     for teacher in (pid.teachers.from_flow(nn.DataParallel(network)), pid.teachers.from_flow(network)):
