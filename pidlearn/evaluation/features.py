@@ -119,7 +119,7 @@ def read_statistics(path: str | Path) -> Statistics:
         ) from error
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} is not an .npz file of the arrays mu and sigma: pass one that np.savez wrote"
+            f"{path} is not an .npz file of the arrays mu and sigma ({error}): pass one that np.savez wrote"
         ) from error
     if mean.ndim != 1 or not len(mean) or cov.shape != (len(mean), len(mean)):
         raise ValueError(
