@@ -22,6 +22,7 @@ from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.fingerprint import identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.validation import describe_tensor, reraise_with_context
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["DenoiserTraining", "train_denoiser"]
 
@@ -117,7 +118,7 @@ class DenoiserTraining(Training):
 
     def settings(self) -> dict[str, str]:
         """Settings, data and network as text."""
-        network = self.denoiser.model
+        network = unwrapped(self.denoiser.model)  # a wrapper changes nothing that is computed
         description = (type(network).__name__, getattr(network, "options", None))
         values = {**vars(self.trainer.config), **self._data, "network": description}
         return {name: identity(value) for name, value in values.items() if name != "micro_batch"}

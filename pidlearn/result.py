@@ -20,6 +20,7 @@ from pidlearn.evaluation.evaluate import Evaluation, evaluate
 from pidlearn.methods import METHODS, settings_of
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
+from pidlearn.students.build import as_trajectory
 from pidlearn.training.stopping import StopReason
 from pidlearn.utils.arguments import (
     BATCH,
@@ -34,6 +35,7 @@ from pidlearn.utils.arguments import (
     size,
 )
 from pidlearn.utils.validation import check_labels, summary
+from pidlearn.utils.wrappers import unwrapped
 from pidlearn.viewer import Scene
 from pidlearn.viewer.build import scene_of
 
@@ -215,7 +217,8 @@ def load(
         path: the file.
         teacher: as passed to `distill`; needed for `Result.sample`, `evaluate` and `plot`, and by a student that is a
             copy of a third-party network.
-        student: a module to load the weights into, for a student that is not made of this library's parts.
+        student: as passed to `distill`, to load the weights into: a network or a student that is not made of this
+            library's parts. A network needs its teacher, too.
         prior: as passed to `distill`, for an ODE.
         event_shape: as passed to `distill`, if neither teacher nor student has one.
 
@@ -226,11 +229,19 @@ def load(
     """
     loaded, history, settings, stopped, identity = files.read(path, student, teacher)
     config = _config(settings, path)
+    is_network = not hasattr(unwrapped(loaded), "t_max")
+    if teacher is None and is_network:
+        raise ValueError(
+            f"got a {type(unwrapped(loaded)).__name__} as student=, a network whose times and scales the teacher sets: "
+            f"pass the teacher, too, or a pidlearn.Trajectory of the network"
+        )
     if teacher is None:
         return Result(loaded, {}, history, config, None, stopped, teacher_identity=identity)
     shape = event_shape if event_shape is not None else getattr(loaded, "event_shape", None)
     problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
     problem.check_identity(identity, path)
+    if is_network:
+        loaded = as_trajectory(loaded, problem).eval()
     loaded.to(problem.device)
     return Result(loaded, {}, history, config, problem, stopped)
 

@@ -36,6 +36,7 @@ from pidlearn.utils.fingerprint import digest, identity
 from pidlearn.utils.random import seeded
 from pidlearn.utils.settings import UNSET
 from pidlearn.utils.validation import resolve, summary
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Run"]
 
@@ -68,7 +69,7 @@ class Run(Training):
         self.config, method = resolve_settings(self.problem, config)
         # A denoiser of `train_denoiser` is not checked. It has the right form by construction, but at noise levels that
         # its training rarely visits its output varies: by 0.66 sigma_data on digits (python -m benchmarks.demo).
-        if type(getattr(self.problem.ode, "denoiser", None)) is not Preconditioned:
+        if type(unwrapped(getattr(self.problem.ode, "denoiser", None))) is not Preconditioned:
             self.problem.check_teacher(self.config.windows * (self.config.n - 1))
         is_new = student is None
         if student is None:
@@ -78,7 +79,7 @@ class Run(Training):
         self.student = prepare_student(student, self.problem, method.wrap)
         context = self._context(method, is_new, data)
         method.check(context)
-        networks = modules_of(self.problem.teacher)
+        networks = modules_of(self.problem.ode)  # as they are called: compiled or wrapped
         if self.problem.device.type == "cuda":
             use_channels_last([self.student, *networks])
         self.processes.broadcast_weights(self.student)
@@ -131,8 +132,9 @@ class Run(Training):
         own = {name: getattr(method, name) for name in settings_of(method)}
         settings["method"] = f"{type(method).__qualname__} {identity(own)}"
         teacher, shape, scale = self.problem.teacher, self.problem.event_shape, self.problem.data_scale
-        description = str(files.describe(self.student)).encode()
-        settings["student"] = f"{type(self.student).__qualname__} {digest(description)}"
+        student = unwrapped(self.student)  # a wrapper changes nothing that is computed
+        description = str(files.describe(student)).encode()
+        settings["student"] = f"{type(student).__qualname__} {digest(description)}"
         return {**settings, "teacher": f"{type(teacher).__name__} of shape {shape} and scale {scale:.6g}"}
 
     def state_dict(self) -> dict[str, Any]:

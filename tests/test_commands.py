@@ -446,7 +446,9 @@ class TestSample:
             assert f"got label {label}, but class labels must lie in 0..9" in fails(
                 "sample", file, "-o", out, "--label", label
             )
-        assert "No such file" in fails("sample", tmp_path / "no.safetensors", "-o", out)
+        for folder in (tmp_path / "no.safetensors", tmp_path / "no" / "student"):
+            assert f"there is no file {folder}: check the path" in fails("sample", folder, "-o", out)
+        assert f"{tmp_path} is a folder: pass the path of a file" in fails("sample", tmp_path, "-o", out)
         assert "is not a pidlearn student" in fails("sample", made / "run" / "teacher.safetensors", "-o", out)
         assert "there is no file no.pkl" in fails("sample", file, "-o", out, "--teacher", "no.pkl")
         other = save_teacher(teacher(), tmp_path / "other.safetensors")
@@ -519,7 +521,9 @@ class TestEvaluate:
         told = fails("evaluate", *both, "--fid", tmp_path / "reference.npz")
         assert f"{tmp_path}/hub/checkpoints/weights-inception" in told
         assert "(the Inception weights of FID) is missing and could not be downloaded" in told
-        assert "No such file" in fails("evaluate", *both, "--fid", tmp_path / "no.npz")
+        assert "no.npz: pass the .npz of mu and sigma" in fails("evaluate", *both, "--fid", tmp_path / "no.npz")
+        told = fails("evaluate", tmp_path / "no.safetensors", "--real", "digits")
+        assert f"there is no file {tmp_path / 'no.safetensors'}: check the path" in told
         inception = ["--real", "digits", "--inception", tmp_path / "no.pth"]
         assert "no.pth, which should hold the Inception weights of FID" in fails("evaluate", *both, *inception)
         told = fails("evaluate", *both, "--real", "digits", "-n", 64)

@@ -643,8 +643,26 @@ class TestFiles:
         assert loaded.student is empty
         z = torch.randn(4, 2)
         assert torch.equal(loaded.student(z, 1.0), result.student(z, 1.0))
-        with pytest.raises(ValueError, match="another kind of student"):
+        with pytest.raises(ValueError, match=r"another kind of student than student=, a Trajectory: pass the network"):
             pid.load(path, student=pid.Trajectory(net()))
+
+    @pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel])
+    def test_the_network_that_distill_got_is_what_load_takes(self, wrap: Callable[..., Any], tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        z, network = torch.rand(4, 2) + 0.5, self.own()
+        decay = pid.VelocityODE(lambda x, t: -x)
+        settings: dict[str, Any] = {"prior": lambda n, generator=None: torch.rand(n, 2, generator=generator) + 0.5}
+        for teacher, span, others in (
+            (pid.toy("ring"), {}, {}),
+            (pid.toy("ring"), {"t_max": 20.0, "t_min": 0.01}, {}),
+            (decay, {"t_start": 1.0, "t_end": 3.0}, settings),
+        ):
+            result = pid.distill(teacher, network, **span, **others, **TINY)
+            path = result.save(tmp_path / "a")
+            loaded = pid.load(path, teacher, student=wrap(self.own()), **others)
+            assert torch.equal(loaded.generate(z), result.generate(z))
+            assert loaded.evaluate(16) == result.evaluate(16)
+            assert (loaded.student.t_max, loaded.student.t_min) == (result.student.t_max, result.student.t_min)
 
     @pytest.mark.parametrize(
         ("network", "shape"),
@@ -679,6 +697,7 @@ class TestFiles:
         result = pid.distill(teacher, student, **TINY)
         path = result.save(tmp_path / "a")
         loaded = pid.load(path, teacher)
+        assert result.student.sample(3).shape == (3, 2)
         assert type(loaded.student) is pid.Trajectory
         assert torch.equal(loaded.generate(z, labels), result.generate(z, labels))
         assert loaded.student.label_dim == result.problem.label_dim == 3

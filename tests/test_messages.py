@@ -100,7 +100,7 @@ UNREACHED = {
     "students/files.py: is a copy of its teacher's network, which is third-party code",
     "students/files.py: is a copy of another teacher's network",
     "students/files.py: {} is not a finite number",
-    "students/files.py: {} {}: {}",
+    "students/files.py: {} is damaged, or of another version",
     "teachers/loading.py: {} holds no EDM network",  # test_pickles
     "training/checkpoints.py: {} is a {}, but a checkpoint holds",  # test_checkpoint, as the next lines
     "training/checkpoints.py: {} holds a run of another network",
@@ -411,6 +411,10 @@ def files(folder: Path) -> list[tuple[Call, str]]:
         (statistics([0.0], [[-1.0]]), "sigma is not a covariance"),
         (lambda: pid.load(student, pid.toy("moons")), "holds the student of another teacher"),
         (lambda: pid.load(own), "cannot be built from its file"),
+        (lambda: pid.load(own, student=net()), "got a MLP as student=, a network whose times and scales the teacher"),
+        (lambda: pid.load(own, student=First(2, 1)), "holds another kind of student than student=, a First: pass"),
+        (lambda: pid.load(folder / "none"), "none: check the path"),
+        (lambda: metrics.read_statistics(folder / "none"), "none: pass the .npz of mu and sigma"),
         (lambda: pid.load(student).evaluate(), "loaded without its teacher: pidlearn.load(path, teacher=...)"),
         (lambda: result.save(folder / "fifo"), "is a device, FIFO or socket"),
         (lambda: result.save(folder), "is a folder: pass the path of a file"),
@@ -768,7 +772,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: PiecewiseTrajectory([path(t_min=1.0), path(t_max=1.0, t_min=2.0)]),
          "got windows that change direction"),
         (lambda: pid.watch(teachers.from_network(net(), "edm", event_shape=(3, 4, 4))),
-         "but only 2-D points and one-channel images"),
+         "but only 2-D points and one-channel images can be drawn as a scene: draw a figure with result.plot()"),
         (lambda: pid.watch(SYSTEM, axes=(0, 9)), "got axes = (0, 9), but axes must be two coordinates in 0..1"),
         (lambda: pid.watch(SYSTEM, Bare(lambda z, t: 3)), "int, but must return the shape of z, ("),
         (lambda: scene.seen(3), "got view of type int, but view must be a pidlearn.viewer.View"),

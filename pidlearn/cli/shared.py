@@ -49,8 +49,10 @@ def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[St
     Raises:
         ValueError: another file, a student that cannot be rebuilt from it, or another teacher than the student's.
     """
-    with Path(path).open("rb") as file:
-        head = file.read(len(LEGACY))
+    head = b""
+    if Path(path).is_file():
+        with Path(path).open("rb") as file:
+            head = file.read(len(LEGACY))
     student: nn.Module
     identity: dict[str, Tensor] = {}
     if head.startswith((b"PK", LEGACY)):  # an archive, as torch.save writes them, or wrote them before 1.6

@@ -23,6 +23,7 @@ from pidlearn.equations.teacher_checks import warn_of_denoiser
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Diffusion", "default_span", "diffusion", "noise_levels"]
 
@@ -120,7 +121,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
         ValueError: an unknown event shape, or a span outside the teacher's noise levels.
     """
     ode = teacher if isinstance(teacher, DenoiserODE) else DenoiserODE(teacher)
-    denoiser = ode.denoiser
+    denoiser = unwrapped(ode.denoiser)  # wrappers hide its attributes; what is called stays as it was passed
     shape = event_shape if event_shape is not None else getattr(denoiser, "event_shape", None)
     if shape is None:
         raise ValueError("the teacher has no event_shape: pass event_shape=, such as (3, 32, 32) for images")
@@ -129,7 +130,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
     label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), device_of(denoiser)
     prior = partial(_gaussian, scale=t_max, shape=shape)
-    return Diffusion(ode, prior, t_max, t_min, shape, teacher, device, device, label_dim, sigma_data)
+    return Diffusion(ode, prior, t_max, t_min, shape, unwrapped(teacher), device, device, label_dim, sigma_data)
 
 
 def default_span(teacher: Any) -> tuple[float, float]:
@@ -138,7 +139,7 @@ def default_span(teacher: Any) -> tuple[float, float]:
     It is chosen for a standard deviation of 0.5, and wide enough for a tenth of that to ten times as much.
     For data of any other size it is scaled, so that t_max / sigma_data and t_min / sigma_data stay EDM's.
     """
-    std = stated_std(getattr(teacher, "denoiser", teacher)) or SIGMA_DATA
+    std = stated_std(unwrapped(getattr(teacher, "denoiser", teacher))) or SIGMA_DATA
     scale = 1.0 if is_usual(std) else std / SIGMA_DATA
     lowest, highest = noise_levels(teacher)
     return min(80.0 * scale, highest), max(0.002 * scale, lowest)  # EDM's 80 and 0.002 are 160 and 0.004 times 0.5
@@ -146,7 +147,7 @@ def default_span(teacher: Any) -> tuple[float, float]:
 
 def noise_levels(teacher: Any) -> tuple[float, float]:
     """The smallest and the largest sigma that a denoiser declares."""
-    denoiser = getattr(teacher, "denoiser", teacher)
+    denoiser = unwrapped(getattr(teacher, "denoiser", teacher))
     # Some networks have them as tensors.
     return float(getattr(denoiser, "sigma_min", 0.0)), float(getattr(denoiser, "sigma_max", math.inf))
 

@@ -16,6 +16,7 @@ from pidlearn.equations.initial_value import initial_value
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.equations.systems import SYSTEMS, System
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["modules_of", "problem_from_teacher"]
 
@@ -51,14 +52,15 @@ def problem_from_teacher(
         t_end = teacher.t_end if t_end is None else t_end
         integrator = "Radau" if teacher.stiff else "dopri5"
         return replace(initial_value(teacher.ode, prior or teacher.prior, t_start, t_end, integrator), teacher=teacher)
-    advice = _how_to_wrap(teacher)
-    if advice or not (callable(teacher) or hasattr(teacher, "rhs")):
+    plain = unwrapped(teacher)
+    advice = _how_to_wrap(plain)
+    if advice or not (callable(teacher) or hasattr(plain, "rhs")):
         raise TypeError(
             f"got a teacher of type {type(teacher).__name__}, but it must be a callable denoiser D(x, sigma), a System "
             f"or an ODE" + (f": {advice}" if advice else "")
         )
-    if hasattr(teacher, "rhs") and not isinstance(teacher, DenoiserODE):
-        return initial_value(teacher, prior, t_start, t_end)
+    if hasattr(plain, "rhs") and not isinstance(plain, DenoiserODE):
+        return initial_value(plain, prior, t_start, t_end)
     if prior is not None:
         raise ValueError("a diffusion starts from N(0, t_max^2): leave prior out, or wrap the teacher in VelocityODE")
     default_start, default_end = default_span(teacher)

@@ -254,14 +254,21 @@ def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:
 
 
 def _scipy_in_parts(
-    ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol: Tensor, atol: Tensor, **options: Any
+    ode: ODE,
+    x: Tensor,
+    grid: Tensor,
+    class_labels: Tensor | None,
+    rtol: Tensor,
+    atol: Tensor,
+    integrator: str = "DOP853",
 ) -> Tensor:
     """SciPy's solution; of a large system start by start if the integrator factorizes matrices."""
-    if options.get("integrator") not in IMPLICIT or x.numel() <= MAX_IMPLICIT:
-        return _scipy(ode, x, grid, class_labels, rtol, atol, **options)
+    check_argument("integrator", integrator, one_of(*INTEGRATORS))
+    if integrator not in IMPLICIT or x.numel() <= MAX_IMPLICIT:
+        return _scipy(ode, x, grid, class_labels, rtol, atol, integrator)
     labels = [None] * len(x) if class_labels is None else class_labels.split(1)
     parts = zip(x.split(1), labels, strict=True)
-    return torch.cat([_scipy(ode, one, grid, label, rtol, atol, **options) for one, label in parts], 1)
+    return torch.cat([_scipy(ode, one, grid, label, rtol, atol, integrator) for one, label in parts], 1)
 
 
 def _scipy(
@@ -271,11 +278,10 @@ def _scipy(
     class_labels: Tensor | None,
     rtol: Tensor,
     atol: Tensor,
-    integrator: str = "DOP853",
+    integrator: str,
 ) -> Tensor:
     from scipy.integrate import solve_ivp
 
-    check_argument("integrator", integrator, one_of(*INTEGRATORS))
     times = grid.numpy(force=True)
     solution = solve_ivp(
         _as_scipy_field(ode, x, class_labels, integrator),

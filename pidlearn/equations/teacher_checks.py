@@ -14,6 +14,7 @@ from pidlearn.equations.data_scale import LOW_DIMENSIONAL, SIGMA_DATA, is_usual,
 from pidlearn.equations.grids import log_grid
 from pidlearn.equations.solvers import walk
 from pidlearn.utils.validation import NotFiniteError
+from pidlearn.utils.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from pidlearn.equations.diffusion import Diffusion
@@ -33,7 +34,7 @@ def warn_of_denoiser(problem: Diffusion) -> None:
 
 
 def _messages(problem: Diffusion) -> Iterator[str]:
-    denoiser, std = problem.ode.denoiser, problem.sigma_data
+    denoiser, std = unwrapped(problem.ode.denoiser), problem.sigma_data
     stated = stated_std(denoiser) is not None
     if stated and not is_usual(std):
         yield (

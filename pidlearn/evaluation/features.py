@@ -107,11 +107,16 @@ def read_statistics(path: str | Path) -> Statistics:
     """Read published reference statistics: an ``.npz`` of ``mu`` (k,) and ``sigma`` (k, k), as EDM provides for FID.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: a file of another kind, or numbers that cannot be a mean and a covariance.
     """
     try:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(
+            f"there is no file {path}: pass the .npz of mu and sigma of the reference images, such as EDM's"
+        ) from error
     except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not an .npz file of the arrays mu and sigma ({error}): pass one that np.savez wrote"

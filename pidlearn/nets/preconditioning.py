@@ -18,6 +18,7 @@ from pidlearn.nets.noise_parametrization import EDM, Coefficients, NoiseParametr
 from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import MODULE, check_arguments, number
 from pidlearn.utils.validation import as_real, check_batch, check_not_complex, describe_tensor
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Preconditioned", "check_noise_levels", "precondition"]
 
@@ -95,9 +96,10 @@ class Preconditioned(nn.Module):
         self.model = network
         self.sigma_data = sigma_data
         self.noise_parametrization: NoiseParametrization = EDM(sigma_data)
-        self.label_dim: int = getattr(network, "label_dim", 0)
-        if hasattr(network, "event_shape"):
-            self.event_shape: tuple[int, ...] = tuple(network.event_shape)  # type: ignore[arg-type]  # a module of ours
+        plain = unwrapped(network)  # a wrapper has none of its attributes
+        self.label_dim: int = getattr(plain, "label_dim", 0)
+        if hasattr(plain, "event_shape"):
+            self.event_shape: tuple[int, ...] = tuple(plain.event_shape)
 
     def forward(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
         """Return D(x, sigma), in the shape of x."""

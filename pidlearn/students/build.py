@@ -27,6 +27,7 @@ from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["LOW_DIMENSIONAL", "as_flow_map", "as_trajectory", "build_flow_map", "build_student", "network_of"]
 
@@ -119,7 +120,7 @@ def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) ->
 
 def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
     """A network F(x, time, class_labels=None) as a student of the problem."""
-    if isinstance(problem, InitialValueProblem) and not isinstance(network, ChebyshevMLP):
+    if isinstance(problem, InitialValueProblem) and not isinstance(unwrapped(network), ChebyshevMLP):
         _warn_of_units(problem)
     if not isinstance(problem, Diffusion):
         # z enters unscaled (c_in = 1): the coordinates of an ODE share no scale.
@@ -155,7 +156,7 @@ def network_of(problem: Problem) -> nn.Module | None:
 
 
 def _denoiser(problem: Problem) -> Any:
-    return problem.ode.denoiser if isinstance(problem.ode, DenoiserODE) else None
+    return unwrapped(problem.ode.denoiser) if isinstance(problem.ode, DenoiserODE) else None
 
 
 def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
@@ -176,7 +177,7 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     # At t = T both networks take c_in z and ln(T) / 4; only D's factor c_out, about sigma_data, is missing.
     if init == "teacher" and body is network:
         at = torch.tensor([problem.t_start], dtype=torch.float64)
-        body.scale_output(problem.ode.denoiser.coefficients(at).c_out.item())  # type: ignore[attr-defined]  # a Preconditioned
+        body.scale_output(_denoiser(problem).coefficients(at).c_out.item())
     return body if init == "official" else network
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
-from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
@@ -29,6 +28,7 @@ from pidlearn.teachers.files.build import fill
 from pidlearn.utils import safetensors
 from pidlearn.utils.files import write_atomically
 from pidlearn.utils.settings import plain
+from pidlearn.utils.wrappers import renamed_for, unwrapped
 
 __all__ = ["describe", "packed", "read", "save"]
 
@@ -126,7 +126,8 @@ def read(
 
     Args:
         path: the file.
-        student: a module to load the weights into, for a student that was not made of this library's parts.
+        student: a module to load the weights into, for a student that was not made of this library's parts; also the
+            bare network of a Trajectory, which is returned as such.
         teacher: the student's teacher, for a copy of a third-party network.
 
     Raises:
@@ -135,36 +136,27 @@ def read(
     """
     tensors, metadata = safetensors.read(path, FORMAT, FORMAT_BEFORE)
     weights = _under("student", tensors)
-    problem = "is damaged, or of another version" if student is None else "holds another kind of student than student="
     try:
         description, config, stopped = (_loads(metadata[key]) for key in ("student", "config", "stopped"))
         if student is None:
             student = _build(description, weights, teacher)
-            student.load_state_dict(weights, assign=True)  # in the dtype of the file
+            # In the dtype of the file. Earlier versions kept the names of the wrappers around a teacher's network.
+            student.load_state_dict(renamed_for(student, weights), assign=True)
         else:
-            student.load_state_dict(_renamed(weights, student))
+            # Of a bare network the training made a Trajectory.
+            own = weights if hasattr(unwrapped(student), "t_max") else _under("network", weights, ".")
+            student.load_state_dict(renamed_for(student, own))
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
-        raise ValueError(f"{path} {problem}: {error!s:.600}") from error
+        if student is not None:
+            raise ValueError(
+                f"{path} holds another kind of student than student=, a {type(unwrapped(student)).__name__}: pass the "
+                f"network or student that distill got, or leave student= out ({error!s:.300})"
+            ) from error
+        raise ValueError(f"{path} is damaged, or of another version: {error!s:.600}") from error
     history = {key: value.numpy() for key, value in _under("history", tensors).items()}
     return student.eval(), history, config, stopped, _under("teacher", tensors)
-
-
-def _renamed(weights: dict[str, Tensor], student: nn.Module) -> dict[str, Tensor]:
-    """Rename weights that were saved from a compiled or wrapped student, or are loaded into one.
-
-    Earlier versions kept the names of the wrappers.
-    """
-
-    def plain(name: str) -> str:
-        return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
-
-    own = list(student.state_dict())
-    names = {plain(name): name for name in own}
-    if len(names) < len(own) or weights.keys() == set(own):
-        return weights
-    return {names.get(plain(name), name): value for name, value in weights.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor], end: str = "/") -> dict[str, Tensor]:
@@ -220,7 +212,7 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if description is None:
         raise UnknownPartsError(
             "cannot be built from its file, since its parts, options or weights are not of the "
-            "kinds that a file may describe: pass student=, a module to load it into"
+            "kinds that a file may describe: pass student=, the network or student that distill got, to load it into"
         )
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
@@ -247,7 +239,7 @@ def _build_flow_map(
 ) -> FlowMap:
     kind, noise = FLOW_MAPS[options.pop("flow_map")], options.pop("noise")
     if name == THIRD_PARTY:
-        _check_third_party(teacher)
+        teacher = _third_party(teacher)
         network, parametrization = copy.deepcopy(teacher.network).requires_grad_(True), teacher.noise_parametrization
     else:
         network = _build_network(name, network_options, _under("network", weights, "."), teacher)
@@ -255,13 +247,15 @@ def _build_flow_map(
     return kind(network, options.pop("t_max"), noise_parametrization=parametrization, **options)
 
 
-def _check_third_party(teacher: Any) -> None:
-    """Check that there is the teacher whose network a student is a copy of."""
+def _third_party(teacher: Any) -> Any:
+    """The teacher whose network a student is a copy of, after checking that there is one."""
+    teacher = unwrapped(teacher)
     if not hasattr(teacher, "as_student"):
         raise UnknownPartsError(
             "is a copy of its teacher's network, which is third-party code: pass that teacher too, as from_diffusers, "
             "from_flow, from_network or load_teacher returns it, or as --teacher"
         )
+    return teacher
 
 
 def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor], teacher: Any) -> nn.Module:
@@ -282,7 +276,7 @@ def _build_network(name: str, options: dict[str, Any], weights: dict[str, Tensor
 
 def _copy_from_teacher(options: dict[str, Any], teacher: Any) -> nn.Module:
     """Copy a third-party network, whose code only the teacher has."""
-    _check_third_party(teacher)
+    teacher = _third_party(teacher)
     network: AdaptedStudent = copy.deepcopy(teacher.as_student(options["t_max"])).requires_grad_(True)
     if not np.allclose(network.scales, options["scales"]):
         raise UnknownPartsError("is a copy of another teacher's network, which has another noise parametrization")

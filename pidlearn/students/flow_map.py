@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from pidlearn.equations.grids import karras_grid
 from pidlearn.nets.noise_parametrization import EDM, NoiseParametrization
 from pidlearn.nets.preconditioning import precondition
-from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student, check_class_labels, check_time
 from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, LABELS, check_arguments, count, number
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import as_float64_time, expand_like
 from pidlearn.utils.validation import check_shape, reraise_with_context
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["ConsistencyFunction", "FlowMap"]
 

@@ -17,15 +17,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pidlearn.nets.wrappers import unwrapped
 from pidlearn.students.base import Student, check_class_labels, check_time
 from pidlearn.students.boundaries import BOUNDARIES, TIMES, Boundary, Time
 from pidlearn.utils.arguments import check_arguments, number, optional
 from pidlearn.utils.broadcast import as_float64_time, expand_like, jvp_in_time
 from pidlearn.utils.deprecation import renamed
 from pidlearn.utils.validation import check_not_complex, check_shape, describe_tensor, reraise_with_context, resolve
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Trajectory"]
 
@@ -85,8 +85,7 @@ class Trajectory(Student):
         # c_in x(T) has unit variance. One c_in serves all t, since the input is z = x(T) and not x(t).
         self.c_in = 1 / math.hypot(sigma_data, t_max) if c_in is None else float(c_in)
         self.event_shape = None if event_shape is None else check_shape(event_shape)
-        plain: Any = unwrapped(network) if isinstance(network, nn.Module) else network
-        self.label_dim = getattr(plain, "label_dim", 0)
+        self.label_dim = getattr(unwrapped(network), "label_dim", 0)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t): z (B, *event), already scaled, and t a scalar or (B,), to (B, *event); z itself at t_max.

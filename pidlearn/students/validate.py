@@ -17,6 +17,7 @@ from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import as_float64_time
 from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context, summary
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["check_flow_map", "check_path_student", "prepare_student"]
 
@@ -43,15 +44,16 @@ def prepare_student(
             "the student has no weights to train: none of its parameters requires a gradient; call requires_grad_() "
             "on it"
         )
-    if problem.label_dim and getattr(getattr(student, "network", None), "label_dim", None) == 0:
+    if problem.label_dim and getattr(unwrapped(getattr(student, "network", None)), "label_dim", None) == 0:
         raise ValueError(
             f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "
             f"unconditional: build it with label_dim={problem.label_dim}"
         )
     if any(p.is_meta for p in student.parameters()):
         raise ValueError("the student is on the meta device, without numbers: give it weights first")
-    if isinstance(problem, Diffusion) and isinstance(student, Trajectory | FlowMap):
-        student.event_shape = problem.event_shape  # now the student can draw its own noise
+    if isinstance(problem, Diffusion) and isinstance(unwrapped(student), Trajectory | FlowMap):
+        # Now the student can draw its own noise. A compiled one passes the attribute on.
+        student.event_shape = problem.event_shape
     # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
     return student.to(problem.device).eval()
 

@@ -63,6 +63,8 @@ def load_teacher(source: str | Path, *, precond: str | None = None) -> nn.Module
         if _reader(path) is official_pid.read_teacher:
             return official_pid.read_teacher(path, precond)
     if precond is not None:
+        if known is None:
+            _reader(path)(path)  # a file of another kind is refused with what to do about it
         raise ValueError(f"got precond = {precond!r} for {source}, which says its preconditioning itself: leave it out")
     return published.load(known) if known else _reader(path)(path)
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pidlearn.utils.wrappers import renamed_for
+
 __all__ = ["Averages"]
 
 
@@ -67,5 +69,5 @@ class Averages:
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Restore what `state_dict` returned."""
         for average, state in zip(self._averages, states, strict=True):
-            average.load_state_dict(state)
+            average.load_state_dict(renamed_for(average, state))
         self._pending = False

@@ -18,6 +18,7 @@ from pidlearn.training.history import History
 from pidlearn.training.optim import OptimizerConfig, build_optimizer, schedule
 from pidlearn.utils.random import mixed, seeded
 from pidlearn.utils.settings import COUNT
+from pidlearn.utils.wrappers import renamed_for
 
 __all__ = ["Trainer"]
 
@@ -183,7 +184,8 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was called."""
-        self.module.load_state_dict(state["module"])
+        # Weights by the names of this module: the run may have been saved with it compiled or wrapped, or without.
+        self.module.load_state_dict(renamed_for(self.module, state["module"]))
         self.history.load_state_dict(state["history"])
         # The optimiser is that of the last step done, which may have been the last of its stage.
         self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))].part, self.config)
@@ -196,7 +198,7 @@ class Trainer:
             self.context.step = self.step
             self._begin(self._stage_of(self.step - 1), first=False)
             self.method.load_state_dict(state["method"])
-        _copy_into(self.snapshot, state["snapshot"])
+        _copy_into(self.snapshot, renamed_for(self.module, state["snapshot"]))
         if len(state["generator"]) == len(self.generator.get_state()):
             self.generator.set_state(state["generator"])
         else:  # saved on another kind of device, whose generator cannot be continued here

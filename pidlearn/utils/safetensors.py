@@ -110,8 +110,8 @@ def read(
             # Clones, whose memory is aligned: kernels round differently on unaligned memory, and the weights of a file
             # shall give the very samples that they gave before.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {path}: check the path") from error
     except Exception as error:  # the errors that a damaged file can lead to cannot be listed
         raise ValueError(f"{path} is damaged, or not a safetensors file: {error}") from error
     written = metadata.get("format", "")

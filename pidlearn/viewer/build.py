@@ -97,7 +97,8 @@ def scene_of(
     image = len(problem.event_shape) == 3 and problem.event_shape[0] == 1
     if diffusion and not plane and not image:
         raise ValueError(
-            f"got samples of shape {problem.event_shape}, but only 2-D points and one-channel images can be drawn"
+            f"got samples of shape {problem.event_shape}, but only 2-D points and one-channel images can be drawn "
+            f"as a scene: draw a figure with result.plot()"
         )
     if starts is None:
         starts = 12 if image else 400 if diffusion else 40

@@ -302,3 +302,15 @@ class TestDistilled:
 def test_bad_input(arguments: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         from_diffusers(*arguments())
+
+
+def test_a_wrapped_network(tmp_path: Path) -> None:
+    """It computes the same, and its student is saved and loaded as that of the plain one."""
+    network, z = unet(), 80 * torch.randn(2, 1, 4, 4)
+    teacher, plain = (pid.teachers.from_diffusers(one, ddpm()) for one in (nn.DataParallel(network), network))
+    assert teacher.event_shape == (1, 4, 4)
+    assert torch.equal(teacher(z, 80.0), plain(z, 80.0))
+    result = pid.distill(teacher, **SHORT)
+    path = result.save(tmp_path / "a")
+    assert torch.equal(pid.load(path, plain).generate(z), result.generate(z))
+    assert torch.equal(pid.load(path, teacher).generate(z), result.generate(z))

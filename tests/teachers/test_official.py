@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import pidlearn as pid
@@ -97,7 +98,7 @@ def test_teachers_without_the_prefix(tmp_path: Path) -> None:
     expected = edm_files.denoiser("ve")(x, sigma)
     torch.save(bare("ve"), path)
     with pytest.warns(
-        UserWarning, match=r"does not say its preconditioning.*teacher of EDM's.*takes it\. Pass precond="
+        UserWarning, match=r"does not say its preconditioning.*teacher of EDM's.*takes it\. Pass precond= to load"
     ):
         assert torch.equal(pid.load_teacher(path)(x, sigma), expected)
     torch.save(bare("ve", augment=False), path)
@@ -120,7 +121,7 @@ def test_a_state_dict_of_another_preconditioning(kind: str, tmp_path: Path) -> N
     if name == "iDDPMPrecond":
         assert torch.equal(pid.load_teacher(path)(x, sigma, labels), written(x, sigma, labels))
     else:
-        with pytest.warns(UserWarning, match=f"Pass precond= .*{name}"):
+        with pytest.warns(UserWarning, match=f"Pass precond= .*pidlearn import-teacher .*--precond.*{name}"):
             pid.load_teacher(path)
 
 
@@ -144,6 +145,16 @@ def test_a_preconditioning_where_it_is_known(tmp_path: Path) -> None:
     torch.save(state("iddpm") | {"u": torch.linspace(9, 0, 51)}, tmp_path / "levels.pt")
     with pytest.raises(ValueError, match="levels 'u' are not those of iDDPM's schedule"):
         pid.load_teacher(tmp_path / "levels.pt")
+    torch.save(state("iddpm") | {"u": torch.tensor(9.0)}, tmp_path / "levels.pt")
+    with pytest.raises(ValueError, match="levels 'u' are not those of iDDPM's schedule"):
+        pid.load_teacher(tmp_path / "levels.pt")
+    torch.save(state("iddpm"), tmp_path / "levels.pt")
+    with pytest.raises(ValueError, match=r"levels.pt, whose table 'u' .* iDDPMPrecond: leave precond out"):
+        pid.load_teacher(tmp_path / "levels.pt", precond="EDMPrecond")
+    save_file(state("vp"), tmp_path / "a.safetensors")
+    for precond in (None, "VPPrecond"):
+        with pytest.raises(ValueError, match=r"not a pidlearn teacher 2 file.*EDM.*precond=, that torch\.save\(safe"):
+            pid.load_teacher(tmp_path / "a.safetensors", precond=precond)
 
 
 WRAPPED: dict[str, Any] = {
@@ -193,6 +204,66 @@ def test_a_whole_training(tmp_path: Path) -> None:
     torch.save(optimizer.state_dict(), tmp_path / "opt001.pt")
     with pytest.raises(ValueError, match=r"opt001.pt is an optimizer's state.*load the file of the network's weights"):
         pid.load_teacher(tmp_path / "opt001.pt")
+
+
+def test_averages_of_a_training(tmp_path: Path) -> None:
+    """They are read wherever they have the network's names, and named in a warning where they have none."""
+    path, raw = tmp_path / "a.pt", state("vp")
+    averaged = {name: value / 2 for name, value in raw.items()}
+
+    def read() -> dict[str, Tensor]:
+        return pid.load_teacher(path, precond="EDMPrecond").state_dict()
+
+    def is_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    wrapped = {f"module.{name}": value for name, value in averaged.items()}
+    for ema in ({"step": 3, "model": averaged}, {"decay": 0.9, "state": {"module": wrapped}}):
+        torch.save({"model": raw, "ema": ema, "metrics": {"train": {"loss": torch.ones(2)}}}, path)
+        with pytest.warns(UserWarning, match=r"holds the state dicts model, ema/\w+(/module)?: 'ema/.*' is loaded"):
+            assert is_same(read(), averaged)
+    torch.save({"state": {"model": raw, "model_ema": averaged}}, path)
+    with pytest.warns(UserWarning, match="holds the state dicts state/model, state/model_ema: 'state/model_ema' is"):
+        assert is_same(read(), averaged)
+    shadow = {"decay": 0.9, "shadow_params": [*averaged.values()]}
+    for ema in (shadow, {"model": {"another": torch.ones(2)}}):
+        torch.save({"model": raw, "ema": ema}, path)
+        with pytest.warns(
+            UserWarning, match=r"holds averaged weights under ema/\w+, but not .* 'model', which is load"
+        ):
+            assert is_same(read(), raw)
+    torch.save({"model": raw, "ema": {"0.9": averaged, "0.99": averaged}}, path)
+    with pytest.raises(ValueError, match=r"but the state dicts model, ema/0\.9, ema/0\.99: save"):
+        read()
+    torch.save({"state": {"weights": [torch.ones(2)]}}, path)
+    with pytest.raises(ValueError, match="but state, state/weights, none a state dict"):
+        read()
+    # None of these is an average of weights.
+    others = {"ema_decay": 0.9, "ema_step": torch.tensor(3), "semantic": {"step": {"loss": torch.ones(2)}}}
+    torch.save({"model": raw, **others}, path)
+    assert is_same(read(), raw)
+    torch.save({"model": raw, "dataset_schema": {"mean": torch.ones(3)}}, path)
+    with pytest.raises(ValueError, match="but the state dicts model, dataset_schema: save the one of the network"):
+        read()
+
+
+def test_a_checkpoint_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"model": [torch.ones(2)]}
+    content["self"] = content["again"] = content
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="but model, self, again, none a state dict"):
+        pid.load_teacher(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_levels_in_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Of iDDPM: the table is the exact one again, so that each level is nearest to itself."""
+    whole = edm_files.denoiser("iddpm")
+    torch.save({name: value.to(dtype) for name, value in whole.state_dict().items()}, tmp_path / "a.pt")
+    read: Any = pid.load_teacher(tmp_path / "a.pt")
+    assert torch.equal(read.u, whole.u)
+    assert next(read.parameters()).dtype is dtype
 
 
 @torch.no_grad()

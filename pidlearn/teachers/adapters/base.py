@@ -24,6 +24,7 @@ from pidlearn.nets.summary import summarize
 from pidlearn.utils.arguments import check_arguments, count, number
 from pidlearn.utils.broadcast import as_batch
 from pidlearn.utils.validation import check_batch, check_output, check_shape
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["AdaptedDenoiser", "ThirdPartyNetwork", "attributes_of"]
 
@@ -113,6 +114,7 @@ class AdaptedDenoiser(nn.Module):
 
 def attributes_of(network: Any, event_shape: int | Sequence[int] | None, label_dim: int | None) -> dict[str, Any]:
     """Return ``event_shape`` and ``label_dim``, the network's own where the user passed None."""
+    network = unwrapped(network)  # a wrapper has none of its attributes
     return {
         "event_shape": getattr(network, "event_shape", None) if event_shape is None else event_shape,
         "label_dim": getattr(network, "label_dim", 0) if label_dim is None else label_dim,

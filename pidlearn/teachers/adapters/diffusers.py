@@ -27,6 +27,7 @@ from pidlearn.nets.noise_parametrization import Coefficients, LogSigmaTable, Noi
 from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork
 from pidlearn.teachers.adapters.flow import FlowMatching
 from pidlearn.teachers.adapters.score import NoiseFromScore, VarianceExploding
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["check_parts", "from_diffusers"]
 
@@ -55,7 +56,8 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
     if scheduler is None:
         check_parts(name for name, part in getattr(unet, "components", {}).items() if part is not None)
         unet, scheduler = getattr(unet, "unet", unet), getattr(unet, "scheduler", None)
-    config: Any = getattr(unet, "config", None)
+    plain = unwrapped(unet)  # a wrapper has none of its attributes
+    config: Any = getattr(plain, "config", None)
     if not isinstance(unet, nn.Module) or config is None:
         raise TypeError(f"got a {type(unet).__name__}; expected a UNet2DModel, or a pipeline with one as its unet")
     if not hasattr(scheduler, "config"):
@@ -64,7 +66,7 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
             f"second argument, or pass a whole pipeline"
         )
     label_dim = _label_dim(config)
-    _check_network(unet, config)
+    _check_network(plain, config)
     size = getattr(config, "sample_size", None)
     height, width = size if isinstance(size, tuple | list) else (size, size)
     noise_parametrization, sigma_min, sigma_max = _noise_parametrization(scheduler)

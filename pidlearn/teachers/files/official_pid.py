@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pidlearn.nets.noise_parametrization import IDDPM
 from pidlearn.nets.registry import DENOISERS, NETWORKS
 from pidlearn.teachers.files.build import SET_BY_THE_DENOISER, build, fill
 from pidlearn.teachers.files.state_dict import WRAP_IT, read_state_dict
@@ -67,6 +68,11 @@ def read_teacher(path: Path, precond: str | None = None) -> nn.Module:
             f"{path} has names with and without {PREFIX!r}; the official code writes either: save the state_dict of "
             f"one network"
         )
+    if levels is not None and precond not in (None, "iDDPMPrecond"):
+        raise ValueError(
+            f"got precond = {precond!r} for {path}, whose table {LEVELS!r} of noise levels says that it is "
+            f"iDDPMPrecond: leave precond out"
+        )
     bare = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     with _naming(path):
         kind, options = infer(bare)
@@ -75,25 +81,33 @@ def read_teacher(path: Path, precond: str | None = None) -> nn.Module:
         denoiser_options |= {"img_channels": options["in_channels"], "model_type": kind}
         weights = {PREFIX + name: tensor for name, tensor in bare.items()}
         if levels is not None:
+            weights[LEVELS] = _exact_levels(levels)
             denoiser_options["M"] = len(levels) - 1
-            weights[LEVELS] = levels
-        teacher: Any = build(denoiser, denoiser_options, weights)
-        if levels is not None and not _same_levels(levels, teacher.noise_parametrization.sigmas):
-            raise ValueError(
-                f"its noise levels {LEVELS!r} are not those of iDDPM's schedule with C_1 = 0.001, C_2 = 0.008"
-            )
+        teacher = build(denoiser, denoiser_options, weights)
     if precond is None and levels is None:
         student = "" if named or options["augment_dim"] else " (it may also be a student: see load_official_student)"
         warnings.warn(
             f"{path} does not say its preconditioning, and is loaded as a teacher of EDM's, as the official PID code "
-            f"takes it{student}. Pass precond= to say which it is: {', '.join(map(repr, DENOISERS))}",
+            f"takes it{student}. Pass precond= to "
+            f"load_teacher, or convert the file with pidlearn import-teacher FILE -o TEACHER.safetensors --precond "
+            f"NAME, to say which it is: {', '.join(map(repr, DENOISERS))}",
             stacklevel=3,
         )
     return teacher
 
 
-def _same_levels(levels: Tensor, sigmas: list[float]) -> bool:
-    return torch.allclose(levels.double(), torch.tensor(sigmas[::-1], dtype=torch.float64), rtol=1e-4)
+def _exact_levels(levels: Tensor) -> Tensor:
+    """Return the noise levels (M + 1,) of iDDPM's schedule, in float32 where a file has them in half precision.
+
+    Raises:
+        ValueError: levels of another schedule.
+    """
+    is_table = levels.is_floating_point() and levels.ndim == 1
+    exact = torch.tensor(IDDPM(M=len(levels) - 1).sigmas[::-1], dtype=torch.float64) if is_table else None
+    # Half precision rounds by up to eps / 2, in bfloat16 2e-3: neighbouring levels could no longer be distinguished.
+    if exact is None or not torch.allclose(levels.double(), exact, rtol=max(1e-4, torch.finfo(levels.dtype).eps)):
+        raise ValueError(f"its noise levels {LEVELS!r} are not those of iDDPM's schedule with C_1 = 0.001, C_2 = 0.008")
+    return exact.float() if levels.dtype.itemsize < 4 else levels
 
 
 @contextmanager

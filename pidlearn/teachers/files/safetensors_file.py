@@ -18,6 +18,7 @@ from pidlearn.teachers.files.build import build, complete, fill
 from pidlearn.teachers.files.state_dict import WRAP_IT
 from pidlearn.utils import safetensors
 from pidlearn.utils.arguments import PATH, check_arguments
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["read", "save_teacher"]
 
@@ -39,6 +40,7 @@ def save_teacher(denoiser: nn.Module, path: str | Path) -> Path:
     Raises:
         ValueError: for a denoiser with parts that are not this library's, which could not be rebuilt from a file.
     """
+    denoiser = unwrapped(denoiser)
     metadata = {"format": FORMAT, "teacher": json.dumps(_describe(denoiser))}
     return safetensors.write(path, denoiser.state_dict(), metadata)
 
@@ -54,7 +56,8 @@ def read(path: Path) -> nn.Module:
     except safetensors.OtherFormatError as error:
         raise ValueError(
             f"{error}. If it holds the weights of another library alone: of diffusers, pass the folder of the whole "
-            f"pipeline; otherwise {WRAP_IT}"
+            f"pipeline; of EDM or the official PID code, load the file 'weights.pt', with precond=, that "
+            f"torch.save(safetensors.torch.load_file({str(path)!r}), 'weights.pt') writes; otherwise {WRAP_IT}"
         ) from error
     try:
         return _build(json.loads(metadata["teacher"]), tensors)
