@@ -90,8 +90,19 @@ def test_every_way_to_save_weights(options: dict[str, Any], tmp_path: Path) -> N
     assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("main", [{}, {"max_shard_size": "40KB"}, {"safe_serialization": False}], ids=str)
-@pytest.mark.parametrize("other", [{}, {"safe_serialization": False}], ids=str)
+@pytest.mark.parametrize(
+    "main",
+    [
+        {},
+        {"max_shard_size": "40KB"},
+        {"safe_serialization": False},
+        {"safe_serialization": False, "max_shard_size": "40KB"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "other", [{}, {"safe_serialization": False}, {"safe_serialization": False, "max_shard_size": "40KB"}], ids=str
+)
 @torch.no_grad()
 def test_the_plain_weights_go_before_a_variant(main: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
     """As in UNet2DModel.from_pretrained, whatever format each is in."""
@@ -162,6 +173,19 @@ def two_variants(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
 
+def shards_of_pickles(kind: str) -> Callable[[Path], None]:
+    """A list of shards under a name that diffusers opens; the last two are those of earlier versions."""
+
+    def damage(folder: Path) -> None:
+        hostile(folder)
+        (folder / "unet/diffusion_pytorch_model.bin").rename(folder / "unet/other.bin")
+        (folder / "unet/diffusion_pytorch_model.fp16.safetensors").touch()
+        names = {"metadata": {}, "weight_map": {"conv_in.bias": "other.bin"}}
+        (folder / f"unet/diffusion_pytorch_model.{kind}.json").write_text(json.dumps(names))
+
+    return damage
+
+
 def incomplete(folder: Path) -> None:
     tensors = safetensors.torch.load_file(folder / WEIGHTS)
     tensors.pop("conv_in.bias")
@@ -196,6 +220,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no index": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{"), "Expecting"),
     "pickles that call": (hostile, "refers to 'posix.mkdir'"),
+    **{
+        f"shards that are pickles, {kind}": (shards_of_pickles(kind), "names files that are not safetensors")
+        for kind in ("safetensors.index.fp16", "safetensors.fp16.index", "fp16.safetensors.index")
+    },
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"no file .*save the pipeline again"),
     "two variants": (two_variants, r"the variants ema, fp16: pass .*UNet2DModel.from_pretrained\(.*variant='ema'\)"),
     "missing weights": (incomplete, r"weights are not those of its network.*conv_in\.bias"),

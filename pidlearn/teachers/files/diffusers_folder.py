@@ -108,7 +108,7 @@ def _weights(folder: Path) -> tuple[list[Path], str | None]:
 
 def _from_pretrained(cls: Any, folder: Path, variant: str | None = None) -> Any:
     """Return the network that diffusers reads from safetensors, if they are exactly its weights."""
-    for shards in folder.glob(f"{STEM}.safetensors.index*.json"):
+    for shards in folder.glob("*safetensors*index*.json"):  # the only lists that diffusers opens here
         if not all(name.endswith(".safetensors") for name in json.loads(shards.read_text())["weight_map"].values()):
             raise ValueError(f"{shards.name} names files that are not safetensors: save the pipeline again with them")
     network, info = cls.from_pretrained(
