@@ -574,8 +574,10 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: pipeline({"out_channels": 3}), "has 3 output channels for 1 input channels; expected"),
         (lambda: pipeline({}), "a Scheduler has no alphas_cumprod"),
         (lambda: pipeline({}, scheduler_of("CMStochasticIterativeScheduler")), "belongs to a consistency model"),
-        (lambda: pipeline({}, scheduler_of("KarrasVeScheduler")), "wrap that call in a module"),
+        (lambda: pipeline({}, type("KarrasVeScheduler", (), {})()), "wrap that call in a module"),
         (lambda: pipeline({}, scheduler_of("EDMEulerScheduler", config=3)), "prediction_type = None; expected epsilon"),
+        (lambda: pipeline({}, scheduler_of(config=SimpleNamespace(prediction_type="v_prediction",
+                                                                  timestep_type="continuous"))), "the timestep: use"),
         (lambda: pipeline({}, scheduler_of(alphas_cumprod=Z, config=3)), "got prediction_type = None; expected"),
     ]  # fmt: skip
 

@@ -120,6 +120,37 @@ def test_edm_schedulers(name: str) -> None:
         torch.testing.assert_close(ours(x, sigma), scheduler.precondition_outputs(x, out, sigma))
 
 
+@torch.no_grad()
+def test_solvers_of_flows() -> None:
+    """A multistep solver with flow_prediction has a table of alphas, too, which its network does not follow."""
+    network: Any = unet()
+    diffusers: Any = package("diffusers", "this test")
+    scheduler = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(10)
+    scheduler._init_step_index(scheduler.timesteps[4])
+    t, x = scheduler.sigmas[4], torch.randn(2, 1, 4, 4)
+    x0 = scheduler.convert_model_output(network(x, 1000 * t).sample, sample=x)
+    torch.testing.assert_close(from_diffusers(network, scheduler)(x / (1 - t), t / (1 - t)), x0)
+
+
+@torch.no_grad()
+def test_continuous_timesteps_are_refused_with_the_line_to_write() -> None:
+    """Stable Video Diffusion's: v_prediction at ln(sigma) / 4. They were read as timesteps of the table."""
+    network: Any = unet()
+    diffusers: Any = package("diffusers", "this test")
+    options = {"prediction_type": "v_prediction", "timestep_type": "continuous"}
+    scheduler = diffusers.EulerDiscreteScheduler(**options, sigma_min=0.002, sigma_max=700.0, use_karras_sigmas=True)
+    with pytest.raises(ValueError, match="timestep_type = 'continuous'") as refused:
+        from_diffusers(network, scheduler)
+    line = str(refused.value).partition("use ")[2]
+    scheduler.set_timesteps(10)
+    sigma, time = scheduler.sigmas[4], scheduler.timesteps[4]
+    x = sigma * torch.randn(2, 1, 4, 4)
+    out = network(scheduler.scale_model_input(x, time), time).sample
+    expected = scheduler.step(out, time, x).pred_original_sample
+    torch.testing.assert_close(eval(line, {"pidlearn": pid, "unet": network})(x, sigma), expected)
+
+
 class TestRead:
     """What is read off network and scheduler."""
 

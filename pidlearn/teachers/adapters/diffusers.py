@@ -46,8 +46,8 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float | None
             dtype, and not copied. If it has twice as many output as input channels (a learned variance), the first
             half is the prediction.
         scheduler: any with ``alphas_cumprod`` (DDPM, DDIM, PNDM, DPMSolverMultistep, ...) and the prediction type
-            epsilon, v_prediction or sample; a `FlowMatchEulerDiscreteScheduler`; a `ScoreSdeVeScheduler`; or EDM's
-            (EDMEuler, EDMDPMSolverMultistep) with the prediction type epsilon.
+            epsilon, v_prediction, sample or flow_prediction; a `FlowMatchEulerDiscreteScheduler`; a
+            `ScoreSdeVeScheduler`; or EDM's (EDMEuler, EDMDPMSolverMultistep) with the prediction type epsilon.
         sigma_data: standard deviation of the data; by default that of EDM's scheduler, else 0.5.
 
     Raises:
@@ -57,6 +57,7 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float | None
     if scheduler is None:
         check_parts(name for name, part in getattr(unet, "components", {}).items() if part is not None)
         unet, scheduler = getattr(unet, "unet", unet), getattr(unet, "scheduler", None)
+    check_scheduler(type(scheduler).__name__)  # before its config: diffusers may no longer have it
     config: Any = getattr(unet, "config", None)
     if not isinstance(unet, nn.Module) or config is None:
         raise TypeError(f"got a {type(unet).__name__}; expected a UNet2DModel, or a pipeline with one as its unet")
@@ -186,11 +187,18 @@ class VariancePreserving:
 
 def _noise_parametrization(scheduler: Any) -> NoiseParametrization:
     """The noise parametrization of that scheduler's networks."""
-    prediction = getattr(scheduler.config, "prediction_type", None)
+    name, prediction = type(scheduler).__name__, getattr(scheduler.config, "prediction_type", None)
+    if "FlowMatch" in name or prediction == "flow_prediction":
+        # t = sigma / (1 + sigma) runs from 0 to 1 as sigma runs from 0 to infinity.
+        return FlowMatching(0, scheduler.config.num_train_timesteps)
+    if (prediction, getattr(scheduler.config, "timestep_type", None)) == ("v_prediction", "continuous"):
+        raise ValueError(
+            f"got a {name} of timestep_type = 'continuous', whose network takes ln(sigma) / 4, not the timestep: use "
+            f"pidlearn.teachers.from_network(unet, lambda s: (1 / (1 + s**2), -s / (1 + s**2)**0.5, (1 + s**2)**-0.5, "
+            f"s.log() / 4))"
+        )
     if hasattr(scheduler, "alphas_cumprod"):
         return VariancePreserving(scheduler.alphas_cumprod, prediction)
-    name = type(scheduler).__name__
-    check_scheduler(name)
     if name == "ScoreSdeVeScheduler":
         return VarianceExploding()
     if name.startswith("EDM"):
@@ -201,9 +209,6 @@ def _noise_parametrization(scheduler: Any) -> NoiseParametrization:
                 f'pidlearn.teachers.from_network(module, "edm", sigma_data=...)'
             )
         return EDM(scheduler.config.sigma_data)
-    if "FlowMatch" in name:
-        # t = sigma / (1 + sigma) runs from 0 to 1 as sigma runs from 0 to infinity.
-        return FlowMatching(0, scheduler.config.num_train_timesteps)
     raise ValueError(
         f"a {name} has no alphas_cumprod, the table for networks trained on discrete timesteps: pass the scheduler "
         f"that the network was trained with, or use pidlearn.teachers.from_network(unet, parametrization)"
