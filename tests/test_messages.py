@@ -570,7 +570,7 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: teachers.from_diffusers(net()), "got a MLP; expected a UNet2DModel"),
         (lambda: teachers.from_diffusers(SimpleNamespace(components={"transformer": 1})), "for a DiT, use"),
         (lambda: teachers.from_diffusers(SimpleNamespace(components={"vae": 1})), "this pipeline has vae in addition"),
-        (lambda: pipeline({}, module="diffusers.models"), "a Identity is not called like a UNet2DModel: wrap"),
+        (lambda: pipeline({}, module="diffusers.models"), "a Identity is not called like a UNet2DModel: for a"),
         (lambda: pipeline({}, 3), "got a scheduler of type int; expected"),
         (lambda: pipeline({"cross_attention_dim": 8}), "this network attends to a text: wrap it"),
         (lambda: pipeline({"time_embedding_type": "learned"}), "has one learned embedding per timestep"),
@@ -578,7 +578,10 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: pipeline({"out_channels": 3}), "has 3 output channels for 1 input channels; expected"),
         (lambda: pipeline({}), "a Scheduler has no alphas_cumprod"),
         (lambda: pipeline({}, scheduler_of("CMStochasticIterativeScheduler")), "belongs to a consistency model"),
-        (lambda: pipeline({}, scheduler_of("KarrasVeScheduler")), "wrap that call in a module"),
+        (lambda: pipeline({}, type("KarrasVeScheduler", (), {})()), "wrap that call in a module"),
+        (lambda: pipeline({}, scheduler_of("EDMEulerScheduler", config=3)), "prediction_type = None; expected epsilon"),
+        (lambda: pipeline({}, scheduler_of(config=SimpleNamespace(prediction_type="v_prediction",
+                                                                  timestep_type="continuous"))), "the timestep: use"),
         (lambda: pipeline({}, scheduler_of(alphas_cumprod=Z, config=3)), "got prediction_type = None; expected"),
     ]  # fmt: skip
 

@@ -41,15 +41,21 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
         init: how a copy starts: "teacher" | "official" | "random"; see `pidlearn.Config`.
         windows: number of windows of an initial value problem.
     """
-    if isinstance(problem, InitialValueProblem):
-        return _piecewise(problem, windows)
     teacher = network_of(problem)
     if teacher is not None and not isinstance(teacher, MLP):
-        network = _copy(teacher, problem, init)
-    else:
-        network = _mlp(problem, teacher)
-        if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
-            _warn_of_mlp(network, problem)
+        return as_trajectory(_copy(teacher, problem, init), problem)
+    if init == "official":
+        warnings.warn(
+            'got init="official", a start for copied U-Nets, but this teacher has none that a student can copy, so its '
+            'student is a new network with random weights: set init="teacher", or distill the network itself with '
+            "pidlearn.teachers.from_network if the teacher is a function around one",
+            stacklevel=2,
+        )
+    if isinstance(problem, InitialValueProblem):
+        return _piecewise(problem, windows)
+    network = _mlp(problem, teacher)
+    if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
+        _warn_of_mlp(network, problem)
     return as_trajectory(network, problem)
 
 
@@ -103,8 +109,15 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     network = copy.deepcopy(teacher).requires_grad_(True)
     body = network.network if isinstance(network, AdaptedStudent) else network
     if not isinstance(body, UNet):  # third-party or the user's own: its last layer is unknown
-        if init != "teacher" and body is not network:
-            raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
+        if init != "teacher":
+            if body is not network:
+                raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
+            warnings.warn(
+                f"got init={init!r}, a start for this library's U-Nets, but the teacher's network is a "
+                f'{type(network).__name__}, so the student starts as a copy of it: set init="teacher", or pass a '
+                f"network of your own as student=",
+                stacklevel=2,
+            )
         return network
     body.keep_outputs(body.event_shape[0])  # iDDPM's networks predict a variance, too
     if init == "random":
