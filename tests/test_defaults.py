@@ -18,6 +18,22 @@ def blank(x: Tensor, sigma: Tensor) -> Tensor:
     return 0 * x
 
 
+class Conv(torch.nn.Conv2d):
+    """A network of the user's own, as F(x, c_noise)."""
+
+    event_shape = (1, 4, 4)
+
+    def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class Own(pid.nets.Preconditioned):
+    """Its denoiser."""
+
+    def __init__(self) -> None:
+        super().__init__(Conv(1, 1, 3, padding=1))
+
+
 @pytest.mark.parametrize(
     ("teacher", "choices"),
     [
@@ -44,6 +60,24 @@ def test_what_is_given_stays() -> None:
     config = resolve_settings(problem_from_teacher(pid.toy("ring")), given)[0]
     assert (config.lr, config.n, config.derivative, config.stop_gradient) == (0.5, 7, "exact", False)
     assert config.steps == 7000
+
+
+@pytest.mark.parametrize(
+    ("teacher", "init", "says"),
+    [
+        (pid.DenoiserODE(blank), "official", "none that a student can copy.*random weights: .*from_network"),
+        (pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8)), "official", "none that a student can copy"),
+        (pid.toy("ring"), "official", "none that a student can copy"),
+        (pid.system("logistic"), "official", "none that a student can copy"),
+        (Own(), "official", "network is a Conv, so the student starts as a copy of it"),
+        (Own(), "random", "network is a Conv, so the student starts as a copy of it"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the teacher is a bare function")
+def test_a_start_that_a_student_cannot_have_is_named(teacher: Any, init: str, says: str) -> None:
+    shape = (1, 8, 8) if isinstance(teacher, pid.DenoiserODE) else None
+    with pytest.warns(UserWarning, match=says):
+        build_student(problem_from_teacher(teacher, event_shape=shape), init)
 
 
 @pytest.mark.parametrize("large", [False, True])

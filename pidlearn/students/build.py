@@ -43,15 +43,21 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
         init: how a copy starts: "teacher" | "official" | "random"; see `pidlearn.Config`.
         windows: number of windows of an initial value problem.
     """
-    if isinstance(problem, InitialValueProblem):
-        return _piecewise(problem, windows)
     teacher = network_of(problem)
     if teacher is not None and not isinstance(teacher, MLP):
-        network = _copy(teacher, problem, init)
-    else:
-        network = _mlp(problem, teacher)
-        if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
-            _warn_of_mlp(network, problem)
+        return as_trajectory(_copy(teacher, problem, init), problem)
+    if init == "official":
+        warnings.warn(
+            'got init="official", a start for copied U-Nets, but this teacher has none that a student can copy, so its '
+            'student is a new network with random weights: set init="teacher", or distill the network itself with '
+            "pidlearn.teachers.from_network if the teacher is a function around one",
+            stacklevel=2,
+        )
+    if isinstance(problem, InitialValueProblem):
+        return _piecewise(problem, windows)
+    network = _mlp(problem, teacher)
+    if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
+        _warn_of_mlp(network, problem)
     return as_trajectory(network, problem)
 
 
@@ -76,7 +82,10 @@ def build_flow_map(
     if isinstance(teacher, Preconditioned | AdaptedDenoiser) and not isinstance(original, MLP):
         network, noise = _copied(original, problem, init, end_time), teacher.noise_parametrization
     else:
-        network, noise = _mlp(problem, original if isinstance(original, MLP) else None, end_time=end_time), None
+        teacher_mlp = original if isinstance(original, MLP) else None
+        network, noise = _mlp(problem, teacher_mlp, end_time=end_time), None
+        if teacher_mlp is None and len(problem.event_shape) > 1 and not isinstance(teacher, EXACT):
+            _warn_of_mlp(network, problem)
     return as_flow_map(network, problem, kind, noise)
 
 
@@ -102,7 +111,8 @@ def as_flow_map(
 def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) -> nn.Module:
     """A copy of a denoiser's network, which may take an end time besides."""
     if not isinstance(original, UNet):
-        _check_init(init)
+        if init != "teacher":
+            raise _not_to_start(init)
         if end_time:
             raise ValueError(
                 f"got a teacher with a third-party {type(original).__name__}, which takes one time, but this method's "
@@ -168,8 +178,15 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     network = copy.deepcopy(teacher).requires_grad_(True)
     body = network.network if isinstance(network, AdaptedStudent) else network
     if not isinstance(body, UNet):  # third-party or the user's own: its last layer is unknown
-        if body is not network:
-            _check_init(init)
+        if init != "teacher" and body is network:
+            warnings.warn(
+                f"got init={init!r}, a start for this library's U-Nets, but the teacher's network is a "
+                f'{type(network).__name__}, so the student starts as a copy of it: set init="teacher", or pass a '
+                f"network of your own as student=",
+                stacklevel=2,
+            )
+        elif init != "teacher":
+            raise _not_to_start(init)
         return network
     body.keep_outputs(body.event_shape[0])  # iDDPM's networks predict a variance, too
     if init == "random":
@@ -181,9 +198,8 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     return body if init == "official" else network
 
 
-def _check_init(init: str) -> None:
-    if init != "teacher":
-        raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
+def _not_to_start(init: str) -> ValueError:
+    return ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
 
 
 def _mlp(problem: Problem, teacher: MLP | None, *, end_time: bool = False) -> MLP:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.nets.adapted import AdaptedStudent
+from pidlearn.utils.optional_imports import package
 from tests.teachers.tiny import ExactUNet, unet
 
 from_diffusers = pid.teachers.from_diffusers
@@ -101,6 +102,53 @@ def test_ddim_converges_to_our_flow() -> None:
         (sampled(network, ddim("epsilon", n), x_vp) - exact).square().mean().sqrt().item() for n in (50, 100, 200)
     )
     assert [math.log2(coarse / middle), math.log2(middle / fine)] == pytest.approx([1, 1], abs=0.25)
+
+
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+@torch.no_grad()
+def test_edm_schedulers(name: str) -> None:
+    """By the scheduler's own three functions, at its own scale of the data."""
+    network: Any = unet()
+    diffusers: Any = package("diffusers", "this test")
+    scheduler = getattr(diffusers, name)(sigma_data=0.7, sigma_max=50.0)
+    ours = from_diffusers(network, scheduler)
+    assert (ours.sigma_data, ours.sigma_min, ours.sigma_max) == (0.7, 0.002, 50.0)
+    assert from_diffusers(network, scheduler, sigma_data=0.6).sigma_data == 0.6
+    for sigma in (torch.tensor(0.1), torch.tensor(20.0)):
+        x = sigma * torch.randn(2, 1, 4, 4)
+        out = network(scheduler.precondition_inputs(x, sigma), scheduler.precondition_noise(sigma)).sample
+        torch.testing.assert_close(ours(x, sigma), scheduler.precondition_outputs(x, out, sigma))
+
+
+@torch.no_grad()
+def test_solvers_of_flows() -> None:
+    """A multistep solver with flow_prediction has a table of alphas, too, which its network does not follow."""
+    network: Any = unet()
+    diffusers: Any = package("diffusers", "this test")
+    scheduler = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(10)
+    scheduler._init_step_index(scheduler.timesteps[4])
+    t, x = scheduler.sigmas[4], torch.randn(2, 1, 4, 4)
+    x0 = scheduler.convert_model_output(network(x, 1000 * t).sample, sample=x)
+    torch.testing.assert_close(from_diffusers(network, scheduler)(x / (1 - t), t / (1 - t)), x0)
+
+
+@torch.no_grad()
+def test_continuous_timesteps_are_refused_with_the_line_to_write() -> None:
+    """Stable Video Diffusion's: v_prediction at ln(sigma) / 4. They were read as timesteps of the table."""
+    network: Any = unet()
+    diffusers: Any = package("diffusers", "this test")
+    options = {"prediction_type": "v_prediction", "timestep_type": "continuous"}
+    scheduler = diffusers.EulerDiscreteScheduler(**options, sigma_min=0.002, sigma_max=700.0, use_karras_sigmas=True)
+    with pytest.raises(ValueError, match="timestep_type = 'continuous'") as refused:
+        from_diffusers(network, scheduler)
+    line = str(refused.value).partition("use ")[2]
+    scheduler.set_timesteps(10)
+    sigma, time = scheduler.sigmas[4], scheduler.timesteps[4]
+    x = sigma * torch.randn(2, 1, 4, 4)
+    out = network(scheduler.scale_model_input(x, time), time).sample
+    expected = scheduler.step(out, time, x).pred_original_sample
+    torch.testing.assert_close(eval(line, {"pidlearn": pid, "unet": network})(x, sigma), expected)
 
 
 class TestRead:
@@ -281,7 +329,11 @@ class TestDistilled:
         (lambda: [ExactUNet(pid.toy("ring"), ddpm(), cross_attention_dim=8), ddpm()], ValueError, "text"),
         (lambda: [unet(out_channels=3), ddpm()], ValueError, "3 output channels for 1 input .* 1, or 2"),
         (lambda: [unet(in_channels=2), ddpm()], ValueError, "1 output channels for 2 input .* 2, or 4"),
-        (lambda: [signals(), ddpm()], ValueError, "a UNet1DModel is not called like a UNet2DModel"),
+        (
+            lambda: [signals(), ddpm()],
+            ValueError,
+            "a UNet1DModel is not called like a UNet2DModel: .*from_network.network, scheduler.alphas_cumprod",
+        ),
         (
             lambda: [SimpleNamespace(components={"vqvae": 1, "unet": 2})],
             ValueError,

@@ -29,20 +29,39 @@ SIGMAS = ((1 - ALPHAS) / ALPHAS).sqrt()
 class Net(nn.Module):
     """F(x, t, y), a function of all three; of one-hot labels if these are floating."""
 
-    def __init__(self, outputs: int = 1) -> None:
+    def __init__(self, outputs: int = 1, *, classes: bool = False) -> None:
         super().__init__()
+        self.classes = classes
         self.weight = nn.Parameter(torch.tensor([0.7]))
         self.outputs = outputs
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        assert (y is not None) == self.classes
         label = 0 if y is None else (y if y.ndim == 1 else y.argmax(1)).reshape(-1, 1, 1, 1) / 1000
-        out = torch.tanh(self.weight * x + t.reshape(-1, 1, 1, 1).cos() + label)
+        # The time counts at any scale: 0.25, ln(3) / 4, 250 and 999 t all differ.
+        out = torch.tanh(self.weight * x + t.reshape(-1, *[1] * (x.ndim - 1)).cos() + label)
         return torch.cat([out, out.exp()], 1)[:, : self.outputs * x.shape[1]]
 
 
 class TimeFirst(Net):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]  # torchcfm's order
         return super().forward(x, t)
+
+
+class Extra(Net):
+    def forward(self, x: Tensor, t: Tensor, extra: dict[str, Tensor]) -> Tensor:  # type: ignore[override]  # Meta's
+        return super().forward(x, t, extra.get("label"))
+
+
+class Small(Net):
+    """smalldiffusion's Scaled(Unet): the scale of sigma broadcasts, and its embedding wants (B,)."""
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:  # type: ignore[override]  # no labels
+        assert sigma.squeeze().shape == x.shape[:1]
+        return super().forward(x * (1 / (1 + sigma**2)).sqrt(), sigma.squeeze())
+
+    def predict_eps(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self(x, sigma)
 
 
 def edm(net: Any, x: Tensor, s: Tensor, y: Any, time: Callable[[Tensor], Tensor], sd: float = 0.5) -> Tensor:
@@ -67,25 +86,25 @@ Y = torch.tensor([3, 999])
 T_VP = 0.6
 PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
     "EDM2": (
-        {"net": SimpleNamespace(unet=(net := Net()))},
-        lambda x, s: edm(net, x, s, [one_hot(Y, 1000).float()], lambda s: s.log() / 4),
+        {"net": SimpleNamespace(unet=(classes := Net(classes=True)))},
+        lambda x, s: edm(classes, x, s, [one_hot(Y, 1000).float()], lambda s: s.log() / 4),
         3.0,
         (4, 64, 64),
     ),
     "OpenAI's consistency models, their EDM teachers": (
-        {"model": net},
-        lambda x, s: edm(net, x, s, [Y], lambda s: 1000 * 0.25 * s.log()),
+        {"model": classes},
+        lambda x, s: edm(classes, x, s, [Y], lambda s: 1000 * 0.25 * s.log()),
         3.0,
         (3, 64, 64),
     ),
     "guided-diffusion, improved-diffusion": (
-        {"model": (two := Net(2)), "diffusion": SimpleNamespace(alphas_cumprod=ALPHAS.numpy())},
+        {"model": (two := Net(2, classes=True)), "diffusion": SimpleNamespace(alphas_cumprod=ALPHAS.numpy())},
         lambda x, s: x - s * two(x * ALPHAS[600].float().sqrt(), torch.tensor([600]), Y)[:, :3],
         SIGMAS[600].item(),
         (3, 64, 64),
     ),
     "k-diffusion": (
-        {"denoiser": SimpleNamespace(inner_model=net, sigma_data=0.7)},
+        {"denoiser": SimpleNamespace(inner_model=(net := Net()), sigma_data=0.7)},
         lambda x, s: edm(net, x, s, [], lambda s: s, 0.7),
         3.0,
         (3, 32, 32),
@@ -98,17 +117,41 @@ PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
     ),
     "Score-SDE (PyTorch), VE": ({"score_model": net}, lambda x, s: x + s**2 * net(x, s), 3.0, (3, 32, 32)),
     # x_t = t x0 + (1 - t) n: t = 1/4 at sigma = 3, and x0 = x_t + (1 - t) v
-    "rectified flow, SiT": (
-        {"model": net},
-        lambda x, s: x / 4 + 0.75 * net(x / 4, torch.tensor([0.25]), Y),
+    "SiT": (
+        {"model": classes},
+        lambda x, s: x / 4 + 0.75 * classes(x / 4, torch.tensor([0.25]), Y),
         3.0,
         (4, 32, 32),
+    ),
+    "RectifiedFlow": (
+        {"model": net},
+        lambda x, s: x / 4 + 0.75 * net(x / 4, torch.tensor([0.25]) * 999),
+        3.0,
+        (3, 32, 32),
+    ),
+    "flow_matching (Meta), its image example": (
+        {"model": (extra := Extra())},
+        lambda x, s: x / 4 + 0.75 * extra(x / 4, torch.tensor([0.25]), extra={}),
+        3.0,
+        (3, 32, 32),
     ),
     "torchcfm": (
         {"model": (first := TimeFirst())},
         lambda x, s: x / 4 + 0.75 * first(torch.tensor([0.25]), x / 4),
         3.0,
         (3, 32, 32),
+    ),
+    "azula": (
+        {"denoiser": SimpleNamespace(backbone=net)},
+        lambda x, s: edm(net, x.flatten(1), s[..., 0, 0], [], lambda s: s.log(), 1.0).reshape(x.shape),
+        3.0,
+        (3, 32, 32),
+    ),
+    "smalldiffusion": (
+        {"model": (small := Small())},
+        lambda x, s: x - s * small.predict_eps(x, s),
+        3.0,
+        (1, 28, 28),
     ),
 }
 

@@ -17,7 +17,7 @@ import pidlearn as pid
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import VP
 from pidlearn.utils.optional_imports import package
-from tests.teachers.tiny import Velocity, exact_velocity
+from tests.teachers.tiny import Velocity, exact_velocity, unet
 
 from_network = pid.teachers.from_network
 SHORT: dict[str, Any] = {"steps": 3, "batch_size": 4, "n": 8, "progress": False}
@@ -117,6 +117,60 @@ class TestStudent:
         with torch.no_grad():
             assert torch.equal(loaded.student(z, 0.05), result.student(z, 0.05))
             assert result.student(z, 0.05).isfinite().all()
+
+
+class Timed(nn.Module):
+    """A network of timesteps: embedded in float32 as usual, or by a layer of its own dtype on the time itself."""
+
+    event_shape = (1, 4, 4)
+
+    def __init__(self, embeds: bool) -> None:
+        super().__init__()
+        self.first, self.embeds = nn.Linear(1, 1), embeds
+        nn.init.ones_(self.first.weight)
+        nn.init.zeros_(self.first.bias)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        time = (time.float() / 1000).to(x.dtype) if self.embeds and time.dtype != x.dtype else time
+        # Steps of 2 ** -8 in the embedding show a time that was rounded to 8 bits before.
+        return 0 * x + self.first(time[:, None])[..., None, None]
+
+
+@pytest.mark.parametrize("make", [lambda f: from_network(f, ALPHAS), pid.teachers.from_flow], ids=["network", "flow"])
+def test_the_time_of_networks_in_half_precision(make: Any) -> None:
+    """bfloat16 has 8 bits: timestep 997 would be 996. A network that takes no other dtype gets its own."""
+    times: list[Tensor] = []
+    for embeds, dtype in ((True, torch.float32), (False, torch.bfloat16)):
+        network = Timed(embeds).bfloat16()
+        network.register_forward_hook(lambda _, inputs, __: times.append(inputs[1]))
+        teacher, x = make(network), torch.zeros(1, 1, 4, 4)
+        sigma = ((1 - ALPHAS[997]) / ALPHAS[997]).sqrt()
+        assert torch.equal(teacher(x, sigma), teacher(x, sigma))
+        assert [t.dtype for t in times] == [dtype, dtype]
+        exact = teacher.noise_parametrization(sigma.reshape(1)).c_noise
+        torch.testing.assert_close(times.pop().double(), exact, rtol=1e-6 if embeds else 4e-3, atol=0)
+        times.clear()
+
+
+def test_other_errors_of_networks_in_half_precision() -> None:
+    """They are raised as they come, and do not count as a network that takes no float32."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no kernel")
+
+    network = Timed(True).bfloat16()
+    network.register_forward_pre_hook(broken)
+    teacher = from_network(network, "edm")
+    with pytest.raises(RuntimeError, match="no kernel"):
+        teacher(torch.zeros(1, 1, 4, 4), 1.0)
+    assert not teacher.network.rounds_time
+
+
+def test_networks_that_are_nan_at_the_first_timestep() -> None:
+    """A diffusers U-Net that takes ln(timestep): the paths end at timestep 1, as with `from_diffusers`."""
+    teacher = from_network(unet(time_embedding_type="fourier"), ALPHAS, event_shape=(1, 4, 4))
+    assert teacher.sigma_min == pytest.approx(((1 - ALPHAS[1]) / ALPHAS[1]).sqrt().item())
+    assert pid.distill(teacher, **SHORT).sample(2).isfinite().all()
 
 
 def test_learned_variances_and_output_objects() -> None:

@@ -74,6 +74,8 @@ def pickled(folder: Path) -> None:
         {"variant": "fp16", "max_shard_size": "40KB"},
         {"safe_serialization": False},
         {"safe_serialization": False, "variant": "ema"},
+        {"safe_serialization": False, "max_shard_size": "40KB"},
+        {"safe_serialization": False, "max_shard_size": "40KB", "variant": "fp16"},
     ],
 )
 @torch.no_grad()
@@ -86,6 +88,31 @@ def test_every_way_to_save_weights(options: dict[str, Any], tmp_path: Path) -> N
     assert not (tmp_path / WEIGHTS).exists()
     read = pid.load_teacher(tmp_path).network.module.state_dict()
     assert all(torch.equal(value, read[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        {},
+        {"max_shard_size": "40KB"},
+        {"safe_serialization": False},
+        {"safe_serialization": False, "max_shard_size": "40KB"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "other", [{}, {"safe_serialization": False}, {"safe_serialization": False, "max_shard_size": "40KB"}], ids=str
+)
+@torch.no_grad()
+def test_the_plain_weights_go_before_a_variant(main: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
+    """As in UNet2DModel.from_pretrained, whatever format each is in."""
+    network, second = unet(), unet()
+    from diffusers import DDPMPipeline, DDPMScheduler
+
+    second.conv_in.bias += 1
+    DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path, **main)
+    DDPMPipeline(second, DDPMScheduler()).save_pretrained(tmp_path, variant="non_ema", **other)
+    assert torch.equal(pid.load_teacher(tmp_path).network.module.conv_in.bias, network.conv_in.bias)
 
 
 @torch.no_grad()
@@ -140,9 +167,23 @@ def hostile(folder: Path) -> None:
     torch.save({"weight": Hostile(folder / "executed")}, folder / "unet/diffusion_pytorch_model.bin")
 
 
-def two_pickles(folder: Path) -> None:
-    pickled(folder)
-    shutil.copy(folder / "unet/diffusion_pytorch_model.bin", folder / "unet/diffusion_pytorch_model.ema.bin")
+def two_variants(folder: Path) -> None:
+    for name in ("ema.safetensors", "fp16.bin"):
+        shutil.copy(folder / WEIGHTS, folder / f"unet/diffusion_pytorch_model.{name}")
+    (folder / WEIGHTS).unlink()
+
+
+def shards_of_pickles(kind: str) -> Callable[[Path], None]:
+    """A list of shards under a name that diffusers opens; the last two are those of earlier versions."""
+
+    def damage(folder: Path) -> None:
+        hostile(folder)
+        (folder / "unet/diffusion_pytorch_model.bin").rename(folder / "unet/other.bin")
+        (folder / "unet/diffusion_pytorch_model.fp16.safetensors").touch()
+        names = {"metadata": {}, "weight_map": {"conv_in.bias": "other.bin"}}
+        (folder / f"unet/diffusion_pytorch_model.{kind}.json").write_text(json.dumps(names))
+
+    return damage
 
 
 def incomplete(folder: Path) -> None:
@@ -158,9 +199,20 @@ def index(**entries: Any) -> Callable[[Path], None]:
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "of latents": (index(vqvae=["diffusers", "VQModel"]), "vqvae in addition to its unet"),
     "code of its own": (index(unet=["unet", "UNet2DModel"]), "its unet is a unet.UNet2DModel"),
-    "another network": (index(unet=["diffusers", "UNet1DModel"]), "diffusers.UNet1DModel, not a UNet2DModel"),
+    "another network": (
+        index(unet=["diffusers", "UNet1DModel"]),
+        "diffusers.UNet1DModel, not a UNet2DModel of diffusers: load .* or from_network",
+    ),
     "no scheduler": (index(scheduler=["diffusers", "DDPMPipeline"]), "DDPMPipeline, not a SchedulerMixin"),
-    "nothing": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{}"), "'unet'.*pipelines of a unet and"),
+    "nothing": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{}"), "'unet'.* to .*from_network"),
+    "a pipeline of its own": (
+        index(_class_name=["my_pipe", "MyPipe"]),
+        r"_class_name is \['my_pipe', 'MyPipe'\], .*not executed.* pass the parts, .*from_diffusers\(UNet2DModel",
+    ),
+    "a KarrasVe pipeline": (
+        index(scheduler=["diffusers", "KarrasVeScheduler"]),
+        r"called with \(x \+ 1\) / 2 and sigma / 2.*from_network\(module, lambda",
+    ),
     "a DiT": (index(transformer=["diffusers", "DiTTransformer2DModel"]), r"for a DiT, .*from_network\(pipeline.transf"),
     "a consistency model": (
         index(scheduler=["diffusers", "CMStochasticIterativeScheduler"]),
@@ -168,8 +220,12 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no index": (lambda folder: (folder / diffusers_folder.INDEX).write_text("{"), "Expecting"),
     "pickles that call": (hostile, "refers to 'posix.mkdir'"),
-    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"has 0 files .*save the pipeline again"),
-    "two pickles": (two_pickles, r"has 2 files .*save the pipeline again"),
+    **{
+        f"shards that are pickles, {kind}": (shards_of_pickles(kind), "names files that are not safetensors")
+        for kind in ("safetensors.index.fp16", "safetensors.fp16.index", "fp16.safetensors.index")
+    },
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"no file .*save the pipeline again"),
+    "two variants": (two_variants, r"the variants ema, fp16: pass .*UNet2DModel.from_pretrained\(.*variant='ema'\)"),
     "missing weights": (incomplete, r"weights are not those of its network.*conv_in\.bias"),
     "other weights": (lambda folder: change(folder / "unet/config.json", block_out_channels=[8, 16]), "expected shape"),
     "a prediction unknown": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,22 @@ def test_limits() -> None:
     torch.testing.assert_close(mixture.denoise(x, 0.0), x, rtol=1e-10, atol=1e-10)
     mean = (mixture.weights @ mixture.means).expand(10, 2)
     torch.testing.assert_close(mixture.denoise(x, 1e6), mean, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sigma", [1e200, math.inf])
+def test_infinite_noise_leaves_the_mean(dtype: torch.dtype, sigma: float) -> None:
+    """As it does for the mixture's samples: sigma^2 overflows, and no x can tell the components apart."""
+    mixture = pid.toy("anisotropic")
+    x, mean = torch.randn(4, 2, dtype=dtype), mixture.weights @ mixture.means
+    torch.testing.assert_close(mixture(x, sigma), mean.to(dtype).expand(4, 2))
+    assert torch.equal(mixture.score(x, sigma), 0 * x)
+    assert mixture(x, torch.tensor([0.5, sigma, 0.5, sigma]))[::2].equal(mixture(x[::2], 0.5))
+    samples = pid.EmpiricalDenoiser(mixture.sample(4096).to(dtype))
+    torch.testing.assert_close(mixture(x, sigma), samples(x, sigma), rtol=0, atol=0.05)
+    plane = pid.SubspaceMixture(mixture, torch.eye(3)[:, :2], torch.ones(3), 0.1)
+    expected = 1 + torch.cat([mean, torch.zeros(1)]).to(dtype)
+    torch.testing.assert_close(plane(torch.randn(4, 3, dtype=dtype), sigma), expected.expand(4, 3))
 
 
 def test_sigma_may_differ_by_sample() -> None:

@@ -37,6 +37,9 @@ class ThirdPartyNetwork(nn.Module):
         module: called as ``module(x, c_noise)``, with ``class_labels`` as a third argument if there are any.
     """
 
+    rounds_time = False
+    """Whether the time is cast to half precision with x, because the module takes no other."""
+
     def __init__(self, module: Callable[..., Tensor]) -> None:
         super().__init__()
         self.module = module
@@ -53,7 +56,18 @@ class ThirdPartyNetwork(nn.Module):
 
     def call(self, x: Tensor, c_noise: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         """Return the module's own output. x is in the dtype of the weights, c_noise in that of the caller."""
-        return self.module(x, c_noise.to(x.dtype), *labels)
+        # bfloat16 would round timestep 997 to 996. Most networks embed the time in float32 and cast the embedding.
+        time = c_noise.to(torch.promote_types(x.dtype, torch.float32))
+        if time.dtype == x.dtype or self.rounds_time:
+            return self.module(x, c_noise.to(x.dtype), *labels)
+        try:
+            return self.module(x, time, *labels)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError:  # a layer of half precision on the time itself
+            out = self.module(x, c_noise.to(x.dtype), *labels)
+            self.rounds_time = True
+            return out
 
     @property
     def name(self) -> str:

@@ -11,7 +11,8 @@ r = sqrt(1 + sigma^2), the network takes x / r and the timestep k(sigma), and
 
 k(sigma) interpolates the scheduler's table linearly in ln(sigma): the sinusoidal timestep embedding of these networks
 accepts any real number. diffusers' flow-matching networks are handled as in `from_flow`, with t multiplied by the
-number of training timesteps, and Score-SDE's VE networks, which predict the score, as "ve" in `from_network`.
+number of training timesteps, and Score-SDE's VE networks, which predict the score, as "ve" in `from_network`. EDM's
+schedulers precondition as "edm" in `from_network` does.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets.noise_parametrization import Coefficients, LogSigmaTable, NoiseParametrization
+from pidlearn.nets.noise_parametrization import EDM, Coefficients, LogSigmaTable, NoiseParametrization
 from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork
 from pidlearn.teachers.adapters.flow import FlowMatching
 from pidlearn.teachers.adapters.score import NoiseFromScore, VarianceExploding
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["check_parts", "from_diffusers"]
+__all__ = ["VariancePreserving", "check_parts", "check_scheduler", "finite_span", "from_diffusers"]
 
 
-def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5) -> AdaptedDenoiser:
+def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float | None = None) -> AdaptedDenoiser:
     """Return a diffusers network as a denoiser D(x, sigma, class_labels=None), for `distill`.
 
     ``sigma_min``, ``sigma_max``, ``event_shape`` and ``label_dim`` are read from the network and its scheduler: sigma
@@ -46,8 +47,9 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
             dtype, and not copied. If it has twice as many output as input channels (a learned variance), the first
             half is the prediction.
         scheduler: any with ``alphas_cumprod`` (DDPM, DDIM, PNDM, DPMSolverMultistep, ...) and the prediction type
-            epsilon, v_prediction or sample; a `FlowMatchEulerDiscreteScheduler`; or a `ScoreSdeVeScheduler`.
-        sigma_data: standard deviation of the data.
+            epsilon, v_prediction, sample or flow_prediction; a `FlowMatchEulerDiscreteScheduler`; a
+            `ScoreSdeVeScheduler`; or EDM's (EDMEuler, EDMDPMSolverMultistep) with the prediction type epsilon.
+        sigma_data: standard deviation of the data; by default that of EDM's scheduler, else 0.5.
 
     Raises:
         TypeError: for an object that is not a module, or a missing scheduler.
@@ -56,6 +58,7 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
     if scheduler is None:
         check_parts(name for name, part in getattr(unet, "components", {}).items() if part is not None)
         unet, scheduler = getattr(unet, "unet", unet), getattr(unet, "scheduler", None)
+    check_scheduler(type(scheduler).__name__)  # before its config: diffusers may no longer have it
     plain = unwrapped(unet)  # a wrapper has none of its attributes
     config: Any = getattr(plain, "config", None)
     if not isinstance(unet, nn.Module) or config is None:
@@ -69,12 +72,10 @@ def from_diffusers(unet: Any, scheduler: Any = None, *, sigma_data: float = 0.5)
     _check_network(plain, config)
     size = getattr(config, "sample_size", None)
     height, width = size if isinstance(size, tuple | list) else (size, size)
-    noise_parametrization, sigma_min, sigma_max = _noise_parametrization(scheduler)
-    if getattr(config, "time_embedding_type", None) == "fourier" and isinstance(
-        noise_parametrization, VariancePreserving
-    ):
-        # These networks take ln(timestep), so that the first of a table from 0 is NaN, in training, too.
-        sigma_min = noise_parametrization.table.log_sigma[1].exp().item()
+    noise_parametrization = _noise_parametrization(scheduler)
+    sigma_min, sigma_max = _span(unet, noise_parametrization, scheduler.config)
+    if sigma_data is None:
+        sigma_data = getattr(scheduler.config, "sigma_data", 0.5)
     network: ThirdPartyNetwork = DiffusersNetwork(unet)
     if isinstance(noise_parametrization, VarianceExploding):
         network = NoiseFromScore(network)
@@ -111,7 +112,11 @@ def _check_network(unet: nn.Module, config: Any) -> None:
     """Raise ValueError unless a network is called like a `UNet2DModel` and returns one or two images per input."""
     name, channels = type(unet).__name__, config.in_channels
     if type(unet).__module__.startswith("diffusers.") and name != "UNet2DModel":
-        raise ValueError(f"a {name} is not called like a UNet2DModel: wrap it in a module D(x, sigma, class_labels)")
+        raise ValueError(
+            f"a {name} is not called like a UNet2DModel: for a DiT, or if it predicts the noise, use "
+            f"pidlearn.teachers.from_network(network, scheduler.alphas_cumprod, event_shape=(4, 32, 32), "
+            f"label_dim=1000), around a module F(x, timestep, class_labels) if it is called in another way"
+        )
     outputs = getattr(config, "out_channels", channels)
     if outputs not in (channels, 2 * channels):
         raise ValueError(
@@ -182,14 +187,38 @@ class VariancePreserving:
         return f"{type(self).__name__}({self.prediction}, {len(self.table.log_sigma)} timesteps)"
 
 
-def _noise_parametrization(scheduler: Any) -> tuple[NoiseParametrization, float, float]:
-    """The noise parametrization of that scheduler's networks, and the smallest and largest sigma."""
+def _noise_parametrization(scheduler: Any) -> NoiseParametrization:
+    """The noise parametrization of that scheduler's networks."""
+    name, prediction = type(scheduler).__name__, getattr(scheduler.config, "prediction_type", None)
+    if "FlowMatch" in name or prediction == "flow_prediction":
+        # t = sigma / (1 + sigma) runs from 0 to 1 as sigma runs from 0 to infinity.
+        return FlowMatching(0, scheduler.config.num_train_timesteps)
+    if (prediction, getattr(scheduler.config, "timestep_type", None)) == ("v_prediction", "continuous"):
+        raise ValueError(
+            f"got a {name} of timestep_type = 'continuous', whose network takes ln(sigma) / 4, not the timestep: use "
+            f"pidlearn.teachers.from_network(unet, lambda s: (1 / (1 + s**2), -s / (1 + s**2)**0.5, (1 + s**2)**-0.5, "
+            f"s.log() / 4))"
+        )
     if hasattr(scheduler, "alphas_cumprod"):
-        vp = VariancePreserving(scheduler.alphas_cumprod, getattr(scheduler.config, "prediction_type", None))
-        return vp, *vp.span
-    name = type(scheduler).__name__
+        return VariancePreserving(scheduler.alphas_cumprod, prediction)
     if name == "ScoreSdeVeScheduler":
-        return VarianceExploding(), scheduler.config.sigma_min, scheduler.config.sigma_max
+        return VarianceExploding()
+    if name.startswith("EDM"):
+        if prediction != "epsilon":
+            raise ValueError(
+                f"got an {name} of prediction_type = {prediction!r}; expected epsilon, which is EDM's F: wrap a "
+                f"network of -F (v_prediction) in a module that returns F, for "
+                f'pidlearn.teachers.from_network(module, "edm", sigma_data=...)'
+            )
+        return EDM(scheduler.config.sigma_data)
+    raise ValueError(
+        f"a {name} has no alphas_cumprod, the table for networks trained on discrete timesteps: pass the scheduler "
+        f"that the network was trained with, or use pidlearn.teachers.from_network(unet, parametrization)"
+    )
+
+
+def check_scheduler(name: str) -> None:
+    """Raise ValueError for the class of a scheduler whose networks need other lines."""
     if name == "CMStochasticIterativeScheduler":
         raise ValueError(
             "a CMStochasticIterativeScheduler belongs to a consistency model, which maps noise to samples in one call "
@@ -200,19 +229,31 @@ def _noise_parametrization(scheduler: Any) -> tuple[NoiseParametrization, float,
             "a KarrasVeScheduler's network is called with (x + 1) / 2 and sigma / 2 and predicts D = x + sigma F: wrap "
             "that call in a module, for pidlearn.teachers.from_network(module, lambda s: (s**0, s, s**0, s))"
         )
-    if "FlowMatch" in name:
-        # t = sigma / (1 + sigma) runs from 0 to 1 as sigma runs from 0 to infinity.
-        return FlowMatching(0, scheduler.config.num_train_timesteps), 0.0, math.inf
-    raise ValueError(
-        f"a {name} has no alphas_cumprod, the table for networks trained on discrete timesteps: "
-        f"pass the scheduler that the network was trained with"
-    )
+
+
+def _span(unet: Any, noise_parametrization: NoiseParametrization, config: Any) -> tuple[float, float]:
+    """The smallest and largest noise level of a network: of its table, any for a flow, or of its scheduler."""
+    if isinstance(noise_parametrization, VariancePreserving):
+        return finite_span(unet, noise_parametrization)
+    return (0.0, math.inf) if isinstance(noise_parametrization, FlowMatching) else (config.sigma_min, config.sigma_max)
+
+
+def finite_span(network: Any, table: VariancePreserving) -> tuple[float, float]:
+    """The smallest and largest noise level of a table at which a network is finite."""
+    low, high = table.span
+    if getattr(getattr(unwrapped(network), "config", None), "time_embedding_type", None) == "fourier":
+        # diffusers' networks of this kind take ln(timestep), so that timestep 0 is NaN, in their training, too.
+        low = table.table.log_sigma[1].exp().item()
+    return low, high
 
 
 def _label_dim(config: Any) -> int:
     """The number of classes, for a network whose conditioning a student can have too."""
     if getattr(config, "cross_attention_dim", None) is not None:
-        raise ValueError("this network attends to a text: wrap it, together with the text, in a module D(x, sigma)")
+        raise ValueError(
+            "this network attends to a text: wrap it, together with the text, in a module F(x, timestep), for "
+            "pidlearn.teachers.from_network(module, scheduler.alphas_cumprod)"
+        )
     if getattr(config, "time_embedding_type", None) == "learned":
         raise ValueError(
             "this network has one learned embedding per timestep and cannot be evaluated between them, as distillation "
@@ -222,6 +263,7 @@ def _label_dim(config: Any) -> int:
     if kind == "identity" or (kind is not None and classes is None):
         raise ValueError(
             f"class_embed_type = {kind!r} with num_class_embeds = {classes} does not determine the classes: wrap the "
-            f"network in a module D(x, sigma, class_labels) that has a label_dim"
+            f"network in a module F(x, timestep, class_labels), for "
+            f"pidlearn.teachers.from_network(module, scheduler.alphas_cumprod, label_dim=...)"
         )
     return classes or 0

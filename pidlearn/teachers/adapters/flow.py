@@ -42,7 +42,8 @@ def from_flow(
 
     Args:
         velocity: v(x_t, t) or v(x_t, t, class_labels), with x_t (B, *event) and t (B,) in [0, 1], both in the dtype of
-            the weights, to dx_t/dt (B, *event). Wrap a network that takes t in thousandths in a module that rescales t.
+            the weights (t in float32 if these have half precision and the network takes it), to dx_t/dt (B, *event).
+            Wrap a network that takes a multiple of t, as RectifiedFlow's takes 999 t, in a module that rescales it.
         event_shape: shape of one sample; by default the network's attribute of that name, if it has one.
         data_at: the time of the data: 0 for x_t = (1 - t) x0 + t n, as in Stable Diffusion 3 and Flux; 1 for
             x_t = t x0 + (1 - t) n, as in torchcfm, flow_matching, SiT and rectified flow, which run from noise at 0 to

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pidlearn.nets.noise_parametrization import EDM, VP, Coefficients, NoiseParametrization
 from pidlearn.teachers.adapters.base import AdaptedDenoiser, ThirdPartyNetwork, attributes_of
-from pidlearn.teachers.adapters.diffusers import VariancePreserving
+from pidlearn.teachers.adapters.diffusers import VariancePreserving, finite_span
 from pidlearn.teachers.adapters.flow import FlowMatching
 from pidlearn.teachers.adapters.score import NoiseFromScore, VarianceExploding
 from pidlearn.utils.arguments import NOISE_LEVEL, check_arguments, number, optional
@@ -52,10 +52,11 @@ def from_network(
 
     Args:
         network: the bare network F(x, time) or F(x, time, class_labels), without its preconditioning, called with
-            x (B, *event) and time (B,) in the dtype of its weights and class_labels int64 (B,). If it has twice as
-            many output as input channels (a learned variance), the first half is the prediction; of an output object
-            with ``sample``, as diffusers returns, that is the prediction. Wrap a network with another time, such as
-            1000 t, or one-hot labels in a module that converts them.
+            x (B, *event) and time (B,) in the dtype of its weights (the time in float32 if these have half precision
+            and the network takes it) and class_labels int64 (B,). If it has twice as many output as input channels (a
+            learned variance), the first half is the prediction; of an output object with ``sample``, as diffusers
+            returns, that is the prediction. Wrap a network with another time, such as 1000 t, or one-hot labels in a
+            module that converts them.
         parametrization: "edm" | "vp" | "ve" | "flow", the table in this module's docstring; a table alphas_cumprod
             (K,), decreasing, of a network that predicts the noise at K timesteps; or a function of sigma (B,) that
             returns c_skip, c_out, c_in and c_noise.
@@ -79,7 +80,11 @@ def from_network(
     if isinstance(noise, VarianceExploding):
         module = NoiseFromScore(module)
     # Outside the training levels the network would extrapolate, so distillation stays within them.
-    low, high = getattr(noise, "span", (0.0, math.inf))
+    low, high = (
+        finite_span(network, noise)
+        if isinstance(noise, VariancePreserving)
+        else getattr(noise, "span", (0.0, math.inf))
+    )
     low, high = low if sigma_min is None else sigma_min, high if sigma_max is None else sigma_max
     if not 0 <= low < high:
         raise ValueError(f"got noise levels from sigma_min = {low} to sigma_max = {high}; expected 0 <= min < max")

@@ -121,7 +121,8 @@ class GaussianMixture:
         """Return the gradient of `log_prob` with respect to x: (B, d) -> (B, d)."""
         c, precision, joint = self._components_at(x, sigma)
         # grad log sum_k w_k N_k = sum_k r_k grad log N_k, with the responsibilities r (B, K).
-        return -self._rotate_back(joint.softmax(1)[..., None] * c * precision).to(x.dtype)
+        r = self._responsibilities(precision, joint)
+        return -self._rotate_back(r[..., None] * c * precision).to(x.dtype)
 
     def denoise(self, x: Tensor, sigma: Any, class_labels: Tensor | None = None) -> Tensor:
         """Return E[x0 | x0 + sigma n = x], (B, d) -> (B, d); sigma is a scalar or (B,), 0 allowed.
@@ -133,7 +134,7 @@ class GaussianMixture:
             raise ValueError("a GaussianMixture is unconditional: leave class_labels out")
         c, precision, joint = self._components_at(x, sigma)
         means, eigenvalues, *_ = self._cached(c.dtype, x.device)
-        r = joint.softmax(1)  # responsibilities (B, K)
+        r = self._responsibilities(precision, joint)
         # sum_k r_k (mu_k + U c l / (l + sigma^2)): l / (l + sigma^2) is the share of c that is signal.
         return (r @ means + self._rotate_back(r[..., None] * (c * precision * eigenvalues))).to(x.dtype)
 
@@ -155,6 +156,13 @@ class GaussianMixture:
         # (B, K): each N_k is a product over its eigendirections.
         joint = log_weights - 0.5 * (c.square() * precision + variance.log()).sum(-1)
         return c, precision, joint
+
+    def _responsibilities(self, precision: Tensor, joint: Tensor) -> Tensor:
+        """Return each component's share in each point, (B, K), from `_components_at`."""
+        # Where sigma^2 overflows, as at infinity, every density is 0: no x can tell components apart, and their weights
+        # remain.
+        drowned = (precision == 0).all(-1)  # (B, K)
+        return torch.where(drowned, self._cached(joint.dtype, joint.device)[2].exp(), joint.softmax(1))
 
     def _rotate_back(self, c: Tensor) -> Tensor:
         """Sum c (B, K, d), in the components' eigenbases, over the components: (B, d)."""
