@@ -111,8 +111,7 @@ def as_flow_map(
 def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) -> nn.Module:
     """A copy of a denoiser's network, which may take an end time besides."""
     if not isinstance(original, UNet):
-        if init != "teacher":
-            raise _not_to_start(init)
+        _check_init(init)
         if end_time:
             raise ValueError(
                 f"got a teacher with a third-party {type(original).__name__}, which takes one time, but this method's "
@@ -178,15 +177,15 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     network = copy.deepcopy(teacher).requires_grad_(True)
     body = network.network if isinstance(network, AdaptedStudent) else network
     if not isinstance(body, UNet):  # third-party or the user's own: its last layer is unknown
-        if init != "teacher" and body is network:
+        if body is not network:
+            _check_init(init)
+        elif init != "teacher":
             warnings.warn(
                 f"got init={init!r}, a start for this library's U-Nets, but the teacher's network is a "
                 f'{type(network).__name__}, so the student starts as a copy of it: set init="teacher", or pass a '
                 f"network of your own as student=",
                 stacklevel=2,
             )
-        elif init != "teacher":
-            raise _not_to_start(init)
         return network
     body.keep_outputs(body.event_shape[0])  # iDDPM's networks predict a variance, too
     if init == "random":
@@ -198,8 +197,10 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
     return body if init == "official" else network
 
 
-def _not_to_start(init: str) -> ValueError:
-    return ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
+def _check_init(init: str) -> None:
+    """Check the start of a third-party network, whose last layer is unknown."""
+    if init != "teacher":
+        raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
 
 
 def _mlp(problem: Problem, teacher: MLP | None, *, end_time: bool = False) -> MLP:
