@@ -137,33 +137,3 @@ def test_the_grid_of_training_becomes_finer() -> None:
     for _ in run:
         lengths.append(len(run.trainer.method.grid) - 1)
     assert lengths == [10, 10, 10, 20, 20, 20, 40, 40, 40]
-
-
-@pytest.mark.parametrize("method", ["cd", "ct", "scm"])
-def test_they_train_save_and_sample(method: str, tmp_path: Any) -> None:
-    result = pid.distill(RING, method=method, steps=4, batch_size=16, ema=(0.9,), progress=False)
-    assert isinstance(result.student, ConsistencyFunction)
-    again = pid.load(result.save(tmp_path / "student"), RING)
-    z = 80 * torch.randn(4, 2)
-    assert torch.equal(again.generate(z), result.generate(z))
-    assert again.config.method == method
-    assert result.evaluate(64, calls=2)["rmse"] > 0
-    assert result.watch().panels
-
-
-@pytest.mark.parametrize("method", ["cd", "ct", "scm"])
-def test_they_are_resumed_bit_for_bit(method: str, tmp_path: Any) -> None:
-    options = {
-        "method": method,
-        "steps": 12,
-        "n": 41,
-        "batch_size": 8,
-        "ema": (0.9,),
-        "progress": False,
-        "save_every": 4,
-    }
-    whole = pid.distill(RING, **options)
-    pid.distill(RING, **options, checkpoints=tmp_path, callbacks=[lambda step: step.number == 7])
-    resumed = pid.distill(RING, **options, checkpoints=tmp_path)
-    for one, two in zip(whole.student.parameters(), resumed.student.parameters(), strict=True):
-        assert torch.equal(one, two)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
 
 import pidlearn as pid
 from pidlearn.training import checkpoints
@@ -228,12 +227,12 @@ def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:
 
 
 def test_networks_are_compiled_once() -> None:
-    counters.clear()
+    torch._dynamo.utils.counters.clear()
     torch.compiler.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own compiler
         losses(compile="eager")
-    assert counters["stats"]["unique_graphs"] == 2  # student and teacher
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # student and teacher
 
 
 def begun(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

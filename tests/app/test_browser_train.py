@@ -128,6 +128,7 @@ def closed(server: tuple[str, int], before: int, pages: list[Any]) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_visitors_see_their_own_and_a_closed_tab_s_training_stops(server: tuple[str, int], visit: Visit) -> None:
     before = workers(server)
     training = [visit(f"train?steps=12%2C000&data={data}", drawn=False) for data in ("Ring+of+8", "Moons")]

@@ -75,6 +75,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 rows_of = Benchmark.rows
 
 
+@pytest.mark.slow
 def test_every_variant_is_measured(rows: dict[str, dict[str, Any]]) -> None:
     assert rows.keys() == {"machine", *VARIANTS}
     for row in list(rows.values())[1:]:
@@ -86,6 +87,7 @@ def test_every_variant_is_measured(rows: dict[str, dict[str, Any]]) -> None:
         assert any("conv" in name for name in row["kernels"])
 
 
+@pytest.mark.slow
 def test_rounding_is_told_apart(rows: dict[str, dict[str, Any]]) -> None:
     error = {key: row["residual error"] / row["residual"] for key, row in rows.items() if "residual" in row}
     # z, 80 times as large as the data, is cancelled before it rounds.
@@ -95,6 +97,7 @@ def test_rounding_is_told_apart(rows: dict[str, dict[str, Any]]) -> None:
     assert error["ours, TF32"] == error["ours, TF32, recomputed"]
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_a_step(rows: dict[str, dict[str, Any]]) -> None:
     step = step_of(BASELINE, steps.random_teacher(SIZE.network), None, batch_size=2)
     with FlopCounterMode(display=False) as counter:
