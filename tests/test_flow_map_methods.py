@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.methods.flow_map import eulerian_loss, joined, lagrangian_loss, meanflow_loss, semigroup_loss
-from pidlearn.students.flow_map import FlowMap, step
+from pidlearn.methods.flow_map import eulerian_loss, lagrangian_loss, meanflow_loss, semigroup_loss
+from pidlearn.students.flow_map import FlowMap, joined, step
 from pidlearn.utils.broadcast import expand_like
 
 STD, GRID = 0.7, pid.karras_grid(12)

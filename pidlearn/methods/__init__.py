@@ -9,6 +9,7 @@ from pidlearn.methods.consistency import CD, CT, SCM
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.flow_map import FlowMapping
 from pidlearn.methods.pid.method import PID
+from pidlearn.methods.progressive import PD
 from pidlearn.methods.supervised import Endpoint, Reflow
 from pidlearn.utils.settings import check_rules
 from pidlearn.utils.validation import summary
@@ -18,6 +19,7 @@ __all__ = [
     "CD",
     "CT",
     "METHODS",
+    "PD",
     "PID",
     "SCM",
     "Batch",
@@ -40,6 +42,7 @@ METHODS: dict[str, type[Method]] = {
     "cd": CD,
     "ct": CT,
     "scm": SCM,
+    "pd": PD,
     "endpoint": Endpoint,
     "reflow": Reflow,
     "flow_map": FlowMapping,

@@ -27,20 +27,13 @@ from pidlearn.losses.time_sampling import draw_index
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
-from pidlearn.students.flow_map import FlowMap, step
+from pidlearn.students.flow_map import FlowMap, joined, step
 from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import number, one_of
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import Rule
 
-__all__ = ["FlowMapping", "eulerian_loss", "joined", "lagrangian_loss", "meanflow_loss", "semigroup_loss"]
-
-
-def joined(G: Tensor, G_next: Tensor, s: Tensor, m: Tensor, t: Tensor) -> Tensor:
-    """The point towards which one step s -> t ends where two end: s -> m towards G, then m -> t towards G_next."""
-    first, second = (t / m) * (1 - m / s), 1 - t / m  # (B,) float64; their sum is 1 - t/s
-    share = expand_like(first / (first + second), G)
-    return share * G + (1 - share) * G_next
+__all__ = ["FlowMapping", "eulerian_loss", "lagrangian_loss", "meanflow_loss", "semigroup_loss"]
 
 
 def lagrangian_loss(

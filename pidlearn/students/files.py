@@ -22,6 +22,7 @@ from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.piecewise import PiecewiseTrajectory
+from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.adapters.base import ThirdPartyNetwork
 from pidlearn.teachers.files.build import fill
@@ -171,6 +172,9 @@ def describe(student: nn.Module) -> dict[str, Any] | None:
         return None if None in windows else {"windows": windows}
     if type(student) in FLOW_MAPS.values():
         return _describe_flow_map(student)
+    if isinstance(student, ProgressiveStudent):
+        stages = [describe(stage) for stage in student.stages]
+        return None if None in stages else {"stages": stages, "numbers": student.numbers}
     if type(student) is not Trajectory:
         return None
     names = [_name_of(student.boundary, BOUNDARIES), _name_of(student.time, TIMES)]
@@ -214,6 +218,10 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
             "cannot be built from its file, since its parts, options or weights are not of the "
             "kinds that a file may describe: pass student=, the network or student that distill got, to load it into"
         )
+    if "stages" in description:
+        stages = enumerate(description["stages"])
+        built = [_build_trajectory(part, _under(f"stages.{i}", weights, "."), teacher) for i, part in stages]
+        return ProgressiveStudent(built, description["numbers"])
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])

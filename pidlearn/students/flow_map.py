@@ -31,7 +31,7 @@ from pidlearn.utils.broadcast import as_float64_time, expand_like
 from pidlearn.utils.validation import check_shape, reraise_with_context
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["ConsistencyFunction", "FlowMap"]
+__all__ = ["ConsistencyFunction", "FlowMap", "joined", "step"]
 
 
 class FlowMap(Student):
@@ -181,3 +181,10 @@ def step(x: Tensor, s: Tensor, t: Tensor, denoised: Tensor) -> Tensor:
     # As a convex combination: x + (t - s) (x - G) / s would subtract two numbers of size 80 for a result of size 0.5.
     ratio = expand_like(t / s, x)  # in the dtype of s until here: 1 - t/s cancels if t is close to s
     return ratio * x + expand_like(1 - t / s, x) * denoised
+
+
+def joined(G: Tensor, G_next: Tensor, s: Tensor, m: Tensor, t: Tensor) -> Tensor:
+    """The point towards which one step s -> t ends where two end: s -> m towards G, then m -> t towards G_next."""
+    first, second = (t / m) * (1 - m / s), 1 - t / m  # (B,) float64; their sum is 1 - t/s
+    share = expand_like(first / (first + second), G)
+    return share * G + (1 - share) * G_next

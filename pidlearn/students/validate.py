@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
+from pidlearn.students.base import Student
 from pidlearn.students.build import as_trajectory
 from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.piecewise import PiecewiseTrajectory
@@ -58,7 +59,7 @@ def prepare_student(
     return student.to(problem.device).eval()
 
 
-def check_flow_map(student: Any, problem: Problem, kind: type[FlowMap] = FlowMap, *, end_time: bool = False) -> None:
+def check_flow_map(student: Any, problem: Problem, kind: type[Student] = FlowMap, *, end_time: bool = False) -> None:
     """Check that a student is a flow map over the problem's span, of that class, and of a network that takes two times.
 
     Raises:

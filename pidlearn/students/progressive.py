@@ -1,0 +1,87 @@
+"""Students that are called as often as one likes, of the numbers that were trained: one network for each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.students.base import Student
+from pidlearn.students.flow_map import FlowMap
+from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, check_arguments, count, list_of
+
+__all__ = ["ProgressiveStudent"]
+
+STAGES = (
+    lambda v: isinstance(v, Sequence | nn.ModuleList) and len(v) > 0 and all(type(part) is FlowMap for part in v),
+    "a list of FlowMap objects",
+)
+
+
+class ProgressiveStudent(Student):
+    """Flow maps that take fewer and fewer steps from noise to sample (Salimans & Ho 2022, arXiv 2202.00512).
+
+    Args:
+        stages: in the order of their training.
+        numbers: the number of steps that each takes; the last is that of `generate` by default.
+
+    Raises:
+        ValueError: stages of different spans, or another number of them than of numbers.
+    """
+
+    @check_arguments(stages=STAGES, numbers=list_of(count()))
+    def __init__(self, stages: Sequence[FlowMap], numbers: Sequence[int]) -> None:
+        super().__init__()
+        spans = {(part.t_max, part.t_min, part.event_shape) for part in stages}
+        if len(stages) != len(numbers) or len(spans) > 1:
+            raise ValueError(
+                f"got {len(stages)} stages for {len(numbers)} numbers of steps, over the spans {spans}, but each stage "
+                f"has its number and all have one span: build them alike"
+            )
+        self.stages, self.numbers = nn.ModuleList(stages), list(numbers)
+        self.t_max, self.t_min, self.event_shape = stages[0].t_max, stages[0].t_min, stages[0].event_shape
+        self.sigma_data, self.label_dim = stages[0].sigma_data, stages[0].label_dim
+
+    def extended(self, numbers: Sequence[int]) -> ProgressiveStudent:
+        """A student whose stages all start as copies of this one's first."""
+        return ProgressiveStudent([copy.deepcopy(self._stage(self.numbers[0])) for _ in numbers], numbers)
+
+    @torch.no_grad()
+    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
+    def generate(
+        self,
+        z: Tensor,
+        class_labels: Tensor | None = None,
+        calls: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Carry z to samples in ``calls`` steps, by the stage that was trained for it; arguments as in `Student`.
+
+        Raises:
+            ValueError: a number of steps that no stage was trained for.
+        """
+        if calls not in self.numbers:
+            raise ValueError(f"got calls = {calls}, but this student takes {self._steps} steps: choose one of these")
+        return self._stage(calls).generate(z, class_labels, calls)
+
+    def _stage(self, calls: int) -> FlowMap:
+        stage = self.stages[self.numbers.index(calls)]
+        assert isinstance(stage, FlowMap)
+        return stage
+
+    def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
+        """Of the last stage: a straight line from z to its sample."""
+        return self._stage(self.numbers[-1]).trajectory(z, grid, class_labels)
+
+    def __repr__(self) -> str:
+        """One line: the stages, the network, its size, and the span."""
+        size = sum(p.numel() for p in self.parameters())
+        network = type(self._stage(self.numbers[-1]).network).__name__
+        span = f"from t = {self.t_max:g} to {self.t_min:g}"
+        return f"ProgressiveStudent({network} for {self._steps} steps, {size:,} weights, {span})"
+
+    @property
+    def _steps(self) -> str:
+        return ", ".join(map(str, self.numbers))
