@@ -359,6 +359,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "methods.BOOT": (pid.methods.BOOT, {"boundary_weight": 0.0}),
         "methods.CD": (pid.methods.CD, {"solver": "euler"}),
         "methods.CT": (pid.methods.CT, {"n_first": 10}),
+        "methods.PD": (pid.methods.PD, {"calls": 8, "teacher_steps": 16, "shortening": 0.7}),
         "methods.SCM": (pid.methods.SCM, {"c": 0.1}),
         "methods.Endpoint": (pid.methods.Endpoint, {"pairs": 8, "solver": "euler"}),
         "methods.Reflow": (pid.methods.Reflow, {"pairs": 8, "solver": "euler", "at_start": 0.25}),

@@ -36,6 +36,7 @@ from pidlearn.methods import METHODS, Batch, Context, Method, Stage, method_of, 
 from pidlearn.nets.registry import register_network
 from pidlearn.students.build import build_flow_map
 from pidlearn.students.piecewise import PiecewiseTrajectory
+from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.training import loggers
 from tests.tiny import teacher as image_teacher
 
@@ -714,6 +715,10 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method=DataEndpoint(), data=torch.zeros(5, 3)), "got data (1, 3) torch.float32 for 1 samples of"),
         (lambda: run(method=DataEndpoint(), data=Z, teacher=conditional, student=None),
          "got data without labels, but the teacher is"),
+        (lambda: run(method="pd", student=None), "1 steps cannot train 4 stages: use more steps or fewer calls"),
+        (lambda: ProgressiveStudent([pid.FlowMap(net())], [1]).generate(Z, calls=3),
+         "got calls = 3, but this student takes 1 steps: choose"),
+        (lambda: ProgressiveStudent([pid.FlowMap(net())], [2, 1]), "but each stage has its number and all have one"),
         (lambda: run(method="boot", student=Bare()), "but BOOT trains a Trajectory of a diffusion: pass one"),
         (lambda: run(method="flow_map", student=path()), "but this method trains a FlowMap of a network that takes"),
         (lambda: run(method="reflow", student=path()), "but this method trains a FlowMap: pass one, or none"),
