@@ -1,4 +1,4 @@
-"""Progressive distillation: two steps of the stage before are one, and the student takes as many as it was trained for."""
+"""Progressive distillation: two steps of the stage before are one, and each number of steps has its network."""
 
 from __future__ import annotations
 
