@@ -385,6 +385,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "recipes.read": (recipes.read, {"source": tmp_path / "tiny.toml"}),
         "recipes.load_images": (recipes.load_images, {"teacher": {"data": "digits", "resolution": 4}}),
         "recipes.resize": (recipes.resize, {"images": picture, "size": 4}),
+        "recipes.training_data": (recipes.training_data, {"teacher": {"data": "digits", "labels": True}}),
         "recipes.teacher_from_recipe": (
             recipes.teacher_from_recipe,
             {"recipe": recipes.read(tmp_path / "tiny.toml"), "device": "cpu", "progress": False},

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.cli.main import main
 from pidlearn.methods import METHODS
+from tests.tiny import RECIPE
 from tests.tiny import teacher as image_teacher
 
 RING = pid.toy("ring")
@@ -60,6 +62,16 @@ def test_it_trains_a_copy_of_a_class_conditional_network(method: str, tmp_path: 
     assert not torch.equal(result.generate(z, classes), result.generate(z, classes.flip(0)))
     again = pid.load(result.save(tmp_path / "student"), teacher)
     assert torch.equal(again.generate(z, classes), result.generate(z, classes))
+
+
+@pytest.mark.parametrize("method", ["cd", "boot"])
+def test_recipes_are_distilled_by_it(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits.toml").write_text(RECIPE)
+    assert main(["distill", "digits.toml", "--out", "run", "--method", method, "--set", "steps=2"]) == 0
+    result = pid.load("run/student.safetensors", pid.load_teacher("run/teacher.safetensors"))
+    assert result.config.method == method
+    assert result.sample(2).shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name]().needs == "data"])

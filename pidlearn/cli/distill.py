@@ -23,6 +23,7 @@ from pidlearn.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED, duration, posit
 from pidlearn.cli.shared import resolve_device, side_by_side
 from pidlearn.config import NEW_NAMES, Config, with_overrides
 from pidlearn.evaluation.images import save_png
+from pidlearn.methods import METHODS, method_of
 from pidlearn.recipes.reading import tomllib
 from pidlearn.result import Result
 from pidlearn.run import Run
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("recipe", nargs="?", help="name of a recipe, or a TOML file")
     add("--list", action="store_true", help="list the recipes and exit")
     add("--teacher", help="a file or a published name, in place of the recipe's teacher")
+    add("--method", choices=sorted(METHODS), help="the distillation method (default: the recipe's, which is pid)")
     add("--out", help="folder of the run (default: runs/RECIPE); a run that is already there is resumed")
     add(
         "--set",
@@ -84,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{name:24} {title}")
         return 0
     settings = parse_settings(arguments.set)
+    if arguments.method is not None:
+        settings["method"] = arguments.method
     if arguments.recipe is None:
         raise ValueError("the recipe is missing: expected a .toml file, or a name that --list shows")
     if arguments.reference:
@@ -181,7 +185,11 @@ def distill(
     teacher_net = _load_or_train_teacher(resolved, folder, processes, where, dry_run, limits)
     if "init" not in (settings or {}):
         config = _possible_init(config, teacher_net, processes)
-    run = Run(teacher_net, None, config)
+    # Methods that need data take those that the recipe's teacher is trained on.
+    data = None
+    if method_of(config.method).needs == "data" and not isinstance(resolved.teacher, str):
+        data = recipes.training_data(resolved.teacher)
+    run = Run(teacher_net, None, config, data=data)
     run.resume(folder / "checkpoints")
     _print_plan(run, None if dry_run else folder / "log.jsonl")
     if dry_run:

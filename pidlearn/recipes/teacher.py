@@ -22,7 +22,7 @@ from pidlearn.utils import arguments
 from pidlearn.utils.arguments import VALUES, check_arguments, optional
 from pidlearn.utils.random import seeded
 
-__all__ = ["UnfinishedError", "load_images", "resize", "teacher_from_recipe"]
+__all__ = ["UnfinishedError", "load_images", "resize", "teacher_from_recipe", "training_data"]
 
 
 TABLE = (
@@ -50,6 +50,13 @@ def load_images(teacher: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """
     images, labels = DATA_SETS[teacher["data"]]()
     return resize(images, teacher.get("resolution")), labels
+
+
+@check_arguments(teacher=TABLE)
+def training_data(teacher: Mapping[str, Any]) -> Tensor | tuple[Tensor, Tensor]:
+    """What a teacher's table trains it on: images, and class labels if it is class-conditional; as in `load_images`."""
+    images, labels = load_images(teacher)
+    return (images, labels) if teacher.get("labels") else images
 
 
 @check_arguments(images=IMAGES, size=optional(arguments.size()))
