@@ -126,7 +126,8 @@ class FlowMapping(Method[Context]):
     Args:
         identity: lagrangian | eulerian | semigroup | meanflow.
         points: where the steps start: "own", at X(z; T -> s), which needs no data, or "data", with noise.
-        at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (the others): one call is those.
+        at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (eulerian, meanflow): one call is
+            those.
     """
 
     identity: str = "lagrangian"
@@ -151,7 +152,7 @@ class FlowMapping(Method[Context]):
         return self.identity == "meanflow"
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        n = {"lagrangian": 250, "eulerian": 80, "semigroup": 33, "meanflow": 250}[self.identity]
+        n = {"lagrangian": 250, "eulerian": 80, "semigroup": 17, "meanflow": 250}[self.identity]
         return {"n": n, "time_sampling": "lognormal"}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
@@ -179,8 +180,14 @@ class FlowMapping(Method[Context]):
             start = torch.where(at_end, 0, (share * (one + 1)).long())
             times = self.grid[start], self.grid[one], self.grid[one + 1]
         else:  # it is where the step starts
-            end = torch.where(at_end, last, one + 1 + (share * (last - one)).long())
-            middle = self.fine[one + end] if self.identity == "semigroup" else self.grid[one + 1]
+            left = last - one
+            if self.identity == "semigroup":
+                # Log-uniform lengths: each doubling rests on all shorter ones, and on the teacher's at the bottom.
+                end = one + (left**share).long()
+                middle = self.fine[one + end]
+            else:
+                end = torch.where(at_end, last, one + 1 + (share * left).long())
+                middle = self.grid[one + 1]
             times, is_short = (self.grid[one], middle, self.grid[end]), end == one + 1
         if self.points == "data":
             x0, noise, labels = context.noised(times[0], generator)
