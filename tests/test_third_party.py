@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import pidlearn as pid
 from pidlearn import teachers
-from pidlearn.equations.from_teacher import TOYS
+from pidlearn.equations.from_teacher import TOYS, problem_from_teacher
+from pidlearn.equations.problem import Problem
 from pidlearn.teachers.exact.presets import PRESETS
 from tests.teachers import tiny
 
@@ -155,3 +156,52 @@ def test_a_bare_network_of_diffusers() -> None:
         TypeError, match=r"got a teacher of type UNet2DModel, but .*: .*from_diffusers\(unet, scheduler\)"
     ):
         pid.distill(tiny.unet(), progress=False)
+
+
+def test_a_network_that_does_not_name_its_classes_gets_the_teachers() -> None:
+    class Net(nn.Module):
+        """Takes three classes, as `forward` says, but has no label_dim."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
+            assert class_labels is not None
+            classes = nn.functional.one_hot(class_labels, 3).to(x)
+            return self.layer(torch.cat([x, time[:, None], classes], 1))
+
+    teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8, depth=1, label_dim=3))
+    result = pid.distill(teacher, Net(), event_shape=(2,), steps=2, batch_size=8, n=5, progress=False)
+    assert result.student.sample(4).shape == (4, 2)
+    with pytest.raises(ValueError, match="got no class_labels, but this student was trained for 3 classes"):
+        result.generate(80 * torch.randn(3, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_rounding_is_no_other_teacher(dtype: torch.dtype) -> None:
+    """D = x - sigma F of a predictor of noise: at sigma = 80 rounding of F is a hundredth of D."""
+
+    class Net(nn.Module):
+        def __init__(self, rounding: float, gain: float = 1.0) -> None:
+            super().__init__()
+            self.rounding, self.gain = rounding, nn.Parameter(torch.tensor(gain, dtype=dtype))
+
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            sigma = sigma.reshape(-1, 1)
+            noise = x.float() * sigma * (1 + sigma**2).sqrt() / (0.25 + sigma**2)  # of data N(0, 0.25)
+            wobble = self.rounding * torch.cos(1e6 * x.float()) * noise.abs()
+            return (self.gain.float() * noise + wobble).to(dtype)
+
+    def problem(rounding: float, gain: float = 1.0) -> Problem:
+        def vp(sigma: Tensor) -> Any:
+            one = torch.ones_like(sigma)
+            return one, -sigma, (1 + sigma**2).rsqrt(), sigma
+
+        network = Net(rounding, gain)
+        return problem_from_teacher(pid.teachers.from_network(network, vp, event_shape=(2,), sigma_data=0.5))
+
+    eps = torch.finfo(dtype).eps
+    saved = problem(0.0).identity()
+    assert problem(8 * eps if dtype == torch.float32 else 2 * eps).has_identity(saved)
+    assert not problem(0.0, 0.5).has_identity(saved)

@@ -358,11 +358,18 @@ class TestTime:
     def test_it_is_the_step_that_they_must_resolve(self) -> None:
         """At t0 = 1e4 times of float32 are 0.001 apart: little for a hundred steps of 1, half of a step of 0.002."""
         options: dict[str, Any] = {"prior": box((1.0,)), "t_start": 1e4, "t_end": 1e4 + 100, "steps": 60}
+        seasonal = pid.VelocityODE(lambda x, t: -0.01 * x * torch.cos(t / 10)[:, None])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            pid.steps(decay(0.01), windows=2, n=51, **options)
+            pid.steps(decay(0.01), windows=10, n=5001, **options)  # a field that does not use the time
+            pid.steps(seasonal, windows=2, n=51, **options)
         with pytest.warns(UserWarning, match=r"too coarse for steps of 0\.002"):
-            pid.steps(decay(0.01), windows=10, n=5001, **options)
+            pid.steps(seasonal, windows=10, n=5001, **options)
+
+    def test_students_are_mapped_over_times(self) -> None:
+        student, z = pid.Trajectory(pid.nets.MLP(2, width=8, depth=1)), torch.randn(3, 2)
+        mapped = torch.vmap(lambda z, t: student(z[None], t[None])[0])(z, torch.full((3,), 5.0))
+        torch.testing.assert_close(mapped, student(z, 5.0))
 
     @pytest.mark.parametrize("n", [18, 1000])
     def test_of_diffusions_are_fine_enough(self, n: int) -> None:

@@ -45,7 +45,7 @@ ADVICE = (
 )
 
 
-SLIDING_STEPS, SHORT, BLOCK = 2000, 0.2, 100
+SLIDING_STEPS, SHORT, BLOCK = 2000, 0.01, 100
 """Paths that slide take steps of a SLIDING_STEPS-th of the span. Those that a BLOCK of steps brings no further than
 SHORT times as many of these would may slide."""
 

@@ -76,6 +76,10 @@ class Diffusion(Problem):
         """``sigma_data``: the right-hand side is a denoised sample."""
         return self.sigma_data
 
+    def _rounding(self, points: Tensor, rounding: float) -> Tensor:
+        """Of D = x - sigma F, which cancels an x of size sigma, a network's rounding is a part of x."""
+        return max(1e-5, rounding) * points.double().abs().cpu()
+
     def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """Euler's path on ``grid``, which a student of zero residual reproduces (Theorem 1)."""
         return solve(self.ode, z, grid, "euler", class_labels)

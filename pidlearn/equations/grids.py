@@ -65,8 +65,8 @@ def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
 GRIDS: dict[str, Callable[..., Tensor]] = {"karras": karras_grid, "linear": linear_grid, "log": log_grid}
 
 
-def warn_of_coarse_times(grid: Tensor, dtype: torch.dtype, stacklevel: int) -> None:
-    """Warn if steps of a grid (N,) are not resolved by a vector field that takes the time in ``dtype``."""
+def warn_of_coarse_times(grid: Tensor, dtype: torch.dtype, field: Callable[[Tensor], Tensor], stacklevel: int) -> None:
+    """Warn if steps of a grid (N,) are not resolved by a vector field of t, which takes it in ``dtype``."""
     steps = grid.diff().abs()  # (N - 1,)
     # Upper bound on the distance between neighbouring numbers of the dtype: eps |t|, at the larger end of each step.
     spacing = torch.finfo(dtype).eps * torch.maximum(grid[:-1].abs(), grid[1:].abs())
@@ -74,6 +74,9 @@ def warn_of_coarse_times(grid: Tensor, dtype: torch.dtype, stacklevel: int) -> N
     # Rounding then shifts the time by up to a twentieth of a step. The steps of a diffusion shrink as t does: EDM's
     # 1000 steps are 1e5 spacings of float32 each.
     if spacing[i] > 0.1 * steps[i]:
+        first, *others = (field(grid[0] + k * spacing[i]) for k in (0, 1, 3))
+        if all(torch.equal(first, other) for other in others):  # a field that does not depend on t
+            return
         warnings.warn(
             f"times near {grid[i]:g} are {spacing[i]:.2g} apart in {dtype}, too coarse for steps of {steps[i]:.2g}: "
             f"measure time from the start of the span, or start from float64 values (a prior that returns float64)",

@@ -98,8 +98,9 @@ class InitialValueProblem(Problem):
 
     def check_teacher(self, steps: int) -> None:
         """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
-        dtype = self.sample_prior(1, torch.Generator().manual_seed(0)).dtype
-        warn_of_coarse_times(self.plot_grid(steps + 1), dtype, stacklevel=4)
+        start = self.sample_prior(1, torch.Generator().manual_seed(0))
+        grid = self.plot_grid(steps + 1)
+        warn_of_coarse_times(grid, start.dtype, lambda t: self.ode.velocity(start, t), stacklevel=4)
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""

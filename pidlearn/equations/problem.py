@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import GENERATOR, check_arguments, size
@@ -173,7 +173,10 @@ class Problem(ABC):
             return False
         here = self._outputs(points, times).double()
         # In the teacher's own units, and the smaller ones: a field that explodes would accept any other.
-        tolerance = 1e-3 * there.abs() + 1e-4 * torch.minimum(self._scale(), other.get("scale", self._scale()))
+        scale = torch.minimum(self._scale(), other.get("scale", self._scale()))
+        # Half precision: other kernels round each layer differently, by a few parts in its epsilon.
+        rounding = 8 * max(_epsilon(self.teacher), torch.finfo(torch.float32).eps)
+        tolerance = max(1e-3, rounding) * there.abs() + max(1e-4, rounding) * scale + self._rounding(points, rounding)
         if here.shape != there.shape or tolerance.shape != there.shape:
             return False
         return bool((((here - there).abs() <= tolerance) | (here.isnan() & there.isnan())).all())
@@ -190,6 +193,10 @@ class Problem(ABC):
                 f"{path} holds the student of another teacher than {summary(self.teacher)}, whose outputs differ: pass "
                 f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
             )
+
+    def _rounding(self, points: Tensor, rounding: float) -> Tensor | float:
+        """How much other kernels may change the right-hand sides at the points, in addition to parts of themselves."""
+        return 0.0
 
     def _starts(self) -> Tensor:
         return self.sample_prior(4, torch.Generator().manual_seed(0))
@@ -215,3 +222,9 @@ class Problem(ABC):
 
     def _scale(self) -> Tensor:
         return torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)
+
+
+def _epsilon(teacher: Any) -> float:
+    """The relative rounding of a teacher's least precise weights; 0 without weights."""
+    weights = teacher.parameters() if isinstance(teacher, nn.Module) else ()
+    return max((torch.finfo(p.dtype).eps for p in weights if p.is_floating_point()), default=0.0)

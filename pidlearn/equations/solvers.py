@@ -170,7 +170,7 @@ def solve(
         times = _validate(x, grid, class_labels)
         # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
         hundred = torch.linspace(times[0].item(), times[-1].item(), 101, dtype=torch.float64)
-        warn_of_coarse_times(hundred, x.dtype, stacklevel=2)
+        warn_of_coarse_times(hundred, x.dtype, _at_start(ode, x, class_labels), stacklevel=2)
         rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
@@ -197,7 +197,7 @@ def walk(
             f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
         )
     times = _validate(x, grid, class_labels)
-    warn_of_coarse_times(times, x.dtype, stacklevel=3)
+    warn_of_coarse_times(times, x.dtype, _at_start(ode, x, class_labels), stacklevel=3)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
     with reraise_from_function("solver", "Solver()"):
@@ -240,6 +240,11 @@ def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | 
             f"got a grid of shape {tuple(times.shape)}, but it must hold N >= 2 times, finite and strictly monotone"
         )
     return times
+
+
+def _at_start(ode: ODE, x: Tensor, class_labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The vector field at the first of the points x, as a function of time."""
+    return lambda t: ode.velocity(x[:1], t, None if class_labels is None else class_labels[:1])
 
 
 def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:

@@ -142,11 +142,18 @@ def _of_thin_coordinates(problem: Diffusion, samples: Tensor) -> str:
     """What to say if noise at t_min hides a coordinate of the data, though not all of them."""
     width, coordinate = samples.std(0).min(0)  # a sample's variance is the data's plus t_min^2
     std = math.sqrt(max(0.0, width.item() ** 2 - problem.t_end**2))
+    least = 0.75 * problem.t_end  # what so few samples can tell from none
+    if std < least <= 0.15 * problem.sigma_data:
+        return (
+            f"coordinate {coordinate.item()} of the data is constant, or has a standard deviation below {least:.2g}, "
+            f"which noise at t_min = {problem.t_end:g} hides: leave it out if it is constant, lower t_min to a 250th "
+            f"of its standard deviation, or give all coordinates similar scales"
+        )
     if std < 5 * problem.t_end <= problem.sigma_data:  # as in `diffusion`, for the data as a whole
         return (
             f"coordinate {coordinate.item()} of the data has a standard deviation of about {std:.2g}, which noise at "
             f"t_min = {problem.t_end:g} still hides: expect samples that are too wide there, lower t_min to "
-            f"{max(std, problem.t_end / 5) / 250:.2g}, or give all coordinates similar scales"
+            f"{std / 250:.2g}, or give all coordinates similar scales"
         )
     return ""
 

@@ -55,6 +55,8 @@ def prepare_student(
     if isinstance(problem, Diffusion) and isinstance(unwrapped(student), Trajectory | FlowMap):
         # Now the student can draw its own noise. A compiled one passes the attribute on.
         student.event_shape = problem.event_shape
+        if problem.label_dim and not student.label_dim:  # of a network that does not say that it takes classes
+            student.label_dim = problem.label_dim
     # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
     return student.to(problem.device).eval()
 
