@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +17,8 @@ from pidlearn.equations.data_scale import SIGMA_DATA, is_usual, stated_std
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import CPU, Problem, Spacing
-from pidlearn.equations.solvers import solve, walk
+from pidlearn.equations.solvers import solve, solve_end
 from pidlearn.equations.teacher_checks import warn_of_denoiser
-from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
 from pidlearn.utils.wrappers import unwrapped
@@ -86,12 +84,7 @@ class Diffusion(Problem):
 
     def reference_samples(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The end of Euler's path, (B, *event), computed in chunks of samples."""
-
-        def end(z: Tensor, class_labels: Tensor | None) -> Tensor:
-            # maxlen=1 keeps only the last point in memory.
-            return deque(walk(self.ode, z, grid, "euler", class_labels), maxlen=1).pop()
-
-        return in_chunks(end, z, class_labels)
+        return solve_end(self.ode, z, grid, "euler", class_labels)
 
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
         """Points on the straight lines from z to the origin, at equal steps of ln t."""

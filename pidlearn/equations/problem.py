@@ -107,7 +107,7 @@ class Problem(ABC):
 
     @abstractmethod
     def check_teacher(self, steps: int) -> None:
-        """Warn of a teacher that cannot be what the problem takes it for, on a grid of so many ``steps``."""
+        """Warn of a teacher that cannot be what the problem takes it for, on a grid of ``steps`` steps."""
 
     @abstractmethod
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:

@@ -17,6 +17,7 @@ With h = t_next - t, which is negative from prior to sample:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ from pidlearn.utils.validation import (
     reraise_from_function,
 )
 
-__all__ = ["SOLVERS", "Solver", "solve", "walk"]
+__all__ = ["SOLVERS", "Solver", "solve", "solve_end", "walk"]
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
@@ -221,6 +222,22 @@ def walk(
                 f"there, or the steps are too long; check the field, or use a finer grid"
             )
         yield x
+
+
+def solve_end(
+    ode: ODE,
+    x: Tensor,
+    grid: Tensor | Sequence[float],
+    method: str | Callable[[], Solver] = "euler",
+    class_labels: Tensor | None = None,
+) -> Tensor:
+    """The last point of `walk`, (B, *event), computed in chunks of samples and without keeping the path."""
+
+    def end(x: Tensor, class_labels: Tensor | None) -> Tensor:
+        # maxlen=1 keeps only the last point in memory.
+        return deque(walk(ode, x, grid, method, class_labels), maxlen=1).pop()
+
+    return in_chunks(end, x, class_labels)
 
 
 def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:

@@ -137,7 +137,7 @@ class FlowMapping(Method[Context]):
     uses: ClassVar[Sequence[str]] = ("distance", "time_sampling")
 
     @property
-    def needs(self) -> str:  # type: ignore[override]
+    def needs(self) -> str:  # type: ignore[override]  # of the class elsewhere; here it follows from a setting
         """Noise, or data to start from."""
         return "noise" if self.points == "own" else "data"
 

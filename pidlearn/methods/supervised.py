@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.equations.problem import Problem
-from pidlearn.equations.solvers import SOLVERS, walk
+from pidlearn.equations.solvers import SOLVERS, solve_end
 from pidlearn.losses.distances import checked_distance
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import one_of
-from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import SIZE, Rule
 
@@ -53,11 +51,7 @@ class Endpoint(Method[Context]):
         problem, grid = context.problem, context.time_grid()
         self.z = problem.sample_prior(self.pairs, generator)
         self.labels = problem.sample_labels(self.pairs, generator)
-
-        def end(z: Tensor, labels: Tensor | None) -> Tensor:
-            return deque(walk(problem.ode, z, grid, self.solver, labels), maxlen=1).pop()
-
-        self.x0 = in_chunks(end, self.z, self.labels)
+        self.x0 = solve_end(problem.ode, self.z, grid, self.solver, self.labels)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         which = torch.randint(self.pairs, (n,), generator=generator, device=generator.device).to(self.z.device)

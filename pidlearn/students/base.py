@@ -54,6 +54,11 @@ class Student(nn.Module):
         Raises:
             ValueError: a number of calls that this student cannot make use of, or no labels where it needs some.
         """
+        return self._generate(z, class_labels, calls, generator)
+
+    def _generate(
+        self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
+    ) -> Tensor:
         if calls != 1:
             raise ValueError(
                 f"got calls = {summary(calls)}, but a {type(self).__name__} has no multi-step sampler: leave calls out"

@@ -25,7 +25,7 @@ from pidlearn.equations.grids import karras_grid
 from pidlearn.nets.noise_parametrization import EDM, NoiseParametrization
 from pidlearn.nets.preconditioning import precondition
 from pidlearn.students.base import Student, check_class_labels, check_time
-from pidlearn.utils.arguments import BATCH, FUNCTION, GENERATOR, LABELS, check_arguments, count, number
+from pidlearn.utils.arguments import FUNCTION, check_arguments, number
 from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.broadcast import as_float64_time, expand_like
 from pidlearn.utils.validation import check_shape, reraise_with_context
@@ -80,7 +80,7 @@ class FlowMap(Student):
         self.label_dim = getattr(plain, "label_dim", 0)
         self.takes_end_time = bool(getattr(plain, "end_time", False))
 
-    def forward(self, x: Tensor, s: Any, t: Any, class_labels: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, s: Any, t: Any, class_labels: Tensor | None = None) -> Tensor:  # type: ignore[override]  # a map has two times
         """X(x; s -> t): x (B, *event) at times s, a scalar or (B,), to the states (B, *event) at times t.
 
         Raises:
@@ -118,16 +118,10 @@ class FlowMap(Student):
         )
         return value, slope
 
-    @torch.no_grad()
-    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
-    def generate(
-        self,
-        z: Tensor,
-        class_labels: Tensor | None = None,
-        calls: int = 1,
-        generator: torch.Generator | None = None,
+    def _generate(
+        self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Carry z (B, *event) from ``t_max`` to ``t_min`` in ``calls`` steps of Karras' grid; as in `Student`."""
+        """Take ``calls`` steps along Karras' grid."""
         grid = karras_grid(calls + 1, self.t_min, self.t_max)
 
         def steps(x: Tensor, labels: Tensor | None) -> Tensor:
@@ -155,16 +149,10 @@ class ConsistencyFunction(FlowMap):
     samples no longer belong to their z.
     """
 
-    @torch.no_grad()
-    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
-    def generate(
-        self,
-        z: Tensor,
-        class_labels: Tensor | None = None,
-        calls: int = 1,
-        generator: torch.Generator | None = None,
+    def _generate(
+        self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Carry z to samples, then ``calls - 1`` times add noise and denoise (algorithm 1); arguments as there."""
+        """Denoise, then ``calls - 1`` times add noise and denoise (algorithm 1)."""
         levels = karras_grid(calls + 1, self.t_min, self.t_max)[1:-1].tolist()
         # The noise of all samples at once, or it would depend on the chunks.
         noises = [torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z) for _ in levels]

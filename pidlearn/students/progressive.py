@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pidlearn.students.base import Student
 from pidlearn.students.flow_map import FlowMap
-from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, check_arguments, count, list_of
+from pidlearn.utils.arguments import check_arguments, count, list_of
 
 __all__ = ["ProgressiveStudent"]
 
@@ -48,20 +48,10 @@ class ProgressiveStudent(Student):
         """A student whose stages all start as copies of this one's first."""
         return ProgressiveStudent([copy.deepcopy(self._stage(self.numbers[0])) for _ in numbers], numbers)
 
-    @torch.no_grad()
-    @check_arguments(z=BATCH, class_labels=LABELS, calls=count(), generator=GENERATOR)
-    def generate(
-        self,
-        z: Tensor,
-        class_labels: Tensor | None = None,
-        calls: int = 1,
-        generator: torch.Generator | None = None,
+    def _generate(
+        self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Carry z to samples in ``calls`` steps, by the stage that was trained for it; arguments as in `Student`.
-
-        Raises:
-            ValueError: a number of steps that no stage was trained for.
-        """
+        """Take ``calls`` steps with the stage that was trained for that number."""
         if calls not in self.numbers:
             raise ValueError(f"got calls = {calls}, but this student takes {self._steps} steps: choose one of these")
         return self._stage(calls).generate(z, class_labels, calls)
