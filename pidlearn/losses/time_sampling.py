@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.utils.arguments import VALUES, check_arguments, size
+from pidlearn.utils.validation import describe_tensor, reraise_from_function
 
 __all__ = ["DENSITIES", "Density", "draw_index"]
 
@@ -50,3 +51,16 @@ def draw_index(density: Tensor, n: int, generator: torch.Generator) -> Tensor:
     # Inverse of the cumulative distribution: index i comes with frequency density[i] / sum.
     at = torch.searchsorted((cumulative / cumulative[-1]).to(device), u.double())
     return at.clamp(max=len(density) - 1)
+
+
+def checked_density(function: Density, t: Tensor, data_scale: float) -> Tensor:
+    """How often each of the times t is visited, (N,)."""
+    with reraise_from_function("function time_sampling=", "time_sampling(t, sigma_data)"):
+        values = function(t, data_scale)
+    usable = isinstance(values, Tensor) and values.shape == t.shape
+    if not usable or not ((values >= 0) & values.isfinite()).all() or not values.sum() > 0:
+        raise ValueError(
+            f"time_sampling returned {describe_tensor(values)}, but must give each of {len(t)} times a finite number "
+            f">= 0, and not only zeros"
+        )
+    return values

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pidlearn.data.sampler import Sampler
 from pidlearn.equations.problem import Problem, Spacing
 from pidlearn.losses.distances import Distance
-from pidlearn.losses.time_sampling import Density
+from pidlearn.losses.time_sampling import Density, checked_density
 from pidlearn.losses.weighting import Weight
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_trajectory, build_student
@@ -118,6 +118,14 @@ class Context(TrainingContext):
         part: Any = self.stage.part
         t_start, t_end = getattr(part, "t_max", self.problem.t_start), getattr(part, "t_min", self.problem.t_end)
         return replace(self.problem, t_start=t_start, t_end=t_end).time_grid(self.n, self.spacing)
+
+    def density(self, t: Tensor) -> Tensor:
+        """How often each of the times t (N,) is visited, (N,), by ``time_sampling``.
+
+        Raises:
+            ValueError: what is no density.
+        """
+        return checked_density(self.time_sampling, t, self.problem.data_scale)
 
     def noised(self, s: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         """Data x0 and noise e, (n, *event) each, and class labels (n,) or None: x0 + s e is a point at time s (n,)."""

@@ -22,6 +22,7 @@ from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
+from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES
@@ -99,7 +100,7 @@ class OwnPath(Method[Context]):
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
-        self.density = context.time_sampling(self.grid[:-1], context.problem.data_scale)
+        self.density = context.density(self.grid[:-1])
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         index = draw_index(self.density, n, generator)
@@ -135,7 +136,7 @@ class BOOT(OwnPath):
     def loss(self, context: Context, batch: Batch) -> Tensor:
         z, t, u, labels = batch
         student, ode, distance = context.student, context.problem.ode, context.distance
-        losses = context.weight(t) * boot_loss(student, ode, z, t, u, distance, labels)
+        losses = checked_weight(context.weight, t) * boot_loss(student, ode, z, t, u, distance, labels)
         if self.is_soft:
             T = torch.full_like(t, student.t_max)
             (y,) = student.learned_term(z, T, class_labels=labels)
@@ -157,4 +158,4 @@ class FreeFlow(OwnPath):
     def loss(self, context: Context, batch: Batch) -> Tensor:
         z, t, labels = batch
         losses = freeflow_loss(context.student, context.problem.ode, z, t, context.distance, labels)
-        return context.weight(t) * losses
+        return checked_weight(context.weight, t) * losses

@@ -21,6 +21,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
+from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
@@ -70,7 +71,7 @@ class Consistency(Method[Context]):
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
-        self.density = context.time_sampling(self.grid[:-1], context.problem.data_scale)
+        self.density = context.density(self.grid[:-1])
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         index = draw_index(self.density, n, generator)
@@ -98,7 +99,7 @@ class CD(Consistency):
         x = x0 + expand_like(s, x0) * noise
         with torch.no_grad():
             x_next = SOLVERS[self.solver]().step(lambda x, t: ode.velocity(x, t, labels), x, s, u)
-        return context.weight(s) * consistency_loss(student, x, s, x_next, u, context.distance, labels)
+        return checked_weight(context.weight, s) * consistency_loss(student, x, s, x_next, u, context.distance, labels)
 
 
 @dataclass
@@ -126,13 +127,15 @@ class CT(Consistency):
         intervals = min(most, self.n_first * 2 ** (context.step * grids // context.steps))
         if len(self.grid) != intervals + 1:
             self.grid = context.problem.time_grid(intervals + 1, context.spacing)
-            self.density = context.time_sampling(self.grid[:-1], context.problem.data_scale)
+            self.density = context.density(self.grid[:-1])
         return super().draw(context, n, generator)
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
         x0, noise, s, u, labels = batch
         x, x_next = (x0 + expand_like(t, x0) * noise for t in (s, u))
-        return context.weight(s) * consistency_loss(context.student, x, s, x_next, u, context.distance, labels)
+        return checked_weight(context.weight, s) * consistency_loss(
+            context.student, x, s, x_next, u, context.distance, labels
+        )
 
 
 def tangent(
@@ -179,4 +182,4 @@ class SCM(Consistency):
         f, g = tangent(context.student, context.problem.ode, x, s, labels)
         size = g.flatten(1).square().mean(1).sqrt()  # (B,)
         g = g / expand_like(size + self.c, g)
-        return context.weight(s) * (f - f.detach() + g).square().flatten(1).mean(1)
+        return checked_weight(context.weight, s) * (f - f.detach() + g).square().flatten(1).mean(1)

@@ -168,7 +168,7 @@ class FlowMapping(Method[Context]):
         self.grid = context.time_grid()
         # With a time between any two, for the semigroup's m: grid[i] is fine[2 i].
         self.fine = context.problem.time_grid(2 * context.n - 1, context.spacing)
-        self.density = context.time_sampling(self.grid[:-1], context.problem.data_scale)
+        self.density = context.density(self.grid[:-1])
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         last, device = len(self.grid) - 1, generator.device

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE, DenoiserODE
-from pidlearn.losses.time_sampling import Density
-from pidlearn.losses.weighting import Weight
 from pidlearn.methods.pid.derivatives import Path, Scheme
 from pidlearn.utils.validation import (
     NotFiniteError,
@@ -47,38 +45,6 @@ def points(scheme: Scheme, path: Path, grid: Tensor, index: Tensor) -> list[tupl
         raise ValueError(
             f"the function derivative= returned {describe_tensor(values)}, but must return a list of (t, y, dy/dt), as "
             f"the schemes in pidlearn.derivative do"
-        )
-    return values
-
-
-def weight(function: Weight, t: Tensor) -> Tensor:
-    """The weight at each time: one finite value of at least 0, (B,)."""
-    with reraise_from_function("weight function", "weight(t)"):
-        values = function(t)
-    if not isinstance(values, Tensor) or values.shape != t.shape or values.is_complex():
-        raise ValueError(
-            f"the weight function returned {describe_tensor(values)}, but must return one value per time, "
-            f"real and of shape {tuple(t.shape)}"
-        )
-    low, high = extremes(values)
-    if not (low >= 0 and high < math.inf):
-        usable = values.isfinite() & (values >= 0)
-        raise ValueError(
-            f"the weight is {values[~usable][0].item():g} at t = {t[~usable][0].item():g}: choose one that is finite "
-            f"and at least 0 on the whole grid, such as 'uniform'"
-        )
-    return values
-
-
-def density(function: Density, t: Tensor, data_scale: float) -> Tensor:
-    """How often each of the times t is visited, (N,)."""
-    with reraise_from_function("function time_sampling=", "time_sampling(t, sigma_data)"):
-        values = function(t, data_scale)
-    usable = isinstance(values, Tensor) and values.shape == t.shape
-    if not usable or not ((values >= 0) & values.isfinite()).all() or not values.sum() > 0:
-        raise ValueError(
-            f"time_sampling returned {describe_tensor(values)}, but must give each of {len(t)} times a finite number "
-            f">= 0, and not only zeros"
         )
     return values
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pidlearn.equations.ode import ODE
 from pidlearn.losses.distances import DISTANCES, Distance, checked_distance, l2
-from pidlearn.losses.weighting import Weight, weights_for
+from pidlearn.losses.weighting import Weight, checked_weight, weights_for
 from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme
 from pidlearn.students.trajectory import Trajectory
@@ -101,7 +101,7 @@ def pid_loss(
     lhs, rhs = (torch.stack(side).mean(0) for side in zip(*sides, strict=True))
     checks.finite(lhs, rhs, grid[index])
     loss = checked_distance(d, lhs, rhs)
-    return checks.weight(w, grid[index]).to(loss) * loss
+    return checked_weight(w, grid[index]).to(loss) * loss
 
 
 @check_arguments(trajectory=PATHS, z=BATCH)

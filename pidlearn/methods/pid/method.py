@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance
 from pidlearn.losses.time_sampling import draw_index
+from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method, Stage
-from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme, needs_forward_mode
 from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.methods.pid.recipes import recipe
@@ -133,8 +133,8 @@ class PID(Method[Context]):
             windows[which].load_state_dict(windows[which - 1].state_dict())
         self.grid = context.time_grid()
         visited = self.grid if self.last_interval == "backward" else self.grid[:-1]
-        checks.weight(context.weight, visited)
-        self.density = checks.density(context.time_sampling, visited, context.problem.data_scale)
+        checked_weight(context.weight, visited)
+        self.density = context.density(visited)
         if len(windows) > 1:
             self._carry_pool(context, windows, which)
 
