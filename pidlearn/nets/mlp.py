@@ -12,6 +12,7 @@ from torch.nn.functional import silu
 from pidlearn.nets.blocks import check_condition, check_end_time, check_event, check_weight, one_hot_labels
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
+from pidlearn.nets.temporal import temporal_layer
 from pidlearn.utils.arguments import SWITCH, check_arguments, size
 from pidlearn.utils.validation import check_memory, check_shape, describe_tensor
 
@@ -19,12 +20,16 @@ __all__ = ["MLP", "ResidualStack"]
 
 
 class ResidualStack(nn.Module):
-    """Residual layers h + silu(W norm(h) + b) after a first layer, and a linear read-out, zero at first."""
+    """Residual layers h + silu(W norm(h) + b) after a first layer, and a linear read-out, zero at first.
 
-    def __init__(self, width: int, depth: int, outputs: int, norm: bool = False) -> None:
+    With ``times`` a temporal layer follows each of them; see `pidlearn.nets.temporal`.
+    """
+
+    def __init__(self, width: int, depth: int, outputs: int, norm: bool = False, times: int = 0) -> None:
         super().__init__()
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(depth))
+        self.temporal = nn.ModuleList(temporal_layer(width, times) for _ in range(depth - 1))
         self.out = nn.Linear(width, outputs)
         # F = 0 at first: a trajectory starts as its skip term a(t) z.
         nn.init.zeros_(self.out.weight)
@@ -33,8 +38,9 @@ class ResidualStack(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Map (B, width), before the first activation, to (B, outputs)."""
         h = silu(h)
-        for layer, norm in zip(self.hidden, self.norms, strict=False):  # the last norm belongs to the read-out
-            h = h + silu(layer(norm(h)))  # (B, width)
+        # The last norm belongs to the read-out.
+        for layer, norm, join in zip(self.hidden, self.norms, self.temporal, strict=False):
+            h = join(h + silu(layer(norm(h))))  # (B, width)
         return self.out(self.norms[-1](h))
 
 
@@ -55,10 +61,13 @@ class MLP(nn.Module):
         norm: normalise each layer's input (`torch.nn.LayerNorm`): worth its time in many dimensions, not in two.
         label_dim: number of classes; 0 for none.
         end_time: whether it takes a second time (B,), the end of a step: the network of a `FlowMap`.
+        times: M if a batch holds M times of each sample, joined by temporal layers; see `pidlearn.nets.temporal`.
     """
 
     @check_arguments(
-        width=size(), depth=size(), fourier=size(0), harmonics=size(0), norm=SWITCH, label_dim=size(0), end_time=SWITCH
+        **dict.fromkeys(("width", "depth"), size()),
+        **dict.fromkeys(("fourier", "harmonics", "label_dim", "times"), size(0)),
+        **dict.fromkeys(("norm", "end_time"), SWITCH),
     )
     def __init__(
         self,
@@ -71,10 +80,11 @@ class MLP(nn.Module):
         norm: bool = False,
         label_dim: int = 0,
         end_time: bool = False,
+        times: int = 0,
     ) -> None:
         super().__init__()
         self.event_shape = check_shape(event_shape)
-        self.label_dim, self.end_time = label_dim, end_time
+        self.label_dim, self.end_time, self.times = label_dim, end_time, times
         d = math.prod(self.event_shape)
         inputs = d + 2 * fourier + (2 if end_time else 1) * (1 + 2 * harmonics) + label_dim
         check_memory("the MLP", d * fourier + width * (inputs + depth * width + d))
@@ -84,7 +94,7 @@ class MLP(nn.Module):
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
         # x, the times, cosines, sines and the class, in the order in which `forward` joins them.
         self.first = nn.Linear(inputs, width)
-        self.body = ResidualStack(width, depth, d, norm)
+        self.body = ResidualStack(width, depth, d, norm, times)
 
     def forward(
         self, x: Tensor, time: Tensor, class_labels: Tensor | None = None, end_time: Tensor | None = None

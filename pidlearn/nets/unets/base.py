@@ -11,8 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pidlearn.nets.blocks import Linear, check_condition, check_end_time, check_event, check_weight, one_hot_labels
+from pidlearn.nets.blocks import (
+    Linear,
+    UNetBlock,
+    check_condition,
+    check_end_time,
+    check_event,
+    check_weight,
+    one_hot_labels,
+)
 from pidlearn.nets.summary import summarize
+from pidlearn.nets.temporal import TemporalConvolution
 from pidlearn.utils.arguments import SWITCH, list_of, number, size
 from pidlearn.utils.settings import Rule
 
@@ -23,7 +32,7 @@ MAX_BLOCKS = 512
 
 UNET_OPTIONS: dict[str, Rule] = {
     **dict.fromkeys(("img_resolution", "in_channels", "out_channels", "model_channels"), size()),
-    **dict.fromkeys(("label_dim", "augment_dim", "num_blocks"), size(0)),
+    **dict.fromkeys(("label_dim", "augment_dim", "num_blocks", "times"), size(0)),
     "channel_mult": list_of(size()),
     "channel_mult_emb": size(),
     "attn_resolutions": list_of(size(0)),
@@ -40,7 +49,8 @@ class UNet(nn.Module, ABC):
     ``img_resolution``; c_noise (B,) or one element; class_labels int64 (B,) or floating (B, label_dim), None for
     unconditional; augment_labels (B, augment_dim); end_time, a second time like c_noise, for networks built with
     ``end_time=True``, which are those of a `FlowMap`. Returns (B, out_channels, R, R) in the dtype of x; the noise
-    and label embedding is computed in the dtype of c_noise.
+    and label embedding is computed in the dtype of c_noise. Of networks built with ``times=M`` the batch holds M times
+    of each sample, see `pidlearn.nets.temporal`.
     """
 
     recompute = False
@@ -53,6 +63,8 @@ class UNet(nn.Module, ABC):
     map_end: Linear | None
     enc: nn.ModuleDict
     dec: nn.ModuleDict
+    temporal: nn.ModuleDict
+    times: int
 
     def __init__(
         self, img_resolution: int, in_channels: int, label_dim: int, label_dropout: float, num_blocks: int, levels: int
@@ -124,6 +136,17 @@ class UNet(nn.Module, ABC):
         """Whether the network takes a second time."""
         return self.map_end is not None
 
+    def _build_temporal(self, times: int) -> None:
+        """Set the temporal layers, by the names of the blocks that they follow; none for 0 or 1 times.
+
+        They are zero at first, so that a copied network starts as the original, at each time.
+        """
+        self.times, self.temporal = times, nn.ModuleDict()
+        for side in ("enc", "dec") if times > 1 else ():
+            for name, block in getattr(self, side).items():
+                if isinstance(block, UNetBlock):
+                    self.temporal[f"{side}_{name}"] = TemporalConvolution(len(block.norm1.weight), times)
+
     @abstractmethod
     def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
         """Map times (B or 1,) and labels (B or 1, label_dim) to one embedding (B or 1, emb)."""
@@ -148,7 +171,7 @@ class UNet(nn.Module, ABC):
         # At level l, x is (B, C_l, R / 2^l, R / 2^l).
         for level, res in enumerate(self.resolutions):
             key = f"{res}x{res}"
-            x = enc[f"{key}_conv"](x) if level == 0 else self._block(enc[f"{key}_down"], x, emb)
+            x = enc[f"{key}_conv"](x) if level == 0 else self._block("enc", f"{key}_down", x, emb)
             if f"{key}_aux_skip" in enc:
                 aux = enc[f"{key}_aux_down"](aux)  # (B, in_channels, H, W)
                 x = x + enc[f"{key}_aux_skip"](aux)
@@ -157,7 +180,7 @@ class UNet(nn.Module, ABC):
                 x = aux = (x + enc[f"{key}_aux_residual"](aux)) * math.sqrt(0.5)
             skips.append(x)
             for i in range(self.num_blocks):
-                x = self._block(enc[f"{key}_block{i}"], x, emb)
+                x = self._block("enc", f"{key}_block{i}", x, emb)
                 skips.append(x)
         return skips
 
@@ -169,20 +192,25 @@ class UNet(nn.Module, ABC):
             key = f"{res}x{res}"
             for name in ("in0", "in1", "up"):
                 if f"{key}_{name}" in dec:
-                    x = self._block(dec[f"{key}_{name}"], x, emb)
+                    x = self._block("dec", f"{key}_{name}", x, emb)
             for i in range(self.num_blocks + 1):
                 # (B, C, H, W) and the encoder's (B, C2, H, W) -> (B, C + C2, H, W): detail that downsampling loses.
-                x = self._block(dec[f"{key}_block{i}"], torch.cat([x, skips.pop()], dim=1), emb)
+                x = self._block("dec", f"{key}_block{i}", torch.cat([x, skips.pop()], dim=1), emb)
             if f"{key}_aux_conv" in dec:
                 y = dec[f"{key}_aux_conv"](F.silu(dec[f"{key}_aux_norm"](x)))  # (B, out_channels, H, W)
                 # The image of the level below, upsampled, plus this level's: the result is a sum over resolutions.
                 out = y + dec[f"{key}_aux_up"](out) if f"{key}_aux_up" in dec else y
         return self._output(x, out)
 
-    def _block(self, block: nn.Module, x: Tensor, emb: Tensor) -> Tensor:
+    def _block(self, side: str, name: str, x: Tensor, emb: Tensor) -> Tensor:
+        """Apply a block, and the temporal layer after it if there is one."""
+        x = self._apply_layer(getattr(self, side)[name], x, emb)
+        return self._apply_layer(self.temporal[f"{side}_{name}"], x) if self.times > 1 else x
+
+    def _apply_layer(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(block, x, emb, use_reentrant=False)
-        out: Tensor = block(x, emb)
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        out: Tensor = layer(*inputs)
         return out
 
     def scale_output(self, factor: float) -> None:

@@ -43,6 +43,7 @@ class DhariwalUNet(UNet):
         dropout: float = 0.10,
         label_dropout: float = 0.0,
         end_time: bool = False,
+        times: int = 0,
     ) -> None:
         super().__init__(img_resolution, in_channels, label_dim, label_dropout, num_blocks, len(channel_mult))
         third = math.sqrt(1 / 3)  # kaiming uniform times this is PyTorch's default, ±1 / sqrt(fan_in)
@@ -81,6 +82,7 @@ class DhariwalUNet(UNet):
         self.out_conv = Conv2d(channels, out_channels, 3, init=init_zero)
         # Zero at first, so that a copied network starts as the original, whatever the end time.
         self.map_end = Linear(model_channels, model_channels, bias=False, init=init_zero) if end_time else None
+        self._build_temporal(times)
 
     def _embed(self, c: Tensor, labels: Tensor | None, augment_labels: Tensor | None, c_end: Tensor | None) -> Tensor:
         emb = self._conditioned(self.map_noise(c), augment_labels, c_end)  # (B or 1, model_channels)

@@ -29,7 +29,8 @@ class SongUNet(UNet):
     resolution, attention at the resolutions in ``attn_resolutions``; ``channel_mult_noise`` and ``channel_mult_emb``
     set the widths of the noise features and of their embedding; in training, ``dropout`` drops activations and
     ``label_dropout`` drops whole labels. ``embedding_type`` is "positional" or "fourier", ``encoder_type`` "standard",
-    "skip" or "residual", ``decoder_type`` "standard" or "skip". With ``end_time`` it takes a second time.
+    "skip" or "residual", ``decoder_type`` "standard" or "skip". With ``end_time`` it takes a second time; with
+    ``times`` its batch holds as many times of each sample.
     """
 
     @check_arguments(**UNET_OPTIONS, channel_mult_noise=size(), resample_filter=list_of(number()))
@@ -53,6 +54,7 @@ class SongUNet(UNet):
         decoder_type: str = "standard",
         resample_filter: Sequence[float] = (1, 1),
         end_time: bool = False,
+        times: int = 0,
     ) -> None:
         super().__init__(img_resolution, in_channels, label_dim, label_dropout, num_blocks, len(channel_mult))
         check_option("embedding_type", embedding_type, ("positional", "fourier"))
@@ -86,6 +88,7 @@ class SongUNet(UNet):
         self.dec, _ = build_decoder(skips, levels, num_blocks, block, image_layers=image_layers)
         # Zero at first, so that a copied network starts as the original, whatever the end time.
         self.map_end = Linear(noise, noise, bias=False, init=XAVIER(weight=0.0)) if end_time else None
+        self._build_temporal(times)
 
     def _build_embedding(self, embedding_type: str, noise: int, emb: int, augment_dim: int) -> None:
         """Set the layers from c_noise, class and augment labels to the embedding, (B, noise) to (B, emb)."""
