@@ -25,6 +25,8 @@ class Student(nn.Module):
     t_min: float
     event_shape: tuple[int, ...] | None
     label_dim: int
+    rows_per_sample: int = 1
+    """Rows of the network's batch per sample."""
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t), (B, *event), for students that are defined at every time.
@@ -63,7 +65,9 @@ class Student(nn.Module):
             raise ValueError(
                 f"got calls = {summary(calls)}, but a {type(self).__name__} has no multi-step sampler: leave calls out"
             )
-        return in_chunks(lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels)
+        return in_chunks(
+            lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels, self.rows_per_sample
+        )
 
     @torch.no_grad()
     @check_arguments(n=size(), generator=GENERATOR, calls=count())
@@ -99,7 +103,9 @@ class Student(nn.Module):
     @check_arguments(z=BATCH, grid=TIMES, class_labels=LABELS)
     def trajectory(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The path at every grid time: (len(grid), B, *event)."""
-        path = in_chunks(lambda z, labels: self._path(z, grid, labels).transpose(0, 1), z, class_labels)
+        path = in_chunks(
+            lambda z, labels: self._path(z, grid, labels).transpose(0, 1), z, class_labels, self.rows_per_sample
+        )
         return path.transpose(0, 1)  # (B, N, *event) -> (N, B, *event)
 
     def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:

@@ -23,13 +23,23 @@ from pidlearn.nets.noise_parametrization import NoiseParametrization
 from pidlearn.nets.unets import UNet
 from pidlearn.students.base import Student
 from pidlearn.students.flow_map import FlowMap
+from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers.adapters.base import AdaptedDenoiser
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["LOW_DIMENSIONAL", "as_flow_map", "as_trajectory", "build_flow_map", "build_student", "network_of"]
+__all__ = [
+    "LOW_DIMENSIONAL",
+    "as_flow_map",
+    "as_operator",
+    "as_trajectory",
+    "build_flow_map",
+    "build_operator",
+    "build_student",
+    "network_of",
+]
 
 EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""
@@ -55,10 +65,7 @@ def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> 
         )
     if isinstance(problem, InitialValueProblem):
         return _piecewise(problem, windows)
-    network = _mlp(problem, teacher)
-    if teacher is None and len(problem.event_shape) > 1 and not isinstance(_denoiser(problem), EXACT):
-        _warn_of_mlp(network, problem)
-    return as_trajectory(network, problem)
+    return as_trajectory(_mlp(problem, teacher), problem)
 
 
 def build_flow_map(
@@ -82,10 +89,7 @@ def build_flow_map(
     if isinstance(teacher, Preconditioned | AdaptedDenoiser) and not isinstance(original, MLP):
         network, noise = _copied(original, problem, init, end_time), teacher.noise_parametrization
     else:
-        teacher_mlp = original if isinstance(original, MLP) else None
-        network, noise = _mlp(problem, teacher_mlp, end_time=end_time), None
-        if teacher_mlp is None and len(problem.event_shape) > 1 and not isinstance(teacher, EXACT):
-            _warn_of_mlp(network, problem)
+        network, noise = _mlp(problem, original if isinstance(original, MLP) else None, end_time=end_time), None
     return as_flow_map(network, problem, kind, noise)
 
 
@@ -118,13 +122,64 @@ def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) ->
                 f"student takes two: pass a student, FlowMap(network) with a network that takes end_time"
             )
         return copy.deepcopy(original).requires_grad_(True)
-    first = original.event_shape[0]
-    network = type(original)(**{**original.options, "end_time": end_time}).to(next(original.parameters()))
-    if init != "random":
-        # The layer of the end time is new, and zero: the copy returns what the original does.
-        network.load_state_dict({**network.state_dict(), **original.state_dict()})
-    network.keep_outputs(first)  # iDDPM's networks predict a variance, too
+    network = _extended(original, init, end_time=end_time)
+    network.keep_outputs(original.event_shape[0])  # iDDPM's networks predict a variance, too
     return network.requires_grad_(True)
+
+
+def _extended(original: UNet, init: str, **options: Any) -> UNet:
+    """A network with other options, whose layers are the original's where it has them, or all random."""
+    network = type(original)(**{**original.options, **options}).to(next(original.parameters()))
+    if init != "random":
+        # Layers that only the new options have are zero: the copy returns what the original does.
+        network.load_state_dict({**network.state_dict(), **original.state_dict()})
+    return network
+
+
+def build_operator(problem: Problem, init: str, times: int) -> NeuralOperator:
+    """An operator to train, at the times of Karras' grid.
+
+    Its network is that of `build_student` with temporal layers, which are zero at first.
+
+    Args:
+        problem: a diffusion.
+        init: how a copy of the teacher's network starts, as in `build_student`.
+        times: number of times, without t_max.
+
+    Raises:
+        ValueError: an ODE from given initial values, or a teacher's network that cannot take temporal layers.
+    """
+    teacher = network_of(problem)
+    if teacher is None or isinstance(teacher, MLP):
+        return as_operator(_mlp(problem, teacher, times=times), problem, times)
+    network: Any = _copy(teacher, problem, init)
+    is_adapted = isinstance(network, AdaptedStudent)
+    original = network.network if is_adapted else network
+    if not isinstance(original, UNet):
+        raise ValueError(
+            f"got a teacher with a third-party {type(original).__name__}, which has no temporal layers, but this "
+            f"method's student needs them: pass a network of your own as student, such as SongUNet(times={times})"
+        )
+    extended = _extended(original, "teacher", times=times).requires_grad_(True)
+    if is_adapted:
+        network.network = extended
+    return as_operator(network if is_adapted else extended, problem, times)
+
+
+def as_operator(network: nn.Module, problem: Problem, times: int) -> NeuralOperator:
+    """A network F(x, time, class_labels=None) that takes several times of each sample as a student of the problem.
+
+    The times are those of Karras' grid without t_max.
+    """
+    if not isinstance(problem, Diffusion):
+        raise ValueError("got an ODE from given initial values, but an operator is of a diffusion: use pid")
+    return NeuralOperator(
+        network,
+        problem.t_start,
+        times=problem.plot_grid(times + 1)[1:].tolist(),
+        sigma_data=problem.sigma_data,
+        event_shape=problem.event_shape,
+    )
 
 
 def as_trajectory(network: nn.Module, problem: Problem) -> Trajectory:
@@ -203,17 +258,19 @@ def _check_init(init: str) -> None:
         raise ValueError(f'got init={init!r}, but a third-party network can only start with init="teacher"')
 
 
-def _mlp(problem: Problem, teacher: MLP | None, *, end_time: bool = False) -> MLP:
+def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
     """A new MLP; for an MLP teacher a larger one with the teacher's input frequencies.
 
     They set where the teacher's output can vary quickly: in many dimensions a student with other frequencies ends with
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
     """
-    options: dict[str, Any] = {"label_dim": problem.label_dim, "end_time": end_time}
+    options: dict[str, Any] = {"label_dim": problem.label_dim, **further}
     if math.prod(problem.event_shape) > LOW_DIMENSIONAL:
         options |= {"width": 384, "depth": 4, "norm": teacher is None}
     if teacher is None:
-        return MLP(problem.event_shape, **options)
+        network = MLP(problem.event_shape, **options)
+        _warn_of_mlp(network, problem)
+        return network
     # W is (d, fourier), as the teacher's.
     network = MLP(problem.event_shape, fourier=teacher.frequencies.shape[1], **options)
     network.frequencies.copy_(teacher.frequencies)
@@ -222,7 +279,8 @@ def _mlp(problem: Problem, teacher: MLP | None, *, end_time: bool = False) -> ML
 
 def _warn_of_mlp(network: nn.Module, problem: Problem) -> None:
     """Warn that a teacher of images whose network is out of sight gets a student that knows nothing of it."""
-    if math.prod(problem.event_shape) <= LOW_DIMENSIONAL:
+    is_small = len(problem.event_shape) == 1 or math.prod(problem.event_shape) <= LOW_DIMENSIONAL
+    if is_small or isinstance(_denoiser(problem), EXACT):
         return
     size = sum(p.numel() for p in network.parameters()) / 1e6
     warnings.warn(

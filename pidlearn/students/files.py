@@ -21,6 +21,7 @@ from pidlearn.nets.registry import NETWORKS
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
+from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.trajectory import Trajectory
@@ -175,14 +176,16 @@ def describe(student: nn.Module) -> dict[str, Any] | None:
     if isinstance(student, ProgressiveStudent):
         stages = [describe(stage) for stage in student.stages]
         return None if None in stages else {"stages": stages, "numbers": student.numbers}
-    if type(student) is not Trajectory:
+    if type(student) not in (Trajectory, NeuralOperator):
         return None
-    names = [_name_of(student.boundary, BOUNDARIES), _name_of(student.time, TIMES)]
+    names = {"boundary": _name_of(student.boundary, BOUNDARIES), "time": _name_of(student.time, TIMES)}
     network = _describe_network(student.network)
-    if None in names or network is None:
+    if None in names.values() or network is None:
         return None
-    plain = {key: getattr(student, key) for key in ("t_max", "t_min", "sigma_data", "c_in", "event_shape")}
-    return {**plain, "boundary": names[0], "time": names[1], "network": network}
+    plain = {key: getattr(student, key) for key in ("t_max", "sigma_data", "c_in", "event_shape")}
+    # An operator's boundary and time are fixed, and its t_min is the last of its times.
+    own = {"times": student.times} if isinstance(student, NeuralOperator) else {"t_min": student.t_min, **names}
+    return {**plain, **own, "network": network}
 
 
 def _describe_flow_map(student: Any) -> dict[str, Any] | None:
@@ -236,7 +239,8 @@ def _build_trajectory(description: dict[str, Any], weights: dict[str, Tensor], t
     if "flow_map" in options:
         return _build_flow_map(options, name, network_options, weights, teacher)
     network = _build_network(name, network_options, _under("network", weights, "."), teacher)
-    trajectory = Trajectory(network, options.pop("t_max"), **options)
+    kind = NeuralOperator if "times" in options else Trajectory
+    trajectory = kind(network, options.pop("t_max"), **options)
     if trajectory.event_shape not in (None, shape := getattr(network, "event_shape", trajectory.event_shape)):
         raise ValueError(f"its samples are {trajectory.event_shape}, and those of its network {shape}")
     return trajectory

@@ -160,4 +160,4 @@ class Trajectory(Student):
         """One line: the network, its size, and the span."""
         size = sum(p.numel() for p in self.parameters())
         network = type(self.network).__name__
-        return f"Trajectory({network}, {size:,} weights, from t = {self.t_max:g} to {self.t_min:g})"
+        return f"{type(self).__name__}({network}, {size:,} weights, from t = {self.t_max:g} to {self.t_min:g})"

@@ -13,6 +13,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_trajectory
 from pidlearn.students.flow_map import FlowMap
+from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.batching import call_student
@@ -50,6 +51,12 @@ def prepare_student(
             f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "
             f"unconditional: build it with label_dim={problem.label_dim}"
         )
+    times = getattr(unwrapped(getattr(student, "network", None)), "times", 0)
+    if times > 1 and not isinstance(unwrapped(student), NeuralOperator):
+        raise ValueError(
+            f"got a {summary(student)} of a network of times = {times}, but only method='dsno' trains such a network: "
+            f"build it without times"
+        )
     if any(p.is_meta for p in student.parameters()):
         raise ValueError("the student is on the meta device, without numbers: give it weights first")
     if isinstance(problem, Diffusion) and isinstance(unwrapped(student), Trajectory | FlowMap):
@@ -83,6 +90,11 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         ValueError: another shape or span, NaN, or a boundary condition that is not met (unless ``soft_boundary``).
     """
     _check_span(student, problem)
+    if isinstance(student, NeuralOperator):
+        raise ValueError(
+            f"got a NeuralOperator as student, which has {len(student.times)} times only, but this method trains one "
+            f"of all times: pass a Trajectory, or set method='dsno'"
+        )
     generator = torch.Generator().manual_seed(0)
     z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
     t = as_float64_time(problem.t_start, z)

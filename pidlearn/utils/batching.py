@@ -25,8 +25,11 @@ def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels
 
 
 @torch.no_grad()
-def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None) -> Tensor:
-    """Apply f to z and class_labels in chunks of at most ROWS samples and NUMBERS numbers: (B, *event)."""
-    size = max(1, min(ROWS, NUMBERS // max(1, z[:1].numel())))
+def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, copies: int = 1) -> Tensor:
+    """Apply f, which works on ``copies`` of each sample at once, to z and class_labels in chunks: (B, *event).
+
+    A chunk has at most ROWS rows and NUMBERS numbers, copies included.
+    """
+    size = max(1, min(ROWS, NUMBERS // max(1, z[:1].numel())) // copies)
     labels = [None] * len(z) if class_labels is None else class_labels.split(size)
     return torch.cat([f(*chunk) for chunk in zip(z.split(size), labels, strict=False)])
