@@ -362,6 +362,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "methods.PD": (pid.methods.PD, {"calls": 8, "teacher_steps": 16, "shortening": 0.7}),
         "methods.SCM": (pid.methods.SCM, {"c": 0.1}),
         "methods.Endpoint": (pid.methods.Endpoint, {"pairs": 8, "solver": "euler"}),
+        "methods.DSNO": (pid.methods.DSNO, {"pairs": 8, "solver": "euler", "times": 4}),
         "methods.Reflow": (pid.methods.Reflow, {"pairs": 8, "solver": "euler", "at_start": 0.25}),
         "methods.FlowMapping": (pid.methods.FlowMapping, {"identity": "eulerian", "points": "own", "at_end": 0.25}),
         "methods.FreeFlow": (pid.methods.FreeFlow, {}),

@@ -16,7 +16,12 @@ from tests.tiny import RECIPE
 from tests.tiny import teacher as image_teacher
 
 RING = pid.toy("ring")
-BRIEF: dict[str, dict[str, Any]] = {"pd": {"calls": 2}, "endpoint": {"pairs": 40}, "reflow": {"pairs": 40}}
+BRIEF: dict[str, dict[str, Any]] = {
+    "pd": {"calls": 2},
+    "endpoint": {"pairs": 40},
+    "reflow": {"pairs": 40},
+    "dsno": {"pairs": 40},
+}
 """Settings that make a method's preparation short."""
 
 

@@ -34,7 +34,8 @@ from pidlearn.evaluation.evaluate import evaluate
 from pidlearn.evaluation.inception import Inception
 from pidlearn.methods import METHODS, Batch, Context, Method, Stage, method_of, settings_of
 from pidlearn.nets.registry import register_network
-from pidlearn.students.build import build_flow_map
+from pidlearn.students.build import build_flow_map, build_operator
+from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.training import loggers
@@ -227,6 +228,10 @@ def normal(n: int, generator: torch.Generator | None = None) -> Tensor:
 def loss(**changes: Any) -> Tensor:
     arguments = {"trajectory": path(), "ode": pid.DenoiserODE(RING), "z": Z, "grid": pid.karras_grid(5)}
     return pid.pid_loss(**{**arguments, "index": LABELS, **changes})
+
+
+def operator(network: Any = None, times: Any = (1.0, 0.002)) -> NeuralOperator:
+    return NeuralOperator(network or net(times=2), times=times)
 
 
 def run(**options: Any) -> Any:
@@ -728,6 +733,15 @@ def training() -> list[tuple[Call, str]]:
          "got init='random', but a third-party network can only start with init=\"teacher\""),
         (lambda: build_flow_map(problem_from_teacher(third_party), end_time=True),
          "but this method's student takes two"),
+        (lambda: operator(times=[0.002]), "but an operator has two or more times that fall from below t_max to t_min"),
+        (lambda: operator(network=net(times=3)), "got a network of times = 3, but the operator has 2 times: build it"),
+        (lambda: operator()(Z, 2.0), "got t = 2, but this operator is defined at t_max and its 2 times, 1, 0.002: use"),
+        (lambda: operator(network=net(times=2)).network(Z[:3], Z[:3, 0]), "got 3 rows, but a network built with times"),
+        (lambda: run(student=operator()), "got a NeuralOperator as student, which has 2 times only, but this method"),
+        (lambda: run(student=net(times=2)), "a network of times = 2, but only method='dsno' trains such a network"),
+        (lambda: build_operator(problem_from_teacher(third_party), "teacher", 4),
+         "but this method's student needs them: pass a network of your own as student"),
+        (lambda: pid.distill(pid.system("pendulum"), method="dsno"), "but an operator is of a diffusion: use pid"),
         (lambda: pid.distill(pid.system("pendulum"), method="cd"), "a flow map's student is of a diffusion: use pid"),
         (lambda: pid.FlowMap(net(), 0.002, t_min=80.0), "a flow map runs from noise to data: swap them"),
         (lambda: run(method=DataEndpoint(), data=3), "got data of type int, but"),

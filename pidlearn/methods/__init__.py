@@ -10,7 +10,7 @@ from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.flow_map import FlowMapping
 from pidlearn.methods.pid.method import PID
 from pidlearn.methods.progressive import PD
-from pidlearn.methods.supervised import Endpoint, Reflow
+from pidlearn.methods.supervised import DSNO, Endpoint, Reflow
 from pidlearn.utils.settings import check_rules
 from pidlearn.utils.validation import summary
 
@@ -18,6 +18,7 @@ __all__ = [
     "BOOT",
     "CD",
     "CT",
+    "DSNO",
     "METHODS",
     "PD",
     "PID",
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
     "scm": SCM,
     "pd": PD,
     "endpoint": Endpoint,
+    "dsno": DSNO,
     "reflow": Reflow,
     "flow_map": FlowMapping,
 }

@@ -1,29 +1,34 @@
 """Regression on paths that the teacher's solver has taken: no identity, no derivative, but all paths in advance.
 
-`Endpoint` learns the end of each path from its start. `Reflow` learns a new, straighter ODE that joins the same two.
+`Endpoint` learns the end of each path from its start, and `DSNO` its states at M times in parallel. `Reflow` learns a
+new, straighter ODE that joins start and end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from pidlearn.equations.data_scale import LOW_DIMENSIONAL
 from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS, solve_end
-from pidlearn.losses.distances import checked_distance
+from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
-from pidlearn.students.build import as_flow_map, build_flow_map
+from pidlearn.students.build import as_flow_map, as_operator, build_flow_map, build_operator
+from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.validate import check_flow_map
-from pidlearn.utils.arguments import one_of
+from pidlearn.utils.arguments import count, one_of
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import SIZE, Rule
 
-__all__ = ["Endpoint", "Reflow"]
+__all__ = ["DSNO", "Endpoint", "Reflow", "operator_loss"]
 
 
 @dataclass
@@ -48,18 +53,88 @@ class Endpoint(Method[Context]):
 
     def begin(self, context: Context, first: bool) -> None:
         generator = torch.Generator().manual_seed(context.seed)
-        problem, grid = context.problem, context.time_grid()
+        problem = context.problem
         self.z = problem.sample_prior(self.pairs, generator)
         self.labels = problem.sample_labels(self.pairs, generator)
-        self.x0 = solve_end(problem.ode, self.z, grid, self.solver, self.labels)
+        self.solved = self.solve(context)
+
+    def solve(self, context: Context) -> Tensor:
+        """What the student learns about the path from each z, (pairs, ...)."""
+        return solve_end(context.problem.ode, self.z, context.time_grid(), self.solver, self.labels)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         which = torch.randint(self.pairs, (n,), generator=generator, device=generator.device).to(self.z.device)
-        return self.z[which], self.x0[which], None if self.labels is None else self.labels[which]
+        return self.z[which], self.solved[which], None if self.labels is None else self.labels[which]
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
         z, x0, labels = batch
         return checked_distance(context.distance, context.student(z, context.problem.t_end, labels), x0)
+
+
+def operator_loss(
+    student: NeuralOperator, z: Tensor, path: Tensor, distance: Distance, class_labels: Tensor | None = None
+) -> Tensor:
+    """d(F, (x - a z) / b) at all M times, (M B,): how far the operator's path is from a solved one.
+
+    F is what the network returns, in x = a z + b F, and has the size of the data at every time: with x itself the loss
+    would be that of the first times, whose states are the largest.
+
+    Args:
+        student: the operator.
+        z: (B, *event), the starts.
+        path: (M, B, *event), the states from z at the student's times.
+        distance: between two F, (M B, *event) each.
+        class_labels: (B,) int64 or None.
+    """
+    F = student.learned(z, class_labels)
+    return checked_distance(distance, F.flatten(0, 1), student.target(z, path).flatten(0, 1))
+
+
+@dataclass
+class DSNO(Endpoint):
+    """A neural operator on the teacher's paths (Zheng et al. 2022, arXiv 2211.13449): z to x(z, t_1) ... x(z, t_M).
+
+    Its network computes all M states in parallel, and temporal layers join them. Only the last is the sample: the
+    others are further targets, from the same solved paths.
+
+    Args:
+        times: M, unless a student with times of its own is passed. They lie on Karras' grid, and from one to the next
+            the solver takes (n - 1) / M steps, rounded up.
+    """
+
+    times: int = 4
+
+    def rules(self) -> dict[str, Rule]:
+        return {**super().rules(), "times": count(2)}
+
+    def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        # A sample is M rows of the network's batch: 64 of them at a larger rate learn faster than 256.
+        is_small = math.prod(problem.event_shape) <= LOW_DIMENSIONAL
+        return {"batch_size": 64, **({"lr": 2e-2} if is_small else {})}
+
+    def student(self, problem: Problem, init: str, windows: int) -> Student:
+        return build_operator(problem, init, self.times)
+
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        return as_operator(network, problem, self.times)
+
+    def check(self, context: Context) -> None:
+        check_flow_map(context.student, context.problem, NeuralOperator)
+
+    def solve(self, context: Context) -> Tensor:
+        """The states at the student's times, (pairs, M, *event)."""
+        problem, times = context.problem, context.student.times
+        steps, x, states = math.ceil((context.n - 1) / len(times)), self.z, []
+        # From time to time, so that of the whole paths no more than these states is in memory.
+        for s, t in pairwise([context.student.t_max, *times]):
+            grid = replace(problem, t_start=s, t_end=t).time_grid(steps + 1, context.spacing)
+            x = solve_end(problem.ode, x, grid, self.solver, self.labels)
+            states.append(x)
+        return torch.stack(states, 1)
+
+    def loss(self, context: Context, batch: Batch) -> Tensor:
+        z, path, labels = batch
+        return operator_loss(context.student, z, path.transpose(0, 1), context.distance, labels)
 
 
 @dataclass
