@@ -249,8 +249,7 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     if isinstance(problem, Diffusion) and config.windows != 1:
         raise ValueError(f"got windows = {config.windows}, but a diffusion is solved in one window: leave windows out")
     # Always a copy: the run may keep state in it, and what the user passed stays as it is.
-    own_copy: Method = replace(method, **{name: getattr(config, name) for name in shared})  # type: ignore[type-var]  # a dataclass
-    return config, own_copy
+    return config, method.configured(vars(config))
 
 
 def _with_settings_of(method: Method, config: Config) -> Config:

@@ -365,9 +365,13 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "methods.DSNO": (pid.methods.DSNO, {"pairs": 8, "solver": "euler", "times": 4}),
         "methods.Reflow": (pid.methods.Reflow, {"pairs": 8, "solver": "euler", "at_start": 0.25}),
         "methods.FlowMapping": (pid.methods.FlowMapping, {"identity": "eulerian", "points": "own", "at_end": 0.25}),
+        "methods.Corrector": (pid.methods.Corrector, {"first": "pid", "share": 0.6, "slow": 0.005}),
         "methods.FreeFlow": (pid.methods.FreeFlow, {}),
         "methods.Denoising": (Denoising, {"data": z, "class_labels": None}),
-        "methods.Stage": (pid.methods.Stage, {"part": net(), "steps": 1, "lr_scale": 1.0}),
+        "methods.Stage": (
+            pid.methods.Stage,
+            {"part": net(), "steps": 1, "lr_scale": 1.0, "beside": None, "beside_lr": 1.0},
+        ),
         "methods.Method of one's own": (
             lambda **o: pid.distill(ring, net(), steps=1, batch_size=4, progress=False, **o),
             {"method": Constant()},

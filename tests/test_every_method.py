@@ -69,11 +69,11 @@ def test_it_trains_a_copy_of_a_class_conditional_network(method: str, tmp_path: 
     assert torch.equal(again.generate(z, classes), result.generate(z, classes))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if "time_sampling" in METHODS[name].uses])
+@pytest.mark.parametrize("method", [name for name in METHODS if "time_sampling" in METHODS[name]().uses])
 def test_frequencies_and_weights_are_checked(method: str) -> None:
     with pytest.raises(ValueError, match=r"time_sampling returned .* a finite number >= 0"):
         distill(method, time_sampling=lambda t, sigma_data: -t)
-    if "weight" in METHODS[method].uses:
+    if "weight" in METHODS[method]().uses:
         with pytest.raises(ValueError, match=r"the weight is -.* choose one that is finite and at least 0"):
             distill(method, weight=lambda t: -t)
 

@@ -6,6 +6,7 @@ from typing import Any
 from pidlearn.methods.base import NEEDS, USABLE, Batch, Context, Method, Stage
 from pidlearn.methods.boot import BOOT, FreeFlow
 from pidlearn.methods.consistency import CD, CT, SCM
+from pidlearn.methods.corrector import Corrector
 from pidlearn.methods.denoising import Denoising
 from pidlearn.methods.flow_map import FlowMapping
 from pidlearn.methods.pid.method import PID
@@ -25,6 +26,7 @@ __all__ = [
     "SCM",
     "Batch",
     "Context",
+    "Corrector",
     "Denoising",
     "Endpoint",
     "FlowMapping",
@@ -48,8 +50,11 @@ METHODS: dict[str, type[Method]] = {
     "dsno": DSNO,
     "reflow": Reflow,
     "flow_map": FlowMapping,
+    "corrector": Corrector,
 }
 """The methods of `pidlearn.distill` by name. (`Denoising` trains teachers: see `pidlearn.train_denoiser`.)"""
+
+Corrector.methods = METHODS
 
 
 def method_of(method: str | Method, **settings: Any) -> Method:
@@ -78,12 +83,12 @@ def method_of(method: str | Method, **settings: Any) -> Method:
         )
     if settings and not isinstance(method, str):
         instance = replace(instance, **settings)  # type: ignore[type-var]  # an object, not a class
+    check_rules(instance, instance.rules())
     kind = type(instance).__name__
     if instance.needs not in NEEDS:
         raise ValueError(f"got {kind}.needs = {instance.needs!r}, but it must be one of {NEEDS}: correct the class")
     if not set(instance.uses) <= set(USABLE):
         raise ValueError(f"got {kind}.uses = {instance.uses!r}, but it holds some of {USABLE}: correct the class")
-    check_rules(instance, instance.rules())
     checked: Method = instance
     return checked
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -55,11 +55,15 @@ class Stage:
         part: the module that is trained.
         steps: how many steps the stage takes.
         lr_scale: factor on the learning rate.
+        beside: a module that is trained beside it, such as a score of the student's own samples; no part of the result.
+        beside_lr: factor from the learning rate of the part to that of the module beside it.
     """
 
     part: nn.Module
     steps: int
     lr_scale: float = 1.0
+    beside: nn.Module | None = None
+    beside_lr: float = 1.0
 
 
 @dataclass
@@ -149,6 +153,11 @@ class Method(ABC, Generic[C]):
 
     uses: ClassVar[Sequence[str]] = ()
     """Which of ``distance``, ``weight`` and ``time_sampling`` it takes from the context: to set others is an error."""
+
+    def configured(self, values: Mapping[str, Any]) -> Method[C]:
+        """A copy for one run, whose fields that are named in ``values``, settings of `Config`, have those values."""
+        shared = {f.name: values[f.name] for f in fields(self) if f.init and f.name in values}  # type: ignore[arg-type]
+        return replace(self, **shared)  # type: ignore[type-var]  # a dataclass
 
     def forward_mode(self, context: C) -> bool:
         """Whether `loss` differentiates the student by forward-mode automatic differentiation."""

@@ -65,9 +65,11 @@ class Student(nn.Module):
             raise ValueError(
                 f"got calls = {summary(calls)}, but a {type(self).__name__} has no multi-step sampler: leave calls out"
             )
-        return in_chunks(
-            lambda z, labels: call_student(self, z, self.t_min, labels), z, class_labels, self.rows_per_sample
-        )
+        return in_chunks(self.end, z, class_labels, self.rows_per_sample)
+
+    def end(self, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The sample (B, *event) of z in one call, with its gradient: what methods train that learn no path."""
+        return call_student(self, z, self.t_min, class_labels)
 
     @torch.no_grad()
     @check_arguments(n=size(), generator=GENERATOR, calls=count())

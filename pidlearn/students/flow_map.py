@@ -96,6 +96,10 @@ class FlowMap(Student):
         """X(x; s -> t) without a check of the times, (B,) each: what methods differentiate."""
         return step(x, s, t, self.denoised(x, s, t, class_labels))
 
+    def end(self, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """X(z; t_max -> t_min), with its gradient."""
+        return self(z, self.t_max, self.t_min, class_labels)
+
     def denoised(self, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """G(x, s, t), (B, *event): the point towards which a step from s moves x; s and t are (B,)."""
         labels = () if class_labels is None else (class_labels,)
@@ -156,7 +160,7 @@ class ConsistencyFunction(FlowMap):
         levels = karras_grid(calls + 1, self.t_min, self.t_max)[1:-1].tolist()
         # The noise of all samples at once, or it would depend on the chunks.
         noises = [torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z) for _ in levels]
-        x = in_chunks(lambda z, labels: self(z, self.t_max, self.t_min, labels), z, class_labels)
+        x = in_chunks(self.end, z, class_labels)
         for s, noise in zip(levels, noises, strict=True):
             # x has the noise of t_min already: variances add up.
             x = x + (s**2 - self.t_min**2) ** 0.5 * noise

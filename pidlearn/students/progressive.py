@@ -56,6 +56,10 @@ class ProgressiveStudent(Student):
             raise ValueError(f"got calls = {calls}, but this student takes {self._steps} steps: choose one of these")
         return self._stage(calls).generate(z, class_labels, calls)
 
+    def end(self, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """X(z; t_max -> t_min) of the stage that takes one step, with its gradient."""
+        return self._stage(1).end(z, class_labels)
+
     def _stage(self, calls: int) -> FlowMap:
         stage = self.stages[self.numbers.index(calls)]
         assert isinstance(stage, FlowMap)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
+from pidlearn.methods.base import Stage
 from pidlearn.utils.settings import COUNT, FLAG, SIZE, Rule, Settings, is_number, is_whole
 from pidlearn.utils.validation import reraise_from_function, summary
 
@@ -76,11 +76,15 @@ OPTIMIZERS: dict[str, Callable[[Any, OptimizerConfig], torch.optim.Optimizer]] =
 }
 
 
-def build_optimizer(part: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """An optimiser of the trainable parameters of ``part``, with the peak rate of each group as ``initial_lr``."""
+def build_optimizer(stage: Stage, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """An optimiser of the trainable parameters of a stage, with the peak rate of each group as ``initial_lr``."""
     build = OPTIMIZERS[config.optimizer] if isinstance(config.optimizer, str) else config.optimizer
+    parameters: list[Any] = [p for p in stage.part.parameters() if p.requires_grad]
+    if stage.beside is not None:
+        beside = [p for p in stage.beside.parameters() if p.requires_grad]
+        parameters = [{"params": parameters}, {"params": beside, "lr": stage.beside_lr * config.lr}]
     with reraise_from_function("function optimizer=", "optimizer(parameters, config)"):
-        optimizer = build([p for p in part.parameters() if p.requires_grad], config)
+        optimizer = build(parameters, config)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError(
             f"the function optimizer= returned {summary(optimizer)}, but must return a torch.optim.Optimizer of the "

@@ -70,7 +70,7 @@ class Trainer:
                 f"{config.steps}: their steps must add up to those of the run"
             )
         self._entered: int | None = None  # index of the stage for which method.begin was called
-        self.optimizer = build_optimizer(self.stages[0].part, config)
+        self.optimizer = build_optimizer(self.stages[0], config)
         self.averages = Averages(module, config.ema)
         self.history = History(self.learning_rate)
         context.steps, context.averaged = config.steps, lambda: self.best
@@ -112,7 +112,7 @@ class Trainer:
         index = self._stage_of(self.step)
         first = self.step == self._starts[index]
         if first:
-            self.optimizer = build_optimizer(self.stages[index].part, self.config)
+            self.optimizer = build_optimizer(self.stages[index], self.config)
         self.context.step = self.step
         if self._entered != index:
             self._begin(index, first)
@@ -188,7 +188,7 @@ class Trainer:
         self.module.load_state_dict(renamed_for(self.module, state["module"]))
         self.history.load_state_dict(state["history"])
         # The optimiser is that of the last step done, which may have been the last of its stage.
-        self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))].part, self.config)
+        self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))], self.config)
         self.optimizer.load_state_dict(state["optimizer"])
         self._align_moments()
         self.averages.load_state_dict(state["averages"])

@@ -1,0 +1,68 @@
+"""The methods that are compared, and what their search may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+__all__ = ["CONTENDERS", "SOLVERS", "Contender"]
+
+RATES = (2e-3, 4e-3, 8e-3)
+"""Peak learning rates that the search tries for every method."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A row of the tables.
+
+    Attributes:
+        name: in the tables.
+        method: its name in `pidlearn.methods.METHODS`.
+        settings: its settings, those of the method among them.
+        also: a second setting that the search tries besides the learning rate, with two values.
+    """
+
+    name: str
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    also: tuple[str, Any, Any] = ("batch_size", 256, 128)
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """The settings that the search tries: as many for each method."""
+        name, *values = self.also
+        return [{"lr": lr, name: value} for lr, value in product(RATES, values)]
+
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("PID", "pid"),
+        Contender("PID, exact derivative", "pid", {"derivative": "exact"}),
+        Contender("PID, soft boundary", "pid", {"soft": True, "boundary_weight": 3.0}),
+        Contender("BOOT", "boot"),
+        Contender("BOOT, soft boundary", "boot", {"boundary_weight": 1.0}),
+        Contender("FreeFlow, prediction", "freeflow"),
+        Contender("Lagrangian map, own path", "flow_map", {"identity": "lagrangian"}, ("at_end", 0.25, 0.5)),
+        Contender(
+            "Lagrangian map, data", "flow_map", {"identity": "lagrangian", "points": "data"}, ("at_end", 0.25, 0.5)
+        ),
+        Contender("Eulerian map", "flow_map", {"identity": "eulerian", "points": "data"}, ("n", 40, 80)),
+        Contender("MeanFlow", "flow_map", {"identity": "meanflow", "points": "data"}, ("at_end", 0.25, 0.5)),
+        Contender("shortcut", "flow_map", {"identity": "semigroup", "points": "data"}, ("n", 9, 17)),
+        Contender("CD", "cd", {}, ("n", 40, 80)),
+        Contender("CT", "ct", {}, ("n", 81, 161)),
+        Contender("sCM", "scm", {}, ("c", 0.1, 0.3)),
+        Contender("PD", "pd", {}, ("calls", 4, 8)),
+        Contender("endpoint regression", "endpoint", {}, ("pairs", 16384, 32768)),
+        Contender("endpoint, DPM-Solver++ pairs", "endpoint", {"solver": "dpm++", "n": 41}, ("pairs", 16384, 32768)),
+        Contender("DSNO", "dsno", {}, ("times", 4, 8)),
+        Contender("2-rectified flow", "reflow", {}, ("at_start", 0.25, 0.5)),
+        Contender("PID with N = 10", "pid", {"n": 10}),
+        Contender("PID with N = 10, corrector", "corrector", {"n": 10}, ("slow", 0.005, 0.01)),
+    )
+}
+
+SOLVERS = {"Euler": "euler", "Heun": "heun", "DPM-Solver++(2M)": "dpm++"}
+"""The teacher's own few-step samplers, by their names in the tables."""

@@ -1,0 +1,178 @@
+"""One run of one method: what it costs, and how far its samples are from the truth."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import pidlearn as pid
+from benchmarks.methods.contenders import Contender
+from pidlearn.evaluation.metrics import energy_distance, floor, rmse, wrong_mode_share
+from pidlearn.training.trainer import Trainer
+
+__all__ = ["CALLS", "SAMPLES", "cost", "floor_row", "row", "search_row", "solver_row"]
+
+SAMPLES = 8192
+CALLS = (1, 2, 4, 8)
+TRIAL = 120
+"""Steps of the short run that measures what a step costs: all stages and grids of a method shrink with it."""
+
+
+def distilled(data: str, contender: Contender, settings: dict[str, Any], **options: Any) -> Iterator[Any]:
+    """The steps of a run of this contender on a toy."""
+    teacher, given = pid.toy(data), {**contender.settings, **settings, **options}
+    student = None
+    if given.pop("soft", False):
+        torch.manual_seed(given.get("seed", 0))
+        network = pid.nets.MLP(teacher.event_shape)
+        student = pid.Trajectory(network, sigma_data=teacher.std, boundary="soft")
+    return pid.steps(teacher, student, method=contender.method, **given)
+
+
+def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
+    """What a run costs: CPU seconds of its preparation and per step, passes and teacher calls per sample, and memory.
+
+    A pass is one sample through the student's network, with or without gradient, or through the teacher.
+    """
+    run: Any = distilled(data, contender, settings, steps=TRIAL)
+    passes: Counter[str] = Counter()
+    started = time.process_time()
+    next(run)
+    first = time.process_time() - started
+    with _counted(run, passes):
+        started = time.process_time()
+        steps = sum(1 for _ in run)
+        per_step = (time.process_time() - started) / steps
+    trained = (steps + 1) * run.config.batch_size  # the last update is checked by one more loss
+    return {
+        "preparation": max(0.0, first - per_step),
+        "per step": per_step,
+        **{name: passes[name] / trained for name in ("with gradient", "without gradient", "teacher")},
+        "pairs": float(getattr(run.trainer.method, "pairs", 0)),
+        "megabytes": _kept(run.trainer) / 1e6,
+    }
+
+
+@contextmanager
+def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
+    """Count the samples that pass through the networks while the context lasts."""
+    denoiser = run.problem.ode.denoiser
+
+    def counted(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        passes["teacher"] += len(x)
+        out: Tensor = denoiser(x, *args, **kwargs)
+        return out
+
+    def count(network: nn.Module, args: tuple[Any, ...]) -> None:
+        passes["with gradient" if torch.is_grad_enabled() else "without gradient"] += len(args[0])
+
+    trained = [run.student, getattr(run.trainer.method, "second", None)]
+    networks = [m for part in trained if part is not None for m in part.modules() if isinstance(m, pid.nets.MLP)]
+    handles = [network.register_forward_pre_hook(count) for network in networks]
+    run.problem.ode.denoiser = counted
+    try:
+        yield
+    finally:
+        run.problem.ode.denoiser = denoiser
+        for handle in handles:
+            handle.remove()
+
+
+def _kept(trainer: Trainer) -> int:
+    """Bytes that training keeps: weights, gradients and moments, and what the method holds."""
+    weights = sum(p.numel() * p.element_size() for p in trainer.weights())
+    held = [value for value in vars(trainer.method).values() if isinstance(value, Tensor)]
+    return 4 * weights + sum(t.numel() * t.element_size() for t in held)
+
+
+def steps_within(seconds: float, costs: dict[str, float]) -> int:
+    """How many steps fit into this CPU time."""
+    return max(TRIAL, round((seconds - costs["preparation"]) / costs["per step"]))
+
+
+def row(
+    data: str, contender: Contender, settings: dict[str, Any], seed: int, seconds: float | None, steps: int | None
+) -> dict[str, Any]:
+    """Train for a CPU time or for a number of steps, and compare with Euler-250, the exact ODE and the density."""
+    costs = cost(data, contender, settings)
+    run: Any = distilled(data, contender, settings, seed=seed, steps=steps_within(seconds, costs) if seconds else steps)
+    started = time.process_time()
+    done = sum(1 for _ in run)
+    spent = time.process_time() - started
+    result = run.result()
+    return {"settings": settings, "steps": done, "seconds": spent, **costs, "calls": errors(data, result)}
+
+
+def errors(data: str, result: pid.Result) -> dict[str, dict[str, float]]:
+    """The errors of a student at each number of calls that it can make use of."""
+    z, *_ = truth(data)
+    measured = {}
+    for calls in CALLS:
+        try:
+            x = result.generate(z, calls=calls, generator=torch.Generator().manual_seed(1))
+        except ValueError:  # of students with one call, or with other numbers
+            continue
+        measured[str(calls)] = compared(data, x.double())
+    return measured
+
+
+def compared(data: str, x: Tensor) -> dict[str, float]:
+    """Samples (SAMPLES, 2) of the noise of `truth`, compared path by path and as a distribution."""
+    _, euler, exact, others = truth(data)
+    return {
+        "euler": rmse(x, euler),
+        "exact": rmse(x, exact),
+        "wrong": wrong_mode_share(x, exact, pid.toy(data)),
+        "energy": energy_distance(x, others),
+    }
+
+
+@cache
+def truth(data: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """New noise, the ends of Euler-250 and of the exact ODE from it, and samples of the teacher from other noise."""
+    ode, grid = pid.DenoiserODE(pid.toy(data)), pid.karras_grid(250)
+    z, other = (
+        grid[0].item() * torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(seed))
+        for seed in (10**6, 10**6 + 1)
+    )
+    exact = pid.solve(ode, z.double(), grid[[0, -1]], "scipy", rtol=1e-8, atol=1e-8)[-1]
+    return z, pid.solve(ode, z.double(), grid)[-1], exact, pid.solve(ode, other.double(), grid)[-1]
+
+
+def search_row(data: str, contender: Contender, settings: dict[str, Any], seed: int, seconds: float) -> dict[str, Any]:
+    """Train briefly; the error of one call to Euler-250, or the energy distance for the corrector, is minimised."""
+    costs = cost(data, contender, settings)
+    run: Any = distilled(data, contender, settings, seed=seed, steps=steps_within(seconds, costs))
+    try:
+        for _ in run:
+            pass
+    except ValueError as error:  # it diverged
+        return {"settings": settings, "error": float("inf"), "stopped": str(error)}
+    found = errors(data, run.result())["1"]
+    return {"settings": settings, "error": found["euler"], **found}
+
+
+def solver_row(data: str, solver: str) -> dict[str, Any]:
+    """The teacher's own samples with few calls."""
+    ode, (z, *_) = pid.DenoiserODE(pid.toy(data)), truth(data)
+    per_step = 2 if solver == "heun" else 1
+    measured = {}
+    for calls in (*CALLS, 16, 32):
+        if calls % per_step == 0:
+            grid = pid.karras_grid(calls // per_step + 1)
+            measured[str(calls)] = compared(data, pid.solve(ode, z.double(), grid, solver)[-1])
+    return {"calls": measured}
+
+
+def floor_row(data: str) -> dict[str, float]:
+    """The energy distance between two samples of the teacher, and the errors of Euler-250."""
+    _, euler, exact, others = truth(data)
+    found = compared(data, euler)
+    return {"energy floor": floor(energy_distance, others), "energy": found["energy"], "exact": rmse(euler, exact)}

@@ -1,0 +1,130 @@
+"""The tables and the figure of the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.methods.contenders import CONTENDERS, SOLVERS
+from benchmarks.methods.measure import CALLS, SAMPLES
+from benchmarks.table import spread
+from pidlearn.methods import METHODS
+
+__all__ = ["SEARCH_TEXT", "figure", "lines", "search_lines", "text"]
+
+Rows = dict[str, dict[str, Any]]
+
+SEARCH_TEXT = """Three learning rates and two values of one more setting for each method, trained for the same CPU
+time. The settings with the least RMSE to Euler-250 of one call serve in the tables, which have other seeds."""
+
+
+def text(budget: dict[str, Any]) -> str:
+    """What the tables show."""
+    of = f"{budget['seconds']:g} CPU seconds" if "seconds" in budget else f"{budget['steps']} steps"
+    return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of {SAMPLES:,}
+new noise samples, in data units (scale about 1), to Euler-250 and to the exact ODE (SciPy, rtol 1e-8); after a
+semicolon those of 2, 4 and 8 calls, where the student can make use of them. Consistency students add noise between
+calls, so that only their distribution counts then. Energy: energy distance to other samples of the teacher, times 1e4.
+Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
+teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Means over the seeds ±
+half of the range; one thread."""
+
+
+def runs(rows: Rows, data: str, name: str) -> list[dict[str, Any]]:
+    """The rows of one method on one toy, over the seeds."""
+    return [row for key, row in rows.items() if key.startswith(f"{data}/{name}/seed ")]
+
+
+def lines(rows: Rows, data: str) -> list[dict[str, str]]:
+    """One section: solvers, then methods, ordered by their error."""
+    euler = rows[f"{data}/Euler-250"]
+    table = [
+        {
+            "method": "Euler-250 itself",
+            "RMSE to Euler-250": "0",
+            "to the exact ODE": f"{euler['exact']:.4f}",
+            "energy": f"{1e4 * euler['energy']:.1f} (floor {1e4 * euler['energy floor']:.1f})",
+        }
+    ]
+    table += [_line(name, [rows[f"{data}/{name}"]]) for name in SOLVERS if f"{data}/{name}" in rows]
+    found = {name: runs(rows, data, name) for name in CONTENDERS}
+    ordered = sorted((name for name in found if found[name]), key=lambda name: _mean(found[name], "1", "euler"))
+    table += [
+        {**_line(name, found[name]), "needs": METHODS[CONTENDERS[name].method]().needs, **_costs(found[name])}
+        for name in ordered
+    ]
+    columns = list(dict.fromkeys(key for line in table for key in line))
+    return [{column: line.get(column, "") for column in columns} for line in table]
+
+
+def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
+    """Errors of one method; its calls are those that all seeds have."""
+    calls = [str(k) for k in CALLS if str(k) in found[0]["calls"]]
+    first, *rest = calls
+
+    def over(metric: str, digits: int, factor: float = 1.0, percent: bool = False) -> str:
+        one = spread([factor * row["calls"][first][metric] for row in found], digits, percent)
+        more = [f"{factor * (100 if percent else 1) * _mean(found, k, metric):.{digits}f}" for k in rest]
+        return "; ".join([one if first == "1" else f"({first} calls) {one}", *more])
+
+    return {
+        "method": name,
+        "RMSE to Euler-250": over("euler", 4),
+        "to the exact ODE": over("exact", 4),
+        "wrong mode": over("wrong", 1, percent=True),
+        "energy": over("energy", 1, 1e4),
+    }
+
+
+def _mean(found: list[dict[str, Any]], calls: str, metric: str) -> float:
+    values = [row["calls"][calls][metric] for row in found]
+    return float(sum(values) / len(values))
+
+
+def _costs(found: list[dict[str, Any]]) -> dict[str, str]:
+    row = found[0]
+    passes = 3 * row["with gradient"] + row["without gradient"] + row["teacher"]
+    return {
+        "passes": f"{passes:.1f}",
+        "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),
+        "steps": f"{row['steps']:,}",
+        "CPU s": spread([r["seconds"] for r in found], 0),
+        "kept, MB": f"{row['megabytes']:.1f}",
+    }
+
+
+def search_lines(rows: Rows) -> list[dict[str, str]]:
+    """Every candidate, with the error that it reached."""
+    table = []
+    for name in CONTENDERS:
+        own = [row for key, row in rows.items() if key.startswith(f"{name}/")]
+        for row in own:
+            settings = ", ".join(f"{key} = {value:g}" for key, value in row["settings"].items())
+            is_best = row["error"] == min(r["error"] for r in own)
+            table.append({"method": name, "settings": settings, "RMSE": f"{row['error']:.4f}" + " ←" * is_best})
+    return table
+
+
+def figure(rows: Rows, path: Path) -> None:
+    """Error against calls of the student, and of one call against CPU seconds of a step."""
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(key.split("/")[0] for key in rows))
+    fig, axes = plt.subplots(1, len(names), figsize=(5.2 * len(names), 5.6), sharey=True, squeeze=False)
+    colours = {name: plt.cm.tab20(i % 20) for i, name in enumerate(CONTENDERS)}
+    for ax, data in zip(axes[0], names, strict=True):
+        for solver, style in zip(SOLVERS, ("-", "--", ":"), strict=True):
+            calls = rows[f"{data}/{solver}"]["calls"]
+            ax.plot([int(k) for k in calls], [c["exact"] for c in calls.values()], style, color=".7", label=solver)
+        for name in CONTENDERS:
+            found = runs(rows, data, name)
+            if found:
+                calls = list(found[0]["calls"])
+                errors = [_mean(found, k, "exact") for k in calls]
+                ax.plot([int(k) for k in calls], errors, "o-", ms=4, color=colours[name], label=name)
+        ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
+        ax.set(title=data, xscale="log", yscale="log", xlabel="calls", xticks=CALLS, xticklabels=CALLS)
+    axes[0][0].set_ylabel("RMSE to the exact ODE")
+    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    fig.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(fig)
