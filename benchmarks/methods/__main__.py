@@ -19,7 +19,7 @@ from benchmarks.methods.measure import floor_row, row, search_row, solver_row
 from benchmarks.methods.tables import SEARCH_TEXT, figure, lines, search_lines, text
 from benchmarks.table import RESULTS, Store, Task
 
-SEARCH = {"data": "ring", "seed": 100, "seconds": 10.0}
+SEARCH = {"data": "ring", "seed": 100, "seconds": 6.0}
 SECONDS, STEPS = 30.0, 2000
 
 
