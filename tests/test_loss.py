@@ -84,12 +84,14 @@ class TestTheorem1:
     """Zero loss at every index <=> the grid values are Euler's."""
 
     @given(mixtures(), grids(), st.sampled_from(METRICS))
+    @settings(max_examples=40)
     def test_euler_has_zero_loss(self, mixture, grid: Tensor, metric: str | Distance) -> None:
         ode = pid.DenoiserODE(mixture)
         table = Table(pid.solve(ode, noise(mixture, grid[0].item()), grid), grid)
         assert table.every_index(ode, distance=metric).max() <= 1e-10
 
     @given(mixtures(), grids(), st.sampled_from(METRICS), st.data())
+    @settings(max_examples=40)
     def test_any_other_path_has_not(self, mixture, grid: Tensor, metric: str | Distance, data: st.DataObject) -> None:
         ode = pid.DenoiserODE(mixture)
         path = pid.solve(ode, noise(mixture, grid[0].item()), grid)
@@ -137,6 +139,7 @@ class TestTheorem1:
             assert (Table(other, grid).every_index(ode, distance=with_l2)[i - 1] > 1e-9).all()
 
     @given(mixtures(), grids())
+    @settings(max_examples=40)
     def test_eq9_is_t_times_eq8(self, mixture, grid: Tensor) -> None:
         def norm(a: Tensor, b: Tensor) -> Tensor:
             return (a - b).flatten(1).norm(dim=1)

@@ -52,7 +52,7 @@ class TestCoordinates:
         problem = problem_from_teacher(decay(0.0), 0.0, 1.0, prior)
         assert problem.std.tolist() == pytest.approx([math.sqrt(1 / 12), 0.7, 7e-8], rel=0.1, abs=0)
 
-    @pytest.mark.parametrize("units", UNITS[1:])
+    @pytest.mark.parametrize("units", [UNITS[1], *(pytest.param(u, marks=pytest.mark.slow) for u in UNITS[2:])])
     def test_students_learn_in_any(self, units: tuple[float, float]) -> None:
         options: dict[str, Any] = {"t_start": 0, "t_end": 1, "steps": 60, "windows": 2, "n": 9, "progress": False}
         here, there = (pid.distill(decay(1.0), prior=box(u), **options).evaluate(64) for u in (units, (1.0, 1.0)))
@@ -91,7 +91,7 @@ class TestCoordinates:
 class TestTeachersOfARun:
     """A checkpoint is resumed with the teacher that it was made with, whatever its units."""
 
-    @pytest.mark.parametrize("rate", [1e-5, 1.0, 1e5])
+    @pytest.mark.parametrize("rate", [1e-5, pytest.param(1.0, marks=pytest.mark.slow), 1e5])
     def test_of_an_ode(self, rate: float, tmp_path: Path) -> None:
         options: dict[str, Any] = {
             "prior": box((0.5,)),

@@ -352,7 +352,7 @@ def assert_alike(made: object, shown: Scene, view: View) -> None:
     np.testing.assert_allclose(made.exact[:half], shown.exact[:half], rtol=1e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("preset", mostly_slow(PRESETS, "ring", "anisotropic"))
+@pytest.mark.parametrize("preset", mostly_slow(PRESETS, "ring"))
 def test_snippets_of_presets_rebuild_the_view(preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(student_path(preset), tmp_path)
     view = View(n=12, solver="heun", probe=(3.0, -40.0), handover=30, steps=3, frame=50, row=7)
@@ -397,7 +397,7 @@ def test_snippets_of_variants_train_the_same(variant: str, tmp_path: Path, monke
             torch.testing.assert_close(value, expected[key])
 
 
-@pytest.mark.parametrize("name", mostly_slow(systems.SYSTEMS, "pendulum", "lorenz"))
+@pytest.mark.parametrize("name", mostly_slow(systems.SYSTEMS, "pendulum"))
 def test_snippets_of_systems_rebuild_the_view(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     view, axes = View(frame=12, probe=(1.0, 2.0), trails=False), (0, 2) if "lorenz" in name else (0, 1)
     short = "result = pid.distill(system, steps=60, windows=2, n=5, progress=False"

@@ -394,6 +394,7 @@ def test_a_paused_training_goes_on_as_if_it_had_not_been_paused(tmp_path: Path) 
     assert all(torch.equal(students[0][name], weight) for name, weight in students[1].items())
 
 
+@pytest.mark.slow
 def test_an_ode_cancelled_early_keeps_its_student_too(
     start: Callable[..., Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,7 +485,10 @@ def test_a_word_that_cannot_be_read_is_no_end(start: Callable[..., Training], mo
 
 
 @pytest.mark.filterwarnings("ignore:.*steps may be too few:UserWarning")
-@pytest.mark.parametrize(("rate", "said"), [("2 * x", r"reach 2e\+17, more than"), ("x**2", "may not exist that far")])
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [("2 * x", r"reach 2e\+17, more than"), pytest.param("x**2", "may not exist that far", marks=pytest.mark.slow)],
+)
 def test_an_ode_that_leaves_all_bounds_is_told_so(rate: str, said: str, tmp_path: Path) -> None:
     problem = expression.parse_problem(f"x' = {rate}\nx in [0, 1]\nt in [0, 20]")
     job = TrainingJob("Your ODE", "equations", problem, 300, {})
@@ -516,7 +520,7 @@ def test_an_ode_that_cannot_be_solved_is_said(start: Callable[..., Training]) ->
 
 JOBS = [
     TrainingJob("Moons", "preset", "moons", 1000, {"seed": 0}),
-    TrainingJob("Lorenz", "system", "lorenz", 1000, {"derivative": "central"}),
+    pytest.param(TrainingJob("Lorenz", "system", "lorenz", 1000, {"derivative": "central"}), marks=pytest.mark.slow),
     TrainingJob(
         "3 drawn points", "points", ([[0.0, 1.0], [1.0, -0.5], [-1.0, -0.5]], [0.5, 0.25, 0.25], 0.1), 1000, {"n": 10}
     ),

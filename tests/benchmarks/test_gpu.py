@@ -131,6 +131,7 @@ def test_labels_reach_both() -> None:
 
 
 @pytest.mark.usefixtures("toy")
+@pytest.mark.slow
 def test_an_ended_command_goes_on(tmp_path: Path) -> None:
     assert measured(tmp_path, "--max-time", "0") == {}
     kept = mock.patch.object(Benchmark, "row", side_effect=[ROW, KeyboardInterrupt])
@@ -143,6 +144,7 @@ def test_an_ended_command_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("toy")
+@pytest.mark.slow
 def test_what_does_not_fit_or_compile_is_told(tmp_path: Path) -> None:
     def measure(self: Benchmark, variant: str, backend: str | None, row: dict[str, Any]) -> None:
         row |= ROW
@@ -198,6 +200,7 @@ def test_kernels_of_a_gpu_are_counted_once() -> None:
         assert machine.kernels(mock.Mock(), mock.Mock(cuda=True)) == {"sm90_conv": 2 / 3, "sm90_add": 1 / 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", gpu.DRY)
 def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> None:
     """The rounding check compiles the networks once, and the steps after it compile nothing new."""
@@ -213,6 +216,7 @@ def test_what_is_compiled_to_tell_rounding_serves_the_steps(network: str) -> Non
 
 
 @pytest.mark.usefixtures("toy")
+@pytest.mark.slow
 def test_a_step_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     failing = mock.patch.object(Benchmark, "measure", side_effect=NotFiniteError("the loss became NaN"))
     with failing:
@@ -246,6 +250,7 @@ def test_the_largest_batch_is_found() -> None:
     assert tried == [2, 1]
 
 
+@pytest.mark.slow
 def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands.distill(str(recipe(tmp_path)), out=tmp_path / "run", device="cpu")
     gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
