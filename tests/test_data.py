@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pidlearn import data
+from pidlearn.data.files import read_images, sampler_of_bytes
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -126,3 +130,91 @@ def test_digits() -> None:
     # The bundled set is what it says: its first is a zero, dark in the middle.
     assert labels[0] == 0
     assert images[labels == 0, 0, 3:5, 3:5].mean() < images[labels == 8, 0, 3:5, 3:5].mean()
+
+
+class TestFiles:
+    """A user's own images: the same bytes and labels that were written."""
+
+    PIXELS = np.arange(4 * 6 * 6 * 3, dtype=np.uint8).reshape(4, 6, 6, 3)
+    LABELS = np.array([2, 0, 1, 2])
+
+    def pictures(self, folder: Path) -> Path:
+        (folder / "00000").mkdir(parents=True)
+        for i, pixels in enumerate(self.PIXELS):
+            Image.fromarray(pixels).save(folder / "00000" / f"img{i}.png")
+        labels = [[f"00000/img{i}.png", int(label)] for i, label in enumerate(self.LABELS)]
+        (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+        return folder
+
+    def assert_read(self, path: Path, has_labels: bool = True) -> None:
+        images, labels = read_images(path)
+        assert torch.equal(images, torch.from_numpy(self.PIXELS).permute(0, 3, 1, 2))
+        assert (labels is None) is not has_labels
+        assert labels is None or labels.tolist() == self.LABELS.tolist()
+
+    def test_a_folder_and_a_zip_of_pictures(self, tmp_path: Path) -> None:
+        folder = self.pictures(tmp_path / "pictures")
+        self.assert_read(folder)
+        self.assert_read(Path(shutil.make_archive(str(tmp_path / "packed"), "zip", folder)))
+        (folder / "dataset.json").write_text('{"labels": null}')
+        self.assert_read(folder, has_labels=False)
+
+    def test_arrays(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "last.npz", images=self.PIXELS, labels=self.LABELS)
+        np.savez(tmp_path / "first.npz", images=self.PIXELS.transpose(0, 3, 1, 2))
+        self.assert_read(tmp_path / "last.npz")
+        self.assert_read(tmp_path / "first.npz", has_labels=False)
+
+    def test_cifar10(self, tmp_path: Path) -> None:
+        records = np.random.default_rng(0).integers(0, 256, (5, 3073), dtype=np.uint8)
+        records[:, 0] = [3, 0, 9, 1, 1]
+        records[:3].tofile(tmp_path / "data_batch_1.bin")
+        records[3:].tofile(tmp_path / "data_batch_2.bin")
+        records[3:].tofile(tmp_path / "test_batch.bin")
+        images, labels = read_images(tmp_path)
+        assert labels is not None
+        assert labels.tolist() == [3, 0, 9, 1, 1]
+        # The first 1,024 bytes of an image are its red channel, row by row.
+        assert images[4, 0, 1].tolist() == records[4, 1 + 32 : 1 + 64].tolist()
+        assert images[0, 2, 31, 31] == records[0, -1]
+
+    def test_they_are_drawn_in_the_range_of_the_teacher(self) -> None:
+        images = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 2, 2)
+        draw = sampler_of_bytes(images, torch.tensor([7, 8]))
+        x, labels = draw(50, torch.Generator().manual_seed(0))
+        assert x.dtype == torch.float32
+        assert torch.equal(x[:, 0, 0, 0], torch.where(labels == 8, 1.0, -1.0))
+        assert labels.unique().tolist() == [7, 8]
+
+    def test_what_is_not_read(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="there is nothing at"):
+            read_images(tmp_path / "none")
+        with pytest.raises(ValueError, match="holds no pictures, but all must have one"):
+            read_images(tmp_path)
+        (tmp_path / "text.zip").write_text("no archive")
+        with pytest.raises(ValueError, match="is neither a folder, nor a complete ZIP"):
+            read_images(tmp_path / "text.zip")
+        np.savez(tmp_path / "floats.npz", images=np.zeros((2, 3, 4, 4)))
+        with pytest.raises(ValueError, match="of float64, but images must be uint8"):
+            read_images(tmp_path / "floats.npz")
+        np.savez(tmp_path / "labels.npz", images=self.PIXELS, labels=self.LABELS[:2])
+        with pytest.raises(ValueError, match=r"holds labels \(2,\) of int64 for 4 images"):
+            read_images(tmp_path / "labels.npz")
+        np.savez(tmp_path / "other.npz", x=self.PIXELS)
+        with pytest.raises(ValueError, match="file with an array images"):
+            read_images(tmp_path / "other.npz")
+        folder = self.pictures(tmp_path / "pictures")
+        (folder / "dataset.json").write_text('{"labels": [["00000/img0.png", 1]]}')
+        with pytest.raises(ValueError, match=r"has no label for 00000/img1.png"):
+            read_images(folder)
+        (folder / "dataset.json").write_text("[]")
+        with pytest.raises(ValueError, match=r"dataset.json in .* is not"):
+            read_images(folder)
+        (folder / "00000" / "broken.png").write_text("no picture")
+        (folder / "dataset.json").unlink()
+        with pytest.raises(ValueError, match=r"00000/broken.png in .* cannot be read as a picture"):
+            read_images(folder)
+        (tmp_path / "cifar").mkdir()
+        (tmp_path / "cifar" / "data_batch_1.bin").write_bytes(b"123")
+        with pytest.raises(ValueError, match="has 3 bytes, but a batch of CIFAR-10 has 3,073 for each image"):
+            read_images(tmp_path / "cifar")

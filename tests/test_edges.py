@@ -429,6 +429,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         ),
         "data.digits": (data.digits, {}),
         "data.fashion_mnist": (data.fashion_mnist, {"folder": tmp_path, "split": "train"}),
+        "data.read_images": (data.read_images, {"path": path}),
         "data.read_idx": (data.read_idx, {"path": path}),
     }
     return table

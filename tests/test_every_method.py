@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -86,6 +87,19 @@ def test_recipes_are_distilled_by_it(method: str, tmp_path: Path, monkeypatch: p
     result = pid.load("run/student.safetensors", pid.load_teacher("run/teacher.safetensors"))
     assert result.config.method == method
     assert result.sample(2).shape == (2, 1, 8, 8)
+
+
+def test_a_teacher_of_a_file_is_distilled_with_data_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pid.save_teacher(image_teacher(label_dim=3), "teacher.safetensors")
+    np.savez("images.npz", images=np.zeros((6, 8, 8, 1), np.uint8), labels=np.arange(6) % 3)
+    Path("own.toml").write_text('teacher = "teacher.safetensors"\n[config]\nmethod = "cd"\nsteps = 2\nbatch_size = 4\n')
+    assert main(["distill", "own.toml"]) == 1
+    assert "needs real images, but the recipe own has a teacher without them: pass --data" in capsys.readouterr().err
+    assert main(["distill", "own.toml", "--data", "images.npz"]) == 0
+    assert pid.load("runs/own/student.safetensors").config.method == "cd"
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name]().needs == "data"])

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from pidlearn import data
+from pidlearn.cli.main import main
 from pidlearn.data import DATA_SETS
-from pidlearn.methods import Denoising
+from pidlearn.methods import METHODS, Denoising
 from pidlearn.methods.base import Batch, Context
 from pidlearn.recipes import UnfinishedError, load_images, names, read, teacher_from_recipe
+from pidlearn.teachers import save_teacher
 from pidlearn.teachers.files import published
 from pidlearn.training.trainer import Trainer
 from tests.tiny import RECIPE, recipe
+from tests.tiny import teacher as tiny_teacher
 
 
 @pytest.mark.parametrize("name", names())
@@ -33,7 +36,29 @@ def test_every_recipe_that_ships(name: str) -> None:
 def test_names_are_those_promised() -> None:
     paper = ["cifar10", "cifar10-cond", "imagenet64"]
     small = ["digits", "fashion-mnist", "fashion-mnist-32"]
-    assert sorted(names()) == sorted([*paper, *(f"{name}-single-gpu" for name in paper), *small])
+    others = ["cifar10-cd", "cifar10-pd", "cifar10-flow-map"]
+    assert sorted(names()) == sorted([*paper, *(f"{name}-single-gpu" for name in paper), *small, *others])
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "choices"),
+    [
+        ("cifar10-cd", "cd", {"n": 18, "lr": 4e-4, "batch_size": 512, "optimizer": "radam", "distance": "lpips"}),
+        ("cifar10-pd", "pd", {"lr": 1e-4, "batch_size": 128, "distance": "l2", "weight": "truncated_snr"}),
+        ("cifar10-flow-map", "flow_map", {"lr": 6e-4, "batch_size": 1024, "ema": (0.99995,), "warmup": 0.0125}),
+    ],
+)
+def test_other_methods_of_their_papers(
+    name: str, method: str, choices: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read(name)
+    assert type(found.config.method) is METHODS[method]
+    assert {key: getattr(found.config, key) for key in choices} == choices
+    save_teacher(tiny_teacher(), tmp_path / "teacher.safetensors")
+    # A dry run needs no data, and on a small teacher no GPU; LPIPS needs 32 pixels and weights of its own.
+    command = ["distill", name, "--teacher", str(tmp_path / "teacher.safetensors"), "--dry-run"]
+    assert main([*command, "--set", "batch_size=4", "distance=l2", "micro_batch=None"]) == 0
+    assert "800,000 steps of 4 samples by 1 process" in capsys.readouterr().err
 
 
 PAPER = {

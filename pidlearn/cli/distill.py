@@ -22,6 +22,7 @@ from pidlearn.cli.cost import plan
 from pidlearn.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED, duration, positive_int
 from pidlearn.cli.shared import resolve_device, side_by_side
 from pidlearn.config import NEW_NAMES, Config, with_overrides
+from pidlearn.data.files import read_images, sampler_of_bytes
 from pidlearn.evaluation.images import save_png
 from pidlearn.methods import METHODS, method_of
 from pidlearn.recipes.reading import tomllib
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("recipe", nargs="?", help="name of a recipe, or a TOML file")
     add("--list", action="store_true", help="list the recipes and exit")
     add("--teacher", help="a file or a published name, in place of the recipe's teacher")
+    add("--data", help="real images for a method that needs them: a folder, a .zip or an .npz file")
     add("--method", choices=sorted(METHODS), help="the distillation method (default: the recipe's, which is pid)")
     add("--out", help="folder of the run (default: runs/RECIPE); a run that is already there is resumed")
     add(
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         # A FutureWarning, because Python hides a DeprecationWarning from the users of a command.
         warnings.warn("--reference is deprecated: use --track-error", FutureWarning, stacklevel=2)
         arguments.track_error = arguments.reference
-    names = ("teacher", "out", "device", "dry_run", "max_time", "max_images", "save_every", "track_error")
+    names = ("teacher", "data", "out", "device", "dry_run", "max_time", "max_images", "save_every", "track_error")
     options = {name: getattr(arguments, name) for name in names}
     try:
         result = distill(arguments.recipe, settings=settings, trackers=arguments.track, **options)
@@ -136,6 +138,7 @@ def distill(
     recipe: str,
     *,
     teacher: str | None = None,
+    data: str | Path | None = None,
     out: str | Path | None = None,
     settings: dict[str, Any] | None = None,
     device: str | None = None,
@@ -155,6 +158,7 @@ def distill(
     Args:
         recipe: a name, or a TOML file.
         teacher: a file or published name, in place of the recipe's.
+        data: real images, as for `pidlearn.data.read_images`; by default those that the recipe's teacher is trained on.
         out: the folder, by default ``runs/`` and the recipe's name.
         settings: fields of `Config` or of the method, in place of the recipe's.
         device: by default a GPU if there is one.
@@ -185,11 +189,7 @@ def distill(
     teacher_net = _load_or_train_teacher(resolved, folder, processes, where, dry_run, limits)
     if "init" not in (settings or {}):
         config = _possible_init(config, teacher_net, processes)
-    # Methods that need data take those that the recipe's teacher is trained on.
-    data = None
-    if method_of(config.method).needs == "data" and not isinstance(resolved.teacher, str):
-        data = recipes.training_data(resolved.teacher)
-    run = Run(teacher_net, None, config, data=data)
+    run = Run(teacher_net, None, config, data=_data(data, config, resolved, teacher_net, dry_run))
     run.resume(folder / "checkpoints")
     _print_plan(run, None if dry_run else folder / "log.jsonl")
     if dry_run:
@@ -206,6 +206,24 @@ def distill(
     result = run.result(stop)
     _write_results(run, result, folder)
     return result
+
+
+def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teacher: nn.Module, dry_run: bool) -> Any:
+    """What a method that needs data gets: the user's files, or what the recipe's teacher is trained on."""
+    if path is not None:
+        return sampler_of_bytes(*read_images(path))
+    if method_of(config.method).needs != "data":
+        return None
+    if not isinstance(recipe.teacher, str):
+        return recipes.training_data(recipe.teacher)
+    if dry_run:  # what it measures does not depend on the images
+        of_teacher: Any = teacher
+        x = torch.zeros(1, *of_teacher.event_shape)
+        return (x, torch.zeros(1, dtype=torch.int64)) if getattr(of_teacher, "label_dim", 0) else x
+    raise ValueError(
+        f"method = {config.method!r} needs real images, but the recipe {recipe.name} has a teacher without them: pass "
+        f"--data, a folder, a .zip or an .npz file"
+    )
 
 
 def _possible_init(config: Config, teacher: nn.Module, processes: Processes) -> Config:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
+from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method, Stage
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
@@ -80,7 +81,7 @@ class PD(Method[Context]):
     shortening: float = 0.7
 
     needs: ClassVar[str] = "data"
-    uses: ClassVar[Sequence[str]] = ("distance", "time_sampling")
+    uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
 
     def rules(self) -> dict[str, Rule]:
         return {
@@ -141,4 +142,5 @@ class PD(Method[Context]):
         def denoise(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
             return ode.rhs(x, s, labels) if before is None else before.denoised(x, s, t, labels)
 
-        return progressive_loss(part, denoise, x, times.unbind(1), context.distance, labels)
+        losses = progressive_loss(part, denoise, x, times.unbind(1), context.distance, labels)
+        return checked_weight(context.weight, times[:, 0]) * losses
