@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pidlearn.nets.blocks import check_condition, check_event, check_weight
+from pidlearn.nets.inputs import check_condition, check_event, check_weight
 from pidlearn.nets.mlp import ResidualStack
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize

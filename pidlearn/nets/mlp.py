@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from pidlearn.nets.blocks import check_condition, check_end_time, check_event, check_weight, one_hot_labels
+from pidlearn.nets.inputs import check_condition, check_end_time, check_event, check_weight, one_hot_labels
 from pidlearn.nets.registry import register_network
 from pidlearn.nets.summary import summarize
 from pidlearn.nets.temporal import temporal_layer

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pidlearn.nets import DhariwalUNet, EDMPrecond, Preconditioned, SongUNet, VEPrecond, VPPrecond, iDDPMPrecond
-from pidlearn.nets.blocks import Conv2d, Init, one_hot_labels, self_attention
+from pidlearn.nets.blocks import Conv2d, Init, self_attention
+from pidlearn.nets.inputs import one_hot_labels
 from tests.reference import load_student_network, load_teacher, tensor
 
 DENOISER = "denoiser_songunet_ddpmpp"

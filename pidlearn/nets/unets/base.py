@@ -11,15 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pidlearn.nets.blocks import (
-    Linear,
-    UNetBlock,
-    check_condition,
-    check_end_time,
-    check_event,
-    check_weight,
-    one_hot_labels,
-)
+from pidlearn.nets.blocks import Linear, UNetBlock
+from pidlearn.nets.inputs import check_condition, check_end_time, check_event, check_weight, one_hot_labels
 from pidlearn.nets.summary import summarize
 from pidlearn.nets.temporal import TemporalConvolution
 from pidlearn.utils.arguments import SWITCH, list_of, number, size
