@@ -23,7 +23,7 @@ from benchmarks.table import RESULTS, Store
 from tests.browser import ask, chromium, wait
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["", "residual", "break-it", "train", "more-steps", "any-ode", "images"]
+PAGES = ["", "residual", "break-it", "train", "more-steps", "methods", "any-ode", "images"]
 PORT = 8765
 ADDRESS = f"http://127.0.0.1:{PORT}"
 

@@ -17,7 +17,7 @@ from benchmarks.methods.contenders import Contender
 from pidlearn.evaluation.metrics import energy_distance, floor, rmse, wrong_mode_share
 from pidlearn.training.trainer import Trainer
 
-__all__ = ["CALLS", "SAMPLES", "cost", "floor_row", "row", "search_row", "solver_row"]
+__all__ = ["CALLS", "SAMPLES", "cost", "distilled", "floor_row", "row", "search_row", "solver_row", "steps_within"]
 
 SAMPLES = 8192
 CALLS = (1, 2, 4, 8)

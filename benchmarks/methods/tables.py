@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.contenders import CONTENDERS, SOLVERS
+from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
 from benchmarks.methods.measure import CALLS, SAMPLES
 from benchmarks.table import spread
-from pidlearn.methods import METHODS
+from pidlearn.methods import METHODS, settings_of
 
 __all__ = ["SEARCH_TEXT", "figure", "lines", "search_lines", "text"]
 
@@ -50,8 +50,7 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
     found = {name: runs(rows, data, name) for name in CONTENDERS}
     ordered = sorted((name for name in found if found[name]), key=lambda name: _mean(found[name], "1", "euler"))
     table += [
-        {**_line(name, found[name]), "needs": METHODS[CONTENDERS[name].method]().needs, **_costs(found[name])}
-        for name in ordered
+        {**_line(name, found[name]), "needs": _needs(CONTENDERS[name]), **_costs(found[name])} for name in ordered
     ]
     columns = list(dict.fromkeys(key for line in table for key in line))
     return [{column: line.get(column, "") for column in columns} for line in table]
@@ -79,6 +78,11 @@ def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
 def _mean(found: list[dict[str, Any]], calls: str, metric: str) -> float:
     values = [row["calls"][calls][metric] for row in found]
     return float(sum(values) / len(values))
+
+
+def _needs(contender: Contender) -> str:
+    kind = METHODS[contender.method]
+    return kind(**{name: contender.settings[name] for name in settings_of(kind) if name in contender.settings}).needs
 
 
 def _costs(found: list[dict[str, Any]]) -> dict[str, str]:

@@ -1,0 +1,85 @@
+"""The benchmark of all methods: nothing is left out, all have the same search, and what is counted is what is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.methods.__main__ import best
+from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
+from benchmarks.methods.measure import cost, row, steps_within
+from benchmarks.methods.tables import figure, lines, search_lines
+from pidlearn.methods import METHODS
+
+
+def test_every_method_takes_part_with_the_same_search() -> None:
+    assert {contender.method for contender in CONTENDERS.values()} == METHODS.keys()
+    assert {len(contender.candidates) for contender in CONTENDERS.values()} == {6}
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("PID", (2, 0, 1)),  # the student at t and at the next time, the teacher once
+        ("BOOT", (1, 1, 1)),
+        ("CD", (1, 1, 1)),
+        ("CT", (1, 1, 0)),
+        ("shortcut", (1, 2, 2)),
+        ("endpoint regression", (1, 0, 0)),
+    ],
+)
+def test_passes_are_counted(name: str, passes: tuple[int, ...]) -> None:
+    contender = CONTENDERS[name]
+    brief = {"batch_size": 4} | ({"pairs": 8} if contender.also[0] == "pairs" else {})
+    measured = cost("ring", contender, brief)
+    assert tuple(measured[key] for key in ("with gradient", "without gradient", "teacher")) == passes
+    assert measured["per step"] > 0
+
+
+def test_a_time_makes_so_many_steps() -> None:
+    assert steps_within(10.0, {"preparation": 4.0, "per step": 0.01}) == 600
+
+
+def made_up() -> dict[str, dict[str, Any]]:
+    """Rows of two seeds and two methods, one of which can be called twice."""
+    found = {"euler": 0.02, "exact": 0.03, "wrong": 0.01, "energy": 2e-4}
+    costs = {"with gradient": 2.0, "without gradient": 0.0, "teacher": 1.0, "pairs": 0.0, "megabytes": 0.5}
+    rows: dict[str, dict[str, Any]] = {"ring/Euler-250": {"energy floor": 1e-4, "energy": 1.1e-4, "exact": 0.004}}
+    rows |= {f"ring/{name}": {"calls": {"2": found, "4": found}} for name in SOLVERS}
+    for seed in (0, 1):
+        one = {**found, "euler": 0.01 + 0.01 * seed}
+        rows[f"ring/PID/seed {seed}"] = {"calls": {"1": one}, "steps": 100, "seconds": 3.0, **costs}
+        both = {"1": {**one, "euler": 0.005}, "2": found}
+        rows[f"ring/Eulerian map/seed {seed}"] = {"calls": both, "steps": 100, "seconds": 3.0, **costs}
+    return rows
+
+
+def test_the_table_orders_by_error_and_tells_calls(tmp_path: Path) -> None:
+    table = lines(made_up(), "ring")
+    assert [line["method"] for line in table] == ["Euler-250 itself", *SOLVERS, "Eulerian map", "PID"]
+    eulerian, pid = table[-2:]
+    assert eulerian["RMSE to Euler-250"] == "0.0050 ± 0.0000; 0.0200"
+    assert pid["RMSE to Euler-250"] == "0.0150 ± 0.0050"
+    assert pid["passes"] == "7.0"
+    assert (pid["needs"], eulerian["needs"]) == ("noise", "data")
+    assert table[1]["RMSE to Euler-250"] == "(2 calls) 0.0200; 0.0200"
+    figure(made_up(), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_the_search_takes_the_least_error() -> None:
+    rows = {f"PID/{lr}": {"settings": {"lr": lr}, "error": abs(lr - 3e-3)} for lr in (1e-3, 3e-3, 9e-3)}
+    assert best(rows, "PID") == {"lr": 3e-3}
+    assert [line["RMSE"] for line in search_lines(rows)] == ["0.0020", "0.0000 ←", "0.0060"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_each_is_measured(name: str) -> None:
+    contender: Contender = CONTENDERS[name]
+    brief = {"batch_size": 4} | ({"pairs": 8} if "pairs" in contender.also else {})
+    measured = row("ring", contender, brief, 0, None, 20)
+    assert measured["steps"] == 20
+    assert measured["calls"]["1"]["euler"] > 0
