@@ -201,7 +201,9 @@ class Problem(ABC):
 
     def has_identity(self, other: Mapping[str, Tensor]) -> bool:
         """Whether the `identity` of a teacher is this one's, as computed on any machine."""
-        there = other["fingerprint"].double()
+        there, scale = other["fingerprint"].double(), other.get("scale", self._scale())
+        if scale.shape != self._scale().shape:  # an ODE has one per coordinate, and times that are no noise levels
+            return False
         # The teacher is evaluated at the other's points, since the prior may be another.
         points, times, labels = self._points_of(other)
         if there.shape != (len(times), *self.event_shape) or points.shape != there.shape:
@@ -211,7 +213,7 @@ class Problem(ABC):
         outputs, epsilon = self._outputs(points, times, labels)
         here = outputs.double()
         # In the teacher's own units, and the smaller ones: a field that explodes would accept any other.
-        scale = torch.minimum(self._scale(), other.get("scale", self._scale()))
+        scale = torch.minimum(self._scale(), scale)
         # Other kernels round each layer differently: a half-precision network of four convolutions by up to 2 epsilons
         # of its scale, a deeper one by more. The less precise of both teachers counts, whichever is in the file.
         rounding = 8 * max(epsilon, float(other.get("epsilon", 0.0)), torch.finfo(torch.float32).eps)
@@ -251,18 +253,19 @@ class Problem(ABC):
     def _points_of(self, identity: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
         """The points, times and labels of a fingerprint.
 
-        Files before 0.2 hold four initial values (4, *event) instead of points, and four random labels are implied.
+        Files before 0.2 hold four initial values (4, *event) instead of points, and no labels: four random ones.
         """
         if "points" in identity:
             points, times = identity["points"].to(self.device, self.exact_dtype), identity["times"].double()
         else:
-            points, moments = zip(*self.probes(identity["starts"].to(self._starts())), strict=True)
-            points, times = torch.cat(points), torch.tensor(moments, dtype=torch.float64).repeat_interleave(4)
+            x, t = zip(*self.probes(identity["starts"].to(self._starts())), strict=True)
+            points, times = torch.cat(x), torch.tensor(t, dtype=torch.float64).repeat_interleave(4)
         labels = identity.get("labels")
-        if labels is None and self.label_dim and "epsilon" not in identity:
+        if labels is None and "epsilon" not in identity:
             generator = torch.Generator().manual_seed(0)
             self.sample_prior(4, generator)  # labels followed the initial values in the generator's stream
-            labels = self.sample_labels(4, generator).repeat(len(times) // 4)
+            labels = self.sample_labels(4, generator)
+            labels = None if labels is None else labels.repeat(len(times) // 4)
         return points, times, None if labels is None else labels.to(self.device)
 
     def _outputs(self, points: Tensor, times: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
