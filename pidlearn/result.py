@@ -17,10 +17,10 @@ from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.problem import Prior, Problem
 from pidlearn.evaluation.evaluate import Evaluation, evaluate
-from pidlearn.methods import METHODS, settings_of
+from pidlearn.methods import METHODS, method_of, settings_of
 from pidlearn.students import files
 from pidlearn.students.base import Student, as_student
-from pidlearn.students.build import as_trajectory
+from pidlearn.students.validate import set_samples
 from pidlearn.training.stopping import StopReason
 from pidlearn.utils.arguments import (
     BATCH,
@@ -240,8 +240,10 @@ def load(
     shape = event_shape if event_shape is not None else getattr(loaded, "event_shape", None)
     problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
     problem.check_identity(identity, path)
-    if is_network:
-        loaded = as_trajectory(loaded, problem).eval()
+    if is_network:  # which the method made a student of, as it does here
+        loaded = method_of(config.method).wrap(loaded, problem).eval()
+    if isinstance(problem, Diffusion):
+        set_samples(loaded, problem.event_shape, problem.label_dim)
     loaded.to(problem.device)
     return Result(loaded, {}, history, config, problem, stopped)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,24 @@ def test_frequencies_and_weights_are_checked(method: str) -> None:
     if "weight" in METHODS[method]().uses:
         with pytest.raises(ValueError, match=r"the weight is -.* choose one that is finite and at least 0"):
             distill(method, weight=lambda t: -t)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if "weight" in METHODS[name].uses])
+def test_weights_are_checked_at_all_times_before_the_first_step(method: str) -> None:
+    """One in 249 times is seldom in a batch of one."""
+    infinite_at = 0.002 if method == "freeflow" else 80.0  # which does not visit t_max, where b = 0
+
+    def weight(t: Tensor) -> Tensor:
+        return torch.where((t - infinite_at).abs() < 1e-9, math.inf, torch.ones_like(t))
+
+    reached: list[int] = []
+    with pytest.raises(ValueError, match=rf"the weight is inf at t = {infinite_at:g}"):
+        distill(method, weight=weight, n=250, batch_size=1, callbacks=[lambda step: reached.append(step.number)])
+    assert not reached
+
+
+def test_freeflow_takes_a_weight_that_is_infinite_where_it_does_not_go() -> None:
+    assert distill("freeflow", weight=lambda t: 1 / (80.0 - t)).stopped is None
 
 
 @pytest.mark.parametrize("method", ["cd", "boot"])

@@ -158,24 +158,44 @@ def test_a_bare_network_of_diffusers() -> None:
         pid.distill(tiny.unet(), progress=False)
 
 
-def test_a_network_that_does_not_name_its_classes_gets_the_teachers() -> None:
-    class Net(nn.Module):
-        """Takes three classes, as `forward` says, but has no label_dim."""
+class Unnamed(nn.Module):
+    """Takes three classes, or none, as `forward` says, but has no label_dim."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(6, 2)
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
 
-        def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
-            assert class_labels is not None
-            classes = nn.functional.one_hot(class_labels, 3).to(x)
-            return self.layer(torch.cat([x, time[:, None], classes], 1))
+    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        classes = x.new_zeros(len(x), 3) if class_labels is None else nn.functional.one_hot(class_labels, 3).to(x)
+        return self.layer(torch.cat([x, time[:, None], classes], 1))
 
+
+@pytest.mark.parametrize(("method", "kind"), [("pid", pid.Trajectory), ("cd", pid.ConsistencyFunction)])
+def test_a_network_that_does_not_name_its_classes_gets_the_teachers(method: str, kind: Any, tmp_path: Path) -> None:
     teacher = pid.nets.Preconditioned(pid.nets.MLP(2, width=8, depth=1, label_dim=3))
-    result = pid.distill(teacher, Net(), event_shape=(2,), steps=2, batch_size=8, n=5, progress=False)
-    assert result.student.sample(4).shape == (4, 2)
-    with pytest.raises(ValueError, match="got no class_labels, but this student was trained for 3 classes"):
-        result.generate(80 * torch.randn(3, 2))
+    options: dict[str, Any] = {"steps": 2, "batch_size": 8, "n": 5, "progress": False}
+    if method == "cd":
+        options["data"] = torch.randn(20, 2), torch.arange(20) % 3
+    result = pid.distill(teacher, Unnamed(), method=method, **options)
+    path, z, labels = result.save(tmp_path / "student"), 80 * torch.randn(3, 2), torch.tensor([0, 1, 2])
+    for again in (
+        result,
+        pid.load(path, teacher, Unnamed()),
+        pid.load(path, teacher, kind(Unnamed())),
+        pid.load(path, student=kind(Unnamed())),
+    ):
+        student: Any = again.student
+        assert type(student) is kind
+        assert student.label_dim == 3
+        assert student.sample(4).shape == (4, 2)
+        torch.testing.assert_close(student.generate(z, labels), result.student.generate(z, labels))
+        with pytest.raises(
+            ValueError, match=r"got no class_labels.* for 3 classes and not for none.* set .*label_dropout"
+        ):
+            student.generate(z)
+    for again in (result, pid.load(path, teacher, Unnamed())):
+        again.student.network.label_dropout = 1  # type: ignore[union-attr]  # as the message says
+        assert again.generate(z).shape == (3, 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

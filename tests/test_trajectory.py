@@ -175,7 +175,8 @@ class TestNoClass:
         flat, images = torch.randn(2, 2), torch.randn(2, 1, 4, 4)
         labels = torch.tensor([0, 2])
         says = (
-            r"trained for 3 classes and not for none: pass class_labels, int64 \(B,\) in 0..2, or .* result.sample\(n\)"
+            r"trained for 3 classes and not for none: pass class_labels, int64 \(B,\) in 0..2, .* result.sample\(n\), "
+            r".*set its attribute label_dropout to 1"
         )
         for student, z in (
             (pid.Trajectory(random_network(2, label_dim=3)).float(), flat),

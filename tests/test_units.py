@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import warnings
@@ -196,8 +197,8 @@ class TestFingerprints:
         """Chaos amplifies 1e-7 of the starts by 1e4: solved anew, another machine's points would be others."""
         lorenz = problem_from_teacher(pid.system("lorenz"))
         there = dict(lorenz.identity())
-        assert there["points"].shape == (68, 3)
-        assert there["times"].tolist()[::4] == lorenz.plot_grid(17).tolist()
+        assert there["points"].shape == (17 * 4 + 256, 3)
+        assert there["times"].tolist()[:68:4] == lorenz.plot_grid(17).tolist()
         moved = there["points"] * (1 + 1e-4)  # points that another machine found
         there["points"], there["fingerprint"] = moved, lorenz.ode.rhs(moved, there["times"])
         assert lorenz.has_identity(there)
@@ -209,6 +210,92 @@ class TestFingerprints:
         one = self.problem(lambda x, t: -1e6 * (x - t[:, None].cos()))
         other = self.problem(lambda x, t: -1e6 * (x - (t[:, None] * (1 + 1e-15)).cos()))
         assert one.has_identity(other.identity())
+
+    @pytest.mark.parametrize(
+        "force",
+        [
+            lambda t: (400 * math.pi * t).sin(),  # 0 at all of 401 equally spaced times
+            lambda t: 5 * (-(((t - 1.33) / 0.0125) ** 2)).exp(),  # seen in a 40th of the span
+        ],
+    )
+    def test_of_odes_that_differ_between_regular_times(self, force: Any) -> None:
+        one, other = (self.problem(lambda x, t, f=f: -x + f * force(t)[:, None]) for f in (1.0, 5.0))
+        assert one.has_identity(one.identity())
+        assert not one.has_identity(other.identity())
+        assert not other.has_identity(one.identity())
+
+    def test_of_an_ode_are_no_denoisers(self) -> None:
+        """The one of single points is not defined at the ODE's time 0."""
+        denoiser = problem_from_teacher(pid.EmpiricalDenoiser(torch.tensor([[-0.5], [0.5]])))
+        assert not denoiser.has_identity(self.problem(lambda x, t: -x).identity())
+
+    def test_of_denoisers_that_differ_at_middle_levels(self) -> None:
+        """Experts for different noise levels, of which one is another: EDM's five times are 80, 17, 2.5, .17, .002."""
+        mixture = pid.toy("ring")
+
+        def problem(shift: float) -> Any:
+            def teacher(x: Tensor, sigma: Tensor) -> Tensor:
+                return mixture(x, sigma) + shift * ((sigma > 0.3) & (sigma < 2))[:, None]
+
+            return problem_from_teacher(teacher, 80.0, 0.002, event_shape=(2,))
+
+        assert problem(0.0).has_identity(problem(0.0).identity())
+        assert not problem(0.0).has_identity(problem(0.1).identity())
+
+    @pytest.mark.parametrize("classes", [3, 10, 64])
+    def test_of_teachers_that_differ_in_one_class(self, classes: int) -> None:
+        means = torch.randn(classes, 2, generator=torch.Generator().manual_seed(0))
+
+        def problem(moved: int | None, shift: float = 0.1) -> Any:
+            def teacher(x: Tensor, sigma: Tensor, class_labels: Tensor) -> Tensor:
+                mean = means + shift * torch.arange(classes).eq(-1 if moved is None else moved)[:, None]
+                return mean[class_labels] + (x - mean[class_labels]) * (0.1 / (0.1 + sigma**2))[:, None]
+
+            teacher.label_dim = classes  # type: ignore[attr-defined]
+            return problem_from_teacher(teacher, 80.0, 0.002, event_shape=(2,))
+
+        saved = problem(None).identity()
+        assert problem(None).has_identity(saved)
+        for moved in range(classes):
+            assert not problem(moved).has_identity(saved)
+        if classes == 10:  # a file before it: four labels, drawn with seed 0 after the points, for every four points
+            labels = problem(None).sample_labels(4, _after_starts(problem(None)))
+            points, times = saved["points"][:40], saved["times"][:40]
+            outputs = problem(None).ode.rhs(points, times, labels.repeat(10))
+            before = {"points": points, "times": times, "fingerprint": outputs, "scale": saved["scale"]}
+            assert problem(None).has_identity(before)
+            assert not problem(labels[0].item()).has_identity(before)
+
+    @pytest.mark.parametrize(("dtype", "stds"), [(torch.bfloat16, (0.5, 0.65)), (torch.float16, (0.5, 0.51))])
+    def test_of_teachers_in_half_precision(self, dtype: torch.dtype, stds: tuple[float, float]) -> None:
+        """The denoiser of N(0, std^2) and a predictor of its noise, as modules and as functions around them."""
+
+        class Denoiser(torch.nn.Module):
+            std = 0.5
+
+            def __init__(self, std: float, dtype: torch.dtype, predicts_noise: bool) -> None:
+                super().__init__()
+                self.variance = torch.nn.Parameter(torch.tensor(std**2, dtype=dtype))
+                self.predicts_noise = predicts_noise
+
+            def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+                y, s = x.to(self.variance), sigma.to(self.variance)[:, None]
+                out = y * (s if self.predicts_noise else self.variance) / (self.variance + s**2)
+                return x - sigma[:, None] * out.to(x) if self.predicts_noise else out.to(x)
+
+        def problem(std: float, dtype: torch.dtype, predicts_noise: bool, bare: bool) -> Any:
+            module = Denoiser(std, dtype, predicts_noise)
+            teacher = module if bare else pid.DenoiserODE(lambda x, sigma: module(x, sigma))
+            return problem_from_teacher(teacher, 80.0, 0.002, event_shape=(2,))
+
+        for kind in itertools.product((False, True), (False, True)):
+            one, other = (problem(std, dtype, *kind) for std in stds)
+            assert not one.has_identity(other.identity())
+            assert not other.has_identity(one.identity())
+            # Float32 rounds otherwise, as other kernels do, whichever of both is in the file.
+            exact = problem(stds[0], torch.float32, *kind)
+            assert one.has_identity(exact.identity())
+            assert exact.has_identity(one.identity())
 
     def test_of_files_before_it_hold_four_starts(self) -> None:
         """Their twelve rows are the right-hand sides at the starts, at a quarter, a half and three quarters."""
@@ -228,6 +315,12 @@ class TestFingerprints:
         }
         assert ring.has_identity(before)
         assert not problem_from_teacher(pid.toy("moons")).has_identity(before)
+
+
+def _after_starts(problem: Any) -> torch.Generator:
+    generator = torch.Generator().manual_seed(0)
+    problem.sample_prior(4, generator)
+    return generator
 
 
 class TestSpans:

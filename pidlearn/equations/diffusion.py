@@ -74,9 +74,10 @@ class Diffusion(Problem):
         """``sigma_data``: the right-hand side is a denoised sample."""
         return self.sigma_data
 
-    def _rounding(self, points: Tensor, rounding: float) -> Tensor:
-        """Of D = x - sigma F, which cancels an x of size sigma, a network's rounding is a part of x."""
-        return max(1e-5, rounding) * points.double().abs().cpu()
+    def _rounding(self, times: Tensor, rounding: float) -> Tensor:
+        """Where D = x - sigma F cancels an x of size sigma, that of sigma F, since F is of size 1."""
+        # Below sigma_data, sigma F is no larger than the data, whose rounding is counted already.
+        return max(1e-5, rounding) * torch.where(times > self.sigma_data, times, 0.0)
 
     def reference(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """Euler's path on ``grid``, which a student of zero residual reproduces (Theorem 1)."""
@@ -93,14 +94,14 @@ class Diffusion(Problem):
         return [(z * (t / self.t_start), t) for t in times]  # z t / T has standard deviation t, the noise level
 
     @torch.no_grad()
-    def path_probes(self) -> tuple[Tensor, Tensor]:
-        """Euler's path on five of EDM's times: four evaluations of the teacher."""
-        grid, labels = karras_grid(5, self.t_end, self.t_start), self._labels()
-        path = [self._starts()]  # (4, *event) each
+    def coarse_paths(self) -> tuple[Tensor, Tensor]:
+        """Euler's paths on five of EDM's times: four evaluations of the teacher."""
+        grid, labels = karras_grid(5, self.t_end, self.t_start), self._probe_labels()
+        path = [self._starts(4 if labels is None else len(labels))]  # (P, *event) each
         for t, t_next in pairwise(grid):
             # Not `walk`, which raises where a path is not finite: such a teacher has a fingerprint, too.
             path.append(path[-1] + expand_like(t_next - t, path[-1]) * self.ode.velocity(path[-1], t, labels))
-        return torch.cat(path), grid.repeat_interleave(4)
+        return grid, torch.stack(path)
 
 
 def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[int] | None = None) -> Diffusion:

@@ -142,13 +142,12 @@ class InitialValueProblem(Problem):
         """The initial values themselves, at equal steps of time."""
         return [(z, self.t_start + share * (self.t_end - self.t_start)) for share in (0.25, 0.5, 0.75)]
 
-    def path_probes(self) -> tuple[Tensor, Tensor]:
-        """17 equally spaced times of four of the coarse paths; the initial values where no path can be solved."""
-        times = self.plot_grid(17)
-        points = self._coarse_paths.probes  # (17, 4, *event)
-        points = self._starts().expand(17, 4, *self.event_shape) if points is None else points
+    def coarse_paths(self) -> tuple[Tensor, Tensor]:
+        """Four paths at 17 equally spaced times; the initial values where no path can be solved."""
+        paths = self._coarse_paths.probes  # (17, 4, *event)
+        paths = self._starts().expand(17, 4, *self.event_shape) if paths is None else paths
         # float64 where possible: a stiff field, -1e6 (x - cos t), amplifies the rounding of float32.
-        return points.flatten(0, 1).to(self.exact_dtype), times.repeat_interleave(4)
+        return self.plot_grid(17), paths.to(self.exact_dtype)
 
 
 @dataclass(frozen=True)

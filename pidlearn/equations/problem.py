@@ -6,6 +6,7 @@ the residual, so that the loss and the loop do not depend on the kind.
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,16 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import GENERATOR, check_arguments, size
+from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.dtypes import LeastPrecise
 from pidlearn.utils.overrides import overridden, tf32
 from pidlearn.utils.validation import summary
 
 __all__ = ["CPU", "Prior", "Problem", "Spacing"]
 
 CPU = torch.device("cpu")
+
+BETWEEN, CLASSES = 256, 64
+"""The largest numbers of points between coarse paths, and of classes, at which a teacher is identified."""
+GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 Prior = Callable[..., Tensor]
 """``prior(n, generator=None) -> (n, *event)``: values at the start of the paths."""
@@ -139,8 +146,8 @@ class Problem(ABC):
         """Three points (x, t), x (B, *event), at which files before 0.2 fingerprint the teacher."""
 
     @abstractmethod
-    def path_probes(self) -> tuple[Tensor, Tensor]:
-        """Points (N, *event) on four coarse paths, both ends included, and their times (N,): four for each time."""
+    def coarse_paths(self) -> tuple[Tensor, Tensor]:
+        """Times (k,) float64 over the span, both ends included, and a few paths there, (k, P, *event)."""
 
     @property
     def exact_dtype(self) -> torch.dtype:
@@ -148,35 +155,70 @@ class Problem(ABC):
         return self._starts().dtype
 
     @cached_property
-    def _probes(self) -> tuple[Tensor, Tensor]:
-        return self.path_probes()
+    def _probes(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Points (N, *event), times (N,) and labels (N,): the coarse paths, and points in between.
+
+        A field that is periodic in time may be the same at all times of a regular grid.
+        """
+        grid, paths = self.coarse_paths()
+        n = min(BETWEEN, self._affordable)
+        # Multiples of the golden ratio modulo 1: no two are close and no gap is wide, whatever n is.
+        at = (torch.arange(1, n + 1, dtype=torch.float64) * GOLDEN_RATIO) % 1 * (len(grid) - 1)  # (n,) in grid steps
+        i, path = at.long(), torch.arange(n) % paths.shape[1]
+        share = at - i
+        between = torch.lerp(paths[i, path], paths[i + 1, path], expand_like(share.to(paths), paths[i, path]))
+        points = torch.cat([paths.flatten(0, 1), between])
+        times = torch.cat([grid.repeat_interleave(paths.shape[1]), torch.lerp(grid[i], grid[i + 1], share)])
+        labels = self._probe_labels()
+        if labels is not None:
+            labels = torch.cat([labels.repeat(len(grid)), labels[path]])
+        return points, times, labels
+
+    @property
+    def _affordable(self) -> int:
+        """Points that are evaluated at once, and that a file holds in each of its sets: few if they are images."""
+        return 2**16 // math.prod(self.event_shape)
 
     @cached_property
-    def fingerprint(self) -> Tensor:
-        """The teacher's output (N, *event) along its own paths: it differs between two teachers of the same kind."""
+    def _evaluated(self) -> tuple[Tensor, float]:
         return self._outputs(*self._probes)
 
+    @property
+    def fingerprint(self) -> Tensor:
+        """The teacher's output (N, *event) along its own paths: it differs between two teachers of the same kind."""
+        return self._evaluated[0]
+
     def identity(self) -> dict[str, Tensor]:
-        """What a file holds of the teacher: points (N, *event) and times (N,), the fingerprint there, and its scale.
+        """What a file holds of the teacher: points, times and labels (N,), the fingerprint there, its scale and dtype.
 
         Points are stored since another machine could not solve the same paths: chaos and jumps amplify rounding.
         """
-        points, times = self._probes
-        return {"points": points.cpu(), "times": times, "fingerprint": self.fingerprint, "scale": self._scale()}
+        points, times, labels = self._probes
+        outputs, epsilon = self._evaluated
+        identity = {"points": points.cpu(), "times": times, "fingerprint": outputs, "scale": self._scale()}
+        identity["epsilon"] = torch.tensor(epsilon, dtype=torch.float64)
+        return identity if labels is None else {**identity, "labels": labels.cpu()}
 
     def has_identity(self, other: Mapping[str, Tensor]) -> bool:
         """Whether the `identity` of a teacher is this one's, as computed on any machine."""
-        there = other["fingerprint"].double()
+        there, scale = other["fingerprint"].double(), other.get("scale", self._scale())
+        if scale.shape != self._scale().shape:  # an ODE has one per coordinate, and times that are no noise levels
+            return False
         # The teacher is evaluated at the other's points, since the prior may be another.
-        points, times = self._points_of(other)
+        points, times, labels = self._points_of(other)
         if there.shape != (len(times), *self.event_shape) or points.shape != there.shape:
             return False
-        here = self._outputs(points, times).double()
+        if (labels is None) != (self.label_dim == 0) or (labels is not None and labels.max() >= self.label_dim):
+            return False
+        outputs, epsilon = self._outputs(points, times, labels)
+        here = outputs.double()
         # In the teacher's own units, and the smaller ones: a field that explodes would accept any other.
-        scale = torch.minimum(self._scale(), other.get("scale", self._scale()))
-        # Half precision: other kernels round each layer differently, by a few parts in its epsilon.
-        rounding = 8 * max(_epsilon(self.teacher), torch.finfo(torch.float32).eps)
-        tolerance = max(1e-3, rounding) * there.abs() + max(1e-4, rounding) * scale + self._rounding(points, rounding)
+        scale = torch.minimum(self._scale(), scale)
+        # Other kernels round each layer differently: a half-precision network of four convolutions by up to 2 epsilons
+        # of its scale, a deeper one by more. The less precise of both teachers counts, whichever is in the file.
+        rounding = 8 * max(epsilon, float(other.get("epsilon", 0.0)), torch.finfo(torch.float32).eps)
+        tolerance = max(1e-3, rounding) * there.abs() + max(1e-4, rounding) * scale
+        tolerance = tolerance + expand_like(self._rounding(times, rounding), there)
         if here.shape != there.shape or tolerance.shape != there.shape:
             return False
         return bool((((here - there).abs() <= tolerance) | (here.isnan() & there.isnan())).all())
@@ -194,37 +236,49 @@ class Problem(ABC):
                 f"the teacher that it was trained with, or none to draw samples with result.student.sample(n)"
             )
 
-    def _rounding(self, points: Tensor, rounding: float) -> Tensor | float:
-        """How much other kernels may change the right-hand sides at the points, in addition to parts of themselves."""
-        return 0.0
+    def _rounding(self, times: Tensor, rounding: float) -> Tensor:
+        """How much other kernels change the right-hand sides at the times (N,), in addition to parts of themselves."""
+        return torch.zeros_like(times)
 
-    def _starts(self) -> Tensor:
-        return self.sample_prior(4, torch.Generator().manual_seed(0))
+    def _starts(self, n: int = 4) -> Tensor:
+        return self.sample_prior(n, torch.Generator().manual_seed(0))
 
-    def _labels(self) -> Tensor | None:
-        generator = torch.Generator().manual_seed(0)
-        self.sample_prior(4, generator)  # labels follow the initial values in the generator's stream
-        return self.sample_labels(4, generator)
+    def _probe_labels(self) -> Tensor | None:
+        """The labels of the coarse paths, (P,): every class, or of more than can be computed some, evenly spread."""
+        if not self.label_dim:
+            return None
+        n = max(4, min(self.label_dim, CLASSES, self._affordable))
+        return torch.arange(n, device=self.device) * self.label_dim // n
 
-    def _points_of(self, identity: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The points and times of a fingerprint; files before 0.2 hold four initial values (4, *event) instead."""
+    def _points_of(self, identity: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The points, times and labels of a fingerprint.
+
+        Files before 0.2 hold four initial values (4, *event) instead of points, and no labels: four random ones.
+        """
         if "points" in identity:
-            return identity["points"].to(self.device, self.exact_dtype), identity["times"].double()
-        points, times = zip(*self.probes(identity["starts"].to(self._starts())), strict=True)
-        return torch.cat(points), torch.tensor(times, dtype=torch.float64).repeat_interleave(4)
+            points, times = identity["points"].to(self.device, self.exact_dtype), identity["times"].double()
+        else:
+            x, t = zip(*self.probes(identity["starts"].to(self._starts())), strict=True)
+            points, times = torch.cat(x), torch.tensor(t, dtype=torch.float64).repeat_interleave(4)
+        labels = identity.get("labels")
+        if labels is None and "epsilon" not in identity:
+            generator = torch.Generator().manual_seed(0)
+            self.sample_prior(4, generator)  # labels followed the initial values in the generator's stream
+            labels = self.sample_labels(4, generator)
+            labels = None if labels is None else labels.repeat(len(times) // 4)
+        return points, times, None if labels is None else labels.to(self.device)
 
-    def _outputs(self, points: Tensor, times: Tensor) -> Tensor:
-        """The right-hand sides (N, *event) at points (N, *event) and times (N,), on the CPU, in batches of four."""
-        labels, times = self._labels(), times.to(points.device)
-        with torch.no_grad(), overridden(tf32(False)):  # the same numbers on every device
-            batches = zip(points.split(4), times.split(4), strict=True)
-            return torch.cat([self.ode.rhs(x, t, labels).cpu() for x, t in batches])
+    def _outputs(self, points: Tensor, times: Tensor, labels: Tensor | None) -> tuple[Tensor, float]:
+        """The right-hand sides (N, *event) at points (N, *event), times (N,) and labels (N,), on the CPU.
+
+        And the epsilon of the least precise dtype on the way, which weights do not tell of a function around a network.
+        """
+        size, times = max(4, self._affordable), times.to(points.device)
+        classes = [None] * len(points) if labels is None else labels.split(size)
+        batches = zip(points.split(size), times.split(size), classes, strict=False)
+        with torch.no_grad(), overridden(tf32(False)), LeastPrecise() as dtypes:  # the same numbers on every device
+            outputs = torch.cat([self.ode.rhs(x, t, c).cpu() for x, t, c in batches])
+        return outputs, dtypes.epsilon
 
     def _scale(self) -> Tensor:
         return torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)
-
-
-def _epsilon(teacher: Any) -> float:
-    """The relative rounding of a teacher's least precise weights; 0 without weights."""
-    weights = teacher.parameters() if isinstance(teacher, nn.Module) else ()
-    return max((torch.finfo(p.dtype).eps for p in weights if p.is_floating_point()), default=0.0)

@@ -127,6 +127,10 @@ class BOOT(OwnPath):
     def is_soft(self) -> bool:
         return self.boundary_weight > 0
 
+    def begin(self, context: Context, first: bool) -> None:
+        super().begin(context, first)
+        checked_weight(context.weight, self.grid[:-1])
+
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         student = build_student(problem, init, windows)
         if self.is_soft and isinstance(student, Trajectory):
@@ -150,6 +154,10 @@ class FreeFlow(OwnPath):
 
     def forward_mode(self, context: Context) -> bool:
         return True
+
+    def begin(self, context: Context, first: bool) -> None:
+        super().begin(context, first)
+        checked_weight(context.weight, self.grid[1:])
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         z, _, u, labels = super().draw(context, n, generator)

@@ -71,6 +71,7 @@ class Consistency(Method[Context]):
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
+        checked_weight(context.weight, self.grid[:-1])  # all of it: a batch may miss the time where it is infinite
         self.density = context.density(self.grid[:-1])
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:

@@ -140,8 +140,8 @@ def check_class_labels(student: Student, class_labels: Any) -> None:
     ):
         raise ValueError(
             f"got no class_labels, but this student was trained for {student.label_dim} classes and not for none: pass "
-            f"class_labels, int64 (B,) in 0..{student.label_dim - 1}, or draw samples of all classes with "
-            f"result.sample(n)"
+            f"class_labels, int64 (B,) in 0..{student.label_dim - 1}, draw samples of all classes with "
+            f"result.sample(n), or, if the network was trained for no class, too, set its attribute label_dropout to 1"
         )
 
 

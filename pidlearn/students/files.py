@@ -25,11 +25,14 @@ from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.trajectory import Trajectory
+from pidlearn.students.validate import set_samples
 from pidlearn.teachers.adapters.base import ThirdPartyNetwork
 from pidlearn.teachers.files.build import fill
 from pidlearn.utils import safetensors
+from pidlearn.utils.arguments import check_argument, count
 from pidlearn.utils.files import write_atomically
 from pidlearn.utils.settings import plain
+from pidlearn.utils.validation import check_shape
 from pidlearn.utils.wrappers import renamed_for, unwrapped
 
 __all__ = ["describe", "packed", "read", "save"]
@@ -85,7 +88,8 @@ def packed(
     tensors = {f"student/{key}": value for key, value in weights.items()}
     tensors |= {f"history/{key}": torch.from_numpy(column) for key, column in history.items()}
     tensors |= {f"teacher/{key}": value for key, value in teacher.items()}
-    header = {"student": _buildable(student, weights), "config": dict(config), "stopped": stopped}
+    samples = (student.event_shape, student.label_dim or 0) if isinstance(student, Student) else (None, 0)
+    header = {"student": _buildable(student, weights), "config": dict(config), "stopped": stopped, "samples": samples}
     text = {key: json.dumps(part, default=_number) for key, part in header.items()}
     return safetensors.to_bytes(tensors, {"format": FORMAT, **text})
 
@@ -148,6 +152,11 @@ def read(
             # Of a bare network the training made a Trajectory.
             own = weights if hasattr(unwrapped(student), "t_max") else _under("network", weights, ".")
             student.load_state_dict(renamed_for(student, own))
+            # Of a student whose network does not say its classes; earlier files hold neither.
+            event_shape, label_dim = _loads(metadata.get("samples", "[null, 0]"))
+            check_argument("label_dim", label_dim, count(0))
+            if event_shape is not None:
+                set_samples(student, check_shape(event_shape), label_dim)
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed

@@ -15,13 +15,14 @@ from pidlearn.students.build import as_trajectory
 from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
+from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.batching import call_student
 from pidlearn.utils.broadcast import as_float64_time
 from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context, summary
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["check_flow_map", "check_path_student", "prepare_student"]
+__all__ = ["check_flow_map", "check_path_student", "prepare_student", "set_samples"]
 
 
 def prepare_student(
@@ -59,13 +60,18 @@ def prepare_student(
         )
     if any(p.is_meta for p in student.parameters()):
         raise ValueError("the student is on the meta device, without numbers: give it weights first")
-    if isinstance(problem, Diffusion) and isinstance(unwrapped(student), Trajectory | FlowMap):
-        # Now the student can draw its own noise. A compiled one passes the attribute on.
-        student.event_shape = problem.event_shape
-        if problem.label_dim and not student.label_dim:  # of a network that does not say that it takes classes
-            student.label_dim = problem.label_dim
+    if isinstance(problem, Diffusion):
+        set_samples(student, problem.event_shape, problem.label_dim)
     # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
     return student.to(problem.device).eval()
+
+
+def set_samples(student: nn.Module, event_shape: tuple[int, ...], label_dim: int) -> None:
+    """Set what a student must know to draw its own noise and labels, and its network need not say."""
+    for part in student.modules():  # of a wrapper the student inside, of a progressive student its stages, too
+        if isinstance(part, Trajectory | FlowMap | ProgressiveStudent):
+            part.event_shape = event_shape
+            part.label_dim = part.label_dim or label_dim
 
 
 def check_flow_map(student: Any, problem: Problem, kind: type[Student] = FlowMap, *, end_time: bool = False) -> None:
