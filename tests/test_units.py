@@ -366,6 +366,30 @@ class TestTime:
         with pytest.warns(UserWarning, match=r"too coarse for steps of 0\.002"):
             pid.steps(seasonal, windows=10, n=5001, **options)
 
+    def test_a_field_is_not_called_outside_its_span(self) -> None:
+        def table(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert ((t >= 1e6 - 100) & (t <= 1e6)).all()
+            return -0.01 * x * torch.cos(t / 10)[:, None]
+
+        for dtype in (torch.float32, torch.float64):
+            for grid in (torch.linspace(1e6, 1e6 - 100, 5001, dtype=torch.float64), torch.tensor([1e6, 1e6 - 100])):
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    pid.solve(pid.VelocityODE(table), torch.ones(1, 1, dtype=dtype), grid[:40], "heun")
+                assert bool(told) == (dtype == torch.float32 and len(grid) > 2)
+
+    def test_every_start_tells_whether_a_field_uses_the_time(self) -> None:
+        starts, grid = torch.linspace(0, 1, 5)[:, None], [1.7e9, 1.7e9 + 6]  # x' = 0 at the first
+        with pytest.warns(UserWarning, match="too coarse"):
+            pid.solve(pid.VelocityODE(lambda x, t: x * torch.cos(t - 1.7e9)[:, None]), starts, grid, "dopri5")
+        # Networks of float32 cannot tell it: at all these times they are the same.
+        network = torch.nn.Linear(1, 1)
+        with pytest.warns(UserWarning, match="too coarse"):
+            pid.solve(pid.VelocityODE(lambda x, t: network(x)), starts, grid, "dopri5")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pid.solve(pid.VelocityODE(lambda x, t: -x), starts, grid, "dopri5")
+
     def test_students_are_mapped_over_times(self) -> None:
         student, z = pid.Trajectory(pid.nets.MLP(2, width=8, depth=1)), torch.randn(3, 2)
         mapped = torch.vmap(lambda z, t: student(z[None], t[None])[0])(z, torch.full((3,), 5.0))
