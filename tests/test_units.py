@@ -16,6 +16,7 @@ import pidlearn as pid
 from pidlearn.equations.diffusion import default_span
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.students.validate import check_path_student
+from pidlearn.utils.broadcast import expand_like
 
 
 def box(scale: Any, dtype: torch.dtype = torch.float32) -> Any:
@@ -413,6 +414,17 @@ def test_good_teachers_are_not_suspected(name: str) -> None:
         pid.steps(pid.EmpiricalDenoiser(pid.toy(name).sample(50)))
 
 
+@pytest.mark.parametrize("t_end", [0.095, 0.1])
+def test_coordinates_that_are_alike_are_not_called_thin(t_end: float) -> None:
+    teacher = pid.GaussianMixture(torch.zeros(1, 2), 0.25 * torch.eye(2)[None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pid.steps(teacher, t_start=2.5, t_end=t_end)
+    uneven = pid.GaussianMixture(torch.zeros(1, 2), torch.diag(torch.tensor([0.43, 0.04]))[None])
+    with pytest.warns(UserWarning, match=r"coordinate 1 .* similar scales"):
+        pid.steps(uneven, t_start=2.5, t_end=0.09)
+
+
 def test_a_denoiser_that_was_trained_here_is_not_suspected() -> None:
     images, _ = pid.data.digits()
     teacher = pid.train_denoiser(images, steps=3, progress=False)
@@ -443,6 +455,23 @@ class TestFlows:
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=1, **options))
         with pytest.warns(UserWarning, match="data_at="):
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=0, **options))
+
+    def test_images_of_a_rare_kind(self) -> None:
+        """A twentieth of them are white, the others black, so that most batches of samples have no spread."""
+        white = (torch.arange(40) < 2).float().reshape(-1, 1, 1, 1)
+        images = white + 0.02 * torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        denoiser, options = pid.EmpiricalDenoiser(images), {"event_shape": (1, 16, 16), "sigma_data": images.std()}
+
+        def v(x: Tensor, t: Tensor) -> Tensor:
+            t = t.clamp(1e-6, 1 - 1e-6)
+            return (denoiser(x / expand_like(t, x), (1 - t) / t) - x) / expand_like(1 - t, x)
+
+        problem = problem_from_teacher(pid.teachers.from_flow(v, data_at=1, **options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            problem.check_teacher(10)
+        with pytest.warns(UserWarning, match="mean|data_at="):
+            problem_from_teacher(pid.teachers.from_flow(v, data_at=0, **options)).check_teacher(10)
 
     def test_sign(self) -> None:
         forward = self.velocity(1.0, 0.5)

@@ -13,6 +13,7 @@ from torch import Tensor
 from pidlearn.equations.data_scale import LOW_DIMENSIONAL, SIGMA_DATA, is_usual, stated_std
 from pidlearn.equations.grids import log_grid
 from pidlearn.equations.solvers import walk
+from pidlearn.utils.batching import in_chunks
 from pidlearn.utils.validation import NotFiniteError
 from pidlearn.utils.wrappers import unwrapped
 
@@ -53,6 +54,9 @@ def _messages(problem: Diffusion) -> Iterator[str]:
     if not message and drawn is not None:
         samples, mean = drawn
         message = "" if data_at is None else _of_flow(problem, samples, mean, data_at)
+        # Eight images may all be of one kind, which a tenth of the data are not: only more of them make a verdict.
+        if message and (more := _samples(problem, 8 * len(samples))) is not None:
+            message = _of_flow(problem, *more, data_at)
         if not stated and not is_usual(std):
             message = (
                 f"the teacher states no standard deviation of its data and its samples have one of {std:.3g}, but "
@@ -65,13 +69,13 @@ def _messages(problem: Diffusion) -> Iterator[str]:
         yield message
 
 
-def _samples(problem: Diffusion) -> tuple[Tensor, Tensor] | None:
+def _samples(problem: Diffusion, n: int = 0) -> tuple[Tensor, Tensor] | None:
     """Samples of the teacher and its D(z, t_max) for the noises they start from, both (n, *event) float64.
 
     None for a teacher whose paths become NaN, and for one whose data are a single point, without a scale.
     """
     # 8 images or 256 points of the plane, of which one step of training computes as many or more.
-    n = min(256, max(8, 2**13 // math.prod(problem.event_shape)))
+    n = n or min(256, max(8, 2**13 // math.prod(problem.event_shape)))
     generator = torch.Generator(problem.rng_device).manual_seed(0)
     z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
     grid = log_grid(CALLS + 1, problem.t_end, problem.t_start)
@@ -79,7 +83,7 @@ def _samples(problem: Diffusion) -> tuple[Tensor, Tensor] | None:
         *_, samples = walk(problem.ode, z, grid, "dpm++", labels)
     except NotFiniteError:  # reported where it stops the training
         return None
-    mean = problem.ode.denoise(z, problem.t_start, labels).double()
+    mean = in_chunks(lambda z, labels: problem.ode.denoise(z, problem.t_start, labels), z, labels).double()
     return (samples.double(), mean) if mean.std(0).any() else None
 
 
@@ -124,8 +128,9 @@ def _of_flow(problem: Diffusion, samples: Tensor, mean: Tensor, data_at: int) ->
     sigma_data can tell.
     """
     std, apart, centre = _rms(samples.std(0)), _rms(samples.mean(0) - mean.mean(0)), _rms(samples.mean(0))
-    # A mean of n samples is off by std / sqrt(n), and a network may be off by a fifth of what it predicts.
-    if apart > 4 * std / math.sqrt(len(samples)) + 0.4 * centre:
+    # A mean of n samples is off by the data's std / sqrt(n), in which pixels that vary together count as one: where
+    # the samples vary less than sigma_data says, they may lack a kind. A network may be off by a fifth of its mean.
+    if apart > 4 * max(std, problem.sigma_data) / math.sqrt(len(samples)) + 0.4 * centre:
         return (
             f"the flow predicts data of another mean from pure noise than its samples have (they are {apart:.3g} "
             f"apart): check data_at={data_at}, the time of the data, and the sign of the velocity"
@@ -149,7 +154,8 @@ def _of_thin_coordinates(problem: Diffusion, samples: Tensor) -> str:
             f"which noise at t_min = {problem.t_end:g} hides: leave it out if it is constant, lower t_min to a 250th "
             f"of its standard deviation, or give all coordinates similar scales"
         )
-    if std < 5 * problem.t_end <= problem.sigma_data:  # as in `diffusion`, for the data as a whole
+    alike = width > 0.5 * samples.std(0).max()  # then `diffusion` warns of the data as a whole, at the same limit
+    if std < 5 * problem.t_end <= problem.sigma_data and not alike:
         return (
             f"coordinate {coordinate.item()} of the data has a standard deviation of about {std:.2g}, which noise at "
             f"t_min = {problem.t_end:g} still hides: expect samples that are too wide there, lower t_min to "
