@@ -457,10 +457,10 @@ class TestFlows:
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=0, **options))
 
     def test_images_of_a_rare_kind(self) -> None:
-        """A twentieth of them are white, the others black, so that most batches of samples have no spread."""
-        white = (torch.arange(40) < 2).float().reshape(-1, 1, 1, 1)
-        images = white + 0.02 * torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-        denoiser, options = pid.EmpiricalDenoiser(images), {"event_shape": (1, 16, 16), "sigma_data": images.std()}
+        """A tenth of them are white, the others black, so that eight samples may have no spread."""
+        white = (torch.arange(40) < 4).float().reshape(-1, 1, 1, 1)
+        images = white + 0.02 * torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        denoiser, options = pid.EmpiricalDenoiser(images), {"event_shape": (1, 32, 32), "sigma_data": images.std()}
 
         def v(x: Tensor, t: Tensor) -> Tensor:
             t = t.clamp(1e-6, 1 - 1e-6)
