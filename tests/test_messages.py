@@ -459,6 +459,18 @@ def equations() -> list[tuple[Call, str]]:
             lambda: run(teacher=mock.Mock(spec=["std"], std="wide")),
             "the teacher's attribute std is 'wide', but must be the standard deviation of the data",
         ),
+        *(
+            (
+                lambda stated=stated: run(teacher=mock.Mock(spec=[*stated], **stated), event_shape=(2,)),
+                f"the teacher's attribute {next(iter(stated))} is {received}, but must be {expected}",
+            )
+            for stated, received, expected in (
+                ({"sigma_min": one[0]}, "(2,) torch.float32", "a noise level"),
+                ({"sigma_max": float("nan")}, "nan", "a noise level"),
+                ({"device": "gpu"}, "'gpu'", "a torch.device"),
+                ({"label_dim": "ten"}, "'ten'", "the number of classes"),
+            )
+        ),
         (lambda: run(t_start=0.001), "but a diffusion runs from"),
         (lambda: run(t_start=0.1), "is below the standard deviation of the data"),
         (lambda: run(teacher=wide, t_start=80.0), "exceeds the teacher's noise levels"),
@@ -730,6 +742,9 @@ def training() -> list[tuple[Call, str]]:
          "but this method's student takes two"),
         (lambda: pid.distill(pid.system("pendulum"), method="cd"), "a flow map's student is of a diffusion: use pid"),
         (lambda: pid.FlowMap(net(), 0.002, t_min=80.0), "a flow map runs from noise to data: swap them"),
+        (lambda: run(method=DataEndpoint(), data=[1, 2]), "got data whose items are int, but data must be"),
+        (lambda: run(method=DataEndpoint(), data=torch.cat([Z, Z / 0])), "got data that hold NaN or infinite values"),
+        (lambda: run(method=DataEndpoint(), data=lambda n, generator: Z[:n] / 0), "got data that hold NaN or infinite"),
         (lambda: run(method=DataEndpoint(), data=3), "got data of type int, but"),
         (lambda: run(stepz=3), "unknown setting stepz"),
         (lambda: run(t_start=80.0, t_max=70.0), "t_max is given twice"),

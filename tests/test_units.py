@@ -434,6 +434,15 @@ def test_a_denoiser_that_was_trained_here_is_not_suspected() -> None:
         pid.steps(teacher)
 
 
+def test_attributes_that_are_none_are_absent() -> None:
+    teacher, plain = pid.toy("ring"), pid.toy("ring")
+    for name in ("sigma_min", "sigma_max", "device", "label_dim"):
+        setattr(teacher, name, None)
+    problem, same = problem_from_teacher(teacher), problem_from_teacher(plain)
+    assert (problem.t_start, problem.t_end, problem.label_dim) == (same.t_start, same.t_end, 0)
+    assert problem.device == torch.device("cpu")
+
+
 class TestFlows:
     """A flow whose data lie at the other end leads to a warning: its samples would be those of the inverse map."""
 
