@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "load"]
 
+WATCH_OPTIONS = ["starts", "class_labels", "seed", "axes", "view", "title"]
+
 
 @dataclass(frozen=True, repr=False)
 class Result:
@@ -165,6 +167,8 @@ class Result:
 
     def watch(self, **options: Any) -> Scene:
         """Teacher and student from the same starts, as an interactive scene; options as in `pidlearn.watch`."""
+        if unknown := options.keys() - WATCH_OPTIONS:
+            raise TypeError(f"got the options {sorted(unknown)}, but watch takes only {WATCH_OPTIONS}: leave them out")
         return scene_of(self._problem(), self.student, **options)
 
     @check_arguments(path=PATH)

@@ -428,6 +428,9 @@ def files(folder: Path) -> list[tuple[Call, str]]:
         (lambda: pid.load(student).evaluate(), "loaded without its teacher: pidlearn.load(path, teacher=...)"),
         (lambda: result.save(folder / "fifo"), "is a device, FIFO or socket"),
         (lambda: result.save(folder), "is a folder: pass the path of a file"),
+        (lambda: metrics.read_statistics(folder), "is a folder: pass the path of a file"),
+        (lambda: pid.load_official_student(folder), "is a folder: pass the path of a file"),
+        (lambda: result.watch(foo=3), "got the options ['foo'], but watch takes only ['starts',"),
         (lambda: result.plot(folder), "is a folder: pass the path of a file"),
         (lambda: pid.load(folder), "is a folder: pass the path of a file"),
         (lambda: result.save("/proc/none/student"), "/proc/none"),
@@ -467,6 +470,18 @@ def equations() -> list[tuple[Call, str]]:
         (
             lambda: run(teacher=mock.Mock(spec=["std"], std="wide")),
             "the teacher's attribute std is 'wide', but must be the standard deviation of the data",
+        ),
+        *(
+            (
+                lambda stated=stated: run(teacher=mock.Mock(spec=[*stated], **stated), event_shape=(2,)),
+                f"the teacher's attribute {next(iter(stated))} is {received}, but must be {expected}",
+            )
+            for stated, received, expected in (
+                ({"sigma_min": one[0]}, "(2,) torch.float32", "a noise level"),
+                ({"sigma_max": float("nan")}, "nan", "a noise level"),
+                ({"device": "gpu"}, "'gpu'", "a torch.device"),
+                ({"label_dim": "ten"}, "'ten'", "the number of classes"),
+            )
         ),
         (lambda: run(t_start=0.001), "but a diffusion runs from"),
         (lambda: run(t_start=0.1), "is below the standard deviation of the data"),
@@ -656,6 +671,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: loss(weight="edm"), "got weight = 'edm', but weight must be one of"),
         (lambda: loss(class_labels=LABELS + 9, trajectory=pid.Trajectory(net(label_dim=3))),
          "got class labels 9..9, but"),
+        (lambda: step(time_sampling=lambda t, s: t + 1j), "time_sampling returned (4,) torch.complex128, but must"),
         (lambda: step(time_sampling=lambda *a: 3), "time_sampling returned int, but must give"),
         (lambda: ode_run(student=None, windows=2), "1 steps cannot train 2 windows: use"),
         (lambda: ode_run(lambda x, t: x / 0, student=None, n=None), "where its paths start, at t = 0: check"),
@@ -750,6 +766,9 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method="corrector"), "1 steps leave a stage without any at share = 0.6: use more, or another"),
         (lambda: pid.distill(pid.system("pendulum"), method="cd"), "a flow map's student is of a diffusion: use pid"),
         (lambda: pid.FlowMap(net(), 0.002, t_min=80.0), "a flow map runs from noise to data: swap them"),
+        (lambda: run(method=DataEndpoint(), data=[1, 2]), "got data whose items are int, but data must be"),
+        (lambda: run(method=DataEndpoint(), data=torch.cat([Z, Z / 0])), "got data that hold NaN or infinite values"),
+        (lambda: run(method=DataEndpoint(), data=lambda n, generator: Z[:n] / 0), "got data that hold NaN or infinite"),
         (lambda: run(method=DataEndpoint(), data=3), "got data of type int, but"),
         (lambda: run(stepz=3), "unknown setting stepz"),
         (lambda: run(t_start=80.0, t_max=70.0), "t_max is given twice"),

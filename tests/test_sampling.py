@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pidlearn as pid
-from pidlearn.losses.time_sampling import DENSITIES, draw_index
+from pidlearn.losses.time_sampling import DENSITIES, checked_density, draw_index
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.integers(0, 2**31))
@@ -35,3 +35,14 @@ def test_lognormal_looks_at_the_scale_of_the_data(sigma_data: float) -> None:
     assert t[density.argmax()].item() == pytest.approx(sigma_data, rel=0.1)
     assert density.min() >= 0.1
     assert torch.equal(DENSITIES["uniform"](t, sigma_data), torch.ones_like(t))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_counts_are_frequencies(dtype: torch.dtype) -> None:
+    def late(t: torch.Tensor, sigma_data: float) -> torch.Tensor:
+        return (t < t[3]).to(dtype)
+
+    density = checked_density(late, pid.karras_grid(9), 0.5)
+    assert density.tolist() == [0.0] * 4 + [1.0] * 5
+    drawn = draw_index(density, 100, torch.Generator().manual_seed(0))
+    assert drawn.unique().tolist() == [4, 5, 6, 7, 8]

@@ -129,6 +129,29 @@ def test_stiff_fields_do_not_slide(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (end - exact).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("tolerance", [3e-6, 1e-5, 2e-5, 4e-5])
+def test_no_slide_is_between_too_short_and_too_long(monkeypatch: pytest.MonkeyPatch, tolerance: float) -> None:
+    """Steps at the tolerance are about as long, in every slide, and one that MAX_STEPS of them would not end is taken
+    in longer ones: x' = cos(3 t) / 2 - sign(x) stays at 0."""
+    monkeypatch.setattr(adaptive, "SLIDING_STEPS", 60)
+    monkeypatch.setattr(adaptive, "MAX_STEPS", 600)  # of the same ratio as in earnest
+    field = pid.VelocityODE(lambda x, t: 0.5 * torch.cos(3 * t)[:, None] - x.sign())
+    start = torch.tensor([[0.013], [-0.007]], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"the vector field jumps .* in steps of 0\.0"):
+        end = pid.solve(field, start, [0.0, 0.3], "dopri5", rtol=1e-12, atol=tolerance / 3)[-1]
+    assert end.abs().max() < 0.3 / 60  # a step
+
+
+def test_a_relaxation_oscillation_does_not_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Van der Pol's equation with mu = 50 is smooth, but switches fast: its steps are short there."""
+    monkeypatch.setattr(adaptive, "SLIDING_STEPS", 60)
+    monkeypatch.setattr(adaptive, "MAX_STEPS", 600)
+    field = pid.VelocityODE(lambda x, t: torch.stack([x[:, 1], 50 * (1 - x[:, 0] ** 2) * x[:, 1] - x[:, 0]], 1))
+    start = torch.tensor([[1.01, -1.0]], dtype=torch.float64)
+    end = pid.solve(field, start, [0.0, 2.0], "dopri5", rtol=1e-8, atol=1e-8)[-1]  # a warning is an error
+    assert end[0].tolist() == pytest.approx([-1.9842, 0.0135], abs=1e-4)  # SciPy's Radau
+
+
 def test_times_may_rise_and_reach_zero() -> None:
     grid = torch.linspace(0, 2, 200).double()
     x = torch.ones(1, 1).double()

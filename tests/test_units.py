@@ -17,6 +17,7 @@ import pidlearn as pid
 from pidlearn.equations.diffusion import default_span
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.students.validate import check_path_student
+from pidlearn.utils.broadcast import expand_like
 
 
 def box(scale: Any, dtype: torch.dtype = torch.float32) -> Any:
@@ -82,11 +83,15 @@ class TestCoordinates:
 
     def test_a_users_network_that_sees_them_as_they_are_is_told(self) -> None:
         options: dict[str, Any] = {"t_start": 0, "t_end": 1, "n": 9, "steps": 3}
-        with pytest.warns(UserWarning, match=r"sizes from 0\.001\d? to 3.*leave student out"):
+        with pytest.warns(
+            UserWarning, match=r"sizes from 0\.001\d? to 3.*leave student out; .* is fine: warnings.filterwarnings"
+        ):
             pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((300.0, 1e-3)), **options)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((3.0, 0.1)), **options)
+            warnings.filterwarnings("ignore", message="the coordinates have sizes")  # the line of the message
+            pid.steps(decay(1.0), pid.nets.MLP(2, width=8), prior=box((300.0, 1e-3)), **options)
 
 
 class TestTeachersOfARun:
@@ -459,6 +464,30 @@ class TestTime:
         with pytest.warns(UserWarning, match=r"too coarse for steps of 0\.002"):
             pid.steps(seasonal, windows=10, n=5001, **options)
 
+    def test_a_field_is_not_called_outside_its_span(self) -> None:
+        def table(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            assert ((t >= 1e6 - 100) & (t <= 1e6)).all()
+            return -0.01 * x * torch.cos(t / 10)[:, None]
+
+        for dtype in (torch.float32, torch.float64):
+            for grid in (torch.linspace(1e6, 1e6 - 100, 5001, dtype=torch.float64), torch.tensor([1e6, 1e6 - 100])):
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    pid.solve(pid.VelocityODE(table), torch.ones(1, 1, dtype=dtype), grid[:40], "heun")
+                assert bool(told) == (dtype == torch.float32 and len(grid) > 2)
+
+    def test_every_start_tells_whether_a_field_uses_the_time(self) -> None:
+        starts, grid = torch.linspace(0, 1, 5)[:, None], [1.7e9, 1.7e9 + 6]  # x' = 0 at the first
+        with pytest.warns(UserWarning, match="too coarse"):
+            pid.solve(pid.VelocityODE(lambda x, t: x * torch.cos(t - 1.7e9)[:, None]), starts, grid, "dopri5")
+        # Networks of float32 cannot tell it: at all these times they are the same.
+        network = torch.nn.Linear(1, 1)
+        with pytest.warns(UserWarning, match="too coarse"):
+            pid.solve(pid.VelocityODE(lambda x, t: network(x)), starts, grid, "dopri5")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pid.solve(pid.VelocityODE(lambda x, t: -x), starts, grid, "dopri5")
+
     def test_students_are_mapped_over_times(self) -> None:
         student, z = pid.Trajectory(pid.nets.MLP(2, width=8, depth=1)), torch.randn(3, 2)
         mapped = torch.vmap(lambda z, t: student(z[None], t[None])[0])(z, torch.full((3,), 5.0))
@@ -482,6 +511,17 @@ def test_good_teachers_are_not_suspected(name: str) -> None:
         pid.steps(pid.EmpiricalDenoiser(pid.toy(name).sample(50)))
 
 
+@pytest.mark.parametrize("t_end", [0.095, 0.1])
+def test_coordinates_that_are_alike_are_not_called_thin(t_end: float) -> None:
+    teacher = pid.GaussianMixture(torch.zeros(1, 2), 0.25 * torch.eye(2)[None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pid.steps(teacher, t_start=2.5, t_end=t_end)
+    uneven = pid.GaussianMixture(torch.zeros(1, 2), torch.diag(torch.tensor([0.43, 0.04]))[None])
+    with pytest.warns(UserWarning, match=r"coordinate 1 .* similar scales"):
+        pid.steps(uneven, t_start=2.5, t_end=0.09)
+
+
 def test_a_denoiser_that_was_trained_here_is_not_suspected() -> None:
     images, _ = pid.data.digits()
     teacher = pid.train_denoiser(images, steps=3, progress=False)
@@ -489,6 +529,15 @@ def test_a_denoiser_that_was_trained_here_is_not_suspected() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pid.steps(teacher)
+
+
+def test_attributes_that_are_none_are_absent() -> None:
+    teacher, plain = pid.toy("ring"), pid.toy("ring")
+    for name in ("sigma_min", "sigma_max", "device", "label_dim"):
+        setattr(teacher, name, None)
+    problem, same = problem_from_teacher(teacher), problem_from_teacher(plain)
+    assert (problem.t_start, problem.t_end, problem.label_dim) == (same.t_start, same.t_end, 0)
+    assert problem.device == torch.device("cpu")
 
 
 class TestFlows:
@@ -512,6 +561,23 @@ class TestFlows:
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=1, **options))
         with pytest.warns(UserWarning, match="data_at="):
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=0, **options))
+
+    def test_images_of_a_rare_kind(self) -> None:
+        """A tenth of them are white, the others black, so that eight samples may have no spread."""
+        white = (torch.arange(40) < 4).float().reshape(-1, 1, 1, 1)
+        images = white + 0.02 * torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        denoiser, options = pid.EmpiricalDenoiser(images), {"event_shape": (1, 32, 32), "sigma_data": images.std()}
+
+        def v(x: Tensor, t: Tensor) -> Tensor:
+            t = t.clamp(1e-6, 1 - 1e-6)
+            return (denoiser(x / expand_like(t, x), (1 - t) / t) - x) / expand_like(1 - t, x)
+
+        problem = problem_from_teacher(pid.teachers.from_flow(v, data_at=1, **options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            problem.check_teacher(10)
+        with pytest.warns(UserWarning, match="mean|data_at="):
+            problem_from_teacher(pid.teachers.from_flow(v, data_at=0, **options)).check_teacher(10)
 
     def test_sign(self) -> None:
         forward = self.velocity(1.0, 0.5)

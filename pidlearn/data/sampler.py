@@ -53,10 +53,16 @@ def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim:
                 f"data=(x, class_labels), or a function that returns both"
             )
         check_labels(labels, n, label_dim)
+        _check_finite(x)
         return x.to(device), labels.to(device) if label_dim and labels is not None else None
 
     sample(1, torch.Generator().manual_seed(0))  # reported before anything is trained
     return sample
+
+
+def _check_finite(x: Tensor) -> None:
+    if not x.isfinite().all():
+        raise ValueError("got data that hold NaN or infinite values, but data must be finite: leave those samples out")
 
 
 def _drawn_from(data: Any) -> Callable[..., Any]:
@@ -64,9 +70,10 @@ def _drawn_from(data: Any) -> Callable[..., Any]:
     parts = data if isinstance(data, tuple | list) else (data,)
     if all(isinstance(part, Tensor) for part in parts) and len(parts) in (1, 2):
         x = parts[0]
-        if x.ndim < 2 or not len(x) or any(part.shape[:1] != x.shape[:1] for part in parts):
+        if x.ndim < 2 or not len(x) or x.is_meta or any(part.shape[:1] != x.shape[:1] for part in parts):
             received = " and ".join(map(describe_tensor, parts))
             raise ValueError(f"got data {received}, but data must be {KINDS}")
+        _check_finite(x)  # all of them, before anything is trained
 
         def rows(n: int, generator: torch.Generator | None = None) -> Any:
             which = torch.randint(len(x), (n,), generator=generator)
@@ -78,8 +85,12 @@ def _drawn_from(data: Any) -> Callable[..., Any]:
 
     def items(n: int, generator: torch.Generator | None = None) -> Any:
         drawn = [data[i] for i in torch.randint(len(data), (n,), generator=generator).tolist()]
-        if not isinstance(drawn[0], tuple | list):
-            return torch.stack(drawn)
-        return torch.stack([item[0] for item in drawn]), torch.tensor([int(item[1]) for item in drawn])
+        x = [item[0] if isinstance(item, tuple | list) and item else item for item in drawn]
+        if not all(isinstance(item, Tensor) and item.shape == x[0].shape for item in x):
+            received = " and ".join(sorted({describe_tensor(item) for item in x}))
+            raise ValueError(f"got data whose items are {received}, but data must be {KINDS}")
+        if x[0] is drawn[0]:
+            return torch.stack(x)
+        return torch.stack(x), torch.tensor([int(item[1]) for item in drawn])
 
     return items

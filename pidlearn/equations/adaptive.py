@@ -36,18 +36,20 @@ A: tuple[tuple[float, ...], ...] = (
 )
 ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
-MAX_STEPS = 20_000
-"""Maximal number of steps per start; a field that needs more is an error, not a long wait."""
+MAX_STEPS = 21_000
+"""Maximal number of steps per start, a twentieth of them for tries whether a stiff field jumps; a field that needs more
+is an error, not a long wait."""
 
 ADVICE = (
-    'the solution may not exist that far, or the field is stiff there: pass result.evaluate(integrator="Radau", '
-    'rtol=1e-4, atol=1e-6), or solve(method="scipy", integrator="Radau", rtol=1e-4, atol=1e-6)'
+    'the solution may not exist that far, or the field is stiff there (pass result.evaluate(integrator="Radau", '
+    'rtol=1e-4, atol=1e-6), or solve(method="scipy", integrator="Radau", rtol=1e-4, atol=1e-6)), or it jumps there '
+    "(keep dopri5, and pass it a larger rtol and atol)"
 )
 
 
-SLIDING_STEPS, SHORT, BLOCK = 2000, 0.01, 100
-"""Paths that slide take steps of a SLIDING_STEPS-th of the span. Those that a BLOCK of steps brings no further than
-SHORT times as many of these would may slide."""
+SLIDING_STEPS, SHORT, BLOCK = 2000, 0.25, 100
+"""Paths that slide take steps of a SLIDING_STEPS-th of the span, and a jump is measured in steps shorter than SHORT
+times that. A path may slide if the pace of its last BLOCK of steps would use up half of the steps left."""
 
 
 class Sliding:
@@ -60,11 +62,12 @@ class Sliding:
         least: the length of those steps.
     """
 
-    def __init__(self, t: Tensor, span: Tensor) -> None:
-        self.least, self.steps = span / SLIDING_STEPS, 0
+    def __init__(self, t: Tensor, end: Tensor) -> None:
+        self.end, self.least, self.steps = end, (end - t[0]).abs() / SLIDING_STEPS, 0
         # Of each start, (b,): whether it slides; the variation within its accepted short steps; the forced steps in
         # this block; and the time when the block began.
         self.slides, self.jump = torch.zeros_like(t, dtype=torch.bool), torch.zeros_like(t)
+        self.last_jump = torch.zeros_like(t)  # that of the block before, if it was slow
         self.forced, self.begin = torch.zeros_like(t), t
         self.error, self.since = 0.0, 0.0  # the largest error of a forced step, and its time
 
@@ -87,17 +90,21 @@ class Sliding:
         self.slides = self.slides & (forced | (size <= 1))  # else the field is no jump, but changes quickly
         self.forced, self.steps = self.forced + forced, self.steps + 1
         if self.steps % BLOCK == 0:
-            slow = (t - self.begin).abs() < SHORT * BLOCK * self.least
+            # (b,): at this pace, half of the steps left do not lead to the end.
+            slow = (t - self.begin).abs() / BLOCK * (MAX_STEPS - self.steps) / 2 < (self.end - t).abs()
+            # Two blocks see the same jump, but not the same transient, such as a relaxation oscillation's switch.
+            steady = (self.jump > 0.5 * self.last_jump) & (self.jump < 2 * self.last_jump)
             # A path has left the jump if it crosses it in less than a tenth of its steps.
-            self.slides = torch.where(self.slides, self.forced > BLOCK / 10, slow & (self.jump > 0))
+            self.slides = torch.where(self.slides, self.forced > BLOCK / 10, slow & steady)
+            self.last_jump = torch.where(slow, self.jump, 0.0)
             self.jump = torch.where(self.slides, self.jump, 0.0)
             self.forced, self.begin = torch.zeros_like(t), t
         return forced | (size <= 1)
 
     def keep(self, left: Tensor) -> None:
         """Forget the starts that have arrived."""
-        self.slides, self.jump, self.forced, self.begin = (
-            state[left] for state in (self.slides, self.jump, self.forced, self.begin)
+        self.slides, self.jump, self.last_jump, self.forced, self.begin = (
+            state[left] for state in (self.slides, self.jump, self.last_jump, self.forced, self.begin)
         )
 
     def warn(self) -> None:
@@ -139,7 +146,7 @@ def dopri5(ode: ODE, x: Tensor, grid: Tensor, class_labels: Tensor | None, rtol:
     row, y = torch.arange(len(x), device=x.device), x.double()
     t, goal = grid[0].repeat(len(x)), torch.ones(len(x), dtype=torch.int64, device=x.device)
     h = (grid[1] - grid[0]).abs().repeat(len(x))
-    sliding = Sliding(t, (grid[-1] - grid[0]).abs())
+    sliding = Sliding(t, grid[-1])
     first = f(y, t)  # k_1, the last slope of the step before if that was accepted
     for _ in range(MAX_STEPS):
         h, to_goal = sliding.lengthened(h), (grid[goal] - t).abs()  # (b,)

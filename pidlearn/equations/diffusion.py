@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pidlearn.equations.data_scale import SIGMA_DATA, is_usual, stated_std
+from pidlearn.equations.data_scale import SIGMA_DATA, is_usual, stated, stated_std
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.ode import DenoiserODE
 from pidlearn.equations.problem import CPU, Problem, Spacing
@@ -126,7 +126,8 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     shape = check_shape(shape)
     sigma_data = stated_std(denoiser) or SIGMA_DATA
     _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
-    label_dim, device = int(getattr(denoiser, "label_dim", None) or 0), device_of(denoiser)
+    label_dim = stated(denoiser, "label_dim", int, "the number of classes, a whole number") or 0
+    device = device_of(denoiser)
     prior = partial(_gaussian, scale=t_max, shape=shape)
     return Diffusion(ode, prior, t_max, t_min, shape, unwrapped(teacher), device, device, label_dim, sigma_data)
 
@@ -146,14 +147,16 @@ def default_span(teacher: Any) -> tuple[float, float]:
 def noise_levels(teacher: Any) -> tuple[float, float]:
     """The smallest and the largest sigma that a denoiser declares."""
     denoiser = unwrapped(getattr(teacher, "denoiser", teacher))
-    # Some networks have them as tensors.
-    return float(getattr(denoiser, "sigma_min", 0.0)), float(getattr(denoiser, "sigma_max", math.inf))
+    lowest, highest = (stated(denoiser, name, float, "a noise level, a number") for name in ("sigma_min", "sigma_max"))
+    return 0.0 if lowest is None else lowest, math.inf if highest is None else highest
 
 
 def device_of(module: Any) -> torch.device:
     """The device of a module's weights, of an object with a ``device``, or the CPU."""
     weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
-    return torch.device(getattr(module, "device", CPU)) if weight is None else weight.device
+    if weight is not None:
+        return weight.device
+    return stated(module, "device", torch.device, 'a torch.device or its name, such as "cpu"') or CPU
 
 
 def _gaussian(n: int, generator: torch.Generator | None = None, *, scale: float, shape: tuple[int, ...]) -> Tensor:

@@ -65,8 +65,16 @@ def log_grid(n: int = 250, t_min: float = 0.002, t_max: float = 80.0) -> Tensor:
 GRIDS: dict[str, Callable[..., Tensor]] = {"karras": karras_grid, "linear": linear_grid, "log": log_grid}
 
 
-def warn_of_coarse_times(grid: Tensor, dtype: torch.dtype, field: Callable[[Tensor], Tensor], stacklevel: int) -> None:
-    """Warn if steps of a grid (N,) are not resolved by a vector field of t, which takes it in ``dtype``."""
+def warn_of_coarse_times(grid: Tensor, x: Tensor, field: Callable[[Tensor, Tensor], Tensor], stacklevel: int) -> None:
+    """Warn if steps of a grid (N,) are not resolved by a vector field f(x, t), which takes t in the dtype of x.
+
+    Args:
+        grid: times of the path; the field is not evaluated outside them.
+        x: (b, *event), values at ``grid[0]``.
+        field: the vector field, as a function of x and one time ().
+        stacklevel: as of `warnings.warn`, counted from the caller.
+    """
+    dtype = x.dtype
     steps = grid.diff().abs()  # (N - 1,)
     # Upper bound on the distance between neighbouring numbers of the dtype: eps |t|, at the larger end of each step.
     spacing = torch.finfo(dtype).eps * torch.maximum(grid[:-1].abs(), grid[1:].abs())
@@ -74,14 +82,28 @@ def warn_of_coarse_times(grid: Tensor, dtype: torch.dtype, field: Callable[[Tens
     # Rounding then shifts the time by up to a twentieth of a step. The steps of a diffusion shrink as t does: EDM's
     # 1000 steps are 1e5 spacings of float32 each.
     if spacing[i] > 0.1 * steps[i]:
-        first, *others = (field(grid[0] + k * spacing[i]) for k in (0, 1, 3))
-        if all(torch.equal(first, other) for other in others):  # a field that does not depend on t
+        if not _depends_on_time(grid, spacing[i], x, field):
             return
         warnings.warn(
             f"times near {grid[i]:g} are {spacing[i]:.2g} apart in {dtype}, too coarse for steps of {steps[i]:.2g}: "
             f"measure time from the start of the span, or start from float64 values (a prior that returns float64)",
             stacklevel=stacklevel + 1,
         )
+
+
+def _depends_on_time(grid: Tensor, spacing: Tensor, x: Tensor, field: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Whether f(x, t) at x (b, *event), rounded to the dtype of x, changes as t does by so much within the grid."""
+    span = grid[-1] - grid[0]
+    # In float64, since all times of the span may be one number of the dtype. The shifts are no whole fraction of the
+    # span, which may be a period.
+    times = [grid[0] + k * torch.sign(span) * torch.minimum(spacing, span.abs() / 3.7) for k in (0, 1, 3)]
+    try:
+        first, *others = (field(x.double(), t).to(x.dtype) for t in times)
+    except (TypeError, ValueError, RuntimeError):  # a field that takes no float64
+        if len({t.to(x.dtype).item() for t in times}) == 1:
+            return True  # nothing within the span can tell
+        first, *others = (field(x, t) for t in times)
+    return not all(torch.equal(first, other) for other in others)
 
 
 def _ramp(n: int, first: float, last: float) -> Tensor:

@@ -16,7 +16,7 @@ from pidlearn.equations.diffusion import device_of
 from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Prior, Problem, Spacing
-from pidlearn.equations.solvers import INTEGRATORS, solve, walk
+from pidlearn.equations.solvers import INTEGRATORS, PROBES, solve, walk
 from pidlearn.utils.arguments import check_argument, one_of
 from pidlearn.utils.random import PROCESS_STATE, seeded
 from pidlearn.utils.validation import NotFiniteError, describe_tensor, summary
@@ -98,9 +98,8 @@ class InitialValueProblem(Problem):
 
     def check_teacher(self, steps: int) -> None:
         """Warn if the field, which takes the time in the dtype of x, cannot distinguish the times of a path."""
-        start = self.sample_prior(1, torch.Generator().manual_seed(0))
-        grid = self.plot_grid(steps + 1)
-        warn_of_coarse_times(grid, start.dtype, lambda t: self.ode.velocity(start, t), stacklevel=4)
+        start = self.sample_prior(PROBES, torch.Generator().manual_seed(0))
+        warn_of_coarse_times(self.plot_grid(steps + 1), start, self.ode.velocity, stacklevel=4)
 
     def time_grid(self, n: int, spacing: Spacing) -> Tensor:
         """n equally spaced times: no end of the span is singular, so ``spacing`` is not used."""

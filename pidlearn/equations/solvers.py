@@ -124,6 +124,9 @@ class DPMPlusPlus:
 
 FIELD = (lambda v: hasattr(v, "velocity"), "a DenoiserODE, a VelocityODE or an object with their velocity(x, t)")
 
+PROBES = 32
+"""Number of starts at which a field is tried for its dependence on time: at one of them, such as 0, it may vanish."""
+
 MAX_CALLS = 100_000
 """Calls of the vector field after which SciPy is stopped, instead of keeping the caller waiting."""
 
@@ -171,7 +174,7 @@ def solve(
         times = _validate(x, grid, class_labels)
         # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
         hundred = torch.linspace(times[0].item(), times[-1].item(), 101, dtype=torch.float64)
-        warn_of_coarse_times(hundred, x.dtype, _at_start(ode, x, class_labels), stacklevel=2)
+        warn_of_coarse_times(hundred, *_at_starts(ode, x, class_labels), stacklevel=2)
         rtol, atol = (_tolerance(options.pop(name, None), name, x) for name in ("rtol", "atol"))
         if unknown := options.keys() - ADAPTIVE[method]:
             raise ValueError(f"method = {method!r} got the unknown options {sorted(unknown)}: leave them out")
@@ -198,7 +201,7 @@ def walk(
             f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
         )
     times = _validate(x, grid, class_labels)
-    warn_of_coarse_times(times, x.dtype, _at_start(ode, x, class_labels), stacklevel=3)
+    warn_of_coarse_times(times, *_at_starts(ode, x, class_labels), stacklevel=3)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
     with reraise_from_function("solver", "Solver()"):
@@ -259,9 +262,10 @@ def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | 
     return times
 
 
-def _at_start(ode: ODE, x: Tensor, class_labels: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """The vector field at the first of the points x, as a function of time."""
-    return lambda t: ode.velocity(x[:1], t, None if class_labels is None else class_labels[:1])
+def _at_starts(ode: ODE, x: Tensor, class_labels: Tensor | None) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """The first starts (b, *event), and their vector field as a function of x and time."""
+    labels = None if class_labels is None else class_labels[:PROBES]
+    return x[:PROBES], lambda x, t: ode.velocity(x, t, labels)
 
 
 def _tolerance(value: Any, name: str, x: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ CALLS = 8
 """Calls of the teacher per sample. DPM-Solver++ in equal steps of ln t ends with the standard deviation of Gaussian
 data within 6 % for any of .02 to 5, over EDM's span; Euler's method on EDM's grid with .6 to .8 of it."""
 
+MANY = 256
+"""Samples of a few coordinates; of images there are fewer, down to 8."""
+
 
 @torch.no_grad()
 def warn_of_denoiser(problem: Diffusion) -> None:
@@ -71,7 +74,7 @@ def _samples(problem: Diffusion) -> tuple[Tensor, Tensor] | None:
     None for a teacher whose paths become NaN, and for one whose data are a single point, without a scale.
     """
     # 8 images or 256 points of the plane, of which one step of training computes as many or more.
-    n = min(256, max(8, 2**13 // math.prod(problem.event_shape)))
+    n = min(MANY, max(8, 2**13 // math.prod(problem.event_shape)))
     generator = torch.Generator(problem.rng_device).manual_seed(0)
     z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
     grid = log_grid(CALLS + 1, problem.t_end, problem.t_start)
@@ -124,13 +127,15 @@ def _of_flow(problem: Diffusion, samples: Tensor, mean: Tensor, data_at: int) ->
     sigma_data can tell.
     """
     std, apart, centre = _rms(samples.std(0)), _rms(samples.mean(0) - mean.mean(0)), _rms(samples.mean(0))
-    # A mean of n samples is off by std / sqrt(n), and a network may be off by a fifth of what it predicts.
-    if apart > 4 * std / math.sqrt(len(samples)) + 0.4 * centre:
+    # A mean of n samples is off by the data's std / sqrt(n), in which pixels that vary together count as one: where
+    # the samples vary less than sigma_data says, they may lack a kind. A network may be off by a fifth of its mean.
+    if apart > 4 * max(std, problem.sigma_data) / math.sqrt(len(samples)) + 0.4 * centre:
         return (
             f"the flow predicts data of another mean from pure noise than its samples have (they are {apart:.3g} "
             f"apart): check data_at={data_at}, the time of the data, and the sign of the velocity"
         )
-    if not 1 / 1.7 < std / problem.sigma_data < 1.7:
+    # Eight images may all be of one kind, which a tenth of the data are not: that they vary too little says nothing.
+    if std > 1.7 * problem.sigma_data or (std < problem.sigma_data / 1.7 and len(samples) >= MANY):
         return (
             f"the flow's samples have a standard deviation of {std:.3g}, but sigma_data is {problem.sigma_data:.3g}: "
             f"pass sigma_data={std:.3g}, or, if the data do not have that standard deviation, data_at={1 - data_at}"
@@ -149,7 +154,8 @@ def _of_thin_coordinates(problem: Diffusion, samples: Tensor) -> str:
             f"which noise at t_min = {problem.t_end:g} hides: leave it out if it is constant, lower t_min to a 250th "
             f"of its standard deviation, or give all coordinates similar scales"
         )
-    if std < 5 * problem.t_end <= problem.sigma_data:  # as in `diffusion`, for the data as a whole
+    alike = width > 0.5 * samples.std(0).max()  # then `diffusion` warns of the data as a whole, at the same limit
+    if std < 5 * problem.t_end <= problem.sigma_data and not alike:
         return (
             f"coordinate {coordinate.item()} of the data has a standard deviation of about {std:.2g}, which noise at "
             f"t_min = {problem.t_end:g} still hides: expect samples that are too wide there, lower t_min to "

@@ -110,10 +110,12 @@ def read_statistics(path: str | Path) -> Statistics:
         FileNotFoundError: if there is no such file.
         ValueError: a file of another kind, or numbers that cannot be a mean and a covariance.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder: pass the path of a file")
     try:
         with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             mean, cov = (torch.from_numpy(file[key].astype(np.float64, casting="same_kind")) for key in ("mu", "sigma"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise FileNotFoundError(
             f"there is no file {path}: pass the .npz of mu and sigma of the reference images, such as EDM's"
         ) from error

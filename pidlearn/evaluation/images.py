@@ -78,7 +78,10 @@ def image_grid(images: Tensor, columns: int | None = None, zoom: int = 1) -> np.
         A uint8 array (height, width, 3), white between the images.
     """
     if not _is_images(images):
-        raise ValueError(f"got {describe_tensor(images)}, but a grid shows at least one image, (n, C, H, W)")
+        raise ValueError(
+            f"got {describe_tensor(images)}, but a grid shows at least one image, (n, C, H, W): draw points with "
+            f"result.plot(path)"
+        )
     images = grey_or_colour(images)
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)

@@ -57,10 +57,10 @@ def checked_density(function: Density, t: Tensor, data_scale: float) -> Tensor:
     """How often each of the times t is visited, (N,)."""
     with reraise_from_function("function time_sampling=", "time_sampling(t, sigma_data)"):
         values = function(t, data_scale)
-    usable = isinstance(values, Tensor) and values.shape == t.shape
+    usable = isinstance(values, Tensor) and values.shape == t.shape and not values.is_complex()
     if not usable or not ((values >= 0) & values.isfinite()).all() or not values.sum() > 0:
         raise ValueError(
             f"time_sampling returned {describe_tensor(values)}, but must give each of {len(t)} times a finite number "
             f">= 0, and not only zeros"
         )
-    return values
+    return values if values.is_floating_point() else values.to(t.dtype)  # counts are frequencies, too

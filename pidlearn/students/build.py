@@ -205,7 +205,8 @@ def _warn_of_units(problem: InitialValueProblem) -> None:
     if sizes.max() > 100 * sizes.min():
         warnings.warn(
             f"the coordinates have sizes from {sizes.min():.2g} to {sizes.max():.2g}, but a network of your own takes "
-            f"them as they are: choose units in which they are of order 1, or leave student out",
+            f"them as they are: choose units in which they are of order 1, or leave student out; one that divides by "
+            f'scales of its own is fine: warnings.filterwarnings("ignore", message="the coordinates have sizes")',
             stacklevel=2,
         )
 

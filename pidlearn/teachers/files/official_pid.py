@@ -36,6 +36,8 @@ def read_student_network(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
         FileNotFoundError: if there is no such file.
         ValueError: for a file of anything else, a teacher included.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: pass the path of a file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: pass the path of a student")
     tensors = read_state_dict(path)
