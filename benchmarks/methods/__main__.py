@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
 from benchmarks.methods.measure import floor_row, row, search_row, solver_row
 from benchmarks.methods.tables import SEARCH_TEXT, figure, lines, search_lines, text
@@ -66,6 +67,8 @@ def main() -> None:
                 tasks[f"{data}/{key}/seed {seed}"] = (row, data, CONTENDERS[key], settings, seed, *limits)
     store.fill(tasks, args.jobs)
     sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}
+    if args.only == list(CONTENDERS):
+        sections["What it says to claims"] = claims(store.rows, list(sections))
     store.publish("Every method on the same truth", text(budget), sections)
     if not args.equal_steps:
         figure(store.rows, args.out / "methods.png")

@@ -10,7 +10,7 @@ from benchmarks.methods.measure import CALLS, SAMPLES
 from benchmarks.table import spread
 from pidlearn.methods import METHODS, settings_of
 
-__all__ = ["SEARCH_TEXT", "figure", "lines", "search_lines", "text"]
+__all__ = ["SEARCH_TEXT", "figure", "lines", "mean", "passes", "runs", "search_lines", "text"]
 
 Rows = dict[str, dict[str, Any]]
 
@@ -24,7 +24,7 @@ def text(budget: dict[str, Any]) -> str:
     return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of {SAMPLES:,}
 new noise samples, in data units (scale about 1), to Euler-250 and to the exact ODE (SciPy, rtol 1e-8); after a
 semicolon those of 2, 4 and 8 calls, where the student can make use of them. Consistency students add noise between
-calls, so that only their distribution counts then. Energy: energy distance to other samples of the teacher, times 1e4.
+calls, so that only their distribution is told then. Energy: energy distance to other samples of the teacher, times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
 teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Means over the seeds ±
 half of the range; one thread."""
@@ -48,7 +48,7 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
     ]
     table += [_line(name, [rows[f"{data}/{name}"]]) for name in SOLVERS if f"{data}/{name}" in rows]
     found = {name: runs(rows, data, name) for name in CONTENDERS}
-    ordered = sorted((name for name in found if found[name]), key=lambda name: _mean(found[name], "1", "euler"))
+    ordered = sorted((name for name in found if found[name]), key=lambda name: mean(found[name], "1", "euler"))
     table += [
         {**_line(name, found[name]), "needs": _needs(CONTENDERS[name]), **_costs(found[name])} for name in ordered
     ]
@@ -59,11 +59,13 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
 def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
     """Errors of one method; its calls are those that all seeds have."""
     calls = [str(k) for k in CALLS if str(k) in found[0]["calls"]]
-    first, *rest = calls
+    # Where noise is added between calls, a sample does not belong to its z any more.
+    adds_noise = name in CONTENDERS and CONTENDERS[name].method in ("cd", "ct", "scm")
 
     def over(metric: str, digits: int, factor: float = 1.0, percent: bool = False) -> str:
+        first, *rest = calls[:1] if adds_noise and metric != "energy" else calls
         one = spread([factor * row["calls"][first][metric] for row in found], digits, percent)
-        more = [f"{factor * (100 if percent else 1) * _mean(found, k, metric):.{digits}f}" for k in rest]
+        more = [f"{factor * (100 if percent else 1) * mean(found, k, metric):.{digits}f}" for k in rest]
         return "; ".join([one if first == "1" else f"({first} calls) {one}", *more])
 
     return {
@@ -75,7 +77,8 @@ def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _mean(found: list[dict[str, Any]], calls: str, metric: str) -> float:
+def mean(found: list[dict[str, Any]], calls: str, metric: str) -> float:
+    """The mean over the seeds of a metric at a number of calls."""
     values = [row["calls"][calls][metric] for row in found]
     return float(sum(values) / len(values))
 
@@ -87,14 +90,18 @@ def _needs(contender: Contender) -> str:
 
 def _costs(found: list[dict[str, Any]]) -> dict[str, str]:
     row = found[0]
-    passes = 3 * row["with gradient"] + row["without gradient"] + row["teacher"]
     return {
-        "passes": f"{passes:.1f}",
+        "passes": f"{passes(row):.1f}",
         "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),
         "steps": f"{row['steps']:,}",
         "CPU s": spread([r["seconds"] for r in found], 0),
         "kept, MB": f"{row['megabytes']:.1f}",
     }
+
+
+def passes(row: dict[str, Any]) -> float:
+    """Forward passes per training sample; one with a gradient counts three."""
+    return float(3 * row["with gradient"] + row["without gradient"] + row["teacher"])
 
 
 def search_lines(rows: Rows) -> list[dict[str, str]]:
@@ -124,7 +131,7 @@ def figure(rows: Rows, path: Path) -> None:
             found = runs(rows, data, name)
             if found:
                 calls = list(found[0]["calls"])
-                errors = [_mean(found, k, "exact") for k in calls]
+                errors = [mean(found, k, "exact") for k in calls]
                 ax.plot([int(k) for k in calls], errors, "o-", ms=4, color=colours[name], label=name)
         ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
         ax.set(title=data, xscale="log", yscale="log", xlabel="calls", xticks=CALLS, xticklabels=CALLS)

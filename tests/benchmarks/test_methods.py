@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.methods.__main__ import best
+from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
 from benchmarks.methods.measure import cost, row, steps_within
 from benchmarks.methods.tables import figure, lines, search_lines
@@ -67,6 +68,18 @@ def test_the_table_orders_by_error_and_tells_calls(tmp_path: Path) -> None:
     assert table[1]["RMSE to Euler-250"] == "(2 calls) 0.0200; 0.0200"
     figure(made_up(), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_claims_are_answered_by_ratios() -> None:
+    row = {"with gradient": 2.0, "without gradient": 0.0, "teacher": 1.0}
+    errors = dict.fromkeys(CONTENDERS, 0.01) | {"BOOT": 0.02, "endpoint regression": 0.005}
+    rows: dict[str, Any] = {}
+    for name, error in errors.items():
+        rows[f"ring/{name}/seed 0"] = {**row, "calls": {"1": {"euler": error}, "4": {"euler": error / 2}}}
+    figures = {line["claim"]: line["figures"] for line in claims(rows, ["ring"])}
+    assert figures["paper: PID is better than BOOT, since its boundary is hard"].startswith("BOOT / PID: ring 2.00;")
+    assert figures["paper: PID costs less per step than CD and PD"] == "PID 7.0, CD 7.0, PD 7.0"
+    assert "4 calls / 1: ring 0.50" in figures["reviews: more calls do not help PID"]
 
 
 def test_the_search_takes_the_least_error() -> None:
