@@ -59,11 +59,9 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
 def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
     """Errors of one method; its calls are those that all seeds have."""
     calls = [str(k) for k in CALLS if str(k) in found[0]["calls"]]
-    # Where noise is added between calls, a sample does not belong to its z any more.
-    adds_noise = name in CONTENDERS and CONTENDERS[name].method in ("cd", "ct", "scm")
 
     def over(metric: str, digits: int, factor: float = 1.0, percent: bool = False) -> str:
-        first, *rest = calls[:1] if adds_noise and metric != "energy" else calls
+        first, *rest = calls[:1] if _adds_noise(name) and metric != "energy" else calls
         one = spread([factor * row["calls"][first][metric] for row in found], digits, percent)
         more = [f"{factor * (100 if percent else 1) * mean(found, k, metric):.{digits}f}" for k in rest]
         return "; ".join([one if first == "1" else f"({first} calls) {one}", *more])
@@ -117,25 +115,43 @@ def search_lines(rows: Rows) -> list[dict[str, str]]:
 
 
 def figure(rows: Rows, path: Path) -> None:
-    """Error against calls of the student, and of one call against CPU seconds of a step."""
+    """Errors to the exact ODE: above, against calls of the student; below, of one call against the cost of a step."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(key.split("/")[0] for key in rows))
-    fig, axes = plt.subplots(1, len(names), figsize=(5.2 * len(names), 5.6), sharey=True, squeeze=False)
-    colours = {name: plt.cm.tab20(i % 20) for i, name in enumerate(CONTENDERS)}
-    for ax, data in zip(axes[0], names, strict=True):
+    shown = [name for name in CONTENDERS if runs(rows, names[0], name)]
+    fig, axes = plt.subplots(2, len(names), figsize=(5.4 * len(names), 9.5), sharey="row", squeeze=False)
+    colours = {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(CONTENDERS)}
+    markers = {"noise": "o", "data": "s", "paths": "^"}
+    for column, data in zip(axes.T, names, strict=True):
         for solver, style in zip(SOLVERS, ("-", "--", ":"), strict=True):
             calls = rows[f"{data}/{solver}"]["calls"]
-            ax.plot([int(k) for k in calls], [c["exact"] for c in calls.values()], style, color=".7", label=solver)
-        for name in CONTENDERS:
+            column[0].plot(
+                [int(k) for k in calls], [c["exact"] for c in calls.values()], style, color=".6", label=solver
+            )
+        for name in shown:
             found = runs(rows, data, name)
-            if found:
-                calls = list(found[0]["calls"])
-                errors = [mean(found, k, "exact") for k in calls]
-                ax.plot([int(k) for k in calls], errors, "o-", ms=4, color=colours[name], label=name)
-        ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
-        ax.set(title=data, xscale="log", yscale="log", xlabel="calls", xticks=CALLS, xticklabels=CALLS)
-    axes[0][0].set_ylabel("RMSE to the exact ODE")
-    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    fig.savefig(path, dpi=110, bbox_inches="tight")
+            calls = [k for k in found[0]["calls"] if k == "1" or not _adds_noise(name)]
+            errors = [mean(found, k, "exact") for k in calls]
+            look = {"color": colours[name], "marker": markers[_needs(CONTENDERS[name])], "ms": 5}
+            column[0].plot([int(k) for k in calls], errors, label=name, **look)
+            column[1].plot(passes(found[0]), errors[0], ls="", **look)
+            column[1].annotate(name, (passes(found[0]), errors[0]), (5, 0), textcoords="offset points", fontsize=6)
+        for ax in column:
+            ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
+        column[0].set(title=data, xscale="log", yscale="log", xlabel="calls of the student, or of the teacher (grey)")
+        column[0].set(xlim=(0.9, 36), ylim=(2e-3, 2), xticks=CALLS, xticklabels=CALLS)
+        column[1].set(yscale="log", xlabel="forward passes per training sample", xlim=(2, 15))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("RMSE to the exact ODE (line: Euler-250)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7.5)
+    fig.text(0.5, 0.0, "circles need noise alone, squares data, triangles solved paths", ha="center", fontsize=8)
+    fig.tight_layout()
+    fig.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(fig)
+
+
+def _adds_noise(name: str) -> bool:
+    """Whether noise is added between calls, so that a sample does not belong to its z any more."""
+    return name in CONTENDERS and CONTENDERS[name].method in ("cd", "ct", "scm")
