@@ -245,7 +245,7 @@ def load(
     problem = problem_from_teacher(teacher, config.t_max, config.t_min, prior, shape)
     problem.check_identity(identity, path)
     if is_network:  # which the method made a student of, as it does here
-        loaded = method_of(config.method).wrap(loaded, problem).eval()
+        loaded, *_ = files.read(path, method_of(config.method).wrap(loaded, problem), teacher)
     if isinstance(problem, Diffusion):
         set_samples(loaded, problem.event_shape, problem.label_dim)
     loaded.to(problem.device)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 import pidlearn as pid
 from pidlearn.cli.main import main
@@ -56,6 +57,25 @@ def test_it_is_saved_drawn_and_evaluated(method: str, tmp_path: Path) -> None:
     assert result.watch(starts=2).panels
 
 
+class OwnNetwork(torch.nn.Module):
+    """A user's network, which no file can describe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        return self.layer(torch.cat([x, time[:, None]], 1))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("flow_map", "dsno")])
+def test_a_network_of_ones_own_is_saved_and_loaded(method: str, tmp_path: Path) -> None:
+    result = distill(method, student=OwnNetwork(), steps=4)
+    again = pid.load(result.save(tmp_path / "student"), RING, OwnNetwork())
+    z = 80 * torch.randn(5, 2)
+    assert torch.equal(again.generate(z), result.generate(z))
+
+
 @pytest.mark.filterwarnings("ignore:the teacher states no standard deviation")
 @pytest.mark.parametrize("method", METHODS)
 def test_it_trains_a_copy_of_a_class_conditional_network(method: str, tmp_path: Path) -> None:
@@ -80,7 +100,7 @@ def test_frequencies_and_weights_are_checked(method: str) -> None:
             distill(method, weight=lambda t: -t)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if "weight" in METHODS[name].uses])
+@pytest.mark.parametrize("method", [name for name in METHODS if "weight" in METHODS[name]().uses])
 def test_weights_are_checked_at_all_times_before_the_first_step(method: str) -> None:
     """One in 249 times is seldom in a batch of one."""
     infinite_at = 0.002 if method == "freeflow" else 80.0  # which does not visit t_max, where b = 0
@@ -119,6 +139,16 @@ def test_a_teacher_of_a_file_is_distilled_with_data_of_a_file(
     assert "needs real images, but the recipe own has a teacher without them: pass --data" in capsys.readouterr().err
     assert main(["distill", "own.toml", "--data", "images.npz"]) == 0
     assert pid.load("runs/own/student.safetensors").config.method == "cd"
+
+
+def test_data_sets_of_many_kinds() -> None:
+    x = torch.randn(20, 2)
+    for data in (TensorDataset(x), [(row,) for row in x], [(row, "cat") for row in x], [(row, None) for row in x]):
+        assert distill("cd", data=data, steps=1).stopped is None
+    teacher, images = image_teacher(label_dim=3), torch.randn(20, 1, 8, 8)
+    for labels in (["cat"] * 20, [float("nan")] * 20, list(torch.eye(20))):
+        with pytest.raises(ValueError, match=r"got data with the class label .*, but the teacher has 3 classes"):
+            distill("cd", teacher, data=list(zip(images, labels, strict=True)))
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name]().needs == "data"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import pidlearn as pid
+from pidlearn.students import files
 from pidlearn.training import loggers
 from pidlearn.training.history import Step
 from pidlearn.utils.files import write_atomically
@@ -21,6 +22,16 @@ TINY = {"steps": 4, "batch_size": 8, "n": 10, "progress": False}
 def ring(**options: object) -> pid.Result:
     torch.manual_seed(5)
     return pid.distill(pid.toy("ring"), pid.nets.MLP(2, width=8, depth=1, fourier=4), **{**TINY, **options})
+
+
+def test_descriptions_are_those_of_earlier_checkpoints() -> None:
+    """Whether a run may be resumed is decided by them; the text is that of 0.2.0.dev0 before networks took times."""
+    student = pid.Trajectory(pid.nets.MLP((2,), label_dim=3), event_shape=(2,), c_in=0.0125)
+    network = "{'event_shape': (2,), 'width': 64, 'depth': 5, 'fourier': 64, 'harmonics': 6, 'norm': False, "
+    assert str(files.describe(student)) == (
+        "{'t_max': 80.0, 't_min': 0.002, 'sigma_data': 0.5, 'c_in': 0.0125, 'event_shape': (2,), 'boundary': 'hard', "
+        "'time': 'log', 'network': ['MLP', " + network + "'label_dim': 3, 'end_time': False}]}"
+    )
 
 
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:

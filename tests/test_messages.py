@@ -770,6 +770,8 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method=DataEndpoint(), data=torch.cat([Z, Z / 0])), "got data that hold NaN or infinite values"),
         (lambda: run(method=DataEndpoint(), data=lambda n, generator: Z[:n] / 0), "got data that hold NaN or infinite"),
         (lambda: run(method=DataEndpoint(), data=3), "got data of type int, but"),
+        (lambda: run(teacher=image_teacher(label_dim=3), student=None, method="cd", data=[(torch.ones(1, 8, 8), "a")]),
+         "got data with the class label 'a', but the teacher has 3 classes: give each item a"),
         (lambda: run(stepz=3), "unknown setting stepz"),
         (lambda: run(t_start=80.0, t_max=70.0), "t_max is given twice"),
         (lambda: run(config=3), "must be a pidlearn.Config"),

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pidlearn.utils.validation import check_labels, describe_tensor
+from pidlearn.utils.settings import is_whole, plain
+from pidlearn.utils.validation import check_labels, describe_tensor, summary
 
 __all__ = ["Sampler", "sampler_of"]
 
@@ -40,7 +41,7 @@ def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim:
         data = getattr(teacher, "sample", None)
         if data is None:
             raise ValueError(f"got no data, but this method needs them: pass data=, {KINDS}")
-    draw = data if callable(data) else _drawn_from(data)
+    draw = data if callable(data) else _drawn_from(data, label_dim)
 
     def sample(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         drawn = draw(n, generator=generator)
@@ -65,7 +66,7 @@ def _check_finite(x: Tensor) -> None:
         raise ValueError("got data that hold NaN or infinite values, but data must be finite: leave those samples out")
 
 
-def _drawn_from(data: Any) -> Callable[..., Any]:
+def _drawn_from(data: Any, label_dim: int) -> Callable[..., Any]:
     """A function that draws from a tensor, a pair of tensors or a data set, with replacement."""
     parts = data if isinstance(data, tuple | list) else (data,)
     if all(isinstance(part, Tensor) for part in parts) and len(parts) in (1, 2):
@@ -89,8 +90,14 @@ def _drawn_from(data: Any) -> Callable[..., Any]:
         if not all(isinstance(item, Tensor) and item.shape == x[0].shape for item in x):
             received = " and ".join(sorted({describe_tensor(item) for item in x}))
             raise ValueError(f"got data whose items are {received}, but data must be {KINDS}")
-        if x[0] is drawn[0]:
+        labels = [plain(item[1]) for item in drawn if isinstance(item, tuple | list) and len(item) > 1]
+        if not label_dim or not labels:  # what a data set says of its items may be a name, or nothing at all
             return torch.stack(x)
-        return torch.stack(x), torch.tensor([int(item[1]) for item in drawn])
+        if strange := [label for label in labels if not is_whole(label)]:
+            raise ValueError(
+                f"got data with the class label {summary(strange[0])}, but the teacher has {label_dim} classes: give "
+                f"each item a whole number in 0..{label_dim - 1}"
+            )
+        return torch.stack(x), torch.tensor(labels)
 
     return items

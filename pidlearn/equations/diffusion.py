@@ -20,6 +20,7 @@ from pidlearn.equations.problem import CPU, Problem, Spacing
 from pidlearn.equations.solvers import solve, solve_end
 from pidlearn.equations.teacher_checks import warn_of_denoiser
 from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.settings import plain
 from pidlearn.utils.validation import check_shape, describe_tensor, reraise_from_function
 from pidlearn.utils.wrappers import unwrapped
 
@@ -126,7 +127,7 @@ def diffusion(teacher: Any, t_max: float, t_min: float, event_shape: Sequence[in
     shape = check_shape(shape)
     sigma_data = stated_std(denoiser) or SIGMA_DATA
     _check_span(t_max, t_min, sigma_data, noise_levels(teacher))
-    label_dim = stated(denoiser, "label_dim", int, "the number of classes, a whole number") or 0
+    label_dim = stated(denoiser, "label_dim", _count, "the number of classes, a whole number of at least 0") or 0
     device = device_of(denoiser)
     prior = partial(_gaussian, scale=t_max, shape=shape)
     return Diffusion(ode, prior, t_max, t_min, shape, unwrapped(teacher), device, device, label_dim, sigma_data)
@@ -197,3 +198,9 @@ def _check_span(t_max: float, t_min: float, sigma_data: float, levels: tuple[flo
             f"the span {t_min:g} to {t_max:g} exceeds the teacher's noise levels, {lowest:g} to {highest:g}: choose "
             f"t_min and t_max within them"
         )
+
+
+def _count(value: Any) -> int | None:
+    """The value as a number of classes, or None if it is no such number."""
+    number = plain(value)
+    return int(number) if isinstance(number, int | float) and number >= 0 and number == int(number) else None

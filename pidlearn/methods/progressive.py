@@ -126,7 +126,9 @@ class PD(Method[Context]):
         # Between two times of the stage's own grid lie those of the steps before.
         problem, intervals = context.problem, context.student.numbers[which]
         self.grid = problem.time_grid(intervals * self.pieces + 1, context.spacing)
-        self.density = context.density(self.grid[: -1 : self.pieces])
+        starts = self.grid[: -1 : self.pieces]
+        self.density = context.density(starts)
+        checked_weight(context.weight, starts)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         index = self.pieces * draw_index(self.density, n, generator)

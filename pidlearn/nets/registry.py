@@ -25,6 +25,10 @@ __all__ = ["DENOISERS", "NETWORKS", "check_option", "register_denoiser", "regist
 
 Class = TypeVar("Class", bound=type[nn.Module])
 
+ADDED = ("times",)
+"""Options that networks got later. While they are off they are not recorded: descriptions of the same student in older
+checkpoints stay the same."""
+
 NETWORKS: dict[str, type[nn.Module]] = {}
 """Networks F(x, time, class_labels=None) by class name."""
 
@@ -78,7 +82,8 @@ def _record_options(cls: type[nn.Module]) -> None:
         options: dict[str, Any] = {}
         for name, value in arguments:
             is_kwargs = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-            options |= value if is_kwargs else {name: value}
+            if name not in ADDED or value:
+                options |= value if is_kwargs else {name: value}
         object.__setattr__(self, "options", options)
 
     type.__setattr__(cls, "__init__", init)

@@ -149,8 +149,9 @@ def read(
             # In the dtype of the file. Earlier versions kept the names of the wrappers around a teacher's network.
             student.load_state_dict(renamed_for(student, weights), assign=True)
         else:
-            # Of a bare network the training made a Trajectory.
-            own = weights if hasattr(unwrapped(student), "t_max") else _under("network", weights, ".")
+            # Of a bare network the training made a student, or one for each stage: `load` makes it again.
+            of_network = _under("network", weights, ".") or _under("stages.0.network", weights, ".")
+            own = weights if hasattr(unwrapped(student), "t_max") else of_network
             student.load_state_dict(renamed_for(student, own))
             # Of a student whose network does not say its classes; earlier files hold neither.
             event_shape, label_dim = _loads(metadata.get("samples", "[null, 0]"))
@@ -191,10 +192,11 @@ def describe(student: nn.Module) -> dict[str, Any] | None:
     network = _describe_network(student.network)
     if None in names.values() or network is None:
         return None
-    plain = {key: getattr(student, key) for key in ("t_max", "sigma_data", "c_in", "event_shape")}
-    # An operator's boundary and time are fixed, and its t_min is the last of its times.
-    own = {"times": student.times} if isinstance(student, NeuralOperator) else {"t_min": student.t_min, **names}
-    return {**plain, **own, "network": network}
+    # In this order, which checkpoints depend on. An operator's boundary and time are fixed, and its last time is t_min.
+    is_operator = isinstance(student, NeuralOperator)
+    ends = ("t_max", "times") if is_operator else ("t_max", "t_min")
+    plain = {key: getattr(student, key) for key in (*ends, "sigma_data", "c_in", "event_shape")}
+    return {**plain, **({} if is_operator else names), "network": network}
 
 
 def _describe_flow_map(student: Any) -> dict[str, Any] | None:
