@@ -562,9 +562,27 @@ class TestFlows:
         with pytest.warns(UserWarning, match="data_at="):
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=0, **options))
 
-    def test_images_of_a_rare_kind(self) -> None:
-        """A tenth of them are white, the others black, so that eight samples may have no spread."""
-        white = (torch.arange(40) < 4).float().reshape(-1, 1, 1, 1)
+    @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.5), (1.0, 2.0), (0.3, 5.0)])
+    def test_data_at_of_few_images(self, mean: float, std: float) -> None:
+        flat, shape = self.velocity(mean, std), (4, 16, 16)
+        options: dict[str, Any] = {"event_shape": shape, "sigma_data": std}
+
+        def v(x: Tensor, t: Tensor) -> Tensor:
+            return flat(x.flatten(1), t).reshape(-1, *shape)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            problem_from_teacher(pid.teachers.from_flow(v, data_at=1, **options)).check_teacher(10)
+        with pytest.warns(UserWarning) as told:
+            problem_from_teacher(pid.teachers.from_flow(v, data_at=0, **options)).check_teacher(10)
+        found = re.search(r"a standard deviation of ([\d.]+), but .*data_at=1$", str(told[0].message))
+        assert found is not None
+        assert float(found[1]) == pytest.approx(1 / std, rel=0.06)
+
+    @pytest.mark.parametrize("tenths", [1, 2])
+    def test_images_of_a_rare_kind(self, tenths: int) -> None:
+        """A tenth or two of them are white, the others black, so that eight samples may have no spread."""
+        white = (torch.arange(40) < 4 * tenths).float().reshape(-1, 1, 1, 1)
         images = white + 0.02 * torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
         denoiser, options = pid.EmpiricalDenoiser(images), {"event_shape": (1, 32, 32), "sigma_data": images.std()}
 
