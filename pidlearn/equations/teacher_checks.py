@@ -52,7 +52,8 @@ def _messages(problem: Diffusion) -> Iterator[str]:
     drawn = _samples(problem) if points or data_at is not None or not stated else None
     if drawn is not None and (data_at is not None or not stated):
         std = _rms(drawn[0].std(0))
-    message = _of_noise(problem, std)
+    # Few images of a flow may all be of one kind and vary less than the data do: then sigma_data is the better bound.
+    message = _of_noise(problem, std if points or data_at is None else max(std, problem.sigma_data))
     if not message and drawn is not None:
         samples, mean = drawn
         message = "" if data_at is None else _of_flow(problem, samples, mean, data_at)
