@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -117,6 +118,20 @@ def test_dopri5_slides_along_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
     rest = torch.tensor([0.2, -0.4, 0.2, -0.3, 0.2, 0.1], dtype=torch.float64)
     assert (end[:, 0] - rest).abs().max() < 0.04  # twice a step
     assert end[:, 1].abs().max() < 0.02
+
+
+def test_a_slide_is_named_by_where_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """x' = (1 - t) sign(x), backwards from 1.5 and 0.1, stays at 0 from t = -1 and -0.0954 on, while the jump grows."""
+    monkeypatch.setattr(adaptive, "SLIDING_STEPS", 60)
+    monkeypatch.setattr(adaptive, "MAX_STEPS", 600)
+    field = pid.VelocityODE(lambda x, t: (1 - t)[:, None] * x.sign())
+    start = torch.tensor([[1.5], [0.1]], dtype=torch.float64)
+    with pytest.warns(UserWarning, match="the vector field jumps") as told:
+        pid.solve(field, start, [0.0, -2.0], "dopri5", rtol=1e-7, atol=1e-7)
+    found = re.search(r"at t = (\S+), .* about ([\d.]+);", str(told[0].message))
+    assert found is not None
+    assert float(found[1]) == pytest.approx(1 - 1.2**0.5, abs=0.03)  # a step of 2 / 60
+    assert float(found[2]) == pytest.approx(2 / 60 * 2 * 3, rel=0.1)  # the jump from 3 to -3, at the end
 
 
 def test_stiff_fields_do_not_slide(monkeypatch: pytest.MonkeyPatch) -> None:

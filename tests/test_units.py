@@ -480,13 +480,48 @@ class TestTime:
         starts, grid = torch.linspace(0, 1, 5)[:, None], [1.7e9, 1.7e9 + 6]  # x' = 0 at the first
         with pytest.warns(UserWarning, match="too coarse"):
             pid.solve(pid.VelocityODE(lambda x, t: x * torch.cos(t - 1.7e9)[:, None]), starts, grid, "dopri5")
-        # Networks of float32 cannot tell it: at all these times they are the same.
-        network = torch.nn.Linear(1, 1)
-        with pytest.warns(UserWarning, match="too coarse"):
-            pid.solve(pid.VelocityODE(lambda x, t: network(x)), starts, grid, "dopri5")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             pid.solve(pid.VelocityODE(lambda x, t: -x), starts, grid, "dopri5")
+
+    @pytest.mark.parametrize("span", [6.0, 300.0])  # less than the spacing of float32 at 1.7e9, which is 128, and more
+    def test_fields_of_float32_alone(self, span: float) -> None:
+        """Where no two times of the span differ in float32, only a gradient tells whether a field uses the time."""
+        turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+        grid = torch.linspace(1.7e9, 1.7e9 + span, 9, dtype=torch.float64)
+        start, network = torch.eye(2), torch.nn.Linear(3, 2)
+
+        def without_graph(x: Tensor, t: Tensor) -> Tensor:
+            assert x.dtype == torch.float32
+            return torch.from_numpy(-x.detach().numpy())
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for still in (lambda x, t: x @ turn, without_graph):
+                pid.solve(pid.VelocityODE(still), start, grid, "heun")
+            problem = problem_from_teacher(pid.VelocityODE(lambda x, t: x @ turn), 1.7e9, 1.7e9 + span, box((1.0, 1.0)))
+            problem.check_teacher(10)
+            problem.coarse_error(20)
+        moving = (
+            lambda x, t: (x @ turn) * torch.cos(t - 1.7e9)[:, None],
+            lambda x, t: 1e-9 * network(torch.cat([x, t[:, None]], 1)),
+        )
+        for field in moving:
+            with pytest.warns(UserWarning, match="too coarse .*: measure time from the start of the span$"):
+                pid.solve(pid.VelocityODE(field), start, grid, "heun")
+
+    @pytest.mark.parametrize("error", [AssertionError, KeyError])
+    def test_whatever_a_field_raises_in_float64(self, error: type[Exception]) -> None:
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            if x.dtype == torch.float64:
+                raise error
+            return -x
+
+        grid = torch.linspace(1e6, 1e6 + 1, 201, dtype=torch.float64)
+        end = pid.solve(pid.VelocityODE(field), torch.ones(3, 1), grid, "heun")[-1]
+        torch.testing.assert_close(end, torch.full((3, 1), math.exp(-1)), rtol=1e-4, atol=0)
+        problem = problem_from_teacher(pid.VelocityODE(field), 0.0, 1.0, box((1.0,)))
+        assert problem.exact_dtype == torch.float32
 
     def test_students_are_mapped_over_times(self) -> None:
         student, z = pid.Trajectory(pid.nets.MLP(2, width=8, depth=1)), torch.randn(3, 2)
@@ -562,10 +597,28 @@ class TestFlows:
         with pytest.warns(UserWarning, match="data_at="):
             pid.steps(pid.teachers.from_flow(self.velocity(1.0, 0.5), data_at=0, **options))
 
-    def test_images_of_a_rare_kind(self) -> None:
-        """A tenth of them are white, the others black, so that eight samples may have no spread."""
-        white = (torch.arange(40) < 4).float().reshape(-1, 1, 1, 1)
-        images = white + 0.02 * torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.5), (1.0, 2.0), (0.3, 5.0)])
+    def test_data_at_of_few_images(self, mean: float, std: float) -> None:
+        flat, shape = self.velocity(mean, std), (4, 16, 16)
+        options: dict[str, Any] = {"event_shape": shape, "sigma_data": std}
+
+        def v(x: Tensor, t: Tensor) -> Tensor:
+            return flat(x.flatten(1), t).reshape(-1, *shape)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            problem_from_teacher(pid.teachers.from_flow(v, data_at=1, **options)).check_teacher(10)
+        with pytest.warns(UserWarning, match="standard deviation") as told:
+            problem_from_teacher(pid.teachers.from_flow(v, data_at=0, **options)).check_teacher(10)
+        found = re.search(r"a standard deviation of ([\d.]+), but .*data_at=1$", str(told[0].message))
+        assert found is not None
+        assert float(found[1]) == pytest.approx(1 / std, rel=0.06)
+
+    @pytest.mark.parametrize(("tenths", "noise"), [(1, 0.02), (2, 0.02), (1, 0.05)])
+    def test_images_of_a_rare_kind(self, tenths: int, noise: float) -> None:
+        """A tenth or two of them are white, the others black, so that eight samples may have no spread."""
+        white = (torch.arange(40) < 4 * tenths).float().reshape(-1, 1, 1, 1)
+        images = white + noise * torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(1))
         denoiser, options = pid.EmpiricalDenoiser(images), {"event_shape": (1, 32, 32), "sigma_data": images.std()}
 
         def v(x: Tensor, t: Tensor) -> Tensor:

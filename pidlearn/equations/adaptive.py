@@ -69,7 +69,7 @@ class Sliding:
         self.slides, self.jump = torch.zeros_like(t, dtype=torch.bool), torch.zeros_like(t)
         self.last_jump = torch.zeros_like(t)  # that of the block before, if it was slow
         self.forced, self.begin = torch.zeros_like(t), t
-        self.error, self.since = 0.0, 0.0  # the largest error of a forced step, and its time
+        self.error, self.since = 0.0, end  # the largest error of a forced step, and the time of the earliest, ()
 
     def lengthened(self, h: Tensor) -> Tensor:
         """Step sizes (b,): `least` where paths slide."""
@@ -83,8 +83,10 @@ class Sliding:
         # A transient of a stiff field looks like a jump while it lasts, but later steps vary less.
         same = (variation > 0.1 * self.jump) & (variation <= 2 * self.jump)
         forced = self.slides & (size > 1) & same
-        if forced.any() and (error := (self.least * change[forced]).max().item()) > self.error:
-            self.error, self.since = error, t[forced][0].item()
+        if forced.any():
+            self.error = max(self.error, (self.least * change[forced]).max().item())
+            times = torch.cat([self.since[None], t[forced]])
+            self.since = times[(self.end - times).abs().argmax()]  # starts slide from different times on
         short = ~self.slides & (h < SHORT * self.least) & (size <= 1)
         self.jump = torch.where(short, torch.maximum(self.jump, variation), self.jump)
         self.slides = self.slides & (forced | (size <= 1))  # else the field is no jump, but changes quickly
@@ -111,9 +113,10 @@ class Sliding:
         """Warn of steps with a larger error than the tolerance."""
         if self.error:
             warnings.warn(
-                f"the vector field jumps at t = {self.since:.4g}, and paths slide along the jump: they were solved "
-                f"there in steps of {self.least:.2g}, with an error of about {self.error:.2g}; for a smaller one "
-                f"replace the jump by a steep slope, such as sign(v) by tanh(v / 0.01), or shorten the span",
+                f"the vector field jumps at t = {self.since:.4g}, and from there paths slide along the jump: they "
+                f"were solved there in steps of {self.least:.2g}, with an error of about {self.error:.2g}; for a "
+                f"smaller one replace the jump by a steep slope, such as sign(v) by tanh(v / 0.01), or shorten the "
+                f"span",
                 stacklevel=5,
             )
 

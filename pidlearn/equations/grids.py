@@ -82,13 +82,18 @@ def warn_of_coarse_times(grid: Tensor, x: Tensor, field: Callable[[Tensor, Tenso
     # Rounding then shifts the time by up to a twentieth of a step. The steps of a diffusion shrink as t does: EDM's
     # 1000 steps are 1e5 spacings of float32 each.
     if spacing[i] > 0.1 * steps[i]:
-        if not _depends_on_time(grid, spacing[i], x, field):
-            return
-        warnings.warn(
-            f"times near {grid[i]:g} are {spacing[i]:.2g} apart in {dtype}, too coarse for steps of {steps[i]:.2g}: "
-            f"measure time from the start of the span, or start from float64 values (a prior that returns float64)",
-            stacklevel=stacklevel + 1,
-        )
+        advice = "measure time from the start of the span"
+        try:
+            depends = _depends_on_time(grid, spacing[i], x, field)
+            advice += ", or start from float64 values (a prior that returns float64)"
+        except Exception:  # a field that takes no float64, for whatever reason
+            depends = _depends_on_rounded_time(grid, spacing[i], x, field)
+        if depends:
+            warnings.warn(
+                f"times near {grid[i]:g} are {spacing[i]:.2g} apart in {dtype}, too coarse for steps of "
+                f"{steps[i]:.2g}: {advice}",
+                stacklevel=stacklevel + 1,
+            )
 
 
 def _depends_on_time(grid: Tensor, spacing: Tensor, x: Tensor, field: Callable[[Tensor, Tensor], Tensor]) -> bool:
@@ -96,14 +101,29 @@ def _depends_on_time(grid: Tensor, spacing: Tensor, x: Tensor, field: Callable[[
     span = grid[-1] - grid[0]
     # In float64, since all times of the span may be one number of the dtype. The shifts are no whole fraction of the
     # span, which may be a period.
-    times = [grid[0] + k * torch.sign(span) * torch.minimum(spacing, span.abs() / 3.7) for k in (0, 1, 3)]
-    try:
-        first, *others = (field(x.double(), t).to(x.dtype) for t in times)
-    except (TypeError, ValueError, RuntimeError):  # a field that takes no float64
-        if len({t.to(x.dtype).item() for t in times}) == 1:
-            return True  # nothing within the span can tell
-        first, *others = (field(x, t) for t in times)
+    shift = torch.sign(span) * torch.minimum(spacing, span.abs() / 3.7)
+    first, *others = (field(x.double(), grid[0] + k * shift).to(x.dtype) for k in (0, 1, 3))
     return not all(torch.equal(first, other) for other in others)
+
+
+def _depends_on_rounded_time(
+    grid: Tensor, spacing: Tensor, x: Tensor, field: Callable[[Tensor, Tensor], Tensor]
+) -> bool:
+    """Whether f(x, t) depends on t, as far as a field of x's dtype shows it within the grid."""
+    span = grid[-1] - grid[0]
+    times = [grid[0] + torch.sign(span) * torch.minimum(k * spacing, span.abs()) for k in (0, 1, 3)]
+    if len({t.to(x.dtype).item() for t in times}) > 1:
+        first, *others = (field(x, t) for t in times)
+        return not all(torch.equal(first, other) for other in others)
+    # The field is only ever called at this one time, so that its values do not tell; whether they have a gradient with
+    # respect to t does. Without an answer, as from a field under no_grad, a warning would be a guess.
+    try:
+        with torch.enable_grad():
+            x, t = x.detach().requires_grad_(), times[0].clone().requires_grad_()
+            (slope,) = torch.autograd.grad(field(x, t).sum(), t, allow_unused=True)
+    except Exception:
+        return False
+    return slope is not None
 
 
 def _ramp(n: int, first: float, last: float) -> Tensor:

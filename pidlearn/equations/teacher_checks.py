@@ -52,7 +52,8 @@ def _messages(problem: Diffusion) -> Iterator[str]:
     drawn = _samples(problem) if points or data_at is not None or not stated else None
     if drawn is not None and (data_at is not None or not stated):
         std = _rms(drawn[0].std(0))
-    message = _of_noise(problem, std)
+    # Few images of a flow may all be of one kind and vary less than the data do: then sigma_data is the better bound.
+    message = _of_noise(problem, std if points or data_at is None else max(std, problem.sigma_data))
     if not message and drawn is not None:
         samples, mean = drawn
         message = "" if data_at is None else _of_flow(problem, samples, mean, data_at)
@@ -134,8 +135,10 @@ def _of_flow(problem: Diffusion, samples: Tensor, mean: Tensor, data_at: int) ->
             f"the flow predicts data of another mean from pure noise than its samples have (they are {apart:.3g} "
             f"apart): check data_at={data_at}, the time of the data, and the sign of the velocity"
         )
-    # Eight images may all be of one kind, which a tenth of the data are not: that they vary too little says nothing.
-    if std > 1.7 * problem.sigma_data or (std < problem.sigma_data / 1.7 and len(samples) >= MANY):
+    # Eight images may all be of one kind, which a tenth of the data are not, and then vary too little. Those of a flow
+    # read backwards vary by 1 / sigma_data; by more if pixels differ in their std s, since rms(1/s) >= 1 / rms(s).
+    narrow = std < problem.sigma_data / 1.7 and (len(samples) >= MANY or std > 0.8 / problem.sigma_data)
+    if std > 1.7 * problem.sigma_data or narrow:
         return (
             f"the flow's samples have a standard deviation of {std:.3g}, but sigma_data is {problem.sigma_data:.3g}: "
             f"pass sigma_data={std:.3g}, or, if the data do not have that standard deviation, data_at={1 - data_at}"
