@@ -107,7 +107,8 @@ class MLP(nn.Module):
         check_event(x, self.event_shape)
         check_weight(self.frequencies, x)
         check_end_time(end_time, self.end_time)
-        times = [self._column(t, x) for t in (time, end_time) if t is not None]  # (B, 1) each
+        given = (time,) if end_time is None else (time, end_time)
+        times = [self._column(t, x) for t in given]  # (B, 1) each
         flat = x.flatten(1)  # (B, d)
         # (B, fourier + harmonics), with the harmonics of both times if there are two.
         phase = torch.cat([flat @ self.frequencies, *(t * self.harmonics for t in times)], 1)

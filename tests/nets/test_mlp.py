@@ -92,3 +92,8 @@ class TestMLP:
 def test_another_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"got .* takes samples of shape \(2, 3\)"):
         network(torch.ones(shape), torch.ones(4))
+
+
+def test_no_time() -> None:
+    with pytest.raises(ValueError, match=r"got time NoneType for x \(4, 2\)"):
+        pid.nets.MLP(2)(torch.randn(4, 2), None)
