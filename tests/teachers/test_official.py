@@ -60,7 +60,7 @@ def test_options_follow_from_names_and_shapes(cls: type[Any], options: dict[str,
     assert kind == cls.__name__
     expected = {key: list(v) if isinstance(v, tuple) else v for key, v in network.options.items()}
     # The first leaves no trace in the weights, and no teacher has the others.
-    for name in ("label_dropout", "end_time", "times"):
+    for name in ("label_dropout", "end_time"):
         expected.pop(name)
     expected["attn_resolutions"] = [r for r in network.resolutions if r in expected["attn_resolutions"]]
     assert found == expected
