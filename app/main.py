@@ -15,6 +15,7 @@ PAGES = [
     st.Page("views/break_it/page.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
     st.Page("views/train/page.py", title="Train", icon=":material/model_training:", url_path="train"),
     st.Page("views/more_steps/page.py", title="More steps", icon=":material/double_arrow:", url_path="more-steps"),
+    st.Page("views/methods/page.py", title="Methods", icon=":material/compare:", url_path="methods"),
     st.Page("views/systems/page.py", title="Any ODE", icon=":material/line_axis:", url_path="any-ode"),
     st.Page("views/images/page.py", title="Images", icon=":material/image:", url_path="images"),
 ]

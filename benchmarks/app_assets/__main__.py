@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from app.shared.assets import ASSETS
-from benchmarks.app_assets import ablation, images, presets, systems
+from benchmarks.app_assets import ablation, images, methods, presets, systems
 from benchmarks.app_assets.common import SEED, Metrics
 
 __all__ = ["GROUPS", "main", "tasks"]
 
-GROUPS = {"watch": presets, "systems": systems, "break": ablation, "images": images}
+GROUPS = {"watch": presets, "systems": systems, "break": ablation, "images": images, "methods": methods}
 
 
 def tasks() -> Iterator[tuple[str, Path, Callable[[Path], Metrics]]]:

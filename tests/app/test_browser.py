@@ -21,7 +21,7 @@ from PIL import Image
 
 from tests.browser import PATIENCE, ask, chromium, wait
 
-PAGES = ["", "residual", "break-it", "more-steps", "any-ode", "images"]
+PAGES = ["", "residual", "break-it", "more-steps", "methods", "any-ode", "images"]
 ROOT = Path(__file__).parents[2]
 SCREEN = {"width": 1280, "height": 900}
 

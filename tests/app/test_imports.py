@@ -17,13 +17,13 @@ def imported(code: str, names: tuple[str, ...]) -> str:
 
 
 def test_models_and_snippets_import_neither_torch_nor_streamlit() -> None:
-    assert len([name for name in MODELS if name.endswith(".model")]) == 7
+    assert len([name for name in MODELS if name.endswith(".model")]) == 8
     assert imported(f"import {', '.join(MODELS)}", ("torch", "streamlit", "altair", "benchmarks")) == "[]"
 
 
 def test_pages_import_no_torch() -> None:
     files = sorted(map(str, PAGES.glob("*/page.py")))
-    assert len(files) == 7
+    assert len(files) == 8
     code = f"""
 from streamlit.testing.v1 import AppTest
 for file in {files}:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from app.views.break_it import model as break_it
 from app.views.break_it.snippet import snippet as break_it_snippet
 from app.views.images import model as images
 from app.views.images.snippet import snippet as images_snippet
+from app.views.methods import model as methods
+from app.views.methods.snippet import snippet as methods_snippet
 from app.views.more_steps import model as more_steps
 from app.views.more_steps.snippet import snippet as more_steps_snippet
 from app.views.residual import model as residual
@@ -403,6 +406,31 @@ def test_snippets_of_systems_rebuild_the_view(name: str, tmp_path: Path, monkeyp
     short = "result = pid.distill(system, steps=60, windows=2, n=5, progress=False"
     made = run(systems_snippet(name, axes, view).replace("result = pid.distill(system", short), tmp_path, monkeypatch)
     assert_alike(made["scene"], systems.scene(name, axes), view)
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_what_is_drawn_of_a_method_is_what_was_measured(method: str) -> None:
+    for data in methods.DATA:
+        paths, found = methods.recorded(data, method), methods.measured()["rows"][data][method]["calls"]
+        assert [str(k) for k in paths] == list(found)
+        end = scene_arrays(data)["exact"][-1, : methods.STARTS]
+        error = np.sqrt(np.square(paths[1][-1] - end).mean())
+        # Another run on other noise: of 200 starts some end in another mode.
+        assert error < 3 * found["1"]["exact"] + 0.02
+        np.testing.assert_allclose(paths[1][0], scene_arrays(data)["starts"][: methods.STARTS], rtol=1e-3, atol=0.1)
+    ElementTree.fromstring(methods.drawing(method))
+    assert methods.piece(method)
+
+
+def test_snippets_of_methods_train_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View(frame=12)
+    for one, two in (("pid", "cd"), ("meanflow", "reflow")):
+        text = methods_snippet("ring", (one, two), 2, view)
+        brief = text.replace("seed=0", "seed=0, steps=3, batch_size=8, progress=False")
+        brief = brief.replace('method="reflow"', 'method="reflow", pairs=20')
+        made = run(brief, tmp_path, monkeypatch)
+        assert [panel.title for panel in made["scene"].panels] == [methods.METHODS[name].label for name in (one, two)]
+        assert made["scene"].view == view
 
 
 TINY = "img_channels=1, label_dim=10, model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[]"

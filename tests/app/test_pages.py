@@ -16,7 +16,7 @@ from app.training import drawn_points
 from app.views.break_it import model as break_it
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["watch", "residual", "break_it", "train", "more_steps", "systems", "images"]
+PAGES = ["watch", "residual", "break_it", "train", "more_steps", "methods", "systems", "images"]
 
 
 def test_the_first_link_to_a_page_finds_it() -> None:
@@ -42,7 +42,20 @@ def test_every_choice_of_break_it(question: str) -> None:
         assert any("seeds 0 and 1" in text.value for text in app.markdown)
 
 
-EMPTY = ["data", "choice", "on", "system", "images", "teacher", "steps", "grid", "plane", "changed-equation", "seed"]
+EMPTY = [
+    "data",
+    "choice",
+    "on",
+    "system",
+    "images",
+    "teacher",
+    "steps",
+    "grid",
+    "plane",
+    "changed-equation",
+    "seed",
+    "one",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -37,7 +37,9 @@ function errors(model, panel, view) {
   const who = panel.title ? escapeHtml(panel.title) : "Student";
   const [, k] = model.handover(panel, view);
   if (metrics.toTeacher !== null) {
-    const cost = panel.handover ? ` (${1 + 2 * k} calls)` : " (1 call)";
+    // A scene that names its students says itself how often they are called.
+    const one = model.scene.names?.student ? "" : " (1 call)";
+    const cost = panel.handover ? ` (${1 + 2 * k} calls)` : one;
     parts.push(`<b>${who}</b>${model.mixture ? cost : ""}: RMSE ${errorText(metrics.toTeacher)} to ${teacher}`);
     if (metrics.teacherToExact !== null) parts.push(`${errorText(metrics.toExact)} to the exact solution`);
     if (model.mixture && model.scene.modes) {

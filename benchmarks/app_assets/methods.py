@@ -1,0 +1,110 @@
+"""Assets of the page Methods: students of each method along their paths, and what the benchmark measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from app.shared import assets
+from app.views.methods.model import CALLS, DATA, FRAMES, METHODS, STARTS
+from benchmarks.app_assets.common import SEED, Metrics
+from benchmarks.methods.__main__ import SECONDS, best
+from benchmarks.methods.contenders import CONTENDERS
+from benchmarks.methods.measure import cost, distilled, steps_within
+from benchmarks.methods.tables import runs
+from benchmarks.table import RESULTS
+from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
+from pidlearn.students.progressive import ProgressiveStudent
+
+__all__ = ["paths", "tasks"]
+
+
+def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
+    """Yield each file and the function that makes it."""
+    yield Path("methods", "measured.json"), save_measurements
+    for data in DATA:
+        for name in METHODS:
+            yield Path("methods", f"{data}-{name}.npz"), partial(save_paths, data, name)
+
+
+def save_measurements(path: Path) -> Metrics:
+    """Save the benchmark's rows at equal time: means over its seeds, by data, method and number of calls."""
+    document = json.loads((RESULTS / "methods.json").read_text())
+    table: dict[str, Any] = {}
+    for data in DATA:
+        for name, shown in METHODS.items():
+            found = runs(document["rows"], data, shown.contender)
+            calls = {
+                k: {metric: float(np.mean([row["calls"][k][metric] for row in found])) for metric in one}
+                for k, one in found[0]["calls"].items()
+            }
+            steps = float(np.mean([row["steps"] for row in found]))
+            table.setdefault(data, {})[name] = {"calls": calls, "steps": steps, "seeds": len(found)}
+    path.write_text(json.dumps({"command": document["facts"]["command"], "rows": table}, indent=1) + "\n")
+    return {}
+
+
+def save_paths(data: str, name: str, path: Path) -> Metrics:
+    """Train as the benchmark does, and save the student's paths from the scene's starts, by number of calls."""
+    contender = CONTENDERS[METHODS[name].contender]
+    search = json.loads((RESULTS / "methods-search.json").read_text())["rows"]
+    settings = best(search, contender.name)
+    steps = steps_within(SECONDS, cost(data, contender, settings))
+    run: Any = distilled(data, contender, settings, seed=SEED, steps=steps)
+    for _ in run:
+        pass
+    student = run.result().student
+    arrays = assets.scene_arrays(data)
+    z, times = torch.from_numpy(arrays["starts"][:STARTS]), torch.from_numpy(arrays["times"][::FRAMES])
+    scale = np.hypot(arrays["sigma_data"], times.numpy())[:, None, None]
+    packed = {}
+    for calls in CALLS:
+        try:
+            moved = paths(student, z, times, calls).numpy() / scale
+        except ValueError:  # of students with one call
+            continue
+        unit = np.abs(moved).max() / 32767  # int16: a step is 1e-4 of the picture
+        packed |= {f"paths {calls}": np.round(moved / unit).astype(np.int16), f"unit {calls}": unit}
+    np.savez_compressed(path, **packed)
+    return {"steps": steps, **run.result().evaluate()}
+
+
+@torch.no_grad()
+def paths(student: Any, z: Tensor, times: Tensor, calls: int) -> Tensor:
+    """Where samples are at each time (F,) if the student is called ``calls`` times, (F, B, 2).
+
+    Raises:
+        ValueError: a number of calls that the student cannot make use of.
+    """
+    if isinstance(student, ProgressiveStudent):
+        student.generate(z[:1], calls=calls)  # raises
+        student = student.stages[student.numbers.index(calls)]
+    if not isinstance(student, FlowMap):
+        if calls > 1:
+            raise ValueError("a path has one call")
+        return student.trajectory(z, times)
+    generator, x, rows = torch.Generator().manual_seed(SEED), z, []
+    nodes = pid.karras_grid(calls + 1, student.t_min, student.t_max)
+    for s, t in pairwise(nodes):
+        is_last = t == nodes[-1]
+        end = student.t_min if isinstance(student, ConsistencyFunction) else t
+        target = student(x, s, end)
+        for frame in times[(times <= s) & ((times > t) | is_last)]:
+            # A network with one time takes straight steps; one that is told the end of a step has a path.
+            on_path = student.takes_end_time
+            moved = student(x, s, frame) if on_path else torch.lerp(target, x, float((frame - end) / (s - end)))
+            rows.append(moved)
+        x = target
+        if isinstance(student, ConsistencyFunction) and not is_last:  # noise is added before the next call
+            noise = torch.randn(z.shape, generator=generator)
+            x = target + (t**2 - student.t_min**2).sqrt().float() * noise
+    return torch.stack(rows)
