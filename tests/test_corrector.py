@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +76,38 @@ def test_it_follows_any_method() -> None:
     for name in METHODS.keys() - {"corrector"}:
         result = brief(first=brief_settings.get(name, name), steps=4, share=0.5)
         assert result.sample(3).isfinite().all(), name
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_first_method_with_state_is_resumed(stop: int, tmp_path: Path) -> None:
+    """Stopped in its own stage, at the border, and in the corrector's."""
+
+    @dataclass
+    class Counting(METHODS["pid"]):
+        """PID whose loss depends on how often it was called."""
+
+        def begin(self, context: Any, first: bool) -> None:
+            super().begin(context, first)
+            self.updates = 0
+
+        def loss(self, context: Any, batch: Any) -> torch.Tensor:
+            return (1 + self.updates) * super().loss(context, batch)
+
+        def after_update(self, context: Any) -> None:
+            self.updates += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"updates": self.updates}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.updates = state["updates"]
+
+    options = {"first": Counting(), "steps": 8, "share": 0.5, "ema": (0.9,)}
+    whole = brief(**options)
+    brief(**options, checkpoints=tmp_path, callbacks=[lambda step: step.number == stop])
+    resumed = brief(**options, checkpoints=tmp_path)
+    weights = (result.student.state_dict().values() for result in (whole, resumed))
+    assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
 
 
 def test_the_first_method_has_its_own_settings() -> None:

@@ -141,6 +141,7 @@ class Corrector(Method[Context]):
         return [*(self.before.stages(context, alone) if alone else ()), corrected]
 
     def begin(self, context: Context, first: bool) -> None:
+        self.begun = context.stage
         if not _corrects(context):
             self.before.begin(context, first)
 
@@ -179,12 +180,11 @@ class Corrector(Method[Context]):
             self.before.after_update(context)
 
     def state_dict(self) -> dict[str, Any]:
-        # Both, since the run may be at the border of the two.
-        return {"before": self.before.state_dict(), "second": self.second.state_dict()}
+        """Of the stage that has begun last: before it, the second network is as `stages` made it."""
+        return self.before.state_dict() if self.begun.beside is None else self.second.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.before.load_state_dict(state["before"])
-        self.second.load_state_dict(state["second"])
+        (self.before if self.begun.beside is None else self.second).load_state_dict(state)
 
 
 def _corrects(context: Context) -> bool:
