@@ -370,7 +370,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "methods.Denoising": (Denoising, {"data": z, "class_labels": None}),
         "methods.Stage": (
             pid.methods.Stage,
-            {"part": net(), "steps": 1, "lr_scale": 1.0, "beside": None, "beside_lr": 1.0},
+            {"part": net(), "steps": 1, "lr_scale": 1.0, "auxiliary": None, "auxiliary_lr": 1.0},
         ),
         "methods.Method of one's own": (
             lambda **o: pid.distill(ring, net(), steps=1, batch_size=4, progress=False, **o),

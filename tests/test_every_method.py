@@ -63,6 +63,7 @@ class OwnNetwork(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(3, 2)
+        self.times = torch.linspace(0, 1, 4)  # a name of its own, which means nothing to the library
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
         return self.layer(torch.cat([x, time[:, None]], 1))

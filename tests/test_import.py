@@ -37,8 +37,12 @@ def test_heavy_parts_wait_until_they_are_used() -> None:
     assert loaded("import pidlearn; pidlearn.distill", LATER) == "['torch']"
 
 
-def test_names_do_not_depend_on_what_was_imported_before() -> None:
-    out = python("import pidlearn.distillation, pidlearn; print(pidlearn.solve.__name__, pidlearn.distill.__name__)")
+@pytest.mark.parametrize(
+    "first",
+    ["distillation", *(pytest.param(name, marks=pytest.mark.slow) for name in ("equations.solvers", "result"))],
+)
+def test_names_do_not_depend_on_what_was_imported_before(first: str) -> None:
+    out = python(f"import pidlearn.{first}, pidlearn; print(pidlearn.solve.__name__, pidlearn.distill.__name__)")
     assert out == "solve distill"
 
 

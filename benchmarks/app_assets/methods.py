@@ -15,12 +15,11 @@ from torch import Tensor
 
 import pidlearn as pid
 from app.shared import assets
-from app.views.methods.model import CALLS, DATA, FRAMES, METHODS, STARTS
+from app.views.methods.model import CALLS, FRAMES, METHODS, STARTS, TOY
 from benchmarks.app_assets.common import SEED, Metrics
-from benchmarks.methods.__main__ import SECONDS, best
 from benchmarks.methods.contenders import CONTENDERS
-from benchmarks.methods.measure import cost, distilled, steps_within
-from benchmarks.methods.tables import runs
+from benchmarks.methods.measure import SECONDS, best, cost, distilled, steps_within
+from benchmarks.methods.tables import mean, runs
 from benchmarks.table import RESULTS
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.progressive import ProgressiveStudent
@@ -31,39 +30,34 @@ __all__ = ["paths", "tasks"]
 def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
     """Yield each file and the function that makes it."""
     yield Path("methods", "measured.json"), save_measurements
-    for data in DATA:
-        for name in METHODS:
-            yield Path("methods", f"{data}-{name}.npz"), partial(save_paths, data, name)
+    for name in METHODS:
+        yield Path("methods", f"{TOY}-{name}.npz"), partial(save_paths, name)
 
 
 def save_measurements(path: Path) -> Metrics:
-    """Save the benchmark's rows at equal time: means over its seeds, by data, method and number of calls."""
+    """Save the benchmark's rows at equal time: means over its seeds, by method and number of calls."""
     document = json.loads((RESULTS / "methods.json").read_text())
     table: dict[str, Any] = {}
-    for data in DATA:
-        for name, shown in METHODS.items():
-            found = runs(document["rows"], data, shown.contender)
-            calls = {
-                k: {metric: float(np.mean([row["calls"][k][metric] for row in found])) for metric in one}
-                for k, one in found[0]["calls"].items()
-            }
-            steps = float(np.mean([row["steps"] for row in found]))
-            table.setdefault(data, {})[name] = {"calls": calls, "steps": steps, "seeds": len(found)}
+    for name, shown in METHODS.items():
+        rows = runs(document["rows"], TOY, shown.contender)
+        calls = {k: {metric: mean(rows, k, metric) for metric in metrics} for k, metrics in rows[0]["calls"].items()}
+        steps = float(np.mean([row["steps"] for row in rows]))
+        table[name] = {"calls": calls, "steps": steps, "seeds": len(rows)}
     path.write_text(json.dumps({"command": document["facts"]["command"], "rows": table}, indent=1) + "\n")
     return {}
 
 
-def save_paths(data: str, name: str, path: Path) -> Metrics:
+def save_paths(name: str, path: Path) -> Metrics:
     """Train as the benchmark does, and save the student's paths from the scene's starts, by number of calls."""
     contender = CONTENDERS[METHODS[name].contender]
     search = json.loads((RESULTS / "methods-search.json").read_text())["rows"]
     settings = best(search, contender.name)
-    steps = steps_within(SECONDS, cost(data, contender, settings))
-    run: Any = distilled(data, contender, settings, seed=SEED, steps=steps)
+    steps = steps_within(SECONDS, cost(TOY, contender, settings))
+    run: Any = distilled(TOY, contender, settings, seed=SEED, steps=steps)
     for _ in run:
         pass
     student = run.result().student
-    arrays = assets.scene_arrays(data)
+    arrays = assets.scene_arrays(TOY)
     z, times = torch.from_numpy(arrays["starts"][:STARTS]), torch.from_numpy(arrays["times"][::FRAMES])
     scale = np.hypot(arrays["sigma_data"], times.numpy())[:, None, None]
     packed = {}
@@ -99,7 +93,7 @@ def paths(student: Any, z: Tensor, times: Tensor, calls: int) -> Tensor:
         end = student.t_min if isinstance(student, ConsistencyFunction) else t
         target = student(x, s, end)
         for frame in times[(times <= s) & ((times > t) | is_last)]:
-            # A network with one time takes straight steps; one that is told the end of a step has a path.
+            # A network of one time takes straight steps; one that also takes the end of a step has a path.
             on_path = student.takes_end_time
             moved = student(x, s, frame) if on_path else torch.lerp(target, x, float((frame - end) / (s - end)))
             rows.append(moved)

@@ -16,12 +16,12 @@ from typing import Any
 
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
-from benchmarks.methods.measure import floor_row, row, search_row, solver_row
+from benchmarks.methods.measure import SECONDS, best, floor_row, row, search_row, solver_row
 from benchmarks.methods.tables import SEARCH_TEXT, figure, lines, search_lines, text
 from benchmarks.table import RESULTS, Store, Task
 
 SEARCH = {"data": "ring", "seed": 100, "seconds": 6.0}
-SECONDS, STEPS = 30.0, 2000
+STEPS = 2000
 
 
 def main() -> None:
@@ -69,16 +69,10 @@ def main() -> None:
     sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}
     if args.only == list(CONTENDERS):
         sections["What it says to claims"] = claims(store.rows, list(sections))
-    store.publish("Every method on the same truth", text(budget), sections)
+    seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})
+    store.publish("Every method on the same truth", f"{text(budget)} Seeds: {', '.join(seeds)}.", sections)
     if not args.equal_steps:
         figure(store.rows, args.out / "methods.png")
-
-
-def best(rows: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """The settings with the least error in the search."""
-    own = [row for key, row in rows.items() if key.startswith(f"{name}/")]
-    settings: dict[str, Any] = min(own, key=lambda row: row["error"])["settings"]
-    return settings
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ Rows = dict[str, dict[str, Any]]
 
 
 def claims(rows: Rows, data: list[str]) -> list[dict[str, str]]:
-    """One line per claim: figures on each toy, and what follows."""
+    """One line per claim: metrics on each toy, and their meaning."""
 
-    def on_each(name: str, figure: Callable[[str], float]) -> str:
-        return f"{name}: " + ", ".join(f"{toy} {figure(toy):.2f}" for toy in data)
+    def on_each(name: str, metric: Callable[[str], float]) -> str:
+        return f"{name}: " + ", ".join(f"{toy} {metric(toy):.2f}" for toy in data)
 
     def error(toy: str, method: str, calls: str = "1") -> float:
         return mean(runs(rows, toy, method), calls, "euler")
@@ -33,32 +33,32 @@ def claims(rows: Rows, data: list[str]) -> list[dict[str, str]]:
     return [
         {
             "claim": "paper: PID is better than BOOT, since its boundary is hard",
-            "figures": f"{ratio('BOOT', 'PID')}; {ratio('PID, soft boundary', 'PID')}",
-            "what the figures are": "errors: what the bootstrap costs, and what a soft boundary costs PID itself",
+            "metrics": f"{ratio('BOOT', 'PID')}; {ratio('PID, soft boundary', 'PID')}",
+            "meaning": "errors: what the bootstrap costs, and what a soft boundary costs PID itself",
         },
         {
             "claim": "paper: PID costs less per step than CD and PD",
-            "figures": cost("PID", "CD", "PD"),
-            "what the figures are": "forward passes per sample",
+            "metrics": cost("PID", "CD", "PD"),
+            "meaning": "forward passes per sample",
         },
         {
             "claim": "paper: finite differences are better than exact derivatives",
-            "figures": ratio("PID, exact derivative", "PID"),
-            "what the figures are": "errors at equal time; at equal steps see methods-steps.md",
+            "metrics": ratio("PID, exact derivative", "PID"),
+            "meaning": "errors at equal time, in which the exact derivative takes half as many steps",
         },
         {
             "claim": "paper: without data, PID is as good as methods with data",
-            "figures": f"{ratio('CD', 'PID')}; {ratio('PD', 'PID')}; {ratio('Lagrangian map, data', 'PID')}",
-            "what the figures are": "errors of methods that need data, relative to PID's",
+            "metrics": f"{ratio('CD', 'PID')}; {ratio('PD', 'PID')}; {ratio('Lagrangian map, data', 'PID')}",
+            "meaning": "errors of methods that need data, relative to PID's",
         },
         {
             "claim": "rebuttal: learning an operator on solved paths costs more",
-            "figures": f"{cost('PID', 'DSNO', 'endpoint regression')}; {ratio('endpoint regression', 'PID')}",
-            "what the figures are": "forward passes; errors: the simplest regression on solved pairs at equal time",
+            "metrics": f"{cost('PID', 'DSNO', 'endpoint regression')}; {ratio('endpoint regression', 'PID')}",
+            "meaning": "forward passes; errors: the simplest regression on solved pairs at equal time",
         },
         {
             "claim": "reviews: more calls do not help PID",
-            "figures": "; ".join(map(more_calls, ("Lagrangian map, own path", "2-rectified flow", "PD"))),
-            "what the figures are": "errors with four calls, relative to one; PD needs data",
+            "metrics": "; ".join(map(more_calls, ("Lagrangian map, own path", "2-rectified flow", "PD"))),
+            "meaning": "errors with four calls, relative to one; PD needs data",
         },
     ]

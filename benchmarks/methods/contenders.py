@@ -40,7 +40,7 @@ CONTENDERS = {
     for contender in (
         Contender("PID", "pid"),
         Contender("PID, exact derivative", "pid", {"derivative": "exact"}),
-        Contender("PID, soft boundary", "pid", {"soft": True, "boundary_weight": 3.0}),
+        Contender("PID, soft boundary", "pid", {"boundary_weight": 3.0}),
         Contender("BOOT", "boot"),
         Contender("BOOT, soft boundary", "boot", {"boundary_weight": 1.0}),
         Contender("FreeFlow, prediction", "freeflow"),

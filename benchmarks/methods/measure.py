@@ -17,23 +17,36 @@ from benchmarks.methods.contenders import Contender
 from pidlearn.evaluation.metrics import energy_distance, floor, rmse, wrong_mode_share
 from pidlearn.training.trainer import Trainer
 
-__all__ = ["CALLS", "SAMPLES", "cost", "distilled", "floor_row", "row", "search_row", "solver_row", "steps_within"]
+__all__ = [
+    "CALLS",
+    "SAMPLES",
+    "SECONDS",
+    "best",
+    "cost",
+    "distilled",
+    "floor_row",
+    "row",
+    "search_row",
+    "solver_row",
+    "steps_within",
+]
 
 SAMPLES = 8192
 CALLS = (1, 2, 4, 8)
+SECONDS = 30.0
+"""CPU seconds of each run, where all have the same."""
 TRIAL = 120
 """Steps of the short run that measures what a step costs: all stages and grids of a method shrink with it."""
 
 
 def distilled(data: str, contender: Contender, settings: dict[str, Any], **options: Any) -> Iterator[Any]:
     """The steps of a run of this contender on a toy."""
-    teacher, given = pid.toy(data), {**contender.settings, **settings, **options}
-    student = None
-    if given.pop("soft", False):
-        torch.manual_seed(given.get("seed", 0))
-        network = pid.nets.MLP(teacher.event_shape)
-        student = pid.Trajectory(network, sigma_data=teacher.std, boundary="soft")
-    return pid.steps(teacher, student, method=contender.method, **given)
+    teacher, student = pid.toy(data), None
+    options = {**contender.settings, **settings, **options}
+    if contender.method == "pid" and "boundary_weight" in options:  # of a student that has to learn its start
+        torch.manual_seed(options.get("seed", 0))
+        student = pid.Trajectory(pid.nets.MLP(teacher.event_shape), sigma_data=teacher.std, boundary="soft")
+    return pid.steps(teacher, student, method=contender.method, **options)
 
 
 def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
@@ -73,7 +86,7 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
     def count(network: nn.Module, args: tuple[Any, ...]) -> None:
         passes["with gradient" if torch.is_grad_enabled() else "without gradient"] += len(args[0])
 
-    trained = [run.student, getattr(run.trainer.method, "second", None)]
+    trained = [run.student, getattr(run.trainer.method, "auxiliary", None)]
     networks = [m for part in trained if part is not None for m in part.modules() if isinstance(m, pid.nets.MLP)]
     handles = [network.register_forward_pre_hook(count) for network in networks]
     run.problem.ode.denoiser = counted
@@ -86,15 +99,22 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
 
 
 def _kept(trainer: Trainer) -> int:
-    """Bytes that training keeps: weights, gradients and moments, and what the method holds."""
+    """Bytes that training keeps: weights, gradients and moments, and the tensors of the method."""
     weights = sum(p.numel() * p.element_size() for p in trainer.weights())
-    held = [value for value in vars(trainer.method).values() if isinstance(value, Tensor)]
-    return 4 * weights + sum(t.numel() * t.element_size() for t in held)
+    tensors = [value for value in vars(trainer.method).values() if isinstance(value, Tensor)]
+    return 4 * weights + sum(t.numel() * t.element_size() for t in tensors)
 
 
 def steps_within(seconds: float, costs: dict[str, float]) -> int:
     """How many steps fit into this CPU time."""
     return max(TRIAL, round((seconds - costs["preparation"]) / costs["per step"]))
+
+
+def best(rows: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """The settings with the least error in the search."""
+    candidates = [row for key, row in rows.items() if key.startswith(f"{name}/")]
+    settings: dict[str, Any] = min(candidates, key=lambda row: row["error"])["settings"]
+    return settings
 
 
 def row(
@@ -113,14 +133,14 @@ def row(
 def errors(data: str, result: pid.Result) -> dict[str, dict[str, float]]:
     """The errors of a student at each number of calls that it can make use of."""
     z, *_ = truth(data)
-    measured = {}
+    metrics = {}
     for calls in CALLS:
         try:
             x = result.generate(z, calls=calls, generator=torch.Generator().manual_seed(1))
         except ValueError:  # of students with one call, or with other numbers
             continue
-        measured[str(calls)] = compared(data, x.double())
-    return measured
+        metrics[str(calls)] = compared(data, x.double())
+    return metrics
 
 
 def compared(data: str, x: Tensor) -> dict[str, float]:
@@ -163,16 +183,16 @@ def solver_row(data: str, solver: str) -> dict[str, Any]:
     """The teacher's own samples with few calls."""
     ode, (z, *_) = pid.DenoiserODE(pid.toy(data)), truth(data)
     per_step = 2 if solver == "heun" else 1
-    measured = {}
+    metrics = {}
     for calls in (*CALLS, 16, 32):
         if calls % per_step == 0:
             grid = pid.karras_grid(calls // per_step + 1)
-            measured[str(calls)] = compared(data, pid.solve(ode, z.double(), grid, solver)[-1])
-    return {"calls": measured}
+            metrics[str(calls)] = compared(data, pid.solve(ode, z.double(), grid, solver)[-1])
+    return {"calls": metrics}
 
 
 def floor_row(data: str) -> dict[str, float]:
     """The energy distance between two samples of the teacher, and the errors of Euler-250."""
     _, euler, exact, others = truth(data)
-    found = compared(data, euler)
-    return {"energy floor": floor(energy_distance, others), "energy": found["energy"], "exact": rmse(euler, exact)}
+    metrics = compared(data, euler)
+    return {"energy floor": floor(energy_distance, others), "energy": metrics["energy"], "exact": rmse(euler, exact)}

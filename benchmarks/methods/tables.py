@@ -24,7 +24,8 @@ def text(budget: dict[str, Any]) -> str:
     return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of {SAMPLES:,}
 new noise samples, in data units (scale about 1), to Euler-250 and to the exact ODE (SciPy, rtol 1e-8); after a
 semicolon those of 2, 4 and 8 calls, where the student can make use of them. Consistency students add noise between
-calls, so that only their distribution is told then. Energy: energy distance to other samples of the teacher, times 1e4.
+calls, so that only their distribution is compared then. Energy: energy distance to other samples of the teacher,
+times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
 teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Means over the seeds ±
 half of the range; one thread."""
@@ -47,23 +48,23 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
         }
     ]
     table += [_line(name, [rows[f"{data}/{name}"]]) for name in SOLVERS if f"{data}/{name}" in rows]
-    found = {name: runs(rows, data, name) for name in CONTENDERS}
-    ordered = sorted((name for name in found if found[name]), key=lambda name: mean(found[name], "1", "euler"))
+    results = {name: runs(rows, data, name) for name in CONTENDERS}
+    ordered = sorted((name for name in results if results[name]), key=lambda name: mean(results[name], "1", "euler"))
     table += [
-        {**_line(name, found[name]), "needs": _needs(CONTENDERS[name]), **_costs(found[name])} for name in ordered
+        {**_line(name, results[name]), "needs": _needs(CONTENDERS[name]), **_costs(results[name])} for name in ordered
     ]
     columns = list(dict.fromkeys(key for line in table for key in line))
     return [{column: line.get(column, "") for column in columns} for line in table]
 
 
-def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
+def _line(name: str, results: list[dict[str, Any]]) -> dict[str, str]:
     """Errors of one method; its calls are those that all seeds have."""
-    calls = [str(k) for k in CALLS if str(k) in found[0]["calls"]]
+    calls = [str(k) for k in CALLS if str(k) in results[0]["calls"]]
 
     def over(metric: str, digits: int, factor: float = 1.0, percent: bool = False) -> str:
         first, *rest = calls[:1] if _adds_noise(name) and metric != "energy" else calls
-        one = spread([factor * row["calls"][first][metric] for row in found], digits, percent)
-        more = [f"{factor * (100 if percent else 1) * mean(found, k, metric):.{digits}f}" for k in rest]
+        one = spread([factor * row["calls"][first][metric] for row in results], digits, percent)
+        more = [f"{factor * (100 if percent else 1) * mean(results, k, metric):.{digits}f}" for k in rest]
         return "; ".join([one if first == "1" else f"({first} calls) {one}", *more])
 
     return {
@@ -75,9 +76,9 @@ def _line(name: str, found: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def mean(found: list[dict[str, Any]], calls: str, metric: str) -> float:
+def mean(results: list[dict[str, Any]], calls: str, metric: str) -> float:
     """The mean over the seeds of a metric at a number of calls."""
-    values = [row["calls"][calls][metric] for row in found]
+    values = [row["calls"][calls][metric] for row in results]
     return float(sum(values) / len(values))
 
 
@@ -86,13 +87,13 @@ def _needs(contender: Contender) -> str:
     return kind(**{name: contender.settings[name] for name in settings_of(kind) if name in contender.settings}).needs
 
 
-def _costs(found: list[dict[str, Any]]) -> dict[str, str]:
-    row = found[0]
+def _costs(results: list[dict[str, Any]]) -> dict[str, str]:
+    row = results[0]
     return {
         "passes": f"{passes(row):.1f}",
         "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),
         "steps": f"{row['steps']:,}",
-        "CPU s": spread([r["seconds"] for r in found], 0),
+        "CPU s": spread([r["seconds"] for r in results], 0),
         "kept, MB": f"{row['megabytes']:.1f}",
     }
 
@@ -130,13 +131,13 @@ def figure(rows: Rows, path: Path) -> None:
                 [int(k) for k in calls], [c["exact"] for c in calls.values()], style, color=".6", label=solver
             )
         for name in shown:
-            found = runs(rows, data, name)
-            calls = [k for k in found[0]["calls"] if k == "1" or not _adds_noise(name)]
-            errors = [mean(found, k, "exact") for k in calls]
+            results = runs(rows, data, name)
+            calls = [k for k in results[0]["calls"] if k == "1" or not _adds_noise(name)]
+            errors = [mean(results, k, "exact") for k in calls]
             look = {"color": colours[name], "marker": markers[_needs(CONTENDERS[name])], "ms": 5}
             column[0].plot([int(k) for k in calls], errors, label=name, **look)
-            column[1].plot(passes(found[0]), errors[0], ls="", **look)
-            column[1].annotate(name, (passes(found[0]), errors[0]), (5, 0), textcoords="offset points", fontsize=6)
+            column[1].plot(passes(results[0]), errors[0], ls="", **look)
+            column[1].annotate(name, (passes(results[0]), errors[0]), (5, 0), textcoords="offset points", fontsize=6)
         for ax in column:
             ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
         column[0].set(title=data, xscale="log", yscale="log", xlabel="calls of the student, or of the teacher (grey)")

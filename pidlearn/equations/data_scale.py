@@ -23,7 +23,7 @@ LOW_DIMENSIONAL = 16
 
 
 def stated(teacher: Any, name: str, read: Callable[[Any], T], expected: str) -> T | None:
-    """Return ``read`` of a teacher's attribute, or None if it has none or it is None.
+    """Return ``read`` of a teacher's attribute, or None if the attribute is missing or None.
 
     Raises:
         ValueError: an attribute that ``read`` cannot take, or makes NaN of: ``expected`` says what it must be.

@@ -55,15 +55,15 @@ class Stage:
         part: the module that is trained.
         steps: how many steps the stage takes.
         lr_scale: factor on the learning rate.
-        beside: a module that is trained beside it, such as a score of the student's own samples; no part of the result.
-        beside_lr: factor from the learning rate of the part to that of the module beside it.
+        auxiliary: a second module in training that is no part of the result, such as a score of the student's samples.
+        auxiliary_lr: factor from the learning rate of the part to that of the auxiliary module.
     """
 
     part: nn.Module
     steps: int
     lr_scale: float = 1.0
-    beside: nn.Module | None = None
-    beside_lr: float = 1.0
+    auxiliary: nn.Module | None = None
+    auxiliary_lr: float = 1.0
 
 
 @dataclass
@@ -155,9 +155,9 @@ class Method(ABC, Generic[C]):
     """Which of ``distance``, ``weight`` and ``time_sampling`` it takes from the context: to set others is an error."""
 
     def configured(self, values: Mapping[str, Any]) -> Method[C]:
-        """A copy for one run, whose fields that are named in ``values``, settings of `Config`, have those values."""
-        shared = {f.name: values[f.name] for f in fields(self) if f.init and f.name in values}  # type: ignore[arg-type]
-        return replace(self, **shared)  # type: ignore[type-var]  # a dataclass
+        """A copy for one run; its fields that are named in ``values``, settings of `Config`, have those values."""
+        own: Any = self  # every method is a dataclass, which `method_of` checks
+        return replace(own, **{f.name: values[f.name] for f in fields(own) if f.init and f.name in values})
 
     def forward_mode(self, context: C) -> bool:
         """Whether `loss` differentiates the student by forward-mode automatic differentiation."""

@@ -6,8 +6,8 @@ Yin et al. 2024, "DMD", arXiv 2311.18828; the correction of FreeFlow, arXiv 2511
 
     dx = t^2 (score_teacher - score_student)(y, t) = D_teacher(y, t) - D_student(y, t)
 
-D_student, the denoiser of the student's own samples, is unknown: a second network beside the student learns it by
-denoising them. It is the "fake score" of DMD.
+D_student, the denoiser of the student's own samples, is unknown: an auxiliary network, the "fake score" of DMD,
+learns it by denoising them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def denoising_loss(difference: Tensor, D: Tensor, x: Tensor, c_out: Tensor) -> T
 
 @dataclass
 class Corrector(Method[Context]):
-    """Another method, and then the corrector beside a second network.
+    """Another method, followed by a correction of the samples' distribution with an auxiliary network.
 
     It makes the distribution right and gives up the teacher's path of each z: use it where a student is biased, by a
     coarse grid or a small network. One at the floor of its energy distance is not improved, and loses its paths.
@@ -62,7 +62,7 @@ class Corrector(Method[Context]):
         first: the method that comes before: its name, or a `Method`.
         share: share of the steps that it gets; 0 for a student that has been trained.
         slow: factor on the learning rate while the student is corrected. Adam divides by the gradient's size, so that
-            no weight of a loss would slow it down; the second network keeps the full rate.
+            no weight of a loss would slow it down; the auxiliary network keeps the full rate.
     """
 
     first: str | Method[Any] = "pid"
@@ -93,19 +93,19 @@ class Corrector(Method[Context]):
         }
 
     @property
-    def needs(self) -> str:  # type: ignore[override]  # of the class elsewhere; here it follows from a setting
+    def needs(self) -> str:  # type: ignore[override]  # a class attribute elsewhere; here it depends on a setting
         """What the first method needs: the corrector itself needs noise alone."""
         return self.before.needs
 
     @property
-    def uses(self) -> Sequence[str]:  # type: ignore[override]  # as above
+    def uses(self) -> Sequence[str]:  # type: ignore[override]  # a class attribute elsewhere, as `needs`
         """What the first method uses, and the distance."""
         return sorted({*self.before.uses, "distance"})
 
     def configured(self, values: Mapping[str, Any]) -> Corrector:
         own: Any = super().configured(values)
-        given = {name: value for name, value in vars(self.before).items() if value is not UNSET}
-        own.before = self.before.configured({**values, **given})
+        settings = {name: value for name, value in vars(self.before).items() if value is not UNSET}
+        own.before = self.before.configured({**values, **settings})
         return own
 
     def forward_mode(self, context: Context) -> bool:
@@ -136,8 +136,8 @@ class Corrector(Method[Context]):
             )
         with seeded(context.seed):
             # Its network takes one time; it is a copy of the teacher's if that is convolutional, else an MLP.
-            self.second = build_flow_map(context.problem, end_time=False).to(context.problem.sample_prior(1))
-        corrected = Stage(context.student, steps - alone, self.slow, self.second, 1 / self.slow)
+            self.auxiliary = build_flow_map(context.problem, end_time=False).to(context.problem.sample_prior(1))
+        corrected = Stage(context.student, steps - alone, self.slow, self.auxiliary, 1 / self.slow)
         return [*(self.before.stages(context, alone) if alone else ()), corrected]
 
     def begin(self, context: Context, first: bool) -> None:
@@ -170,9 +170,9 @@ class Corrector(Method[Context]):
 
     def _difference(self, y: Tensor, t: Tensor, D: Tensor, labels: Tensor | None) -> Tensor:
         """D_student - D_teacher at y, (B, *event); zero at first."""
-        G = self.second.denoised(y, t, t, labels)
-        if isinstance(self.second.network, MLP):  # F = 0 at first: c_out F is learned as the difference itself
-            return G - expand_like(self.second.noise_parametrization(t).c_skip, y) * y
+        G = self.auxiliary.denoised(y, t, t, labels)
+        if isinstance(self.auxiliary.network, MLP):  # F = 0 at first: c_out F is learned as the difference itself
+            return G - expand_like(self.auxiliary.noise_parametrization(t).c_skip, y) * y
         return G - D  # of a copy of the teacher
 
     def after_update(self, context: Context) -> None:
@@ -180,13 +180,13 @@ class Corrector(Method[Context]):
             self.before.after_update(context)
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the stage that has begun last: before it, the second network is as `stages` made it."""
-        return self.before.state_dict() if self.begun.beside is None else self.second.state_dict()
+        """Of the stage that has begun last: before it, the auxiliary network is as `stages` made it."""
+        return self.before.state_dict() if self.begun.auxiliary is None else self.auxiliary.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        (self.before if self.begun.beside is None else self.second).load_state_dict(state)
+        (self.before if self.begun.auxiliary is None else self.auxiliary).load_state_dict(state)
 
 
 def _corrects(context: Context) -> bool:
     """Whether the run is in the corrector's own stage."""
-    return context.stage.beside is not None
+    return context.stage.auxiliary is not None

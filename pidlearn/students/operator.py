@@ -55,8 +55,9 @@ class NeuralOperator(Trajectory):
                 f"got times = {summary(falling)} from t_max = {t_max:g}, but an operator has two or more times that "
                 f"fall from below t_max to t_min > 0: sort them, or leave some out"
             )
-        # A network without the attribute may join the times in a way of its own.
-        if (of_network := getattr(unwrapped(network), "times", M)) != M:
+        # A network without that number may join the times in a way of its own.
+        of_network = getattr(unwrapped(network), "times", M)
+        if isinstance(of_network, int) and of_network != M:
             raise ValueError(
                 f"got a network of times = {of_network}, but the operator has {M} times: build it with times={M}"
             )

@@ -53,7 +53,7 @@ def prepare_student(
             f"unconditional: build it with label_dim={problem.label_dim}"
         )
     times = getattr(unwrapped(getattr(student, "network", None)), "times", 0)
-    if times > 1 and not isinstance(unwrapped(student), NeuralOperator):
+    if isinstance(times, int) and times > 1 and not isinstance(unwrapped(student), NeuralOperator):
         raise ValueError(
             f"got a {summary(student)} of a network of times = {times}, but only method='dsno' trains such a network: "
             f"build it without times"

@@ -80,9 +80,9 @@ def build_optimizer(stage: Stage, config: OptimizerConfig) -> torch.optim.Optimi
     """An optimiser of the trainable parameters of a stage, with the peak rate of each group as ``initial_lr``."""
     build = OPTIMIZERS[config.optimizer] if isinstance(config.optimizer, str) else config.optimizer
     parameters: list[Any] = [p for p in stage.part.parameters() if p.requires_grad]
-    if stage.beside is not None:
-        beside = [p for p in stage.beside.parameters() if p.requires_grad]
-        parameters = [{"params": parameters}, {"params": beside, "lr": stage.beside_lr * config.lr}]
+    if stage.auxiliary is not None:
+        second = [p for p in stage.auxiliary.parameters() if p.requires_grad]
+        parameters = [{"params": parameters}, {"params": second, "lr": stage.auxiliary_lr * config.lr}]
     with reraise_from_function("function optimizer=", "optimizer(parameters, config)"):
         optimizer = build(parameters, config)
     if not isinstance(optimizer, torch.optim.Optimizer):

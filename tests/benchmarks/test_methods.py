@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.methods.__main__ import best
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
-from benchmarks.methods.measure import cost, row, steps_within
+from benchmarks.methods.measure import best, cost, row, steps_within
 from benchmarks.methods.tables import figure, lines, search_lines
 from pidlearn.methods import METHODS
 
@@ -76,7 +75,7 @@ def test_claims_are_answered_by_ratios() -> None:
     rows: dict[str, Any] = {}
     for name, error in errors.items():
         rows[f"ring/{name}/seed 0"] = {**row, "calls": {"1": {"euler": error}, "4": {"euler": error / 2}}}
-    figures = {line["claim"]: line["figures"] for line in claims(rows, ["ring"])}
+    figures = {line["claim"]: line["metrics"] for line in claims(rows, ["ring"])}
     assert figures["paper: PID is better than BOOT, since its boundary is hard"].startswith("BOOT / PID: ring 2.00;")
     assert figures["paper: PID costs less per step than CD and PD"] == "PID 7.0, CD 7.0, PD 7.0"
     assert "4 calls / 1: ring 0.50" in figures["reviews: more calls do not help PID"]

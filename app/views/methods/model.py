@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from app.shared.assets import ASSETS, scene_arrays
-from pidlearn.viewer import Plane, Scene, View
+from app.shared.assets import ASSETS, PRESETS, scene_arrays
+from pidlearn.viewer import Plane, Scene
 
-__all__ = ["CALLS", "DATA", "FRAMES", "METHODS", "STARTS", "Shown", "calls_of", "drawing", "piece", "row", "scene"]
+__all__ = ["CALLS", "FRAMES", "METHODS", "STARTS", "TOY", "Shown", "calls_of", "drawing", "piece", "row", "scene"]
 
-DATA = {"ring": "Ring of 8"}
-"""Name and label of the toy that is recorded."""
+TOY = "ring"
+"""The recorded toy; two would exceed the size that all assets may have."""
 CALLS = (1, 2, 4, 8)
 STARTS, FRAMES = 100, 4
 """Recorded starts, and how many frames of the other pages lie between two recorded ones."""
@@ -181,46 +181,43 @@ METHODS = {
 
 @cache
 def measured() -> dict[str, Any]:
-    """Load the benchmark's results by data and method; see `benchmarks.app_assets.methods`."""
+    """Load the benchmark's results by method; see `benchmarks.app_assets.methods`."""
     document: dict[str, Any] = json.loads((ASSETS / "methods" / "measured.json").read_text())
     return document
 
 
 @cache
-def recorded(data: str, method: str) -> dict[int, np.ndarray]:
+def recorded(method: str) -> dict[int, np.ndarray]:
     """The recorded paths (F, B, 2) of a method's student, by number of calls."""
-    arrays = scene_arrays(data)
+    arrays = scene_arrays(TOY)
     scale = np.hypot(arrays["sigma_data"], arrays["times"][::FRAMES])[:, None, None]
-    with np.load(ASSETS / "methods" / f"{data}-{method}.npz") as file:
+    with np.load(ASSETS / "methods" / f"{TOY}-{method}.npz") as file:
         return {k: file[f"paths {k}"] * float(file[f"unit {k}"]) * scale for k in CALLS if f"paths {k}" in file}
 
 
-def calls_of(data: str, method: str, calls: int) -> int:
-    """The number of calls that is shown: the one that is asked for, or 1 for a student that cannot make use of more."""
-    return calls if calls in recorded(data, method) else 1
+def calls_of(method: str, calls: int) -> int:
+    """The number of calls that is shown: ``calls``, or 1 for a student that cannot make use of more."""
+    return calls if calls in recorded(method) else 1
 
 
-def scene(data: str, methods: tuple[str, str], calls: int) -> Scene:
-    """Two students from the same starts, beside the exact paths."""
-    arrays = scene_arrays(data)
+def scene(methods: tuple[str, str], calls: int) -> Scene:
+    """The scene of two students and the exact paths, from the same starts."""
     planes = []
     for method in methods:
-        k = calls_of(data, method, calls)
-        planes.append(Plane(f"{METHODS[method].label}: {k} call{'s' * (k > 1)}", recorded(data, method)[k]))
-    title = f"{DATA[data]}: {' and '.join(METHODS[method].label for method in methods)}, from the same noise"
-    cut = {"times": arrays["times"][::FRAMES], "exact": arrays["exact"][::FRAMES, :STARTS]}
-    cut["starts"] = arrays["starts"][:STARTS]
-    names = {"student": "student", "teacher": "exact path"}
-    return Scene(
-        title, panels=planes, view=View(), names=names, **{**arrays, **cut, "starts": arrays["starts"][:STARTS]}
-    )
+        k = calls_of(method, calls)
+        planes.append(Plane(f"{METHODS[method].label}: {k} call{'s' * (k > 1)}", recorded(method)[k]))
+    arrays = dict(scene_arrays(TOY))
+    arrays |= {"times": arrays["times"][::FRAMES], "exact": arrays["exact"][::FRAMES, :STARTS]}
+    arrays |= {"starts": arrays["starts"][:STARTS]}
+    title = f"{PRESETS[TOY]}: {' and '.join(METHODS[method].label for method in methods)}, from the same noise"
+    return Scene(title, panels=planes, names={"student": "student", "teacher": "exact path"}, **arrays)
 
 
-def row(data: str, method: str, calls: int) -> str:
+def row(method: str, calls: int) -> str:
     """What the benchmark measured, as a sentence."""
-    found = measured()["rows"][data][method]
-    k = str(calls_of(data, method, calls))
-    errors = found["calls"][k]
+    results = measured()["rows"][method]
+    k = str(calls_of(method, calls))
+    errors = results["calls"][k]
     paths = (
         "Noise is added between the calls, so that samples no longer belong to their z."
         if method in ("cd", "ct", "scm") and k != "1"
@@ -229,7 +226,7 @@ def row(data: str, method: str, calls: int) -> str:
     )
     return (
         f"{paths} Energy distance to the teacher's samples **{1e4 * errors['energy']:.1f}** · 10⁻⁴. "
-        f"{found['steps']:,.0f} steps, {found['seeds']} seed{'s' * (found['seeds'] > 1)}."
+        f"{results['steps']:,.0f} steps, {results['seeds']} seed{'s' * (results['seeds'] > 1)}."
     )
 
 

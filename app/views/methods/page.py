@@ -9,11 +9,10 @@ from app.views.methods.snippet import snippet
 
 st.markdown("### Methods: each learns a piece of the flow map X(x; s → t), which carries x at time s to time t")
 labels = {name: shown.label for name, shown in model.METHODS.items()}
-(data,) = model.DATA
 one = pick("First method", labels, "one", "pid")
 two = pick("Second method", labels, "two", "cd")
 calls = int(pick("Calls", {str(k): f"{k} call{'s' * (k > 1)}" for k in model.CALLS}, "calls"))
-show(model.scene(data, (one, two), calls), "methods", lambda view: snippet(data, (one, two), calls, view))
+show(model.scene((one, two), calls), "methods", lambda view: snippet((one, two), calls, view))
 for column, method in zip(st.columns(2, gap="large"), (one, two), strict=True):
     shown = model.METHODS[method]
     with column:
@@ -24,9 +23,9 @@ for column, method in zip(st.columns(2, gap="large"), (one, two), strict=True):
             f"**Identity**: {shown.identity}.\n\n**Whose points**: {shown.points}.\n\n"
             f"**Held constant**: {shown.constant}."
         )
-        if model.calls_of(data, method, calls) != calls:
+        if model.calls_of(method, calls) != calls:
             st.caption(f"Its student is called once, so one call is shown instead of {calls}.")
-        st.markdown(model.row(data, method, calls))
+        st.markdown(model.row(method, calls))
 st.caption(
     "Measured by `python -m benchmarks.methods`: the same network and 30 CPU seconds for each method, its solved paths "
     "included; learning rate and one more setting from the same small search. The picture shows one of the runs."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from app.shared.snippets import view_call
-from app.views.methods.model import METHODS
+from app.views.methods.model import METHODS, TOY
 from pidlearn.viewer import View
 
 __all__ = ["snippet"]
 
 
-def snippet(data: str, methods: tuple[str, str], calls: int, view: View) -> str:
+def snippet(methods: tuple[str, str], calls: int, view: View) -> str:
     """Return a script that trains both students with their default settings, and saves the view as HTML."""
     lines = [
         f'    "{METHODS[name].label}": pid.distill(teacher, seed=0{METHODS[name].call}),'
@@ -26,12 +26,12 @@ for name, result in results.items():
         if calls > 1
         else ""
     )
-    return f'''"""Two methods on {data}, with their default settings. About a minute per student on one core."""
+    return f'''"""Two methods on {TOY}, with their default settings. About a minute per student on one core."""
 
 import pidlearn as pid
 from pidlearn.viewer import View
 
-teacher = pid.toy("{data}")
+teacher = pid.toy("{TOY}")
 results = {{
 {chr(10).join(lines)}
 }}
@@ -40,5 +40,5 @@ for name, result in results.items():
 {several}
 students = {{name: result.student for name, result in results.items()}}
 scene = pid.watch(teacher, students, view={view_call(view)})
-scene.save("{data}-methods.html")  # in a notebook, `scene` as the last line of a cell shows it
+scene.save("{TOY}-methods.html")  # in a notebook, `scene` as the last line of a cell shows it
 '''
