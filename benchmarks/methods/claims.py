@@ -44,7 +44,7 @@ def claims(rows: Rows, data: list[str]) -> list[dict[str, str]]:
         {
             "claim": "paper: finite differences are better than exact derivatives",
             "metrics": ratio("PID, exact derivative", "PID"),
-            "meaning": "errors at equal time, in which the exact derivative takes half as many steps",
+            "meaning": "errors at equal time",
         },
         {
             "claim": "paper: without data, PID is as good as methods with data",
