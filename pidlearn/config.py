@@ -59,7 +59,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
             has equally spaced points.
         rho: parameter of the karras spacing.
         distance: l2 | l1 | pseudo_huber, for images also lpips (-alex, -squeeze, -vgg-average), or a function.
-        weight: uniform | snr | karras | truncated_snr, or a function of time.
+        weight: * uniform | snr | karras | sqrt_karras | truncated_snr, or a function of time.
         time_sampling: * how often each grid point is visited: uniform | lognormal, or a function as in
             `pidlearn.sampling`. A network that encodes a start once for all times (`ChebyshevMLP`) visits all of them.
         windows: * number of sub-intervals of the span of an ODE; a diffusion has one.
@@ -79,7 +79,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
     spacing: str | Callable[..., Tensor] = "karras"
     rho: float = 7.0
     distance: str | Distance = "pseudo_huber"
-    weight: str | Weight = "uniform"
+    weight: str | Weight = UNSET
     time_sampling: str | Density = UNSET
     windows: int = UNSET
     init: str = "teacher"

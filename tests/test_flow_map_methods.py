@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.methods.flow_map import eulerian_loss, lagrangian_loss, meanflow_loss, semigroup_loss
+from pidlearn.methods.flow_map import Semigroup, eulerian_loss, lagrangian_loss, meanflow_loss, semigroup_loss
 from pidlearn.students.flow_map import FlowMap, joined, step
 from pidlearn.utils.broadcast import expand_like
 
@@ -103,22 +104,41 @@ class TestLagrangian:
 class TestSemigroup:
     def test_the_exact_map_is_a_zero(self) -> None:
         x, s, m, t = points()
-        never = torch.zeros(len(x), dtype=torch.bool)
-        assert semigroup_loss(GaussianFlow(), ODE, x, s, m, t, never, pid.l2).max() < 1e-26
-        # Any flow composes: only the short steps, the teacher's own, tell the right one.
-        assert semigroup_loss(GaussianFlow(0.5), ODE, x, s, m, t, never, pid.l2).max() < 1e-26
-        assert semigroup_loss(GaussianFlow(0.5), ODE, x, s, m, t, ~never, pid.l2).mean() > 1e-3
-        assert semigroup_loss(GaussianFlow(off=0.1), ODE, x, s, m, t, never, pid.l2).mean() > 1e-5
+        never, unused = torch.zeros(len(x), dtype=torch.bool), torch.stack([s, t], 1)
 
-    def test_short_steps_are_two_of_eulers(self) -> None:
+        def losses(student: Any, is_short: Tensor) -> Tensor:
+            return semigroup_loss(student, ODE, x, s, m, t, is_short, unused, pid.l2)
+
+        assert losses(GaussianFlow(), never).max() < 1e-26
+        # Any flow composes: only the short steps, the teacher's own, tell the right one.
+        assert losses(GaussianFlow(0.5), never).max() < 1e-26
+        assert losses(GaussianFlow(0.5), ~never).mean() > 1e-3
+        assert losses(GaussianFlow(off=0.1), never).mean() > 1e-5
+
+    def test_short_steps_are_the_teachers(self) -> None:
         x, s, m, t = points()
         student = FlowMap(pid.nets.MLP(2, end_time=True))
-        paths = [pid.solve(ODE, x[i : i + 1], torch.stack([s[i], m[i], t[i]]))[-1] for i in range(len(x))]
+        within = torch.stack([s, (s + m) / 2, m, t], 1)
+        paths = torch.cat([pid.solve(ODE, x[i : i + 1], within[i])[-1] for i in range(len(x))])
         share = expand_like(t / s, x)
-        G = (torch.cat(paths) - share * x) / (1 - share)
+        G = (paths - share * x) / (1 - share)
         student.denoised = lambda *_: G  # type: ignore[method-assign]
         every = torch.ones(len(x), dtype=torch.bool)
-        assert semigroup_loss(student, ODE, x, s, m, t, every, pid.l2).max() < 1e-24
+        assert semigroup_loss(student, ODE, x, s, m, t, every, within, pid.l2).max() < 1e-24
+
+    def test_each_length_is_drawn_as_often_and_half_of_it_is_two_of_the_next(self) -> None:
+        flow: Any = SimpleNamespace(grid=pid.karras_grid(9), fine=pid.karras_grid(33), density=torch.ones(8))
+        s, m, t, is_short, within = Semigroup().times(flow, 400, torch.Generator().manual_seed(0))
+        index = {time.item(): i for i, time in enumerate(flow.grid)}
+        start, middle, end = ([index[time.item()] for time in times] for times in (s, m, t))
+        lengths = [b - a for a, b in zip(start, end, strict=True)]
+        assert [lengths.count(k) for k in (1, 2, 4, 8)] == [100] * 4
+        assert all(a % length == 0 for a, length in zip(start, lengths, strict=True))
+        longer = ~is_short
+        assert all(2 * b == a + c for a, b, c, long in zip(start, middle, end, longer, strict=True) if long)
+        assert torch.equal(within[is_short][:, 0], s[is_short])
+        assert torch.equal(within[is_short][:, -1], t[is_short])
+        assert (within.diff(dim=1) < 0).all()
 
 
 class TestEulerian:

@@ -746,6 +746,8 @@ def training() -> list[tuple[Call, str]]:
         (lambda: ProgressiveStudent([pid.FlowMap(net())], [2, 1]), "but each stage has its number and all have one"),
         (lambda: run(method="boot", student=Bare()), "but BOOT trains a Trajectory of a diffusion: pass one"),
         (lambda: run(method="flow_map", student=path()), "but this method trains a FlowMap of a network that takes"),
+        (lambda: run(method="flow_map", identity="semigroup", student=None, n=18),
+         "got n = 18, but steps that double need a grid of 2^k + 1 points: use 33"),
         (lambda: run(method="reflow", student=path()), "but this method trains a FlowMap: pass one, or none"),
         (lambda: pid.nets.MLP(2)(Z, Z[:, 0], end_time=Z[:, 0]),
          "got an end_time, but this network takes a single time"),

@@ -16,11 +16,11 @@ from typing import Any
 
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
-from benchmarks.methods.measure import SECONDS, best, floor_row, row, search_row, solver_row
+from benchmarks.methods.measure import BUDGET, best, floor_row, row, search_row, solver_row
 from benchmarks.methods.tables import SEARCH_TEXT, figure, lines, search_lines, text
 from benchmarks.table import RESULTS, Store, Task
 
-SEARCH = {"data": "ring", "seed": 100, "seconds": 6.0}
+SEARCH = {"data": "ring", "seed": 100, "budget": BUDGET // 3}
 STEPS = 2000
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     """Compute the missing rows, and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--search", action="store_true", help="choose the settings")
-    parser.add_argument("--equal-steps", action="store_true", help=f"{STEPS} steps each, instead of {SECONDS:g} CPU s")
+    parser.add_argument("--equal-steps", action="store_true", help=f"{STEPS} steps each, instead of equal CPU time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", nargs="+", default=["ring", "checkerboard", "anisotropic"], help="of pidlearn.toy")
     parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
@@ -37,24 +37,15 @@ def main() -> None:
     args = parser.parse_args()
 
     search = Store(args.out, "methods-search", "python -m benchmarks.methods --search", **SEARCH)
-    candidates: dict[str, Task] = {
-        f"{name}/{settings}": (
-            search_row,
-            SEARCH["data"],
-            CONTENDERS[name],
-            settings,
-            SEARCH["seed"],
-            SEARCH["seconds"],
-        )
-        for name in args.only
-        for settings in CONTENDERS[name].candidates
+    searches: dict[str, Task] = {
+        name: (search_row, SEARCH["data"], CONTENDERS[name], SEARCH["seed"], SEARCH["budget"]) for name in args.only
     }
-    search.fill(candidates, args.jobs)
+    search.fill(searches, args.jobs)
     search.write("Settings of the methods", SEARCH_TEXT, {"Ring, seed 100": search_lines(search.rows)})
     if args.search:
         return
     name = "methods-steps" if args.equal_steps else "methods"
-    budget: dict[str, Any] = {"steps": STEPS} if args.equal_steps else {"seconds": SECONDS}
+    budget: dict[str, Any] = {"steps": STEPS} if args.equal_steps else {"budget": BUDGET}
     command = "python -m benchmarks.methods" + (" --equal-steps" if args.equal_steps else "")
     store = Store(args.out, name, command, **budget)
     tasks: dict[str, Task] = {f"{data}/Euler-250": (floor_row, data) for data in args.data}
@@ -63,7 +54,7 @@ def main() -> None:
         for data in args.data:
             for key in args.only:
                 settings = best(search.rows, key)
-                limits = (budget.get("seconds"), budget.get("steps"))
+                limits = (budget.get("budget"), budget.get("steps"))
                 tasks[f"{data}/{key}/seed {seed}"] = (row, data, CONTENDERS[key], settings, seed, *limits)
     store.fill(tasks, args.jobs)
     sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
-__all__ = ["CONTENDERS", "SOLVERS", "Contender"]
+__all__ = ["CONTENDERS", "RATES", "SOLVERS", "Contender"]
 
-RATES = (2e-3, 4e-3, 8e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 """Peak learning rates that the search tries for every method."""
 
 
@@ -20,19 +19,14 @@ class Contender:
         name: in the tables.
         method: its name in `pidlearn.methods.METHODS`.
         settings: its settings, those of the method among them.
-        also: a second setting that the search tries besides the learning rate, with two values.
+        also: a second setting: its name, the value with which the rates are tried, and another one, which is tried with
+            the best rate.
     """
 
     name: str
     method: str
     settings: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, Any, Any] = ("batch_size", 256, 128)
-
-    @property
-    def candidates(self) -> list[dict[str, Any]]:
-        """The settings that the search tries: as many for each method."""
-        name, *values = self.also
-        return [{"lr": lr, name: value} for lr, value in product(RATES, values)]
 
 
 CONTENDERS = {
@@ -51,7 +45,7 @@ CONTENDERS = {
         Contender("Eulerian map", "flow_map", {"identity": "eulerian", "points": "data"}, ("n", 40, 80)),
         Contender("MeanFlow", "flow_map", {"identity": "meanflow", "points": "data"}, ("at_end", 0.25, 0.5)),
         Contender("shortcut", "flow_map", {"identity": "semigroup", "points": "data"}, ("n", 9, 17)),
-        Contender("CD", "cd", {}, ("n", 40, 80)),
+        Contender("CD", "cd", {}, ("n", 18, 40)),
         Contender("CT", "ct", {}, ("n", 81, 161)),
         Contender("sCM", "scm", {}, ("c", 0.1, 0.3)),
         Contender("PD", "pd", {}, ("calls", 4, 8)),

@@ -13,28 +13,29 @@ import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from benchmarks.methods.contenders import Contender
+from benchmarks.methods.contenders import CONTENDERS, RATES, Contender
 from pidlearn.evaluation.metrics import energy_distance, floor, rmse, wrong_mode_share
 from pidlearn.training.trainer import Trainer
 
 __all__ = [
+    "BUDGET",
     "CALLS",
     "SAMPLES",
-    "SECONDS",
     "best",
+    "budgeted_steps",
     "cost",
     "distilled",
     "floor_row",
     "row",
     "search_row",
     "solver_row",
-    "steps_within",
 ]
 
 SAMPLES = 8192
 CALLS = (1, 2, 4, 8)
-SECONDS = 30.0
-"""CPU seconds of each run, where all have the same."""
+BUDGET = 6000
+"""Each run has the CPU time of so many steps of PID, measured right before it: processors differ, and so does one
+from hour to hour."""
 TRIAL = 120
 """Steps of the short run that measures what a step costs: all stages and grids of a method shrink with it."""
 
@@ -105,24 +106,25 @@ def _kept(trainer: Trainer) -> int:
     return 4 * weights + sum(t.numel() * t.element_size() for t in tensors)
 
 
-def steps_within(seconds: float, costs: dict[str, float]) -> int:
-    """How many steps fit into this CPU time."""
+def budgeted_steps(data: str, costs: dict[str, float], budget: int) -> int:
+    """How many steps fit into the CPU time of ``budget`` steps of PID."""
+    seconds = budget * cost(data, CONTENDERS["PID"], {})["per step"]
     return max(TRIAL, round((seconds - costs["preparation"]) / costs["per step"]))
 
 
 def best(rows: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """The settings with the least error in the search."""
-    candidates = [row for key, row in rows.items() if key.startswith(f"{name}/")]
-    settings: dict[str, Any] = min(candidates, key=lambda row: row["error"])["settings"]
+    settings: dict[str, Any] = min(rows[name]["tried"], key=lambda candidate: candidate["error"])["settings"]
     return settings
 
 
 def row(
-    data: str, contender: Contender, settings: dict[str, Any], seed: int, seconds: float | None, steps: int | None
+    data: str, contender: Contender, settings: dict[str, Any], seed: int, budget: int | None, steps: int | None
 ) -> dict[str, Any]:
     """Train for a CPU time or for a number of steps, and compare with Euler-250, the exact ODE and the density."""
     costs = cost(data, contender, settings)
-    run: Any = distilled(data, contender, settings, seed=seed, steps=steps_within(seconds, costs) if seconds else steps)
+    steps = budgeted_steps(data, costs, budget) if budget else steps
+    run: Any = distilled(data, contender, settings, seed=seed, steps=steps)
     started = time.process_time()
     done = sum(1 for _ in run)
     spent = time.process_time() - started
@@ -166,10 +168,18 @@ def truth(data: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return z, pid.solve(ode, z.double(), grid)[-1], exact, pid.solve(ode, other.double(), grid)[-1]
 
 
-def search_row(data: str, contender: Contender, settings: dict[str, Any], seed: int, seconds: float) -> dict[str, Any]:
-    """Train briefly, and compare one call with Euler-250; infinity for a run that diverged."""
-    costs = cost(data, contender, settings)
-    run: Any = distilled(data, contender, settings, seed=seed, steps=steps_within(seconds, costs))
+def search_row(data: str, contender: Contender, seed: int, budget: int) -> dict[str, Any]:
+    """Try every learning rate, then the other value of the second setting with the best of them."""
+    name, first, second = contender.also
+    tried = [_candidate(data, contender, {"lr": lr, name: first}, seed, budget) for lr in RATES]
+    lr = min(tried, key=lambda candidate: candidate["error"])["settings"]["lr"]
+    return {"tried": [*tried, _candidate(data, contender, {"lr": lr, name: second}, seed, budget)]}
+
+
+def _candidate(data: str, contender: Contender, settings: dict[str, Any], seed: int, budget: int) -> dict[str, Any]:
+    """Compare one call with Euler-250 after training; infinity for a run that diverged."""
+    steps = budgeted_steps(data, cost(data, contender, settings), budget)
+    run: Any = distilled(data, contender, settings, seed=seed, steps=steps)
     try:
         for _ in run:
             pass

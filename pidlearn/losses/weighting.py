@@ -18,11 +18,12 @@ Weight = Callable[[Tensor], Tensor]
 
 
 def weights(sigma_data: float) -> dict[str, Weight]:
-    """The weightings by the names of the official code, for data of that standard deviation."""
+    """The weightings by their names, those of the official code among them, for data of that standard deviation."""
     return {
         "uniform": torch.ones_like,  # as in the official recipe
         "snr": lambda t: t**-2,  # the signal-to-noise ratio of data of unit variance
-        "karras": lambda t: t**-2 + sigma_data**-2,  # = 1 / c_out^2, EDM's weight of a denoising error
+        "karras": lambda t: t**-2 + sigma_data**-2,  # = 1 / c_out^2, EDM's weight of a squared denoising error
+        "sqrt_karras": lambda t: (t**-2 + sigma_data**-2).sqrt(),  # the same of a distance that is a norm
         "truncated_snr": lambda t: (t**-2).clamp(min=1),  # snr, but at least 1: large t still counts
     }
 

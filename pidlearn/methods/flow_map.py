@@ -13,6 +13,7 @@ Two steps in a row, towards G and then towards G', are one step towards a mean o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,10 +25,11 @@ from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
+from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
-from pidlearn.students.flow_map import FlowMap, joined, step
+from pidlearn.students.flow_map import FlowMap, goal, joined, step
 from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import number, one_of
 from pidlearn.utils.broadcast import expand_like
@@ -85,16 +87,24 @@ def semigroup_loss(
     m: Tensor,
     t: Tensor,
     is_short: Tensor,
+    within: Tensor,
     distance: Distance,
     class_labels: Tensor | None = None,
 ) -> Tensor:
-    """G(x, s, t) against the student's two steps over m, held constant; or the teacher's, where ``is_short`` (B,)."""
-    with torch.no_grad():
-        short = expand_like(is_short, x).bool()
-        G = torch.where(short, ode.rhs(x, s, class_labels), student.denoised(x, s, m, class_labels))
-        x_m = step(x, s, m, G)
-        G_m = torch.where(short, ode.rhs(x_m, m, class_labels), student.denoised(x_m, m, t, class_labels))
-        target = joined(G, G_m, s, m, t)
+    """G(x, s, t) against the student's own two steps over m, held constant; s > m > t, (B,).
+
+    Where ``is_short`` (B,), against the teacher's Euler steps over the times ``within`` (B, N), from s to t.
+    """
+    target, own = torch.empty_like(x), torch.stack([s, m, t], 1)
+    for rows, by_teacher, times in ((is_short, True, within), (~is_short, False, own)):
+        labels = None if class_labels is None else class_labels[rows]
+
+        def denoise(x: Tensor, s: Tensor, t: Tensor, labels: Any = labels, by_teacher: bool = by_teacher) -> Tensor:
+            return ode.rhs(x, s, labels) if by_teacher else student.denoised(x, s, t, labels)
+
+        if rows.any():
+            with torch.no_grad():
+                target[rows] = goal(denoise, x[rows], times[rows].unbind(1))
     return checked_distance(distance, student.denoised(x, s, t, class_labels), target)
 
 
@@ -119,6 +129,110 @@ def meanflow_loss(
     return error / (error.detach() + c)
 
 
+class Identity(ABC):
+    """One of the identities: which steps it is asked of, and its loss there."""
+
+    n: ClassVar[int] = 250
+    """Number of grid points, by default."""
+    weight: ClassVar[str] = "sqrt_karras"
+    """Of the start s, by default. Where s is small, the error of G is s times that of the network: with one weight,
+    steps from there are learned least well, and more calls gain nothing."""
+    forward_mode: ClassVar[bool] = False
+    doubles: ClassVar[bool] = False
+    """Whether steps have 2^k intervals, so that the grid needs 2^k + 1 points."""
+
+    @abstractmethod
+    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What `loss` takes for n steps, (n,) each, the start s first."""
+
+    @abstractmethod
+    def loss(
+        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
+    ) -> Tensor:
+        """The loss of steps from x (B, *event) at s, (B,)."""
+
+
+class Lagrangian(Identity):
+    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Steps between two draws, or from T to one."""
+        one = draw_index(flow.density, n, generator)  # (n,): an interval of the grid, from one to one + 1
+        shuffled = torch.randperm(n, generator=generator, device=one.device)
+        other = draw_index(flow.density, n, generator)[shuffled]
+        at_end = flow.draw_at_end(n, generator)
+        start = torch.where(at_end, 0, torch.minimum(one, other))
+        end = torch.where(at_end, one, torch.maximum(one, other))
+        return flow.grid[start], flow.grid[end], flow.grid[end + 1]
+
+    def loss(
+        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
+    ) -> Tensor:
+        s, t, u = times
+        return lagrangian_loss(student, ode, x, s, t, u, distance, labels)
+
+
+class Eulerian(Identity):
+    n = 80
+
+    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The teacher's step is an interval of the grid; the whole step ends at any later time, or at t_min."""
+        last = len(flow.grid) - 1
+        start = draw_index(flow.density, n, generator)
+        share = torch.rand(n, generator=generator, dtype=torch.float64, device=start.device)
+        later = start + 1 + (share * (last - start)).long()
+        end = torch.where(flow.draw_at_end(n, generator), last, later)
+        return flow.grid[start], flow.grid[start + 1], flow.grid[end]
+
+    def loss(
+        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
+    ) -> Tensor:
+        s, u, t = times
+        return eulerian_loss(student, ode, x, s, u, t, distance, labels)
+
+
+class MeanFlow(Eulerian):
+    n = 250
+    weight = "uniform"  # the loss is in such a unit already
+    forward_mode = True
+
+    def loss(
+        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
+    ) -> Tensor:
+        s, _, t = times
+        return meanflow_loss(student, ode, x, s, t, labels)
+
+
+class Semigroup(Identity):
+    n = 9
+    doubles = True
+
+    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Steps of 1, 2, 4, ... intervals, each length as often; the teacher's times lie within the shortest."""
+        last = len(flow.grid) - 1
+        levels = [torch.arange(0, last, 2**k) for k in range(last.bit_length())]  # starts of steps of 2^k intervals
+        shares = [flow.density[starts] / flow.density[starts].sum() for starts in levels]
+        which = draw_index(torch.cat(shares), n, generator).cpu()
+        start = torch.cat(levels)[which]  # (n,)
+        length = torch.cat([torch.full_like(starts, 2**k) for k, starts in enumerate(levels)])[which]
+        pieces = (len(flow.fine) - 1) // last
+        within = flow.fine[pieces * start[:, None] + torch.arange(pieces + 1)]  # (n, pieces + 1)
+        s, m, t = flow.grid[start], flow.grid[start + length // 2], flow.grid[start + length]
+        return s, m, t, length == 1, within
+
+    def loss(
+        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
+    ) -> Tensor:
+        s, m, t, is_short, within = times
+        return semigroup_loss(student, ode, x, s, m, t, is_short, within, distance, labels)
+
+
+IDENTITIES: dict[str, Identity] = {
+    "lagrangian": Lagrangian(),
+    "eulerian": Eulerian(),
+    "semigroup": Semigroup(),
+    "meanflow": MeanFlow(),
+}
+
+
 @dataclass
 class FlowMapping(Method[Context]):
     """A flow map, by one of the identities above (Boffi et al. 2024 and 2025, arXiv 2406.07507 and 2505.18825).
@@ -134,7 +248,7 @@ class FlowMapping(Method[Context]):
     points: str = "own"
     at_end: float = 0.25
 
-    uses: ClassVar[Sequence[str]] = ("distance", "time_sampling")
+    uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
 
     @property
     def needs(self) -> str:  # type: ignore[override]  # of the class elsewhere; here it follows from a setting
@@ -143,17 +257,17 @@ class FlowMapping(Method[Context]):
 
     def rules(self) -> dict[str, Rule]:
         return {
-            "identity": one_of("lagrangian", "eulerian", "semigroup", "meanflow"),
+            "identity": one_of(*IDENTITIES),
             "points": one_of("own", "data"),
             "at_end": number(0, 1),
         }
 
     def forward_mode(self, context: Context) -> bool:
-        return self.identity == "meanflow"
+        return IDENTITIES[self.identity].forward_mode
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        n = {"lagrangian": 250, "eulerian": 80, "semigroup": 17, "meanflow": 250}[self.identity]
-        return {"n": n, "time_sampling": "lognormal"}
+        identity = IDENTITIES[self.identity]
+        return {"n": identity.n, "time_sampling": "lognormal", "weight": identity.weight}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
@@ -163,49 +277,37 @@ class FlowMapping(Method[Context]):
 
     def check(self, context: Context) -> None:
         check_flow_map(context.student, context.problem, end_time=True)
+        n = context.n
+        if IDENTITIES[self.identity].doubles and (n - 1) & (n - 2):
+            raise ValueError(
+                f"got n = {n}, but steps that double need a grid of 2^k + 1 points: use {2 ** (n - 1).bit_length() + 1}"
+            )
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
-        # With a time between any two, for the semigroup's m: grid[i] is fine[2 i].
-        self.fine = context.problem.time_grid(2 * context.n - 1, context.spacing)
+        pieces = max(1, 64 // (context.n - 1))  # grid[i] is fine[pieces * i]
+        self.fine = context.problem.time_grid(pieces * (context.n - 1) + 1, context.spacing)
         self.density = context.density(self.grid[:-1])
+        checked_weight(context.weight, self.grid[:-1])
+
+    def draw_at_end(self, n: int, generator: torch.Generator) -> Tensor:
+        """Which of n steps are at the end that `at_end` means, (n,)."""
+        return torch.rand(n, generator=generator, device=generator.device) < self.at_end
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
-        last, device = len(self.grid) - 1, generator.device
-        one = draw_index(self.density, n, generator)  # (n,): an interval of the grid, from one to one + 1
-        share = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
-        at_end = torch.rand(n, generator=generator, device=device) < self.at_end
-        is_short = None
-        if self.identity == "lagrangian":  # the interval is where the step ends
-            start = torch.where(at_end, 0, (share * (one + 1)).long())
-            times = self.grid[start], self.grid[one], self.grid[one + 1]
-        else:  # it is where the step starts
-            left = last - one
-            if self.identity == "semigroup":
-                # Log-uniform lengths: each doubling rests on all shorter ones, and on the teacher's at the bottom.
-                end = one + (left**share).long()
-                middle = self.fine[one + end]
-            else:
-                end = torch.where(at_end, last, one + 1 + (share * left).long())
-                middle = self.grid[one + 1]
-            times, is_short = (self.grid[one], middle, self.grid[end]), end == one + 1
+        s, *others = IDENTITIES[self.identity].times(self, n, generator)
         if self.points == "data":
-            x0, noise, labels = context.noised(times[0], generator)
-            return x0 + expand_like(times[0], x0) * noise, labels, is_short, *times
+            x0, noise, labels = context.noised(s, generator)
+            return x0 + expand_like(s, x0) * noise, labels, s, *others
         z = context.problem.sample_prior(n, generator)
-        return z, context.problem.sample_labels(n, generator), is_short, *times
+        return z, context.problem.sample_labels(n, generator), s, *others
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
-        x, labels, is_short, s, m, t = batch
-        student, ode, distance = context.student, context.problem.ode, context.distance
+        x, labels, *times = batch
+        student, s = context.student, times[0]
         if self.points == "own":
             T = torch.full_like(s, student.t_max)
             with torch.no_grad():
                 x = student.carried(x, T, s, labels)  # x itself where s = T
-        if self.identity == "lagrangian":
-            return lagrangian_loss(student, ode, x, s, m, t, distance, labels)
-        if self.identity == "eulerian":
-            return eulerian_loss(student, ode, x, s, m, t, distance, labels)
-        if self.identity == "semigroup":
-            return semigroup_loss(student, ode, x, s, m, t, is_short, distance, labels)
-        return meanflow_loss(student, ode, x, s, t, labels)
+        losses = IDENTITIES[self.identity].loss(student, context.problem.ode, x, times, context.distance, labels)
+        return checked_weight(context.weight, s) * losses

@@ -7,9 +7,8 @@ one. Each stage has a network of its own, so that the student can be called 1, 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +21,7 @@ from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method, Stage
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
-from pidlearn.students.flow_map import FlowMap, joined, step
+from pidlearn.students.flow_map import Denoiser, FlowMap, goal
 from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import count, number
@@ -30,9 +29,6 @@ from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import Rule
 
 __all__ = ["PD", "progressive_loss"]
-
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x, s, t) to the point towards which a step from s to t moves x."""
 
 
 def progressive_loss(
@@ -53,16 +49,9 @@ def progressive_loss(
         distance: between two points, (B, *event) each.
         class_labels: (B,) int64 or None.
     """
-    s, t = times[0], times[-1]
     with torch.no_grad():
-        target = before(x, s, times[1])
-        moved = step(x, s, times[1], target)
-        for now, then in pairwise(times[1:]):
-            G = before(moved, now, then)
-            moved = step(moved, now, then, G)
-            # A mean of denoised samples: (X - (t/s) x) / (1 - t/s) would lose three digits to an x of size 80.
-            target = joined(target, G, s, now, then)
-    return checked_distance(distance, student.denoised(x, s, t, class_labels), target)
+        target = goal(before, x, times)
+    return checked_distance(distance, student.denoised(x, times[0], times[-1], class_labels), target)
 
 
 @dataclass
@@ -91,7 +80,7 @@ class PD(Method[Context]):
         }
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"time_sampling": "lognormal"}
+        return {"time_sampling": "lognormal", "weight": "sqrt_karras"}
 
     @property
     def numbers(self) -> list[int]:

@@ -14,7 +14,7 @@ A network that takes s alone gives the slices of the flow map that need no more:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -31,7 +31,10 @@ from pidlearn.utils.broadcast import as_float64_time, expand_like
 from pidlearn.utils.validation import check_shape, reraise_with_context
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["ConsistencyFunction", "FlowMap", "joined", "step"]
+__all__ = ["ConsistencyFunction", "Denoiser", "FlowMap", "goal", "joined", "step"]
+
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x, s, t) to the point towards which a step from s to t moves x."""
 
 
 class FlowMap(Student):
@@ -180,3 +183,22 @@ def joined(G: Tensor, G_next: Tensor, s: Tensor, m: Tensor, t: Tensor) -> Tensor
     first, second = (t / m) * (1 - m / s), 1 - t / m  # (B,) float64; their sum is 1 - t/s
     share = expand_like(first / (first + second), G)
     return share * G + (1 - share) * G_next
+
+
+def goal(denoise: Denoiser, x: Tensor, times: Sequence[Tensor]) -> Tensor:
+    """The point towards which one step from x at times[0] to times[-1] ends where steps over all ``times`` end.
+
+    Args:
+        denoise: whose steps they are: the teacher's, or a student's.
+        x: (B, *event).
+        times: (B,) each, falling; two or more.
+    """
+    s = times[0]
+    out = denoise(x, s, times[1])
+    moved = step(x, s, times[1], out)
+    for now, then in pairwise(times[1:]):
+        G = denoise(moved, now, then)
+        moved = step(moved, now, then, G)
+        # A mean of denoised samples: (X - (t/s) x) / (1 - t/s) would lose three digits to an x of size 80.
+        out = joined(out, G, s, now, then)
+    return out

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from benchmarks.methods import measure
 from benchmarks.methods.claims import claims
-from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
-from benchmarks.methods.measure import best, cost, row, steps_within
+from benchmarks.methods.contenders import CONTENDERS, RATES, SOLVERS, Contender
+from benchmarks.methods.measure import best, budgeted_steps, cost, row, search_row
 from benchmarks.methods.tables import figure, lines, search_lines
 from pidlearn.methods import METHODS
 
 
-def test_every_method_takes_part_with_the_same_search() -> None:
+def test_every_method_takes_part() -> None:
     assert {contender.method for contender in CONTENDERS.values()} == METHODS.keys()
-    assert {len(contender.candidates) for contender in CONTENDERS.values()} == {6}
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,14 @@ def test_every_method_takes_part_with_the_same_search() -> None:
     [
         ("PID", (2, 0, 1)),  # the student at t and at the next time, the teacher once
         ("BOOT", (1, 1, 1)),
-        ("CD", (1, 1, 1)),
+        ("CD", (1, 1, 2)),
         ("CT", (1, 1, 0)),
-        ("shortcut", (1, 2, 2)),
-        ("endpoint regression", (1, 0, 0)),
+        ("shortcut", (1, 1.5, 2))(  # a quarter of the steps by the teacher, eight calls each,
+            "endpoint regression", (1, 0, 0)
+        ),
     ],
 )
-def test_passes_are_counted(name: str, passes: tuple[int, ...]) -> None:
+def test_passes_are_counted(name: str, passes: tuple[float, ...]) -> None:
     contender = CONTENDERS[name]
     brief = {"batch_size": 4} | ({"pairs": 8} if contender.also[0] == "pairs" else {})
     measured = cost("ring", contender, brief)
@@ -38,8 +39,20 @@ def test_passes_are_counted(name: str, passes: tuple[int, ...]) -> None:
     assert measured["per step"] > 0
 
 
-def test_a_time_makes_so_many_steps() -> None:
-    assert steps_within(10.0, {"preparation": 4.0, "per step": 0.01}) == 600
+def test_the_budget_is_shared_by_preparation_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "cost", lambda *args: {"per step": 0.005})  # of PID
+    assert budgeted_steps("ring", {"preparation": 4.0, "per step": 0.01}, 2000) == 600
+
+
+def test_the_search_tries_rates_and_then_another_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def candidate(data: str, contender: Contender, settings: dict[str, Any], *args: Any) -> dict[str, Any]:
+        return {"settings": settings, "error": abs(settings["lr"] - 4e-3) + settings["n"]}
+
+    monkeypatch.setattr(measure, "_candidate", candidate)
+    row = search_row("ring", Contender("CD", "cd", also=("n", 2, 1)), 0, 10)
+    assert [c["settings"]["lr"] for c in row["tried"]] == [*RATES, 4e-3]
+    assert best({"CD": row}, "CD") == {"lr": 4e-3, "n": 1}
+    assert [line["RMSE"] for line in search_lines({"CD": row})][-2:] == ["2.0040", "1.0000 ←"]
 
 
 def made_up() -> dict[str, dict[str, Any]]:
@@ -79,12 +92,6 @@ def test_claims_are_answered_by_ratios() -> None:
     assert figures["paper: PID is better than BOOT, since its boundary is hard"].startswith("BOOT / PID: ring 2.00;")
     assert figures["paper: PID costs less per step than CD and PD"] == "PID 7.0, CD 7.0, PD 7.0"
     assert "4 calls / 1: ring 0.50" in figures["reviews: more calls do not help PID"]
-
-
-def test_the_search_takes_the_least_error() -> None:
-    rows = {f"PID/{lr}": {"settings": {"lr": lr}, "error": abs(lr - 3e-3)} for lr in (1e-3, 3e-3, 9e-3)}
-    assert best(rows, "PID") == {"lr": 3e-3}
-    assert [line["RMSE"] for line in search_lines(rows)] == ["0.0020", "0.0000 ←", "0.0060"]
 
 
 @pytest.mark.slow

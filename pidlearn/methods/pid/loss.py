@@ -60,7 +60,7 @@ def pid_loss(
         derivative: forward | central | exact | can | trapezoid, or a scheme as in `pidlearn.derivative`.
         distance: l2 | l1 | pseudo_huber | lpips (for images; also -alex, -squeeze, -vgg-average), or any
             (a, b) -> (B,).
-        weight: uniform | snr | karras | truncated_snr, or any t -> (B,).
+        weight: uniform | snr | karras | sqrt_karras | truncated_snr, or any t -> (B,).
         stop_gradient: treat the teacher's side as a constant (as the official code does; no backward pass through the
             teacher).
         last_interval: the last grid point has no next one. "drop" excludes it: 0 <= index <= N - 2. "backward" takes a
