@@ -18,7 +18,8 @@ from app.shared import assets
 from app.views.methods.model import CALLS, FRAMES, METHODS, STARTS, TOY
 from benchmarks.app_assets.common import SEED, Metrics
 from benchmarks.methods.contenders import CONTENDERS
-from benchmarks.methods.measure import BUDGET, best, budgeted_steps, cost, distilled
+from benchmarks.methods.measure import best, budgeted_steps, cost, distilled
+from benchmarks.methods.subjects import subject
 from benchmarks.methods.tables import mean, runs
 from benchmarks.table import RESULTS
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
@@ -52,7 +53,7 @@ def save_paths(name: str, path: Path) -> Metrics:
     contender = CONTENDERS[METHODS[name].contender]
     search = json.loads((RESULTS / "methods-search.json").read_text())["rows"]
     settings = best(search, contender.name)
-    steps = budgeted_steps(TOY, cost(TOY, contender, settings), BUDGET)
+    steps = budgeted_steps(TOY, cost(TOY, contender, settings), subject(TOY).budget)
     run: Any = distilled(TOY, contender, settings, seed=SEED, steps=steps)
     for _ in run:
         pass

@@ -6,6 +6,7 @@ distribution. Its learning rate and one more setting come from a search that is 
     python -m benchmarks.methods --search        first: the settings
     python -m benchmarks.methods                 the table at equal CPU time
     python -m benchmarks.methods --equal-steps   the table at equal steps
+    python -m benchmarks.methods --data digits   search and table with a U-Net as teacher
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
-from benchmarks.methods.measure import BUDGET, best, floor_row, row, search_row, solver_row
+from benchmarks.methods.measure import best, floor_row, row, search_row, solver_row
+from benchmarks.methods.subjects import TOYS, digits_teacher, subject
 from benchmarks.methods.tables import SEARCH_TEXT, figure, lines, search_lines, text
 from benchmarks.table import RESULTS, Store, Task
 
-SEARCH = {"data": "ring", "seed": 100, "budget": BUDGET // 3}
-STEPS = 2000
+SEED, STEPS = 100, 2000
 
 
 def main() -> None:
@@ -29,41 +30,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--search", action="store_true", help="choose the settings")
     parser.add_argument("--equal-steps", action="store_true", help=f"{STEPS} steps each, instead of equal CPU time")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data", nargs="+", default=["ring", "checkerboard", "anisotropic"], help="of pidlearn.toy")
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2, of digits 0")
+    parser.add_argument(
+        "--data", nargs="+", default=list(TOYS), choices=[*TOYS, "digits"], help="toys, or digits alone"
+    )
     parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
+    toys = "digits" not in args.data
+    if not toys and (len(args.data) > 1 or args.equal_steps):
+        parser.error("digits have a table of their own, at equal CPU time: leave other data and --equal-steps out")
+    if not toys:
+        digits_teacher()
+    kind, suffix, options = ("ring", "", "") if toys else ("digits", "-digits", " --data digits")
+    budget = subject(kind).budget
+    names = [name for name in args.only if toys or CONTENDERS[name].on_images is not None]
 
-    search = Store(args.out, "methods-search", "python -m benchmarks.methods --search", **SEARCH)
-    searches: dict[str, Task] = {
-        name: (search_row, SEARCH["data"], CONTENDERS[name], SEARCH["seed"], SEARCH["budget"]) for name in args.only
-    }
-    search.fill(searches, args.jobs)
-    search.write("Settings of the methods", SEARCH_TEXT, {"Ring, seed 100": search_lines(search.rows)})
+    facts: dict[str, Any] = {"data": kind, "seed": SEED, "budget": budget // 3}
+    search = Store(args.out, f"methods-search{suffix}", f"python -m benchmarks.methods --search{options}", **facts)
+    search.fill({name: (search_row, kind, CONTENDERS[name], SEED, budget // 3) for name in names}, args.jobs)
+    search.write("Settings of the methods", SEARCH_TEXT, {f"{kind}, seed {SEED}": search_lines(search.rows)})
     if args.search:
         return
-    name = "methods-steps" if args.equal_steps else "methods"
-    budget: dict[str, Any] = {"steps": STEPS} if args.equal_steps else {"budget": BUDGET}
-    command = "python -m benchmarks.methods" + (" --equal-steps" if args.equal_steps else "")
-    store = Store(args.out, name, command, **budget)
+    options += " --equal-steps" if args.equal_steps else ""
+    limit: dict[str, Any] = {"steps": STEPS} if args.equal_steps else {"budget": budget}
+    table = "methods-steps" if args.equal_steps else f"methods{suffix}"
+    store = Store(args.out, table, f"python -m benchmarks.methods{options}", **limit)
     tasks: dict[str, Task] = {f"{data}/Euler-250": (floor_row, data) for data in args.data}
-    tasks |= {f"{data}/{key}": (solver_row, data, kind) for data in args.data for key, kind in SOLVERS.items()}
-    for seed in args.seeds:
+    tasks |= {f"{data}/{key}": (solver_row, data, solver) for data in args.data for key, solver in SOLVERS.items()}
+    for seed in args.seeds or ((0, 1, 2) if toys else (0,)):
         for data in args.data:
-            for key in args.only:
-                settings = best(search.rows, key)
-                limits = (budget.get("budget"), budget.get("steps"))
-                tasks[f"{data}/{key}/seed {seed}"] = (row, data, CONTENDERS[key], settings, seed, *limits)
+            for name in names:
+                chosen = best(search.rows, name)
+                limits = (limit.get("budget"), limit.get("steps"))
+                tasks[f"{data}/{name}/seed {seed}"] = (row, data, CONTENDERS[name], chosen, seed, *limits)
     store.fill(tasks, args.jobs)
     sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}
-    if args.only == list(CONTENDERS):
+    if toys and args.only == list(CONTENDERS):
         sections["What it says to claims"] = claims(store.rows, list(sections))
     seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})
-    store.publish("Every method on the same truth", f"{text(budget)} Seeds: {', '.join(seeds)}.", sections)
+    title = "Every method on the same truth" + ("" if toys else ": digits with a U-Net")
+    store.publish(title, f"{text(limit, kind)} Seeds: {', '.join(seeds)}.", sections)
     if not args.equal_steps:
-        figure(store.rows, args.out / "methods.png")
+        figure(store.rows, args.out / f"{table}.png")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CONTENDERS", "RATES", "SOLVERS", "Contender"]
+__all__ = ["CONTENDERS", "SOLVERS", "Contender"]
 
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
-"""Peak learning rates that the search tries for every method."""
+PAIRS = {"solver": "dpm++", "n": 18, "pairs": 2048}
+"""Solved paths of images, which cost more than those of toys."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,16 @@ class Contender:
         name: in the tables.
         method: its name in `pidlearn.methods.METHODS`.
         settings: its settings, those of the method among them.
-        also: a second setting: its name, the value with which the rates are tried, and another one, which is tried with
-            the best rate.
+        also: a second setting on toys: its name, the value with which the rates are tried, and another one, which is
+            tried with the best rate.
+        on_images: what is set besides for images, where the second setting is the batch's size; None for toys alone.
     """
 
     name: str
     method: str
     settings: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, Any, Any] = ("batch_size", 256, 128)
+    on_images: dict[str, Any] | None = field(default_factory=dict)
 
 
 CONTENDERS = {
@@ -34,9 +36,9 @@ CONTENDERS = {
     for contender in (
         Contender("PID", "pid"),
         Contender("PID, exact derivative", "pid", {"derivative": "exact"}),
-        Contender("PID, soft boundary", "pid", {"boundary_weight": 3.0}),
+        Contender("PID, soft boundary", "pid", {"boundary_weight": 3.0}, on_images=None),
         Contender("BOOT", "boot"),
-        Contender("BOOT, soft boundary", "boot", {"boundary_weight": 1.0}),
+        Contender("BOOT, soft boundary", "boot", {"boundary_weight": 1.0}, on_images=None),
         Contender("FreeFlow, prediction", "freeflow"),
         Contender("Lagrangian map, own path", "flow_map", {"identity": "lagrangian"}, ("at_end", 0.25, 0.5)),
         Contender(
@@ -49,10 +51,16 @@ CONTENDERS = {
         Contender("CT", "ct", {}, ("n", 81, 161)),
         Contender("sCM", "scm", {}, ("c", 0.1, 0.3)),
         Contender("PD", "pd", {}, ("calls", 4, 8)),
-        Contender("endpoint regression", "endpoint", {}, ("pairs", 16384, 32768)),
-        Contender("endpoint, DPM-Solver++ pairs", "endpoint", {"solver": "dpm++", "n": 41}, ("pairs", 16384, 32768)),
-        Contender("DSNO", "dsno", {}, ("times", 4, 8)),
-        Contender("2-rectified flow", "reflow", {}, ("at_start", 0.25, 0.5)),
+        Contender("endpoint regression", "endpoint", {}, ("pairs", 16384, 32768), on_images=None),
+        Contender(
+            "endpoint, DPM-Solver++ pairs",
+            "endpoint",
+            {"solver": "dpm++", "n": 41},
+            ("pairs", 16384, 32768),
+            {"n": 18, "pairs": 2048},
+        ),
+        Contender("DSNO", "dsno", {}, ("times", 4, 8), PAIRS),
+        Contender("2-rectified flow", "reflow", {}, ("at_start", 0.25, 0.5), PAIRS),
         Contender("PID with N = 10", "pid", {"n": 10}),
         Contender("PID with N = 10, corrector", "corrector", {"n": 10}, ("slow", 0.005, 0.01)),
     )

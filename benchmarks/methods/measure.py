@@ -6,48 +6,66 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import pidlearn as pid
-from benchmarks.methods.contenders import CONTENDERS, RATES, Contender
-from pidlearn.evaluation.metrics import energy_distance, floor, rmse, wrong_mode_share
+from benchmarks.methods.contenders import CONTENDERS, Contender
+from benchmarks.methods.subjects import TOYS, subject, truth
+from pidlearn.equations.solvers import solve_end
+from pidlearn.evaluation.metrics import energy_distance, floor, rmse
+from pidlearn.methods import METHODS, settings_of
 from pidlearn.training.trainer import Trainer
 
 __all__ = [
-    "BUDGET",
     "CALLS",
-    "SAMPLES",
     "best",
     "budgeted_steps",
     "cost",
     "distilled",
     "floor_row",
+    "needs",
     "row",
     "search_row",
+    "settings_on",
     "solver_row",
 ]
 
-SAMPLES = 8192
 CALLS = (1, 2, 4, 8)
-BUDGET = 6000
-"""Each run has the CPU time of so many steps of PID, measured right before it: processors differ, and so does one
-from hour to hour."""
-TRIAL = 120
-"""Steps of the short run that measures what a step costs: all stages and grids of a method shrink with it."""
 
 
 def distilled(data: str, contender: Contender, settings: dict[str, Any], **options: Any) -> Iterator[Any]:
-    """The steps of a run of this contender on a toy."""
-    teacher, student = pid.toy(data), None
-    options = {**contender.settings, **settings, **options}
+    """The steps of a run of this contender on a subject."""
+    of = subject(data)
+    teacher, student = of.problem.teacher, None
+    options = {**of.settings, **settings_on(data, contender), **settings, **options}
     if contender.method == "pid" and "boundary_weight" in options:  # of a student that has to learn its start
         torch.manual_seed(options.get("seed", 0))
         student = pid.Trajectory(pid.nets.MLP(teacher.event_shape), sigma_data=teacher.std, boundary="soft")
-    return pid.steps(teacher, student, method=contender.method, **options)
+    needs_data = of.data is not None and needs(contender) == "data"
+    return pid.steps(teacher, student, method=contender.method, data=of.data if needs_data else None, **options)
+
+
+def settings_on(data: str, contender: Contender) -> dict[str, Any]:
+    """The settings of a contender on a subject.
+
+    Raises:
+        ValueError: images, for a contender that takes part on toys alone.
+    """
+    if data in TOYS:
+        return contender.settings
+    if contender.on_images is None:
+        raise ValueError(f"{contender.name} takes part on toys alone")
+    return {**contender.settings, **contender.on_images}
+
+
+def needs(contender: Contender) -> str:
+    """What a contender needs besides the teacher: noise, data or paths."""
+    kind = METHODS[contender.method]
+    own = {name: contender.settings[name] for name in settings_of(kind) if name in contender.settings}
+    return str(kind(**own).needs)
 
 
 def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
@@ -55,7 +73,7 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
 
     A pass is one sample through the student's network, with or without gradient, or through the teacher.
     """
-    run: Any = distilled(data, contender, settings, steps=TRIAL)
+    run: Any = distilled(data, contender, settings, steps=subject(data).trial)
     passes: Counter[str] = Counter()
     started = time.process_time()
     next(run)
@@ -88,7 +106,13 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
         passes["with gradient" if torch.is_grad_enabled() else "without gradient"] += len(args[0])
 
     trained = [run.student, getattr(run.trainer.method, "auxiliary", None)]
-    networks = [m for part in trained if part is not None for m in part.modules() if isinstance(m, pid.nets.MLP)]
+    networks = [
+        m
+        for part in trained
+        if part is not None
+        for m in part.modules()
+        if isinstance(m, pid.nets.MLP | pid.nets.SongUNet)
+    ]
     handles = [network.register_forward_pre_hook(count) for network in networks]
     run.problem.ode.denoiser = counted
     try:
@@ -109,7 +133,7 @@ def _kept(trainer: Trainer) -> int:
 def budgeted_steps(data: str, costs: dict[str, float], budget: int) -> int:
     """How many steps fit into the CPU time of ``budget`` steps of PID."""
     seconds = budget * cost(data, CONTENDERS["PID"], {})["per step"]
-    return max(TRIAL, round((seconds - costs["preparation"]) / costs["per step"]))
+    return max(subject(data).trial, round((seconds - costs["preparation"]) / costs["per step"]))
 
 
 def best(rows: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
@@ -134,11 +158,10 @@ def row(
 
 def errors(data: str, result: pid.Result) -> dict[str, dict[str, float]]:
     """The errors of a student at each number of calls that it can make use of."""
-    z, *_ = truth(data)
-    metrics = {}
+    true, metrics = truth(data), {}
     for calls in CALLS:
         try:
-            x = result.generate(z, calls=calls, generator=torch.Generator().manual_seed(1))
+            x = result.generate(true.z, true.labels, calls=calls, generator=torch.Generator().manual_seed(1))
         except ValueError:  # of students with one call, or with other numbers
             continue
         metrics[str(calls)] = compared(data, x.double())
@@ -146,32 +169,20 @@ def errors(data: str, result: pid.Result) -> dict[str, dict[str, float]]:
 
 
 def compared(data: str, x: Tensor) -> dict[str, float]:
-    """Samples (SAMPLES, 2) of the noise of `truth`, compared path by path and as a distribution."""
-    _, euler, exact, others = truth(data)
+    """Samples (n, *event) of the noise of `truth`, compared one by one and as a distribution."""
+    true = truth(data)
     return {
-        "euler": rmse(x, euler),
-        "exact": rmse(x, exact),
-        "wrong": wrong_mode_share(x, exact, pid.toy(data)),
-        "energy": energy_distance(x, others),
+        "euler": rmse(x, true.euler) / true.unit,
+        "exact": rmse(x, true.exact) / true.unit,
+        "wrong": true.wrong(x),
+        "energy": energy_distance(x / true.unit, true.others / true.unit),
     }
-
-
-@cache
-def truth(data: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """New noise, the ends of Euler-250 and of the exact ODE from it, and samples of the teacher from other noise."""
-    ode, grid = pid.DenoiserODE(pid.toy(data)), pid.karras_grid(250)
-    z, other = (
-        grid[0].item() * torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(seed))
-        for seed in (10**6, 10**6 + 1)
-    )
-    exact = pid.solve(ode, z.double(), grid[[0, -1]], "scipy", rtol=1e-8, atol=1e-8)[-1]
-    return z, pid.solve(ode, z.double(), grid)[-1], exact, pid.solve(ode, other.double(), grid)[-1]
 
 
 def search_row(data: str, contender: Contender, seed: int, budget: int) -> dict[str, Any]:
     """Try every learning rate, then the other value of the second setting with the best of them."""
-    name, first, second = contender.also
-    tried = [_candidate(data, contender, {"lr": lr, name: first}, seed, budget) for lr in RATES]
+    name, first, second = contender.also if data in TOYS else ("batch_size", 64, 32)
+    tried = [_candidate(data, contender, {"lr": lr, name: first}, seed, budget) for lr in subject(data).rates]
     lr = min(tried, key=lambda candidate: candidate["error"])["settings"]["lr"]
     return {"tried": [*tried, _candidate(data, contender, {"lr": lr, name: second}, seed, budget)]}
 
@@ -185,24 +196,25 @@ def _candidate(data: str, contender: Contender, settings: dict[str, Any], seed: 
             pass
     except ValueError:  # it diverged
         return {"settings": settings, "error": float("inf")}
-    z, euler, *_ = truth(data)
-    return {"settings": settings, "error": rmse(run.result().generate(z).double(), euler)}
+    true = truth(data)
+    x = run.result().generate(true.z, true.labels).double()
+    return {"settings": settings, "error": rmse(x, true.euler) / true.unit}
 
 
 def solver_row(data: str, solver: str) -> dict[str, Any]:
     """The teacher's own samples with few calls."""
-    ode, (z, *_) = pid.DenoiserODE(pid.toy(data)), truth(data)
-    per_step = 2 if solver == "heun" else 1
-    metrics = {}
+    true, per_step, metrics = truth(data), 2 if solver == "heun" else 1, {}
     for calls in (*CALLS, 16, 32):
         if calls % per_step == 0:
             grid = pid.karras_grid(calls // per_step + 1)
-            metrics[str(calls)] = compared(data, pid.solve(ode, z.double(), grid, solver)[-1])
+            x = solve_end(subject(data).problem.ode, true.z.double(), grid, solver, true.labels)
+            metrics[str(calls)] = compared(data, x)
     return {"calls": metrics}
 
 
 def floor_row(data: str) -> dict[str, float]:
     """The energy distance between two samples of the teacher, and the errors of Euler-250."""
-    _, euler, exact, others = truth(data)
-    metrics = compared(data, euler)
-    return {"energy floor": floor(energy_distance, others), "energy": metrics["energy"], "exact": rmse(euler, exact)}
+    true = truth(data)
+    metrics = compared(data, true.euler)
+    scaled = true.others / true.unit
+    return {"energy floor": floor(energy_distance, scaled), "energy": metrics["energy"], "exact": metrics["exact"]}

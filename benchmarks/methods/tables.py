@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
-from benchmarks.methods.measure import CALLS, SAMPLES
+from benchmarks.methods.contenders import CONTENDERS, SOLVERS
+from benchmarks.methods.measure import CALLS, needs
+from benchmarks.methods.subjects import TOYS, subject
 from benchmarks.table import spread
-from pidlearn.methods import METHODS, settings_of
 
 __all__ = ["SEARCH_TEXT", "figure", "lines", "mean", "passes", "runs", "search_lines", "text"]
 
@@ -19,17 +19,21 @@ run has a third of the CPU time of those in the table. The settings with the lea
 there, with other seeds."""
 
 
-def text(budget: dict[str, Any]) -> str:
+def text(limit: dict[str, Any], data: str) -> str:
     """What the tables show."""
-    if "budget" in budget:
-        of = f"the CPU time that {budget['budget']:,} steps of PID took on the same processor"
+    if "budget" in limit:
+        of = f"the CPU time that {limit['budget']:,} steps of PID took on the same processor"
     else:
-        of = f"{budget['steps']:,} steps"
-    return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of {SAMPLES:,}
-new noise samples, in data units (scale about 1), to Euler-250 and to the exact ODE (SciPy, rtol 1e-8); after a
+        of = f"{limit['steps']:,} steps"
+    if data in TOYS:
+        unit, exact, wrong = "in data units (scale about 1)", "SciPy, rtol 1e-8", "nearest to another component"
+    else:
+        unit, exact, wrong = "relative to the data's standard deviation", "Heun with 498 calls", "of another class"
+    return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of
+{subject(data).samples:,} new noise samples, {unit}, to Euler-250 and to the exact ODE ({exact}); after a
 semicolon those of 2, 4 and 8 calls, where the student can make use of them. Consistency students add noise between
-calls, so that only their distribution is compared then. Energy: energy distance to other samples of the teacher,
-times 1e4.
+calls, so that only their distribution is compared then. Wrong mode: {wrong} than the exact sample. Energy: energy
+distance to other samples of the teacher, times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
 teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Means over the seeds ±
 half of the range; one thread."""
@@ -55,7 +59,7 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
     results = {name: runs(rows, data, name) for name in CONTENDERS}
     ordered = sorted((name for name in results if results[name]), key=lambda name: mean(results[name], "1", "euler"))
     table += [
-        {**_line(name, results[name]), "needs": _needs(CONTENDERS[name]), **_costs(results[name])} for name in ordered
+        {**_line(name, results[name]), "needs": needs(CONTENDERS[name]), **_costs(results[name])} for name in ordered
     ]
     columns = list(dict.fromkeys(key for line in table for key in line))
     return [{column: line.get(column, "") for column in columns} for line in table]
@@ -84,11 +88,6 @@ def mean(results: list[dict[str, Any]], calls: str, metric: str) -> float:
     """The mean over the seeds of a metric at a number of calls."""
     values = [row["calls"][calls][metric] for row in results]
     return float(sum(values) / len(values))
-
-
-def _needs(contender: Contender) -> str:
-    kind = METHODS[contender.method]
-    return kind(**{name: contender.settings[name] for name in settings_of(kind) if name in contender.settings}).needs
 
 
 def _costs(results: list[dict[str, Any]]) -> dict[str, str]:
@@ -138,7 +137,7 @@ def figure(rows: Rows, path: Path) -> None:
             results = runs(rows, data, name)
             calls = [k for k in results[0]["calls"] if k == "1" or not _adds_noise(name)]
             errors = [mean(results, k, "exact") for k in calls]
-            look = {"color": colours[name], "marker": markers[_needs(CONTENDERS[name])], "ms": 5}
+            look = {"color": colours[name], "marker": markers[needs(CONTENDERS[name])], "ms": 5}
             column[0].plot([int(k) for k in calls], errors, label=name, **look)
             column[1].plot(passes(results[0]), errors[0], ls="", **look)
             column[1].annotate(name, (passes(results[0]), errors[0]), (5, 0), textcoords="offset points", fontsize=6)

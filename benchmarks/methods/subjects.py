@@ -1,0 +1,126 @@
+"""What the methods are compared on: teachers whose samples from the same noise are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn import recipes
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.equations.solvers import solve_end
+from pidlearn.evaluation.metrics import agreement, wrong_mode_share
+from pidlearn.recipes.teacher import training_data
+from pidlearn.teachers import load_teacher, save_teacher
+
+__all__ = ["TOYS", "Subject", "Truth", "digits_teacher", "subject", "truth"]
+
+TOYS = ("ring", "checkerboard", "anisotropic")
+DIGITS = Path("out/digits-teacher.safetensors")
+"""The teacher of the recipe ``digits``; `benchmarks.unet` uses the same file."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A teacher, and how its students are trained.
+
+    Attributes:
+        problem: of the teacher.
+        samples: how many are compared.
+        data: for methods that need some; None if the teacher draws its own.
+        settings: of every run.
+        rates: peak learning rates that the search tries for every method.
+        budget: each run has the CPU time of so many steps of PID, measured right before it: processors differ, and so
+            does one from hour to hour.
+        trial: steps of the short run that measures what a step costs: stages and grids of a method shrink with it.
+    """
+
+    problem: Any
+    samples: int = 8192
+    data: Any = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
+    budget: int = 6000
+    trial: int = 120
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Noise, and where it ends.
+
+    Attributes:
+        z: (n, *event).
+        labels: (n,) or None.
+        euler: the ends of Euler-250, (n, *event) float64.
+        exact: those of the ODE.
+        others: Euler-250's ends from other noise.
+        unit: of errors: 1 on toys, whose scale is about 1, and the standard deviation of images.
+        wrong: the share of samples (n, *event) in another mode than ``exact``, or of another class.
+    """
+
+    z: Tensor
+    labels: Tensor | None
+    euler: Tensor
+    exact: Tensor
+    others: Tensor
+    unit: float
+    wrong: Callable[[Tensor], float]
+
+
+@cache
+def subject(name: str) -> Subject:
+    """One of `TOYS`, or "digits": a class-conditional U-Net on 8 x 8 images."""
+    if name in TOYS:
+        return Subject(problem_from_teacher(pid.toy(name)))
+    recipe = recipes.read("digits")
+    return Subject(
+        problem_from_teacher(load_teacher(digits_teacher())),
+        samples=1024,
+        data=training_data(recipe.teacher),
+        settings={"batch_size": 64},
+        rates=(5e-4, 1e-3, 2e-3, 4e-3),
+        budget=200,
+        trial=10,
+    )
+
+
+def digits_teacher() -> Path:
+    """The file of the digits' teacher, which is trained if it is missing."""
+    if not DIGITS.exists():
+        save_teacher(recipes.teacher_from_recipe(recipes.read("digits")), DIGITS)
+    return DIGITS
+
+
+@cache
+def truth(name: str) -> Truth:
+    """New noise of a subject, and where it ends."""
+    of = subject(name)
+    problem: Diffusion = of.problem
+    noise = []
+    for seed in (10**6, 10**6 + 1):
+        generator = torch.Generator().manual_seed(seed)
+        noise.append((problem.sample_prior(of.samples, generator), problem.sample_labels(of.samples, generator)))
+    (z, labels), (other, other_labels) = noise
+    grid = pid.karras_grid()
+
+    def ends(z: Tensor, labels: Tensor | None) -> Tensor:
+        return problem.reference_samples(z, grid, labels).double()
+
+    euler = ends(z, labels)
+    if name in TOYS:
+        exact = pid.solve(problem.ode, z.double(), grid[[0, -1]], "scipy", rtol=1e-8, atol=1e-8)[-1]
+        unit, wrong = 1.0, lambda x: wrong_mode_share(x, exact, problem.teacher)
+    else:
+        from benchmarks.images import digits
+
+        exact = solve_end(problem.ode, z, grid, "heun", labels).double()
+        unit, classify = exact.std().item(), digits().classify
+        wrong = lambda x: 1 - agreement(x.float(), exact.float(), classify)  # noqa: E731  (as above)
+    return Truth(z, labels, euler, exact, ends(other, other_labels), unit, wrong)
