@@ -127,6 +127,18 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         given = {name: getattr(self, name) for name in ("n", "t_min", "t_max") if getattr(self, name) is not UNSET}
         return self.spacing_function(**given)
 
+    @property
+    def reference_n(self) -> int:
+        """Grid points of the teacher's Euler path that students are compared with.
+
+        The run's own n where Euler's path on that grid is what the method learns; else at least 250, since the method
+        learns the ODE's solution, or one of another grid.
+        """
+        named = isinstance(self.method, str) and self.method in METHODS
+        method = METHODS[self.method]() if named else self.method  # type: ignore[index]  # named
+        solves_grid = isinstance(method, Method) and method.solves_grid
+        return self.n if solves_grid else max(self.n, DEFAULTS["n"])
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold: all but functions.
 

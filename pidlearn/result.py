@@ -119,9 +119,10 @@ class Result:
     ) -> Evaluation:
         """Metrics on n fresh starts: a mapping that prints as a table.
 
-        For a diffusion, compared with the teacher's own Euler-N path from the same z: ``rmse``, ``relative_rmse`` (over
-        the standard deviation of the teacher's samples), ``wrong_mode`` for a Gaussian mixture; and as a distribution,
-        compared with as many of the teacher's samples from other noise: ``energy`` and its ``energy_floor``.
+        For a diffusion, compared with the teacher's own Euler-N path from the same z, where N is
+        ``config.reference_n``: ``rmse``, ``relative_rmse`` (over the standard deviation of the teacher's samples),
+        ``wrong_mode`` for a Gaussian mixture; and as a distribution, compared with as many of the teacher's samples
+        from other noise: ``energy`` and its ``energy_floor``.
         For any other ODE, over the whole path compared with an adaptive solver's: ``relative_rmse`` over all
         coordinates together, ``worst_coordinate``, the same for the coordinate in which it is largest, and ``rmse``.
 
@@ -144,7 +145,7 @@ class Result:
             raise ValueError(f"got {', '.join(chosen)}, but a diffusion is compared with Euler's path: leave them out")
         if chosen:  # the problem itself knows its scale already
             problem = replace(problem, **chosen)  # type: ignore[arg-type]  # fields of an InitialValueProblem
-        grid = problem.time_grid(self.config.n, self.config.spacing_function)
+        grid = problem.time_grid(self.config.reference_n, self.config.spacing_function)
         return evaluate(problem, self._student(), grid, n, seed, calls)
 
     @check_arguments(path=optional(PATH))
@@ -156,7 +157,7 @@ class Result:
         from pidlearn.viewer.plot import overview
 
         problem = self._problem()
-        grid = problem.time_grid(self.config.n, self.config.spacing_function)
+        grid = problem.time_grid(self.config.reference_n, self.config.spacing_function)
         figure = overview(self._student(), problem, grid, self.history)
         if path is not None:
             if Path(path).is_dir():

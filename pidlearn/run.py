@@ -121,7 +121,7 @@ class Run(Training):
         check_argument("track_error", n, size(0))
         if self.processes.rank or n < 1:
             return []
-        grid = self.problem.time_grid(self.config.n, self.config.spacing_function)
+        grid = self.problem.time_grid(self.config.reference_n, self.config.spacing_function)
         return [ErrorTracker(self.problem, lambda: self.trainer.best, n, grid, self.config.seed + 1, self.errors)]
 
     def settings(self) -> dict[str, str]:

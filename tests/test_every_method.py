@@ -158,3 +158,24 @@ def test_data_need_the_classes_of_the_teacher(method: str) -> None:
         distill(method, image_teacher(label_dim=3), data=torch.randn(20, 1, 8, 8))
     with pytest.raises(ValueError, match=r"got data \(1, 3\) torch.float32 for 1 samples of shape \(2,\)"):
         distill(method, data=torch.randn(20, 3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "n"),
+    [
+        ({"method": "pid", "n": 10}, 10),  # learns Euler's path on its own grid
+        ({"method": "boot", "n": 10}, 10),
+        ({"method": "cd"}, 250),  # learns the ODE's ends by 17 steps of Heun's method
+        ({"method": "flow_map", "n": 400}, 400),
+    ],
+)
+def test_students_are_compared_with_what_they_learn(settings: dict[str, Any], n: int) -> None:
+    teacher = pid.toy("ring")
+    run = pid.steps(teacher, **settings, steps=1, batch_size=4)
+    next(run)
+    result = run.result()
+    assert result.config.reference_n == n
+    generator = torch.Generator().manual_seed(1)
+    z = result.problem.sample_prior(16, generator)
+    euler = pid.solve(pid.DenoiserODE(teacher), z, pid.karras_grid(n))[-1]
+    assert result.evaluate(16)["rmse"] == pytest.approx(pid.metrics.rmse(result.generate(z), euler), rel=1e-4)

@@ -155,6 +155,9 @@ class Method(ABC, Generic[C]):
     uses: ClassVar[Sequence[str]] = ()
     """Which of ``distance``, ``weight`` and ``time_sampling`` it takes from the context: to set others is an error."""
 
+    solves_grid: ClassVar[bool] = False
+    """Whether a zero of its loss is Euler's solution on its own grid, with which its students are then compared."""
+
     def configured(self, values: Mapping[str, Any]) -> Method[C]:
         """A copy for one run; its fields that are named in ``values``, settings of `Config`, have those values."""
         own: Any = self  # every method is a dataclass, which `method_of` checks

@@ -120,6 +120,8 @@ class BOOT(OwnPath):
 
     boundary_weight: float = 0.0
 
+    solves_grid: ClassVar[bool] = True
+
     def rules(self) -> dict[str, Rule]:
         return {"boundary_weight": (lambda v: is_number(v) and v >= 0, "a number of at least 0")}
 

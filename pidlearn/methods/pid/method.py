@@ -79,6 +79,7 @@ class PID(Method[Context]):
     boundary_weight: float = UNSET
 
     uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
+    solves_grid: ClassVar[bool] = True
 
     scheme: Scheme = field(init=False, repr=False, compare=False)
     """The function that ``derivative`` names."""
