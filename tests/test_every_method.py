@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import TensorDataset
 
 import pidlearn as pid
@@ -55,6 +56,32 @@ def test_it_is_saved_drawn_and_evaluated(method: str, tmp_path: Path) -> None:
     assert again.config == result.config
     assert result.evaluate(64)["rmse"] > 0
     assert result.watch(starts=2).panels
+
+
+class RandomNumbers(TorchFunctionMode):
+    """Counts draws, and checks that each names its generator's device, without which no generator of a GPU works."""
+
+    draws = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        generator = (kwargs or {}).get("generator")
+        if generator is not None:
+            self.draws += 1
+            assert torch.device(kwargs.get("device", "meta")) == generator.device, f"{func} names no device"
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("method", [*METHODS, "eulerian", "semigroup"])
+def test_random_numbers_are_drawn_where_the_generator_is(method: str) -> None:
+    options = {"method": "flow_map", "identity": method} if method in ("eulerian", "semigroup") else {"method": method}
+    options |= BRIEF.get(method, {}) | ({"points": "data"} if options["method"] == "flow_map" else {})
+    if METHODS[options["method"]](**{k: v for k, v in options.items() if k == "points"}).needs == "data":
+        options["data"] = lambda n, generator=None: torch.ones(n, 2)
+    run = pid.steps(RING, **options, n=9, steps=8, batch_size=8)
+    with RandomNumbers() as numbers:
+        for _ in run:
+            pass
+    assert numbers.draws >= 8
 
 
 class OwnNetwork(torch.nn.Module):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.cli import commands
 from pidlearn.cli.main import main
+from pidlearn.methods import METHODS
 from pidlearn.utils.overrides import overridden, tf32
 from pidlearn.utils.random import seeded
 from tests.tiny import recipe, teacher
@@ -64,6 +65,26 @@ def test_losses_are_the_cpu_s(derivative: str, of: dict[str, Any]) -> None:
     here, there = (losses(device, of, derivative=derivative) for device in ("cpu", DEVICE))
     np.testing.assert_allclose(there[0], here[0], rtol=5e-5)
     np.testing.assert_allclose(there, here, rtol=5e-4)
+
+
+FLOW_MAPS = [f"flow_map {identity}" for identity in ("eulerian", "semigroup", "meanflow")]
+PAIRS: dict[str, dict[str, Any]] = {name: {"pairs": 16} for name in ("endpoint", "reflow", "dsno")}
+
+
+@pytest.mark.parametrize("name", [*METHODS, *FLOW_MAPS])
+def test_every_method_computes_what_the_cpu_does_and_draws_there(name: str) -> None:
+    method, *identity = name.split()
+    choices = {"method": method, **PAIRS.get(method, {}), "steps": 8}
+    if identity:
+        choices |= {"identity": identity[0], "points": "data", "n": 9}
+    if METHODS[method](**{"points": "data"} if identity else {}).needs == "data":
+        choices["data"] = noise(16, 1, 8, 8), LABELS.repeat(2)
+    here, there = (losses(device, **choices) for device in ("cpu", DEVICE))
+    np.testing.assert_allclose(there[0], here[0], rtol=1e-3)
+    np.testing.assert_allclose(there, here, rtol=2e-2)
+    result = pid.distill(teacher(label_dim=3).to(DEVICE), **{**SHORT, **choices}, progress=False)
+    assert np.isfinite(result.history["loss"]).all()
+    assert on_device(result.student)
 
 
 @pytest.mark.parametrize(

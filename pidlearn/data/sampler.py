@@ -44,6 +44,9 @@ def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim:
     draw = data if callable(data) else _drawn_from(data, label_dim)
 
     def sample(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        if generator.device.type != "cpu":  # data, and functions that draw them, are rarely on a GPU
+            seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+            generator = torch.Generator().manual_seed(int(seed))
         drawn = draw(n, generator=generator)
         x, labels = drawn if isinstance(drawn, tuple | list) and len(drawn) == 2 else (drawn, None)
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape != (n, *event_shape):

@@ -118,11 +118,12 @@ class Context(TrainingContext):
     time_sampling: Density = field(kw_only=True)
     data: Sampler | None = field(kw_only=True, default=None)
 
-    def time_grid(self) -> Tensor:
-        """The grid over the span of the part in training, (n,) float64."""
+    def time_grid(self, n: int | None = None) -> Tensor:
+        """The grid over the span of the part in training, (n,) float64 on the problem's device; by default n points."""
         part: Any = self.stage.part
         t_start, t_end = getattr(part, "t_max", self.problem.t_start), getattr(part, "t_min", self.problem.t_end)
-        return replace(self.problem, t_start=t_start, t_end=t_end).time_grid(self.n, self.spacing)
+        grid = replace(self.problem, t_start=t_start, t_end=t_end).time_grid(n or self.n, self.spacing)
+        return grid.to(self.problem.device)  # where batches are: a grid of the CPU has no entries at a GPU's indices
 
     def density(self, t: Tensor) -> Tensor:
         """How often each of the times t (N,) is visited, (N,), by ``time_sampling``.
@@ -136,7 +137,8 @@ class Context(TrainingContext):
         """Data x0 and noise e, (n, *event) each, and class labels (n,) or None: x0 + s e is a point at time s (n,)."""
         assert self.data is not None  # of a method that needs data
         x0, labels = self.data(len(s), generator)
-        return x0, torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0), labels
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=generator.device)
+        return x0, noise.to(x0), labels
 
 
 C = TypeVar("C", bound=TrainingContext)

@@ -132,7 +132,7 @@ class CT(Consistency):
         grids = 1 + max(0, math.ceil(math.log2(most / self.n_first)))
         intervals = min(most, self.n_first * 2 ** (context.step * grids // context.steps))
         if len(self.grid) != intervals + 1:
-            self.grid = context.problem.time_grid(intervals + 1, context.spacing)
+            self.grid = context.time_grid(intervals + 1)
             self.density = context.density(self.grid[:-1])
         return super().draw(context, n, generator)
 

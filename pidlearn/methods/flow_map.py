@@ -207,14 +207,16 @@ class Semigroup(Identity):
 
     def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Steps of 1, 2, 4, ... intervals, each length as often; the teacher's times lie within the shortest."""
-        last = len(flow.grid) - 1
-        levels = [torch.arange(0, last, 2**k) for k in range(last.bit_length())]  # starts of steps of 2^k intervals
+        last, device = len(flow.grid) - 1, flow.grid.device
+        levels = [
+            torch.arange(0, last, 2**k, device=device) for k in range(last.bit_length())
+        ]  # starts of steps of 2^k intervals
         shares = [flow.density[starts] / flow.density[starts].sum() for starts in levels]
-        which = draw_index(torch.cat(shares), n, generator).cpu()
+        which = draw_index(torch.cat(shares), n, generator).to(device)
         start = torch.cat(levels)[which]  # (n,)
         length = torch.cat([torch.full_like(starts, 2**k) for k, starts in enumerate(levels)])[which]
         pieces = (len(flow.fine) - 1) // last
-        within = flow.fine[pieces * start[:, None] + torch.arange(pieces + 1)]  # (n, pieces + 1)
+        within = flow.fine[pieces * start[:, None] + torch.arange(pieces + 1, device=device)]  # (n, pieces + 1)
         s, m, t = flow.grid[start], flow.grid[start + length // 2], flow.grid[start + length]
         return s, m, t, length == 1, within
 
@@ -286,7 +288,7 @@ class FlowMapping(Method[Context]):
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
         pieces = max(1, 64 // (context.n - 1))  # grid[i] is fine[pieces * i]
-        self.fine = context.problem.time_grid(pieces * (context.n - 1) + 1, context.spacing)
+        self.fine = context.time_grid(pieces * (context.n - 1) + 1)
         self.density = context.density(self.grid[:-1])
         checked_weight(context.weight, self.grid[:-1])
 

@@ -113,8 +113,7 @@ class PD(Method[Context]):
         self.before = None if which == 0 else parts[which - 1]
         self.pieces = self.teacher_steps if which == 0 else 2
         # Between two times of the stage's own grid lie those of the steps before.
-        problem, intervals = context.problem, context.student.numbers[which]
-        self.grid = problem.time_grid(intervals * self.pieces + 1, context.spacing)
+        self.grid = context.time_grid(context.student.numbers[which] * self.pieces + 1)
         starts = self.grid[: -1 : self.pieces]
         self.density = context.density(starts)
         checked_weight(context.weight, starts)

@@ -162,7 +162,8 @@ class ConsistencyFunction(FlowMap):
         """Denoise, then ``calls - 1`` times add noise and denoise (algorithm 1)."""
         levels = karras_grid(calls + 1, self.t_min, self.t_max)[1:-1].tolist()
         # The noise of all samples at once, or it would depend on the chunks.
-        noises = [torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z) for _ in levels]
+        device = z.device if generator is None else generator.device
+        noises = [torch.randn(z.shape, generator=generator, dtype=z.dtype, device=device).to(z) for _ in levels]
         x = in_chunks(self.end, z, class_labels)
         for s, noise in zip(levels, noises, strict=True):
             # x has the noise of t_min already: variances add up.
