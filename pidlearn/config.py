@@ -58,7 +58,8 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         spacing: karras | linear | log, or a function of n, t_min and t_max that returns a grid; of a diffusion. An ODE
             has equally spaced points.
         rho: parameter of the karras spacing.
-        distance: l2 | l1 | pseudo_huber, for images also lpips (-alex, -squeeze, -vgg-average), or a function.
+        distance: * l2 | l1 | pseudo_huber | adaptive, for images also lpips (-alex, -squeeze, -vgg-average), or a
+            function.
         weight: * uniform | snr | karras | sqrt_karras | truncated_snr, or a function of time.
         time_sampling: * how often each grid point is visited: uniform | lognormal, or a function as in
             `pidlearn.sampling`. A network that encodes a start once for all times (`ChebyshevMLP`) visits all of them.
@@ -78,7 +79,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
     t_min: float = UNSET
     spacing: str | Callable[..., Tensor] = "karras"
     rho: float = 7.0
-    distance: str | Distance = "pseudo_huber"
+    distance: str | Distance = UNSET
     weight: str | Weight = UNSET
     time_sampling: str | Density = UNSET
     windows: int = UNSET

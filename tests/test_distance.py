@@ -3,10 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pidlearn.losses.distances import DISTANCES, pseudo_huber
+from pidlearn.losses.distances import DISTANCES, adaptive, pseudo_huber
 
 
-@pytest.mark.parametrize("name", ["l1", "l2", "pseudo_huber"])
+@pytest.mark.parametrize("name", ["adaptive", "l1", "l2", "pseudo_huber"])
 @given(seed=st.integers(0, 2**31), scale=st.floats(1e-6, 1e3))
 def test_zero_exactly_where_equal(name: str, seed: int, scale: float) -> None:
     a, b = scale * torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -21,6 +21,7 @@ def test_values() -> None:
     a, b = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[4.0, -2.0]]])
     assert DISTANCES["l2"](a, b).item() == 12.5
     assert DISTANCES["l1"](a, b).item() == 3.5
+    assert adaptive(a, b, c=0.5).item() == pytest.approx(12.5 / 13)
     assert pseudo_huber(a, b, c=0.5).item() == pytest.approx((12.5 + 0.25) ** 0.5 - 0.5)
 
 

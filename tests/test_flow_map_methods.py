@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
-from pidlearn.methods.flow_map import Semigroup, eulerian_loss, lagrangian_loss, meanflow_loss, semigroup_loss
+from pidlearn.losses.distances import adaptive
+from pidlearn.methods.flow_map import eulerian_loss, lagrangian_loss, meanflow_loss, semigroup_loss, semigroup_times
 from pidlearn.students.flow_map import FlowMap, joined, step
 from pidlearn.utils.broadcast import expand_like
 
@@ -67,7 +68,7 @@ class TestLagrangian:
             def __call__(self, z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
                 return student.carried(z, T[: len(z)] if len(z) == n else T.repeat(len(z) // n), t)
 
-        ours = lagrangian_loss(student, pid.DenoiserODE(RING), z, T, GRID[index], GRID[index + 1], pid.l2)
+        ours = lagrangian_loss(student, pid.DenoiserODE(RING), z, (T, GRID[index], GRID[index + 1]), pid.l2)
         (mine,) = torch.autograd.grad(ours.mean(), [student.network.first.weight])
         theirs = pid.pid_loss(Path(), pid.DenoiserODE(RING), z, GRID, index, derivative="forward", distance="l2")
         (other,) = torch.autograd.grad(theirs.mean(), [student.network.first.weight])
@@ -87,16 +88,16 @@ class TestLagrangian:
             return torch.where(share < 1, (state - share * x) / (1 - share), torch.zeros_like(x))
 
         student.denoised = tabulated  # type: ignore[method-assign]
-        losses = lagrangian_loss(student, pid.DenoiserODE(RING), z, T, GRID[:-1], GRID[1:], pid.l2)
+        losses = lagrangian_loss(student, pid.DenoiserODE(RING), z, (T, GRID[:-1], GRID[1:]), pid.l2)
         assert losses.max() < 1e-18
         path = 1.001 * path
-        assert lagrangian_loss(student, pid.DenoiserODE(RING), z, T, GRID[:-1], GRID[1:], pid.l2).mean() > 1e-9
+        assert lagrangian_loss(student, pid.DenoiserODE(RING), z, (T, GRID[:-1], GRID[1:]), pid.l2).mean() > 1e-9
 
     def test_of_the_exact_map_it_is_the_error_of_a_difference(self) -> None:
         x, s, t, _ = points()
         errors = []
         for h in (1e-2, 5e-3):
-            losses = lagrangian_loss(GaussianFlow(), ODE, x, s, t, t * (1 - h), pid.l2)
+            losses = lagrangian_loss(GaussianFlow(), ODE, x, (s, t, t * (1 - h)), pid.l2)
             errors.append(losses.sqrt().mean().item())
         assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
 
@@ -107,7 +108,7 @@ class TestSemigroup:
         never, unused = torch.zeros(len(x), dtype=torch.bool), torch.stack([s, t], 1)
 
         def losses(student: Any, is_short: Tensor) -> Tensor:
-            return semigroup_loss(student, ODE, x, s, m, t, is_short, unused, pid.l2)
+            return semigroup_loss(student, ODE, x, (s, m, t, is_short, unused), pid.l2)
 
         assert losses(GaussianFlow(), never).max() < 1e-26
         # Any flow composes: only the short steps, the teacher's own, tell the right one.
@@ -124,11 +125,11 @@ class TestSemigroup:
         G = (paths - share * x) / (1 - share)
         student.denoised = lambda *_: G  # type: ignore[method-assign]
         every = torch.ones(len(x), dtype=torch.bool)
-        assert semigroup_loss(student, ODE, x, s, m, t, every, within, pid.l2).max() < 1e-24
+        assert semigroup_loss(student, ODE, x, (s, m, t, every, within), pid.l2).max() < 1e-24
 
     def test_each_length_is_drawn_as_often_and_half_of_it_is_two_of_the_next(self) -> None:
         flow: Any = SimpleNamespace(grid=pid.karras_grid(9), fine=pid.karras_grid(33), density=torch.ones(8))
-        s, m, t, is_short, within = Semigroup().times(flow, 400, torch.Generator().manual_seed(0))
+        s, m, t, is_short, within = semigroup_times(flow, 400, torch.Generator().manual_seed(0))
         index = {time.item(): i for i, time in enumerate(flow.grid)}
         start, middle, end = ([index[time.item()] for time in times] for times in (s, m, t))
         lengths = [b - a for a, b in zip(start, end, strict=True)]
@@ -146,7 +147,7 @@ class TestEulerian:
         x, s, _, t = points()
         errors = []
         for h in (1e-2, 5e-3):
-            losses = eulerian_loss(GaussianFlow(), ODE, x, s, s * (1 - h), t, pid.l2)
+            losses = eulerian_loss(GaussianFlow(), ODE, x, (s, s * (1 - h), t), pid.l2)
             errors.append(losses.sqrt().mean().item())
         assert errors[0] / errors[1] == pytest.approx(4, rel=0.05)  # one step of a first-order method
 
@@ -154,14 +155,14 @@ class TestEulerian:
         x, s, u, _ = points()
         student = network()
         student.denoised = lambda x, s, t, labels=None: ODE.denoise(x, s)  # type: ignore[method-assign]
-        assert eulerian_loss(student, ODE, x, s, u, u, pid.l2).max() == 0
+        assert eulerian_loss(student, ODE, x, (s, u, u), pid.l2).max() == 0
 
 
 class TestMeanFlow:
     def test_the_exact_map_is_a_zero(self) -> None:
         x, s, _, t = points()
-        assert meanflow_loss(GaussianFlow(), ODE, x, s, t).max() < 1e-16
-        assert meanflow_loss(GaussianFlow(0.6), ODE, x, s, t).mean() > 1e-3
+        assert meanflow_loss(GaussianFlow(), ODE, x, (s, s, t), adaptive).max() < 1e-16
+        assert meanflow_loss(GaussianFlow(0.6), ODE, x, (s, s, t), adaptive).mean() > 1e-3
 
     def test_it_is_that_of_the_paper(self) -> None:
         """u = v - (tau - r) du/dtau in the paper's own coordinates, by a JVP there."""
@@ -177,7 +178,9 @@ class TestMeanFlow:
         v = (y - ode.denoise(x, s)) / tau[:, None]
         value, slope = torch.func.jvp(u, (y, tau), (v, torch.ones_like(tau)))
         error = (value - (v - (tau - r)[:, None] * slope)).square().mean(1)
-        torch.testing.assert_close(meanflow_loss(student, ode, x, s, t), error / (error + 1e-2), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(
+            meanflow_loss(student, ode, x, (s, s, t), adaptive), error / (error + 1e-2), rtol=1e-8, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Distances between the two sides of the residual: (a, b) -> one value per sample.
 
-a and b are floating-point and of one shape; l1, l2 and pseudo_huber compute, and return, float32 at least. Theorem 1
-requires of a distance only that d(a, b) = 0 implies a = b. Any function or `torch.nn.Module` with this
+a and b are floating-point and of one shape; adaptive, l1, l2 and pseudo_huber compute, and return, float32 at least.
+Theorem 1 requires of a distance only that d(a, b) = 0 implies a = b. Any function or `torch.nn.Module` with this
 signature can be passed, such as a perceptual network.
 """
 
@@ -17,7 +17,7 @@ from pidlearn.losses.lpips import LPIPS, check_images
 from pidlearn.utils.settings import is_number
 from pidlearn.utils.validation import check_pair, describe_tensor, reraise_from_function, summary
 
-__all__ = ["DISTANCES", "Distance", "checked_distance", "l1", "l2", "lpips", "pseudo_huber"]
+__all__ = ["DISTANCES", "Distance", "adaptive", "checked_distance", "l1", "l2", "lpips", "pseudo_huber"]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(a, b), both (B, *event), to (B,): zero exactly where a = b."""
@@ -65,6 +65,15 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
     return torch.where(squared.isinf(), squared, distance)  # infinite as in l2, instead of inf / inf
 
 
+def adaptive(a: Tensor, b: Tensor, c: float = 1e-2) -> Tensor:
+    """e / (e + c) of the mean squared difference e, with the denominator held constant; c in squared units of the data.
+
+    Every sample with an e above c has a gradient of about the same size (MeanFlow, Geng et al. 2025, section 4.3).
+    """
+    squared = l2(a, b)
+    return squared / (squared.detach() + c)
+
+
 def _difference(a: Tensor, b: Tensor) -> Tensor:
     """a - b in float32 at least: squares of half-precision numbers overflow at 256 and vanish below 2e-4."""
     check_pair(a, b)
@@ -87,6 +96,7 @@ def _built(net: str, pooling: str, device: torch.device) -> Distance:
 
 
 DISTANCES: dict[str, Distance] = {
+    "adaptive": adaptive,
     "l1": l1,
     "l2": l2,
     "pseudo_huber": pseudo_huber,

@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "n": 250,
     "windows": 1,
     "time_sampling": "uniform",
+    "distance": "pseudo_huber",
     "weight": "uniform",
 }
 """Settings of a method that has no recipe of its own."""

@@ -13,8 +13,7 @@ Two steps in a row, towards G and then towards G', are one step towards a mean o
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,77 +38,59 @@ __all__ = ["FlowMapping", "eulerian_loss", "lagrangian_loss", "meanflow_loss", "
 
 
 def lagrangian_loss(
-    student: FlowMap,
-    ode: ODE,
-    x: Tensor,
-    s: Tensor,
-    t: Tensor,
-    u: Tensor,
-    distance: Distance,
-    class_labels: Tensor | None = None,
+    student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None = None
 ) -> Tensor:
-    """The residual of PID's Eq. 9 at t, of the path that starts at (x, s), by the difference to u; s >= t > u, (B,).
+    """The residual of PID's Eq. 9 at t, of the path that starts at (x, s), by the difference to u; (B,).
 
     X - t dX/dt = D(X, t)        with dX/dt = (X_t - X_u) / (t - u)
+
+    Here and below: x (B, *event); ``times`` (B,) each; the distance of two sides (B, *event); labels (B,) or None.
     """
-    labels = None if class_labels is None else class_labels.repeat(2)
+    s, t, u = times  # s >= t > u
+    both = None if labels is None else labels.repeat(2)
     twice = x.repeat(2, *[1] * (x.ndim - 1))
-    G_t, G_u = student.denoised(twice, s.repeat(2), torch.cat([t, u]), labels).chunk(2)
+    G_t, G_u = student.denoised(twice, s.repeat(2), torch.cat([t, u]), both).chunk(2)
     # (t/s) x cancels: X - t dX/dt = (t X_u - u X_t) / (t - u) = a G_u - (a - 1) G_t.
     a = expand_like(t * (1 - u / s) / (t - u), x)
     with torch.no_grad():
-        D = ode.rhs(step(x, s, t, G_t), t, class_labels)
+        D = ode.rhs(step(x, s, t, G_t), t, labels)
     return checked_distance(distance, a * G_u - (a - 1) * G_t, D)
 
 
 def eulerian_loss(
-    student: FlowMap,
-    ode: ODE,
-    x: Tensor,
-    s: Tensor,
-    u: Tensor,
-    t: Tensor,
-    distance: Distance,
-    class_labels: Tensor | None = None,
+    student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None = None
 ) -> Tensor:
-    """G(x, s, t) against the teacher's Euler step to u and the student's own to t, held constant; s > u >= t, (B,)."""
+    """G(x, s, t) against the teacher's Euler step to u and the student's own to t, held constant; (B,)."""
+    s, u, t = times  # s > u >= t
     with torch.no_grad():
-        D = ode.rhs(x, s, class_labels)
-        target = joined(D, student.denoised(step(x, s, u, D), u, t, class_labels), s, u, t)
-    return checked_distance(distance, student.denoised(x, s, t, class_labels), target)
+        D = ode.rhs(x, s, labels)
+        target = joined(D, student.denoised(step(x, s, u, D), u, t, labels), s, u, t)
+    return checked_distance(distance, student.denoised(x, s, t, labels), target)
 
 
 def semigroup_loss(
-    student: FlowMap,
-    ode: ODE,
-    x: Tensor,
-    s: Tensor,
-    m: Tensor,
-    t: Tensor,
-    is_short: Tensor,
-    within: Tensor,
-    distance: Distance,
-    class_labels: Tensor | None = None,
+    student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None = None
 ) -> Tensor:
-    """G(x, s, t) against the student's own two steps over m, held constant; s > m > t, (B,).
+    """G(x, s, t) against the student's own two steps over m, held constant; (B,).
 
     Where ``is_short`` (B,), against the teacher's Euler steps over the times ``within`` (B, N), from s to t.
     """
+    s, m, t, is_short, within = times  # s > m > t
     target, own = torch.empty_like(x), torch.stack([s, m, t], 1)
-    for rows, by_teacher, times in ((is_short, True, within), (~is_short, False, own)):
-        labels = None if class_labels is None else class_labels[rows]
+    for rows, by_teacher, steps in ((is_short, True, within), (~is_short, False, own)):
+        some = None if labels is None else labels[rows]
 
-        def denoise(x: Tensor, s: Tensor, t: Tensor, labels: Any = labels, by_teacher: bool = by_teacher) -> Tensor:
+        def denoise(x: Tensor, s: Tensor, t: Tensor, labels: Any = some, by_teacher: bool = by_teacher) -> Tensor:
             return ode.rhs(x, s, labels) if by_teacher else student.denoised(x, s, t, labels)
 
         if rows.any():
             with torch.no_grad():
-                target[rows] = goal(denoise, x[rows], times[rows].unbind(1))
-    return checked_distance(distance, student.denoised(x, s, t, class_labels), target)
+                target[rows] = goal(denoise, x[rows], steps[rows].unbind(1))
+    return checked_distance(distance, student.denoised(x, s, t, labels), target)
 
 
 def meanflow_loss(
-    student: FlowMap, ode: ODE, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None, c: float = 1e-2
+    student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None = None
 ) -> Tensor:
     """MeanFlow (Geng et al. 2025, arXiv 2505.13447) with the teacher's velocity, (B,).
 
@@ -117,121 +98,84 @@ def meanflow_loss(
 
         u = v - (tau - r) du/dtau        v = (y - D) / tau
 
-    For G, that is G = G - (1 + s) / (1 + t) dX/dln s. The squared error e is weighted by 1 / (e + c).
+    For G, that is G = G - (1 + s) / (1 + t) dX/dln s; u and its target differ as G and its target, over tau.
     """
+    s, _, t = times  # s > t
     with torch.no_grad():
-        D = ode.rhs(x, s, class_labels)
-    G, dG = student.denoised_jvp(x, s, t, x - D, class_labels)
+        D = ode.rhs(x, s, labels)
+    G, dG = student.denoised_jvp(x, s, t, x - D, labels)
     share = expand_like(t / s, x)
     along = share * (G - D) + (1 - share) * dG  # dX/dln s along the teacher's path
-    target = G - expand_like((1 + s) / (1 + t), x) * along
-    error = ((G - target.detach()) / expand_like(s / (1 + s), x)).square().flatten(1).mean(1)
-    return error / (error.detach() + c)
+    target = (G - expand_like((1 + s) / (1 + t), x) * along).detach()
+    tau = expand_like(s / (1 + s), x)
+    return checked_distance(distance, G / tau, target / tau)
 
 
-class Identity(ABC):
-    """One of the identities: which steps it is asked of, and its loss there."""
-
-    n: ClassVar[int] = 250
-    """Number of grid points, by default."""
-    weight: ClassVar[str] = "sqrt_karras"
-    """Of the start s, by default. Where s is small, the error of G is s times that of the network: with one weight,
-    steps from there are learned least well, and more calls gain nothing."""
-    forward_mode: ClassVar[bool] = False
-    doubles: ClassVar[bool] = False
-    """Whether steps have 2^k intervals, so that the grid needs 2^k + 1 points."""
-
-    @abstractmethod
-    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What `loss` takes for n steps, (n,) each, the start s first."""
-
-    @abstractmethod
-    def loss(
-        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
-    ) -> Tensor:
-        """The loss of steps from x (B, *event) at s, (B,)."""
+def lagrangian_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Steps between two draws, or from T to one; they end where an interval of the grid begins."""
+    one = draw_index(flow.density, n, generator)  # (n,): an interval of the grid, from one to one + 1
+    shuffled = torch.randperm(n, generator=generator, device=one.device)
+    other = draw_index(flow.density, n, generator)[shuffled]
+    at_end = flow.draw_at_end(n, generator)
+    start = torch.where(at_end, 0, torch.minimum(one, other))
+    end = torch.where(at_end, one, torch.maximum(one, other))
+    return flow.grid[start], flow.grid[end], flow.grid[end + 1]
 
 
-class Lagrangian(Identity):
-    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Steps between two draws, or from T to one."""
-        one = draw_index(flow.density, n, generator)  # (n,): an interval of the grid, from one to one + 1
-        shuffled = torch.randperm(n, generator=generator, device=one.device)
-        other = draw_index(flow.density, n, generator)[shuffled]
-        at_end = flow.draw_at_end(n, generator)
-        start = torch.where(at_end, 0, torch.minimum(one, other))
-        end = torch.where(at_end, one, torch.maximum(one, other))
-        return flow.grid[start], flow.grid[end], flow.grid[end + 1]
-
-    def loss(
-        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
-    ) -> Tensor:
-        s, t, u = times
-        return lagrangian_loss(student, ode, x, s, t, u, distance, labels)
+def eulerian_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The teacher's step is an interval of the grid; the whole step ends at any later time, or at t_min."""
+    last = len(flow.grid) - 1
+    start = draw_index(flow.density, n, generator)
+    share = torch.rand(n, generator=generator, dtype=torch.float64, device=start.device)
+    later = start + 1 + (share * (last - start)).long()
+    end = torch.where(flow.draw_at_end(n, generator), last, later)
+    return flow.grid[start], flow.grid[start + 1], flow.grid[end]
 
 
-class Eulerian(Identity):
-    n = 80
-
-    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """The teacher's step is an interval of the grid; the whole step ends at any later time, or at t_min."""
-        last = len(flow.grid) - 1
-        start = draw_index(flow.density, n, generator)
-        share = torch.rand(n, generator=generator, dtype=torch.float64, device=start.device)
-        later = start + 1 + (share * (last - start)).long()
-        end = torch.where(flow.draw_at_end(n, generator), last, later)
-        return flow.grid[start], flow.grid[start + 1], flow.grid[end]
-
-    def loss(
-        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
-    ) -> Tensor:
-        s, u, t = times
-        return eulerian_loss(student, ode, x, s, u, t, distance, labels)
+def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Steps of 1, 2, 4, ... intervals, each length as often; the teacher's times lie within the shortest."""
+    last, device = len(flow.grid) - 1, flow.grid.device
+    levels = [torch.arange(0, last, 2**k, device=device) for k in range(last.bit_length())]  # starts of 2^k intervals
+    shares = [flow.density[starts] / flow.density[starts].sum() for starts in levels]
+    which = draw_index(torch.cat(shares), n, generator).to(device)
+    start = torch.cat(levels)[which]  # (n,)
+    length = torch.cat([torch.full_like(starts, 2**k) for k, starts in enumerate(levels)])[which]
+    pieces = (len(flow.fine) - 1) // last
+    within = flow.fine[pieces * start[:, None] + torch.arange(pieces + 1, device=device)]  # (n, pieces + 1)
+    s, m, t = flow.grid[start], flow.grid[start + length // 2], flow.grid[start + length]
+    return s, m, t, length == 1, within
 
 
-class MeanFlow(Eulerian):
-    n = 250
-    weight = "uniform"  # the loss is in such a unit already
-    forward_mode = True
+@dataclass(frozen=True)
+class Identity:
+    """What a step must satisfy, and of which steps it is asked.
 
-    def loss(
-        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
-    ) -> Tensor:
-        s, _, t = times
-        return meanflow_loss(student, ode, x, s, t, labels)
+    Attributes:
+        loss: of a batch of steps, (B,).
+        times: draws what the loss takes for n steps, (n,) each, their starts first.
+        n: number of grid points, by default.
+        weight: of the start s, by default. Where s is small, the error of G is s times that of the network: with one
+            weight, steps from there are learned least well, and more calls gain nothing.
+        distance: by default.
+        forward_mode: whether the loss differentiates by forward-mode automatic differentiation.
+        doubles: whether steps have 2^k intervals, so that the grid needs 2^k + 1 points.
+    """
 
-
-class Semigroup(Identity):
-    n = 9
-    doubles = True
-
-    def times(self, flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Steps of 1, 2, 4, ... intervals, each length as often; the teacher's times lie within the shortest."""
-        last, device = len(flow.grid) - 1, flow.grid.device
-        levels = [
-            torch.arange(0, last, 2**k, device=device) for k in range(last.bit_length())
-        ]  # starts of steps of 2^k intervals
-        shares = [flow.density[starts] / flow.density[starts].sum() for starts in levels]
-        which = draw_index(torch.cat(shares), n, generator).to(device)
-        start = torch.cat(levels)[which]  # (n,)
-        length = torch.cat([torch.full_like(starts, 2**k) for k, starts in enumerate(levels)])[which]
-        pieces = (len(flow.fine) - 1) // last
-        within = flow.fine[pieces * start[:, None] + torch.arange(pieces + 1, device=device)]  # (n, pieces + 1)
-        s, m, t = flow.grid[start], flow.grid[start + length // 2], flow.grid[start + length]
-        return s, m, t, length == 1, within
-
-    def loss(
-        self, student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None
-    ) -> Tensor:
-        s, m, t, is_short, within = times
-        return semigroup_loss(student, ode, x, s, m, t, is_short, within, distance, labels)
+    loss: Callable[..., Tensor]
+    times: Callable[[FlowMapping, int, torch.Generator], tuple[Tensor, ...]]
+    n: int = 250
+    weight: str = "sqrt_karras"
+    distance: str = "pseudo_huber"
+    forward_mode: bool = False
+    doubles: bool = False
 
 
-IDENTITIES: dict[str, Identity] = {
-    "lagrangian": Lagrangian(),
-    "eulerian": Eulerian(),
-    "semigroup": Semigroup(),
-    "meanflow": MeanFlow(),
+IDENTITIES = {
+    "lagrangian": Identity(lagrangian_loss, lagrangian_times),
+    "eulerian": Identity(eulerian_loss, eulerian_times, n=80),
+    "semigroup": Identity(semigroup_loss, semigroup_times, n=9, doubles=True),
+    # Its loss is in units that fall with s already.
+    "meanflow": Identity(meanflow_loss, eulerian_times, weight="uniform", distance="adaptive", forward_mode=True),
 }
 
 
@@ -269,7 +213,8 @@ class FlowMapping(Method[Context]):
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         identity = IDENTITIES[self.identity]
-        return {"n": identity.n, "time_sampling": "lognormal", "weight": identity.weight}
+        chosen = {"n": identity.n, "weight": identity.weight, "distance": identity.distance}
+        return {**chosen, "time_sampling": "lognormal"}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
