@@ -496,6 +496,7 @@ def test_an_ode_that_leaves_all_bounds_is_told_so(rate: str, said: str, tmp_path
         worker.train(job, SimpleNamespace(), lambda kind, content: None, str(tmp_path))
 
 
+@pytest.mark.usefixtures("counting")
 def test_a_killed_worker_leaves_what_it_had(start: Callable[..., Training]) -> None:
     mine = start(RING)
     until(lambda: mine.progress.file is not None)
