@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from app.components import charts
 from app.shared import export
 from app.shared.assets import PRESETS, scene_arrays, student_path
 from app.shared.markdown import escape_markdown
@@ -79,6 +78,8 @@ def _near(row: dict[str, float], preset: str, frame: int) -> bool:
 
 
 def test_every_line_of_a_chart_has_a_look_of_its_own() -> None:
+    from app.components import charts  # here, as every worker that collects tests would wait a second for Altair
+
     most = max(len({row["method"] for row in more_steps.errors(preset)}) for preset in PRESETS)
     assert len(set(charts.PALETTE)) == len({*map(tuple, charts.DASHES)}) >= most
 
