@@ -18,16 +18,14 @@ class Table:
     def __call__(self, z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
         row = (t[:, None] == self.grid).nonzero()[:, 1]
         assert len(row) == len(z), "called off the grid"
-        return self.values[row, torch.arange(len(z))]
+        return self.values[row, torch.arange(len(z)) % self.values.shape[1]]
 
     def every_index(self, ode: pid.DenoiserODE, **options: object) -> Tensor:
         """The loss at every sample and index, (N - 1, B)."""
-        columns = range(self.values.shape[1])
-        rows = [
-            pid.pid_loss(self, ode, self.values[0], self.grid, torch.full((len(columns),), i), **options)
-            for i in range(len(self.grid) - 1)
-        ]
-        return torch.stack(rows)
+        n, size = len(self.grid) - 1, self.values.shape[1]
+        z = self.values[0].repeat(n, *[1] * (self.values.ndim - 2))  # (n B, *event), all samples index by index
+        index = torch.arange(n).repeat_interleave(size)
+        return pid.pid_loss(self, ode, z, self.grid, index, **options).reshape(n, size)
 
 
 @st.composite

@@ -426,6 +426,7 @@ class TestSample:
     def test_over_the_students_own_span(self, made: Path, begun: Path, tmp_path: Path, monkeypatch: Any) -> None:
         assert distill(made / "tiny.toml", begun, "--set", "steps=1", "t_max=40.0", "t_min=0.01") == 0
         rows: dict[str, torch.Tensor] = {}
+        monkeypatch.setattr(shared, "GRID_POINTS", 10)  # the teacher's row is not looked at
         monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
         files = [str(begun / name) for name in ("student.safetensors", "teacher.safetensors")]
         assert main(["sample", files[0], "--teacher", files[1], "-o", str(tmp_path / "a.png"), "-n", "2"]) == 0
@@ -478,7 +479,8 @@ def test_a_teacher_that_the_student_was_not_trained_with(made: Path, tmp_path: P
 
 
 class TestEvaluate:
-    def test_figures(self, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_figures(self, made: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(evaluate_command, "GRID_POINTS", 30)  # of 250, as `test_fid` has
         files = [made / "run" / name for name in ("student.safetensors", "teacher.safetensors")]
         options = ["--teacher", str(files[1]), "-n", "70", "--seed", "3", "--real", "digits"]
         assert main(["evaluate", str(files[0]), *options]) == 0
@@ -488,7 +490,7 @@ class TestEvaluate:
         assert list(figures) == names
         assert (figures["n"], figures["seed"]) == (70, 3)
         result = pid.load(files[0], pid.load_teacher(files[1]))
-        result = replace(result, config=pid.Config(n=250, t_max=80.0, t_min=0.002))
+        result = replace(result, config=pid.Config(n=30, t_max=80.0, t_min=0.002))
         expected = result.evaluate(70, seed=3)["relative_rmse"]
         assert figures["relative_rmse (n = 70)"] == pytest.approx(expected, rel=1e-4)
         ours = result.student.sample(70, generator=torch.Generator().manual_seed(3))
@@ -508,6 +510,10 @@ class TestEvaluate:
         assert main(["evaluate", str(files[0]), *options]) == 0
         figures = json.loads(capsys.readouterr().out)
         assert list(figures) == ["n", "seed", "relative_rmse (n = 5)", "fid (n = 5)"]
+        result = pid.load(files[0], pid.load_teacher(files[1]))
+        result = replace(result, config=pid.Config(n=250, t_max=80.0, t_min=0.002))
+        expected = result.evaluate(5, seed=0)["relative_rmse"]
+        assert figures["relative_rmse (n = 5)"] == pytest.approx(expected, rel=1e-4)
         ours = pid.load(files[0]).student.sample(5, generator=torch.Generator().manual_seed(0)).flatten(1)[:, :3]
         reference = pid.metrics.Statistics(torch.zeros(3).double(), torch.eye(3).double())
         assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)

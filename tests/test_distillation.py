@@ -109,7 +109,7 @@ class TestWhatComesBack:
         assert result.history["error"][-1] == pytest.approx((ours - exact).square().mean().sqrt().item(), rel=1e-5)
 
     def test_it_learns(self) -> None:
-        result = tiny_ring(steps=400, batch_size=32, lr=0.02, track_error=200)
+        result = tiny_ring(steps=250, batch_size=32, lr=0.02, track_error=200)
         assert result.history["error"][-1] < 0.5 * result.history["error"][0]
         path = tiny_ode(steps=300, batch_size=32, n=5)
         assert path.evaluate(64)["relative_rmse"] < 0.02

@@ -9,7 +9,6 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 import scipy.spatial
-import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,9 +82,11 @@ def test_frechet_distance_of_features() -> None:
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 100))
 def test_energy_distance_in_one_dimension(n: int, m: int, seed: int) -> None:
+    from scipy.stats import energy_distance  # here, as every worker that collects tests would wait a second for it
+
     a, b = draw(n, 1, seed=seed), 0.3 + 2 * draw(m, 1, seed=seed + 1)
     # SciPy's is the root of the biased one, which counts the n zero distances of each point to itself.
-    biased = scipy.stats.energy_distance(a[:, 0].numpy(), b[:, 0].numpy()) ** 2
+    biased = energy_distance(a[:, 0].numpy(), b[:, 0].numpy()) ** 2
     within = [np.abs(x[:, None] - x).sum() for x in (a[:, 0].numpy(), b[:, 0].numpy())]
     expected = biased - sum(w * (1 / (k * (k - 1)) - 1 / k**2) for w, k in zip(within, (n, m), strict=True))
     assert metrics.energy_distance(a, b) == pytest.approx(expected, abs=1e-6)
@@ -108,12 +109,14 @@ def test_energy_distance_is_unbiased() -> None:
 
 @given(st.integers(1, 30), st.integers(0, 100))
 def test_sliced_wasserstein_in_one_dimension(n: int, seed: int) -> None:
+    from scipy.stats import wasserstein_distance
+
     a, b = draw(n, 1, seed=seed), draw(n, 1, seed=seed + 1)
     cost = (a - b.T).square().numpy()
     best = cost[scipy.optimize.linear_sum_assignment(cost)].mean()
     ours = metrics.sliced_wasserstein(a, b, 3, torch.Generator().manual_seed(0))
     assert ours == pytest.approx(math.sqrt(best))
-    assert ours >= scipy.stats.wasserstein_distance(a[:, 0].numpy(), b[:, 0].numpy()) - 1e-12
+    assert ours >= wasserstein_distance(a[:, 0].numpy(), b[:, 0].numpy()) - 1e-12
     # Of a sample to itself shifted, both are the shift.
     assert metrics.sliced_wasserstein(a, a + 0.7) == pytest.approx(0.7)
 

@@ -201,8 +201,8 @@ class Problem(ABC):
 
     def has_identity(self, other: Mapping[str, Tensor]) -> bool:
         """Whether the `identity` of a teacher is this one's, as computed on any machine."""
-        there, scale = other["fingerprint"].double(), other.get("scale", self._scale())
-        if scale.shape != self._scale().shape:  # an ODE has one per coordinate, and times that are no noise levels
+        there, scale = other["fingerprint"].double(), other["scale"] if "scale" in other else self._scale()
+        if scale.shape != self._scale_shape:  # an ODE has one per coordinate, and times that are no noise levels
             return False
         # The teacher is evaluated at the other's points, since the prior may be another.
         points, times, labels = self._points_of(other)
@@ -212,16 +212,20 @@ class Problem(ABC):
             return False
         outputs, epsilon = self._outputs(points, times, labels)
         here = outputs.double()
-        # In the teacher's own units, and the smaller ones: a field that explodes would accept any other.
-        scale = torch.minimum(self._scale(), scale)
         # Other kernels round each layer differently: a half-precision network of four convolutions by up to 2 epsilons
         # of its scale, a deeper one by more. The less precise of both teachers counts, whichever is in the file.
         rounding = 8 * max(epsilon, float(other.get("epsilon", 0.0)), torch.finfo(torch.float32).eps)
-        tolerance = max(1e-3, rounding) * there.abs() + max(1e-4, rounding) * scale
-        tolerance = tolerance + expand_like(self._rounding(times, rounding), there)
-        if here.shape != there.shape or tolerance.shape != there.shape:
+        relative = max(1e-3, rounding) * there.abs() + expand_like(self._rounding(times, rounding), there)
+
+        def agree(scale: Tensor) -> bool:
+            tolerance = relative + max(1e-4, rounding) * scale
+            return bool((((here - there).abs() <= tolerance) | (here.isnan() & there.isnan())).all())
+
+        if here.shape != there.shape or relative.shape != there.shape:
             return False
-        return bool((((here - there).abs() <= tolerance) | (here.isnan() & there.isnan())).all())
+        # In the teacher's own units, and the smaller ones: a field that explodes would accept any other. An ODE must be
+        # solved for its own scale, so that is left out where the outputs are the same, or differ by too much anyway.
+        return agree(torch.zeros(())) or (agree(scale) and agree(torch.minimum(self._scale(), scale)))
 
     def check_identity(self, other: Mapping[str, Tensor], path: str | Path) -> None:
         """Check that the student in a file was trained with this teacher, whose `identity` the file holds.
@@ -279,6 +283,11 @@ class Problem(ABC):
         with torch.no_grad(), overridden(tf32(False)), LeastPrecise() as dtypes:  # the same numbers on every device
             outputs = torch.cat([self.ode.rhs(x, t, c).cpu() for x, t, c in batches])
         return outputs, dtypes.epsilon
+
+    @property
+    def _scale_shape(self) -> tuple[int, ...]:
+        """Shape of `rhs_scale`, without computing it."""
+        return ()
 
     def _scale(self) -> Tensor:
         return torch.as_tensor(self.rhs_scale, dtype=torch.float64, device=CPU)

@@ -41,6 +41,10 @@ class Init:
     def parameters(self, *shape: int) -> tuple[nn.Parameter, nn.Parameter]:
         """Draw a weight of `shape` (out, in, ...) and its bias (out,)."""
         check_memory("a layer", math.prod(shape))
+        if (
+            torch.get_default_device().type == "meta"
+        ):  # where there is nothing to draw, and a product takes milliseconds
+            return nn.Parameter(torch.empty(shape)), nn.Parameter(torch.empty(shape[:1]))
         area = math.prod(shape[2:])  # k * k, or 1 for a linear layer: fan_in = in * area
         weight = self._draw(shape, shape[1] * area, shape[0] * area)
         bias = self._draw(shape[:1], shape[1] * area, shape[0] * area)

@@ -24,8 +24,12 @@ def test_models_and_snippets_import_neither_torch_nor_streamlit() -> None:
 def test_pages_import_no_torch() -> None:
     files = sorted(map(str, PAGES.glob("*/page.py")))
     assert len(files) == 8
+    # Streamlit would read the metadata of all installed packages at each of eight starts.
     code = f"""
+from functools import cache
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 for file in {files}:
     app = AppTest.from_file(file, default_timeout=60).run()
     assert app.markdown and not app.exception"""

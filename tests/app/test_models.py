@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 
 import pidlearn as pid
-from app.components import charts
 from app.shared import export
 from app.shared.assets import PRESETS, scene_arrays, student_path
 from app.shared.markdown import escape_markdown
@@ -79,6 +78,8 @@ def _near(row: dict[str, float], preset: str, frame: int) -> bool:
 
 
 def test_every_line_of_a_chart_has_a_look_of_its_own() -> None:
+    from app.components import charts  # here, as every worker that collects tests would wait a second for Altair
+
     most = max(len({row["method"] for row in more_steps.errors(preset)}) for preset in PRESETS)
     assert len(set(charts.PALETTE)) == len({*map(tuple, charts.DASHES)}) >= most
 
@@ -123,33 +124,36 @@ def test_what_is_exported_is_what_the_library_computes() -> None:
     np.testing.assert_allclose(table[:, 4:6], student.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("part", ["density", "flow", "trails"])
-def test_what_is_switched_off_is_not_in_the_picture(part: str) -> None:
-    scene, view = watch.scene("moons"), View(frame=40, play=False)
-    on, off = (
-        np.asarray(
-            Image.open(io.BytesIO(export.image_bytes(scene, replace(view, **{part: shown}), "png"))).convert("L")
-        )
-        for shown in (True, False)
-    )
-    assert (on != off).mean() > 1e-3
+MOONS = View(frame=40, play=False)
 
 
-def differing(one: tuple[Scene, View], other: tuple[Scene, View]) -> float:
+def gray(scene: Scene, view: View) -> np.ndarray:
+    """A picture in shades of gray."""
+    return np.asarray(Image.open(io.BytesIO(export.image_bytes(scene, view, "png"))).convert("L"))
+
+
+@pytest.fixture(scope="module")
+def moons() -> np.ndarray:
+    """The picture of the moons, with all that can be switched off, and nothing that a visitor puts there."""
+    return gray(watch.scene("moons"), MOONS)
+
+
+def differing(one: np.ndarray, other: np.ndarray) -> float:
     """Share of pixels in which two pictures differ."""
-    a, b = (
-        np.asarray(Image.open(io.BytesIO(export.image_bytes(*given, "png"))).convert("L")) for given in (one, other)
-    )
-    return float((a != b).mean())
+    return float((one != other).mean())
 
 
-def test_what_the_visitor_put_there_is_in_the_picture() -> None:
-    view = View(frame=40, play=False)
-    moons, heat = watch.scene("moons"), residual.scene("moons")
-    assert differing((moons, view), (moons, replace(view, probe=(90.0, -90.0)))) > 1e-3
-    assert differing((heat, view), (heat, replace(view, row=120))) > 1e-3
-    ode = systems.scene("pendulum")
-    assert differing((ode, view), (ode, replace(view, probe=tuple(ode.starts[9])))) > 1e-3
+@pytest.mark.parametrize("part", ["density", "flow", "trails"])
+def test_what_is_switched_off_is_not_in_the_picture(part: str, moons: np.ndarray) -> None:
+    assert getattr(MOONS, part)
+    assert differing(moons, gray(watch.scene("moons"), replace(MOONS, **{part: False}))) > 1e-3
+
+
+def test_what_the_visitor_put_there_is_in_the_picture(moons: np.ndarray) -> None:
+    view, heat, ode = MOONS, residual.scene("moons"), systems.scene("pendulum")
+    assert differing(moons, gray(watch.scene("moons"), replace(view, probe=(90.0, -90.0)))) > 1e-3
+    assert differing(gray(heat, view), gray(heat, replace(view, row=120))) > 1e-3
+    assert differing(gray(ode, view), gray(ode, replace(view, probe=tuple(ode.starts[9])))) > 1e-3
     soft = break_it.scene("ring", "soft-boundary-1", "soft")
     hard = replace(soft, panels=[soft.panels[0], replace(soft.panels[1], student=None)])
     (quiver, *_), none = (
@@ -208,7 +212,7 @@ SCENES = {
 @pytest.mark.parametrize("name", SCENES)
 def test_pictures_are_pictures(name: str) -> None:
     scene, view = SCENES[name](), View(n=6, solver="heun", frame=30)
-    assert np.asarray(Image.open(io.BytesIO(export.image_bytes(scene, view, "png"))).convert("L")).std() > 5
+    assert gray(scene, view).std() > 5
     assert b"<svg" in export.image_bytes(scene, view, "svg")
 
 
@@ -335,7 +339,7 @@ def test_recorded_images(name: str) -> None:
 
 def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.chdir(folder)
-    text = text.replace("evaluate()", "evaluate(64)")  # as right, and sooner
+    text = text.replace("evaluate(", "evaluate(64, ")  # as right, and sooner
     names: dict[str, object] = {}
     exec(compile(text, "snippet", "exec"), names)
     return names

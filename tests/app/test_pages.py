@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from app.components import sketch
@@ -17,6 +20,15 @@ from app.views.break_it import model as break_it
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["watch", "residual", "break_it", "train", "more_steps", "methods", "systems", "images"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scanned_once() -> Iterator[None]:
+    """Streamlit reads the metadata of all installed packages, half a second, whenever a page starts: here only once."""
+    with pytest.MonkeyPatch.context() as patch:
+        scan = cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
+        yield
 
 
 def test_the_first_link_to_a_page_finds_it() -> None:

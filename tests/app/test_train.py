@@ -335,19 +335,19 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_training_is_that_of_the_library(start: Callable[..., Training], tmp_path: Path) -> None:
-    job = TrainingJob("Ring", "preset", "ring", 300, {"n": 20, "seed": 3})
+    job = TrainingJob("Ring", "preset", "ring", 120, {"n": 20, "seed": 3})
     mine = start(job)
     until(lambda: not mine.active)
     now = mine.progress
-    assert (now.state, now.step, now.reason) == ("ended", 300, "")
+    assert (now.state, now.step, now.reason) == ("ended", 120, "")
     assert isinstance(now.scene.panels[0].student, Network)
-    library = pid.distill(pid.toy("ring"), steps=300, n=20, seed=3, progress=False)
+    library = pid.distill(pid.toy("ring"), steps=120, n=20, seed=3, progress=False)
     z = torch.randn(9, 2) * 80
     with torch.no_grad():
         np.testing.assert_allclose(saved(mine, tmp_path).student(z, 0.002), library.student(z, 0.002), atol=1e-4)
     assert now.metrics["rmse"] == pytest.approx(library.evaluate(512)["rmse"], rel=1e-3)
     assert now.errors[-1][1] < now.errors[0][1]
-    assert now.losses[-1][0] == 300
+    assert now.losses[-1][0] == 120
 
 
 def test_pause_resume_and_a_cancel_that_keeps_the_student(start: Callable[..., Training], tmp_path: Path) -> None:
@@ -484,18 +484,18 @@ def test_a_word_that_cannot_be_read_is_no_end(start: Callable[..., Training], mo
     assert "could not be read (AttributeError)" in mine.progress.reason
 
 
-@pytest.mark.filterwarnings("ignore:.*steps may be too few:UserWarning")
 @pytest.mark.parametrize(
     ("rate", "said"),
     [("2 * x", r"reach 2e\+17, more than"), pytest.param("x**2", "may not exist that far", marks=pytest.mark.slow)],
 )
 def test_an_ode_that_leaves_all_bounds_is_told_so(rate: str, said: str, tmp_path: Path) -> None:
     problem = expression.parse_problem(f"x' = {rate}\nx in [0, 1]\nt in [0, 20]")
-    job = TrainingJob("Your ODE", "equations", problem, 300, {})
+    job = TrainingJob("Your ODE", "equations", problem, 300, {"windows": 2, "n": 9})
     with pytest.raises(ValueError, match=said):
         worker.train(job, SimpleNamespace(), lambda kind, content: None, str(tmp_path))
 
 
+@pytest.mark.usefixtures("counting")
 def test_a_killed_worker_leaves_what_it_had(start: Callable[..., Training]) -> None:
     mine = start(RING)
     until(lambda: mine.progress.file is not None)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 import pidlearn as pid
-from pidlearn.cli import main
+from pidlearn.cli import evaluate, main, shared
 from pidlearn.teachers.files import diffusers_folder
 from tests.teachers.tiny import unet
 from tests.tiny import recipe
@@ -252,7 +252,11 @@ def test_without_diffusers(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None
         pid.load_teacher(saved)
 
 
-def test_distilled_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_distilled_from_the_command_line(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (shared, evaluate):
+        monkeypatch.setattr(command, "GRID_POINTS", 10)  # of the teacher's rows, of which the numbers are not looked at
     brief = recipe(tmp_path, text='teacher = "some"\n[config]\nsteps = 2\nbatch_size = 2\nn = 8\n')
     assert main.main(["distill", str(brief), "--teacher", str(saved), "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "samples.png").exists()

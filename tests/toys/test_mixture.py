@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import multivariate_normal
 
 import pidlearn as pid
 from pidlearn.teachers.exact.presets import PRESETS
@@ -26,6 +25,8 @@ def covariances(mixture: pid.GaussianMixture) -> torch.Tensor:
 
 @given(mixtures(), SIGMAS)
 def test_density_is_scipys(mixture, sigma: float) -> None:
+    from scipy.stats import multivariate_normal  # here, as every worker that collects tests would wait a second for it
+
     d = mixture.means.shape[1]
     x = mixture.sample(5).double() + sigma * torch.randn(5, d).double()
     density = sum(
