@@ -745,7 +745,7 @@ class TestFiles:
         result = tiny_ring(weight=lambda t: t**-1, distance=pid.l1)
         with pytest.warns(UserWarning, match="functions of your own for distance, weight, which a file does not hold"):
             config = pid.load(result.save(tmp_path / "a")).config
-        assert (config.weight, config.distance, config.steps) == ("uniform", "pseudo_huber", 20)
+        assert (config.weight, config.distance, config.steps) == (None, None, 20)  # unset
 
     def test_what_is_no_student(self, tmp_path: Path) -> None:
         whole = tiny_ring().save(tmp_path / "whole").read_bytes()
@@ -906,7 +906,7 @@ class TestBadInput:
             ({"t_start": "80"}, "got t_max = '80', but t_max must be a finite number"),
             ({"rho": "a"}, "rho must be a positive number"),
             ({"boundary_weight": math.nan}, "boundary_weight"),
-            ({"weight": None}, "weight must be one of"),
+            ({"weight": 1}, "weight must be one of"),
             ({"ema": None}, "ema"),
             ({"student": net().to("meta")}, "the student is on the meta device"),
             ({"student": Tuple()}, "returned tuple, but must return the shape of z"),
