@@ -37,6 +37,13 @@ def test_boots_difference_is_pids_residual() -> None:
     assert (gradient(boot, student) - gradient(residual, student)).norm() > 0.1 * gradient(residual, student).norm()
 
 
+def test_a_network_of_ones_own_learns_its_start_where_the_boundary_is_soft() -> None:
+    run = pid.steps(RING, pid.nets.MLP(2, width=8, depth=1), method="boot", boundary_weight=1.0, steps=1, batch_size=8)
+    next(run)
+    start = run.student.learned_term(Z.float(), torch.full((11,), 80.0).double())[0]
+    assert start.abs().max() > 0  # with a hard boundary it is 0 whatever the network
+
+
 def test_freeflows_value_is_that_of_the_exact_derivative() -> None:
     student, index = trajectory(), INDEX[1:]
     free = freeflow_loss(student, ODE, Z[1:], GRID[index], pid.l2)

@@ -187,6 +187,22 @@ def test_data_need_the_classes_of_the_teacher(method: str) -> None:
         distill(method, data=torch.randn(20, 3))
 
 
+def test_the_grid_of_consistency_training_is_at_its_finest_before_a_correction() -> None:
+    finest = [
+        len(run.trainer.method.before.grid) - 1
+        for run in [pid.steps(RING, method="corrector", first="ct", steps=50, batch_size=8)]
+        for _ in run
+    ]
+    assert finest[:30:6] == [10, 20, 40, 80, 160]  # 30 steps of its own, in five stretches
+
+
+def test_all_labels_of_a_tensor_are_checked_before_anything_is_trained() -> None:
+    labels = torch.zeros(5000, dtype=torch.long)
+    labels[4321] = 7
+    with pytest.raises(ValueError, match=r"class labels must lie in 0\.\.1"):
+        pid.steps(image_teacher(label_dim=2), method="cd", data=(torch.zeros(5000, 1, 8, 8), labels))
+
+
 @pytest.mark.parametrize(
     ("settings", "n"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -73,6 +74,25 @@ def test_stages_halve_and_start_from_the_one_before() -> None:
     assert lengths == [8] * 4 + [4] * 4 + [2] * 4  # teacher_steps per step of the first stage, then two
     frozen, learned = run.student.stages[0], run.student.stages[1]
     assert not any(torch.equal(a, b) for a, b in zip(frozen.parameters(), learned.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("spacing", ["karras", "log", lambda n, t_min, t_max: torch.linspace(t_max, t_min, n).double()])
+def test_the_student_takes_its_steps_where_it_learned_them(spacing: Any, tmp_path: Any) -> None:
+    options = {"spacing": spacing, "rho": 3.0} if spacing == "karras" else {"spacing": spacing}
+    run = pid.steps(RING, method="pd", calls=4, teacher_steps=3, steps=9, batch_size=8, **options)
+    starts = {stage: set() for stage in (0, 1, 2)}
+    for _ in run:
+        method, context = run.trainer.method, run.trainer.context
+        starts[context.stage_index] = set(method.grid[:: method.pieces].tolist())
+    student = pid.load(run.result().save(tmp_path / "student"), RING).student if spacing == "log" else run.student
+    assert [len(starts[stage]) - 1 for stage in (0, 1, 2)] == student.numbers
+    for stage, number in enumerate(student.numbers):
+        assert starts[stage] == set(student.times[:: 4 // number].tolist())
+    z = 80 * torch.randn(3, 2)
+    x = z
+    for s, t in itertools.pairwise(student.times[::2]):
+        x = student.stages[1](x, s, t)
+    assert torch.equal(student.generate(z, calls=2), x)
 
 
 class TestCalls:

@@ -78,6 +78,8 @@ def _drawn_from(data: Any, label_dim: int) -> Callable[..., Any]:
             received = " and ".join(map(describe_tensor, parts))
             raise ValueError(f"got data {received}, but data must be {KINDS}")
         _check_finite(x)  # all of them, before anything is trained
+        if label_dim and len(parts) == 2:
+            check_labels(parts[1], len(x), label_dim)
 
         def rows(n: int, generator: torch.Generator | None = None) -> Any:
             which = torch.randint(len(x), (n,), generator=generator)

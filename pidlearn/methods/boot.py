@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.ode import ODE
@@ -26,7 +26,7 @@ from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.boundaries import BOUNDARIES
-from pidlearn.students.build import build_student
+from pidlearn.students.build import as_trajectory, build_student
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.students.validate import check_path_student
 from pidlearn.utils.broadcast import expand_like
@@ -92,6 +92,12 @@ class OwnPath(Method[Context]):
                 f"diffusion: pass one, or none"
             )
         check_path_student(context.student, context.problem, soft_boundary=self.is_soft)
+        if context.student.boundary is not BOUNDARIES["signal" if self.is_soft else "hard"]:
+            name = getattr(context.student.boundary, "__name__", "of your own")
+            raise ValueError(
+                f"got a Trajectory with the boundary {name}, but the equation of {type(self).__name__} holds for "
+                f"{'signal' if self.is_soft else 'hard'} only: build it with that boundary, or pass none"
+            )
 
     @property
     def is_soft(self) -> bool:
@@ -134,7 +140,12 @@ class BOOT(OwnPath):
         checked_weight(context.weight, self.grid[:-1])
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
-        student = build_student(problem, init, windows)
+        return self._bounded(build_student(problem, init, windows))
+
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        return self._bounded(as_trajectory(network, problem))
+
+    def _bounded(self, student: Student) -> Student:
         if self.is_soft and isinstance(student, Trajectory):
             student.boundary = BOUNDARIES["signal"]
         return student

@@ -130,7 +130,7 @@ class CT(Consistency):
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         most = context.n - 1
         grids = 1 + max(0, math.ceil(math.log2(most / self.n_first)))
-        intervals = min(most, self.n_first * 2 ** (context.step * grids // context.steps))
+        intervals = min(most, self.n_first * 2 ** (context.step * grids // context.stage.steps))
         if len(self.grid) != intervals + 1:
             self.grid = context.time_grid(intervals + 1)
             self.density = context.density(self.grid[:-1])

@@ -231,9 +231,10 @@ class FlowMapping(Method[Context]):
             )
 
     def begin(self, context: Context, first: bool) -> None:
-        self.grid = context.time_grid()
-        pieces = max(1, 64 // (context.n - 1))  # grid[i] is fine[pieces * i]
+        pieces = max(1, 64 // (context.n - 1))
         self.fine = context.time_grid(pieces * (context.n - 1) + 1)
+        # With any spacing, the teacher's steps within an interval of the grid start and end where it does.
+        self.grid = self.fine[::pieces] if IDENTITIES[self.identity].doubles else context.time_grid()
         self.density = context.density(self.grid[:-1])
         checked_weight(context.weight, self.grid[:-1])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +27,7 @@ from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.validate import check_flow_map
 from pidlearn.utils.arguments import count, number
 from pidlearn.utils.broadcast import expand_like
-from pidlearn.utils.settings import Rule
+from pidlearn.utils.settings import Rule, is_whole
 
 __all__ = ["PD", "progressive_loss"]
 
@@ -74,7 +75,7 @@ class PD(Method[Context]):
 
     def rules(self) -> dict[str, Rule]:
         return {
-            "calls": (lambda n: n in [2**k for k in range(20)], "a power of 2"),
+            "calls": (lambda n: is_whole(n) and n in [2**k for k in range(20)], "a power of 2"),
             "teacher_steps": count(),
             "shortening": number(0.01, 100),
         }
@@ -96,9 +97,16 @@ class PD(Method[Context]):
 
     def check(self, context: Context) -> None:
         check_flow_map(context.student, context.problem, ProgressiveStudent)
+        numbers = context.student.numbers
+        if numbers[-1] != 1 or any(one != 2 * two for one, two in pairwise(numbers)):
+            raise ValueError(
+                f"got a ProgressiveStudent of {', '.join(map(str, numbers))} steps, but each stage of this method "
+                f"takes half of those before, down to 1: build it with such numbers, or pass none"
+            )
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         parts = list(context.student.stages)
+        context.student.times = self._grid(context)[:: self.teacher_steps].cpu()  # along which it will take its steps
         shares = [self.shortening**k for k in range(len(parts))]
         lengths = [int(steps * share / sum(shares)) for share in shares]
         lengths[-1] += steps - sum(lengths)
@@ -113,10 +121,14 @@ class PD(Method[Context]):
         self.before = None if which == 0 else parts[which - 1]
         self.pieces = self.teacher_steps if which == 0 else 2
         # Between two times of the stage's own grid lie those of the steps before.
-        self.grid = context.time_grid(context.student.numbers[which] * self.pieces + 1)
+        self.grid = self._grid(context)[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
         starts = self.grid[: -1 : self.pieces]
         self.density = context.density(starts)
         checked_weight(context.weight, starts)
+
+    def _grid(self, context: Context) -> Tensor:
+        """The teacher's times, which hold those of every stage."""
+        return context.time_grid(context.student.numbers[0] * self.teacher_steps + 1)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         index = self.pieces * draw_index(self.density, n, generator)

@@ -23,8 +23,8 @@ from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, as_operator, build_flow_map, build_operator
 from pidlearn.students.operator import NeuralOperator
-from pidlearn.students.validate import check_flow_map
-from pidlearn.utils.arguments import count, one_of
+from pidlearn.students.validate import check_flow_map, check_path_student
+from pidlearn.utils.arguments import count, number, one_of
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import SIZE, Rule
 
@@ -50,6 +50,9 @@ class Endpoint(Method[Context]):
 
     def rules(self) -> dict[str, Rule]:
         return {"pairs": SIZE, "solver": one_of(*SOLVERS)}
+
+    def check(self, context: Context) -> None:
+        check_path_student(context.student, context.problem, soft_boundary=True)  # only its end is trained
 
     def begin(self, context: Context, first: bool) -> None:
         generator = torch.Generator().manual_seed(context.seed)
@@ -151,6 +154,9 @@ class Reflow(Endpoint):
 
     at_start: float = 0.25
 
+    def rules(self) -> dict[str, Rule]:
+        return {**super().rules(), "at_start": number(0, 1)}
+
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=False)
 
@@ -158,7 +164,7 @@ class Reflow(Endpoint):
         return as_flow_map(network, problem)
 
     def check(self, context: Context) -> None:
-        check_flow_map(context.student, context.problem)
+        check_flow_map(context.student, context.problem, end_time=False)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         tau = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)

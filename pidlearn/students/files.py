@@ -185,7 +185,8 @@ def describe(student: nn.Module) -> dict[str, Any] | None:
         return _describe_flow_map(student)
     if isinstance(student, ProgressiveStudent):
         stages = [describe(stage) for stage in student.stages]
-        return None if None in stages else {"stages": stages, "numbers": student.numbers}
+        description = {"stages": stages, "numbers": student.numbers, "times": student.times.tolist()}
+        return None if None in stages else description
     if type(student) not in (Trajectory, NeuralOperator):
         return None
     names = {"boundary": _name_of(student.boundary, BOUNDARIES), "time": _name_of(student.time, TIMES)}
@@ -235,7 +236,7 @@ def _build(description: dict[str, Any] | None, weights: dict[str, Tensor], teach
     if "stages" in description:
         stages = enumerate(description["stages"])
         built = [_build_trajectory(part, _under(f"stages.{i}", weights, "."), teacher) for i, part in stages]
-        return ProgressiveStudent(built, description["numbers"])
+        return ProgressiveStudent(built, description["numbers"], description.get("times"))
     if "windows" not in description:
         return _build_trajectory(description, weights, teacher)
     parts = enumerate(description["windows"])

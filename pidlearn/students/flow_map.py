@@ -128,8 +128,10 @@ class FlowMap(Student):
     def _generate(
         self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Take ``calls`` steps along Karras' grid."""
-        grid = karras_grid(calls + 1, self.t_min, self.t_max)
+        return self.along(z, karras_grid(calls + 1, self.t_min, self.t_max), class_labels)
+
+    def along(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """Take steps from z (B, *event) along a falling grid of times: (B, *event)."""
 
         def steps(x: Tensor, labels: Tensor | None) -> Tensor:
             for s, t in pairwise(grid):

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pidlearn.equations.grids import karras_grid
 from pidlearn.students.base import Student
 from pidlearn.students.flow_map import FlowMap
-from pidlearn.utils.arguments import check_arguments, count, list_of
+from pidlearn.utils.arguments import TIMES, check_arguments, count, list_of, optional
 
 __all__ = ["ProgressiveStudent"]
 
@@ -25,14 +26,18 @@ class ProgressiveStudent(Student):
 
     Args:
         stages: in the order of their training.
-        numbers: the number of steps that each takes; the last is that of `generate` by default.
+        numbers: the number of steps that each takes, of which the largest is a multiple.
+        times: along which the most steps go, falling, one more than there are steps; Karras' grid by default. Fewer
+            steps go along every second one, and so on.
 
     Raises:
-        ValueError: stages of different spans, or another number of them than of numbers.
+        ValueError: stages of different spans, or numbers or times that do not fit.
     """
 
-    @check_arguments(stages=STAGES, numbers=list_of(count()))
-    def __init__(self, stages: Sequence[FlowMap], numbers: Sequence[int]) -> None:
+    @check_arguments(stages=STAGES, numbers=list_of(count()), times=optional(TIMES))
+    def __init__(
+        self, stages: Sequence[FlowMap], numbers: Sequence[int], times: Tensor | Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         spans = {(part.t_max, part.t_min, part.event_shape) for part in stages}
         if len(stages) != len(numbers) or len(spans) > 1:
@@ -42,6 +47,14 @@ class ProgressiveStudent(Student):
             )
         self.stages, self.numbers = nn.ModuleList(stages), list(numbers)
         self.t_max, self.t_min, self.event_shape = stages[0].t_max, stages[0].t_min, stages[0].event_shape
+        most = max(numbers)
+        default = karras_grid(most + 1, self.t_min, self.t_max)
+        self.times = default if times is None else torch.as_tensor(times, dtype=torch.float64)
+        if len(self.times) != most + 1 or any(most % number for number in numbers):
+            raise ValueError(
+                f"got {len(self.times)} times for {', '.join(map(str, numbers))} steps, but the largest number is a "
+                f"multiple of the others and has one time more than steps: build the student so"
+            )
         self.sigma_data, self.label_dim = stages[0].sigma_data, stages[0].label_dim
 
     def extended(self, numbers: Sequence[int]) -> ProgressiveStudent:
@@ -54,7 +67,7 @@ class ProgressiveStudent(Student):
         """Take ``calls`` steps with the stage that was trained for that number."""
         if calls not in self.numbers:
             raise ValueError(f"got calls = {calls}, but this student takes {self._steps} steps: choose one of these")
-        return self._stage(calls).generate(z, class_labels, calls)
+        return self._stage(calls).along(z, self.times[:: max(self.numbers) // calls], class_labels)
 
     def end(self, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """X(z; t_max -> t_min) of the stage that takes one step, with its gradient."""

@@ -12,7 +12,7 @@ from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_trajectory
-from pidlearn.students.flow_map import FlowMap
+from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.progressive import ProgressiveStudent
@@ -74,17 +74,21 @@ def set_samples(student: nn.Module, event_shape: tuple[int, ...], label_dim: int
             part.label_dim = part.label_dim or label_dim
 
 
-def check_flow_map(student: Any, problem: Problem, kind: type[Student] = FlowMap, *, end_time: bool = False) -> None:
-    """Check that a student is a flow map over the problem's span, of that class, and of a network that takes two times.
+def check_flow_map(
+    student: Any, problem: Problem, kind: type[Student] = FlowMap, *, end_time: bool | None = None
+) -> None:
+    """Check that a student is of that class, over the problem's span, and of a network that takes two times, or one.
 
     Raises:
         ValueError: another student or span.
     """
-    if not isinstance(student, kind) or (end_time and not student.takes_end_time):
+    # A consistency function adds noise between its calls, which only its own methods teach it to remove.
+    fits = isinstance(student, kind) and (kind is not FlowMap or not isinstance(student, ConsistencyFunction))
+    if not fits or (end_time is not None and student.takes_end_time != end_time):
+        takes = {None: "", True: " of a network that takes end_time", False: " of a network that takes one time"}
         raise ValueError(
-            f"got a {summary(student)} as student, but this method trains a {kind.__name__}"
-            + (" of a network that takes end_time" if end_time else "")
-            + ": pass one, or none"
+            f"got a {summary(student)} as student, but this method trains a {kind.__name__}{takes[end_time]}: pass "
+            f"one, or none"
         )
     _check_span(student, problem)
 
@@ -100,6 +104,11 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         raise ValueError(
             f"got a NeuralOperator as student, which has {len(student.times)} times only, but this method trains one "
             f"of all times: pass a Trajectory, or set method='dsno'"
+        )
+    if isinstance(student, FlowMap | ProgressiveStudent):
+        raise ValueError(
+            f"got a {type(student).__name__} as student, but this method trains a path x(z, t): pass a Trajectory, or "
+            f"a method that trains such a student, as 'flow_map', 'cd' or 'pd' do"
         )
     generator = torch.Generator().manual_seed(0)
     z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
