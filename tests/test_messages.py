@@ -754,7 +754,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method="flow_map", student=path()), "but this method trains a FlowMap of a network that takes"),
         (lambda: run(method="flow_map", identity="semigroup", student=None, n=18),
          "got n = 18, but steps that double need a grid of 2^k + 1 points: use 33"),
-        (lambda: run(method="reflow", student=path()), "but this method trains a FlowMap of a network that takes one time"),
+        (lambda: run(method="reflow", student=path()), "this method trains a FlowMap of a network that takes one time"),
         (lambda: pid.nets.MLP(2)(Z, Z[:, 0], end_time=Z[:, 0]),
          "got an end_time, but this network takes a single time"),
         (lambda: build_flow_map(problem_from_teacher(third_party), "random", end_time=False),

@@ -184,7 +184,8 @@ class FlowMapping(Method[Context]):
     """A flow map, by one of the identities above (Boffi et al. 2024 and 2025, arXiv 2406.07507 and 2505.18825).
 
     Args:
-        identity: lagrangian | eulerian | semigroup | meanflow.
+        identity: lagrangian | eulerian | semigroup | meanflow. Semigroup learns the steps of 1, 2, 4, ... n - 1 calls,
+            and other numbers of calls only as far as its network interpolates.
         points: where the steps start: "own", at X(z; T -> s), which needs no data, or "data", with noise.
         at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (eulerian, meanflow): one call is
             those.

@@ -64,6 +64,8 @@ class PD(Method[Context]):
         teacher_steps: Euler steps of the teacher for one of these.
         shortening: factor from the length of a stage to that of the next. Errors are handed on from stage to stage, so
             early ones are worth more steps.
+
+    A run that is stopped early has trained the larger numbers of calls only: use `generate(calls=...)` of one of those.
     """
 
     calls: int = 8
