@@ -87,8 +87,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: a missing file, before anything is computed.
-        ValueError: a file of another kind, too few samples for a metric, a number of calls that the student cannot make use of,
-            or nothing to measure; as early.
+        ValueError: a file of another kind, too few samples for a metric, a number of calls that the student cannot
+            make use of, or nothing to measure; as early.
     """
     _check_request(n, teacher, fid, inception, real)
     resolved = resolve_device(device)
