@@ -144,6 +144,16 @@ def test_files_hold_the_settings_of_the_first_method(first: Any, tmp_path: Path)
     assert loaded.config.method == Corrector(first, 0.9)
 
 
+def test_a_run_is_resumed_with_the_same_settings_of_the_first_method_only(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"first": "pd", "steps": 8, "share": 0.5, "checkpoints": tmp_path}
+    brief(**options, calls=2, callbacks=[lambda step: step.number == 6])
+    numbers: list[int] = []
+    brief(**options, calls=2, callbacks=[lambda step: numbers.append(step.number)])
+    assert numbers == [7, 8]
+    with pytest.raises(ValueError, match=r"other settings.*method"):
+        brief(**options, calls=2, teacher_steps=4)
+
+
 def test_a_trained_student_is_corrected_without_the_data_of_its_method() -> None:
     teacher, options = (lambda x, sigma, labels=None: 0.2 * x), {"event_shape": (2,), "progress": False, "steps": 2}
     trained = pid.distill(teacher, method="cd", data=torch.randn(32, 2), **options)
