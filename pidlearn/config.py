@@ -148,18 +148,22 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         values = {name: value for name, value in vars(self).items() if not callable(value)}
         if not isinstance(method := self.method, Method):
             return values
-        name = next((name for name, kind in METHODS.items() if type(method) is kind), None)
-        own = {key: getattr(method, key) for key in settings_of(method) if key not in vars(self)} if name else {}
+        name, own = _described(method)
         return {
             **values,
             "method": name or repr(method),
-            **{key: value for key, value in own.items() if _is_json(value)},
+            **{key: value for key, value in own.items() if key not in vars(self) and _is_json(value)},
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
         """The configuration that `to_dict` described; names of the first release are understood."""
-        values = {NEW_NAMES.get(name, name): value for name, value in values.items()}
+        values = {
+            NEW_NAMES.get(name, name): method_of(**{key: plain(of_method) for key, of_method in value.items()})
+            if isinstance(value, dict)
+            else value
+            for name, value in values.items()
+        }
         return with_overrides(None, values) if values.get("method", "pid") in METHODS else cls(**values)
 
     def __repr__(self) -> str:
@@ -175,7 +179,20 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         raise AttributeError(f"Config has no field {name!r}")
 
 
+def _described(method: Method) -> tuple[str | None, dict[str, Any]]:
+    """Its name in `METHODS` and its settings, a method among them as a dictionary; (None, {}) if it has no name."""
+    name = next((name for name, kind in METHODS.items() if type(method) is kind), None)
+    settings = {key: getattr(method, key) for key in settings_of(method)} if name else {}
+    for key, value in settings.items():
+        if isinstance(value, Method):
+            of_value, own = _described(value)
+            settings[key] = {"method": of_value, **own} if of_value else value
+    return name, settings
+
+
 def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_json, value.values()))
     if isinstance(value, tuple | list):
         return all(map(_is_json, value))
     if isinstance(value, float):
@@ -219,6 +236,15 @@ def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Confi
         method = config.method  # the same by name: its settings stay
     kind = METHODS.get(method) if isinstance(method, str) else type(method)
     named = settings_of(kind if kind and issubclass(kind, Method) else method_of(method))
+    in_config = {name: value for name, value in overrides.items() if name in known}
+    if isinstance(method, Method) or overrides.keys() - {*known}:
+        method = method_of(method, **{name: plain(overrides[name]) for name in named if name in overrides})
+        of_components = {name: part for part in method.components()[1:] for name in settings_of(part)}
+        # What a component leaves unset, it takes from the configuration.
+        left = {name for name, part in of_components.items() if name in known and getattr(part, name) is UNSET}
+        own = of_components.keys() - {*named, *left}
+        method = method_of(method, **{name: plain(overrides[name]) for name in own & overrides.keys()})
+        named = [*named, *(name for name in of_components if name not in named)]
     if unknown := sorted(overrides.keys() - {*known, *named}):
         close = get_close_matches(unknown[0], [*known, *named], 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -227,10 +253,6 @@ def with_overrides(config: Config | None, overrides: Mapping[str, Any]) -> Confi
             f"unknown setting {', '.join(unknown):.200}{hint}: expected a field of Config ({', '.join(known)})"
             + (f" or of the method {kind.__name__} ({of_method})" if kind and of_method else "")
         )
-    if isinstance(method, Method) or overrides.keys() - {*known}:
-        in_method = {name: plain(value) for name, value in overrides.items() if name in named}
-        method = method_of(method, **in_method)
-    in_config = {name: value for name, value in overrides.items() if name in known}
     return replace(config, **{**in_config, "method": method})
 
 
@@ -241,8 +263,10 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
         ValueError: settings that the method does not use, or that do not fit the problem.
     """
     method, defaults = method_of(config.method), vars(Config())
-    config = _with_settings_of(method, config)
-    shared = [name for name in settings_of(method) if name in defaults]
+    shared = []
+    for part in method.components():
+        config = _with_settings_of(part, config)
+        shared += [name for name in settings_of(part) if name in defaults]
     unused = [
         name
         for name in OF_METHODS

@@ -53,14 +53,18 @@ def distill(
     Args:
         teacher: an exact density, any denoiser ``D(x, sigma, class_labels=None)``, a `DenoiserODE`, or any other ODE. A
             `torch.nn.Module` is put into eval mode; its weights and their ``.grad`` are not changed.
-        student: a `Trajectory`; a network F(x, time, class_labels=None) to make one of; or any module
-            x(z, t, class_labels=None) with ``t_max``, called with t (B,) float64. It is trained in place, from its
-            current weights, on the teacher's device; if the teacher has no weights, it stays where it is. By default
-            one is built: for a convolutional teacher a copy of its network.
+        student: of the kind that the method trains, or a network F(x, time, class_labels=None) to make one of. pid,
+            endpoint, boot and freeflow train a `Trajectory`, the first two also any module x(z, t, class_labels=None)
+            with ``t_max``, called with t (B,) float64; cd, ct and scm a `ConsistencyFunction`; flow_map and reflow a
+            `FlowMap`, whose network takes end_time for flow_map; pd a `ProgressiveStudent`; dsno a `NeuralOperator`,
+            whose network takes M times. It is trained in place, from its current weights, on the teacher's device; if
+            the teacher has no weights, it stays where it is. Of a bare network pd trains one copy per stage, and leaves
+            the network itself as it is. By default one is built: for a convolutional teacher a copy of its network.
         method: name of a method in `pidlearn.methods.METHODS` ("pid" by default), or a `pidlearn.methods.Method`.
         config: settings; unset fields take values that suit the kind of problem (`pidlearn.methods.pid.recipes`).
-        data: for methods that need real data: a tensor (M, *event), or a function
-            ``(n, generator=None) -> (n, *event)``.
+        data: for methods that need real data: a tensor x (M, *event), a pair (x, class_labels (M,) int64), a map-style
+            data set of such items, or a function ``(n, generator=None)`` that returns x or the pair for n samples. By
+            default an exact teacher's own samples.
         prior: for an ODE: ``prior(n, generator=None) -> (n, *event)``, the values at ``t_start``.
         t_start: start of the paths; for a diffusion another name of ``t_max``.
         t_end: end of the paths; for a diffusion another name of ``t_min``.
@@ -125,10 +129,10 @@ def steps(
     event_shape: Sequence[int] | None = None,
     **overrides: Any,
 ) -> Run:
-    """The loop of `distill` alone: an iterator that trains the student in place and yields a `Step` per update.
+    """The loop of `distill` alone: an iterator that yields a `Step` per update of ``run.student``.
 
-    Arguments as in `distill`. The returned `Run` has its ``config``, ``problem`` and ``student`` before the first step,
-    and gives a `Result` at any time: ``run.result()``.
+    Arguments as in `distill`, which says when the student that is passed is itself trained. The returned `Run` has its
+    ``config``, ``problem`` and ``student`` before the first step, and gives a `Result` at any time: ``run.result()``.
 
     Raises:
         ValueError: at once, as `distill`; and from the loop, as `DivergedError`, when the loss becomes NaN: the

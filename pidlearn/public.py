@@ -14,6 +14,8 @@ from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.result import Result, load
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.official_pid import load_official_student
+from pidlearn.students.operator import NeuralOperator
+from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers import load_teacher, save_teacher
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, toy
@@ -27,6 +29,8 @@ __all__ = [
     "EmpiricalDenoiser",
     "FlowMap",
     "GaussianMixture",
+    "NeuralOperator",
+    "ProgressiveStudent",
     "Result",
     "SubspaceMixture",
     "System",

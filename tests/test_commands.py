@@ -467,6 +467,37 @@ class TestSample:
         assert not out.exists()
 
 
+@pytest.mark.parametrize("method", ["flow_map", "ct"])
+@pytest.mark.filterwarnings("ignore:the teacher states no standard deviation")
+def test_students_are_called_several_times(
+    method: str, made: Path, tmp_path: Path, monkeypatch: Any, fails: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that add noise between their calls, too: it comes after the starts from the same generator."""
+    data = {"data": torch.randn(8, 1, 8, 8)} if method == "ct" else {}
+    result = pid.distill(teacher(), method=method, steps=1, batch_size=2, n=5, progress=False, **data)
+    file, source = result.save(tmp_path / "student"), save_teacher(teacher(), tmp_path / "teacher.safetensors")
+    options = [str(file), "-n", "5", "--seed", "3", "--calls", "3"]
+    expected = result.student.sample(5, generator=torch.Generator().manual_seed(3), calls=3)
+    assert not torch.equal(expected, result.student.sample(5, generator=torch.Generator().manual_seed(3)))
+    assert main(["sample", *options, "-o", str(tmp_path / "a.png")]) == 0
+    assert np.array_equal(pixels(tmp_path / "a.png"), image_grid(expected))
+    rows: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(shared, "GRID_POINTS", 5)
+    monkeypatch.setattr(evaluate_command, "GRID_POINTS", 5)
+    monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+    assert main(["sample", *options, "--teacher", str(source), "-o", str(tmp_path / "a.png")]) == 0
+    torch.testing.assert_close(rows["student, 3 calls"], expected)
+    capsys.readouterr()
+    assert main(["evaluate", *options, "--teacher", str(source)]) == 0
+    error = pid.metrics.relative_rmse(expected, rows["teacher, 4 calls"])
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["calls"], measured["relative_rmse (n = 5)"]) == (3, pytest.approx(error, abs=2e-6))
+    monkeypatch.setattr("pidlearn.equations.diffusion.Diffusion.reference_samples", None)  # before it is computed
+    one = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors", "--calls", "2"]
+    for command in ("sample", "evaluate"):
+        assert "got calls = 2, but a Trajectory has no multi-step sampler: leave calls out" in fails(command, *one)
+
+
 def test_a_teacher_that_the_student_was_not_trained_with(made: Path, tmp_path: Path, fails: Any) -> None:
     """Of the same shape and classes, with other weights."""
     student, teacher_net = made / "run" / "student.safetensors", pid.load_teacher(made / "run" / "teacher.safetensors")
@@ -486,7 +517,15 @@ class TestEvaluate:
         assert main(["evaluate", str(files[0]), *options]) == 0
         figures = json.loads(capsys.readouterr().out)
         told = "(pixels, n = 70, 70 real)"
-        names = ["n", "seed", "relative_rmse (n = 70)", f"frechet {told}", f"precision {told}", f"recall {told}"]
+        names = [
+            "n",
+            "seed",
+            "calls",
+            "relative_rmse (n = 70)",
+            f"frechet {told}",
+            f"precision {told}",
+            f"recall {told}",
+        ]
         assert list(figures) == names
         assert (figures["n"], figures["seed"]) == (70, 3)
         result = pid.load(files[0], pid.load_teacher(files[1]))
@@ -509,7 +548,7 @@ class TestEvaluate:
         options = ["--teacher", str(files[1]), "-n", "5", "--fid", str(tmp_path / "reference.npz")]
         assert main(["evaluate", str(files[0]), *options]) == 0
         figures = json.loads(capsys.readouterr().out)
-        assert list(figures) == ["n", "seed", "relative_rmse (n = 5)", "fid (n = 5)"]
+        assert list(figures) == ["n", "seed", "calls", "relative_rmse (n = 5)", "fid (n = 5)"]
         result = pid.load(files[0], pid.load_teacher(files[1]))
         result = replace(result, config=pid.Config(n=250, t_max=80.0, t_min=0.002))
         expected = result.evaluate(5, seed=0)["relative_rmse"]

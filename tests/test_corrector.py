@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import pidlearn as pid
-from pidlearn.methods import METHODS, Corrector
+from pidlearn import recipes
+from pidlearn.methods import METHODS, PD, Corrector
 from pidlearn.methods.corrector import corrector_loss, denoising_loss
 from tests.tiny import teacher as image_teacher
 
@@ -114,6 +115,52 @@ def test_the_first_method_has_its_own_settings() -> None:
     run = pid.steps(pid.toy("ring"), method="corrector", first=METHODS["pid"](derivative="central"), steps=4)
     assert run.trainer.method.before.derivative == "central"
     assert run.trainer.method.before.stop_gradient is True
+
+
+def test_settings_of_the_first_method_are_set_beside_its_own(tmp_path: Path) -> None:
+    run = pid.steps(pid.toy("ring"), method="corrector", first="pd", calls=4, share=0.5, steps=20)
+    assert run.config.method == Corrector(first=PD(calls=4), share=0.5)
+    assert run.student.numbers == [4, 2, 1]
+    assert pid.steps(pid.toy("ring"), config=run.config, calls=2).student.numbers == [2, 1]
+    exact = pid.steps(pid.toy("ring"), method="corrector", derivative="exact", steps=4)
+    assert exact.trainer.method.before.derivative == "exact"
+    path = tmp_path / "own.toml"
+    own = 'method = "corrector"\nfirst = "flow_map"\npoints = "data"\nslow = 0.01\n'
+    path.write_text(f'teacher = "edm-cifar10-uncond-vp"\n[config]\n{own}')
+    assert recipes.read(path).config.method == Corrector(METHODS["flow_map"](points="data"), slow=0.01)
+    with pytest.raises(ValueError, match=r"unknown setting call \(did you mean calls\?\).*Corrector \(first, .*calls"):
+        brief(first="pd", call=4)
+    with pytest.raises(ValueError, match="unknown setting calls"):
+        brief(calls=4)
+    with pytest.raises(ValueError, match="got calls = 3, but calls must be a power of 2"):
+        brief(first=PD(calls=3))
+
+
+@pytest.mark.parametrize("first", ["pid", "pd", PD(calls=2), METHODS["pid"](derivative="central"), "flow_map"])
+def test_files_hold_the_settings_of_the_first_method(first: Any, tmp_path: Path) -> None:
+    result = brief(first=first, steps=12, share=0.9)
+    loaded = pid.load(result.save(tmp_path / "student"), pid.toy("ring"))
+    assert loaded.config == result.config
+    assert loaded.config.method == Corrector(first, 0.9)
+
+
+def test_a_run_is_resumed_with_the_same_settings_of_the_first_method_only(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"first": "pd", "steps": 8, "share": 0.5, "checkpoints": tmp_path}
+    brief(**options, calls=2, callbacks=[lambda step: step.number == 6])
+    numbers: list[int] = []
+    brief(**options, calls=2, callbacks=[lambda step: numbers.append(step.number)])
+    assert numbers == [7, 8]
+    with pytest.raises(ValueError, match=r"other settings.*method"):
+        brief(**options, calls=2, teacher_steps=4)
+
+
+def test_a_trained_student_is_corrected_without_the_data_of_its_method() -> None:
+    teacher, options = (lambda x, sigma, labels=None: 0.2 * x), {"event_shape": (2,), "progress": False, "steps": 2}
+    trained = pid.distill(teacher, method="cd", data=torch.randn(32, 2), **options)
+    again = Corrector(first=METHODS["cd"](), share=0.0)
+    assert pid.distill(teacher, trained.student, method=again, **options).stopped is None
+    with pytest.raises(ValueError, match="got no data"):
+        pid.distill(teacher, trained.student, method="corrector", first="cd", **options)
 
 
 @pytest.mark.filterwarnings("ignore:the teacher states no standard deviation")

@@ -120,6 +120,9 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
     noisy = {"x": picture, "sigma": 1.0, "class_labels": None}
     flow_map = pid.FlowMap(net(), event_shape=(2,))
     consistency = pid.ConsistencyFunction(net(), event_shape=(2,))
+    progressive = pid.ProgressiveStudent([flow_map, flow_map], [2, 1])
+    joint = pid.nets.MLP(2, width=8, depth=1, times=2)
+    operator = pid.NeuralOperator(joint, times=[1.0, 0.1], event_shape=(2,))
     early, late = pid.Trajectory(net(), 80.0, t_min=1.0), pid.Trajectory(net(), 1.0, t_min=0.1, boundary="increment")
     chain = PiecewiseTrajectory([early, late])
     problem = result.problem
@@ -212,6 +215,13 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         "FlowMap.trajectory": (flow_map.trajectory, {"z": z, "grid": grid, "class_labels": None}),
         "ConsistencyFunction": (pid.ConsistencyFunction, {"network": net(), **span, "event_shape": (2,)}),
         "ConsistencyFunction.generate": (consistency.generate, {"z": z, "calls": 2, "generator": None}),
+        "ProgressiveStudent": (pid.ProgressiveStudent, {"stages": [flow_map, flow_map], "numbers": [2, 1]}),
+        "ProgressiveStudent.generate": (progressive.generate, {"z": z, "class_labels": None, "calls": 2}),
+        "NeuralOperator": (
+            pid.NeuralOperator,
+            {"network": joint, "t_max": 80.0, "times": [1.0, 0.1], "sigma_data": 0.5, "c_in": 0.1, "event_shape": (2,)},
+        ),
+        "NeuralOperator.path": (operator.path, {"z": z, "class_labels": None}),
         "students.PiecewiseTrajectory": (PiecewiseTrajectory, {"windows": [early, late]}),
         "students.PiecewiseTrajectory.__call__": (chain, {"z": z, "t": 1.0, "class_labels": None}),
         "students.PiecewiseTrajectory.generate": (chain.generate, {"z": z, "calls": 1}),

@@ -58,6 +58,24 @@ def test_it_is_saved_drawn_and_evaluated(method: str, tmp_path: Path) -> None:
     assert result.watch(starts=2).panels
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_kind_of_its_student_is_public_and_trained_in_place(method: str) -> None:
+    built = pid.steps(RING, method=method, **BRIEF.get(method, {})).student
+    assert type(built).__name__ in pid.__all__
+    assert f"`{type(built).__name__}`" in str(pid.distill.__doc__)
+    before = [weight.clone() for weight in weights(built)]
+    distill(method, student=built)
+    assert not all(map(torch.equal, weights(built), before))
+
+
+def test_a_bare_network_is_trained_in_place_but_by_pd() -> None:
+    for method in ("cd", "pd", "endpoint"):
+        network = pid.nets.MLP(2, width=8, depth=1)
+        before = [weight.clone() for weight in weights(network)]
+        distill(method, student=network, steps=4)
+        assert all(map(torch.equal, weights(network), before)) == (method == "pd"), method
+
+
 class RandomNumbers(TorchFunctionMode):
     """Counts draws, and checks that each names its generator's device, without which no generator of a GPU works."""
 

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.claims import claims
+from benchmarks.methods.claims import RULE, claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
 from benchmarks.methods.measure import best, floor_row, row, search_row, solver_row
 from benchmarks.methods.subjects import TOYS, digits_teacher, subject
@@ -67,11 +67,13 @@ def main() -> None:
                 tasks[f"{data}/{name}/seed {seed}"] = (row, data, CONTENDERS[name], chosen, seed, *limits)
     store.fill(tasks, args.jobs)
     sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}
+    about = text(limit, kind)
     if toys and args.only == list(CONTENDERS):
         sections["What it says to claims"] = claims(store.rows, list(sections))
+        about += f" {RULE}"
     seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})
     title = "Every method on the same truth" + ("" if toys else ": digits with a U-Net")
-    store.publish(title, f"{text(limit, kind)} Seeds: {', '.join(seeds)}.", sections)
+    store.publish(title, f"{about} Seeds: {', '.join(seeds)}.", sections)
     if not args.equal_steps:
         figure(store.rows, args.out / f"{table}.png")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 import pidlearn as pid
 from benchmarks.methods.contenders import CONTENDERS, Contender
 from benchmarks.methods.subjects import TOYS, subject, truth
-from pidlearn.equations.solvers import solve_end
+from pidlearn.equations.solvers import SOLVERS, solve_end
 from pidlearn.evaluation.metrics import energy_distance, floor, rmse
 from pidlearn.methods import METHODS, settings_of
+from pidlearn.methods.base import DEFAULTS
 from pidlearn.training.trainer import Trainer
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "search_row",
     "settings_on",
     "solver_row",
+    "solving",
 ]
 
 CALLS = (1, 2, 4, 8)
@@ -90,6 +93,19 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
         "pairs": float(getattr(run.trainer.method, "pairs", 0)),
         "megabytes": _kept(run.trainer) / 1e6,
     }
+
+
+def solving(data: str, contender: Contender, row: dict[str, Any]) -> float:
+    """Teacher calls for the paths that a run solved in advance, per training sample of that run."""
+    if not row["pairs"]:
+        return 0.0
+    kind, settings = METHODS[contender.method], {**settings_on(data, contender), **row["settings"]}
+    method: Any = kind(**{name: settings[name] for name in settings_of(kind) if name in settings})
+    of = subject(data)
+    settings = {**DEFAULTS, **method.defaults(of.problem, {}), **of.settings, **settings}
+    states = getattr(method, "times", 1)  # of each path; from one to the next, DSNO rounds the number of steps up
+    calls = states * math.ceil((settings["n"] - 1) / states) * SOLVERS[method.solver]().nfe
+    return float(row["pairs"] * calls / (row["steps"] * settings["batch_size"]))
 
 
 @contextmanager

@@ -6,13 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
-from benchmarks.methods.measure import CALLS, needs
+from benchmarks.methods.measure import CALLS, needs, solving
 from benchmarks.methods.subjects import TOYS, subject
 from benchmarks.table import spread
 
-__all__ = ["SEARCH_TEXT", "figure", "lines", "mean", "passes", "runs", "search_lines", "text"]
+__all__ = ["SEARCH_TEXT", "all_passes", "figure", "lines", "looks", "mean", "passes", "runs", "search_lines", "text"]
 
 Rows = dict[str, dict[str, Any]]
+
+FAMILIES = {
+    "tab:blue": ("pid", "corrector"),
+    "tab:orange": ("boot", "freeflow"),
+    "tab:green": ("flow_map",),
+    "tab:purple": ("cd", "ct", "scm"),
+    "tab:brown": ("pd",),
+    "tab:red": ("endpoint", "dsno", "reflow"),
+}
+"""Colours, and the methods that have them in the figure."""
+MARKERS = "osD^v"
+FILLS = {"noise": "full", "paths": "left", "data": "none"}
+"""How full the markers of a method are, by what it needs."""
 
 SEARCH_TEXT = """Four learning rates for each method, then another value of one more setting with the best of them; each
 run has a third of the CPU time of those in the table. The settings with the least RMSE to Euler-250 of one call serve
@@ -85,9 +98,17 @@ def _line(name: str, results: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def mean(results: list[dict[str, Any]], calls: str, metric: str) -> float:
-    """The mean over the seeds of a metric at a number of calls."""
-    values = [row["calls"][calls][metric] for row in results]
-    return float(sum(values) / len(values))
+    """The mean over the seeds of a metric at a number of calls; NaN without results."""
+    return _mean([row["calls"][calls][metric] for row in results])
+
+
+def all_passes(data: str, name: str, results: list[dict[str, Any]]) -> float:
+    """Forward passes per training sample, those that solved the paths included; the mean over the seeds."""
+    return _mean([passes(row) + solving(data, CONTENDERS[name], row) for row in results])
+
+
+def _mean(values: list[float]) -> float:
+    return float(sum(values) / len(values)) if values else float("nan")
 
 
 def _costs(results: list[dict[str, Any]]) -> dict[str, str]:
@@ -118,39 +139,50 @@ def search_lines(rows: Rows) -> list[dict[str, str]]:
     return table
 
 
+def looks() -> dict[str, dict[str, Any]]:
+    """How each method is drawn: a colour per family, a marker of its own within it, and filled as `FILLS` says."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, contender in CONTENDERS.items():
+        colour = next(colour for colour, methods in FAMILIES.items() if contender.method in methods)
+        marker = MARKERS[sum(look["color"] == colour for look in found.values())]
+        fill = {"fillstyle": FILLS[needs(contender)], "markerfacecoloralt": "white"}
+        found[name] = {"color": colour, "marker": marker, "ms": 6, **fill}
+    return found
+
+
 def figure(rows: Rows, path: Path) -> None:
     """Errors to the exact ODE: above, against calls of the student; below, of one call against the cost of a step."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(key.split("/")[0] for key in rows))
-    shown = [name for name in CONTENDERS if runs(rows, names[0], name)]
     fig, axes = plt.subplots(2, len(names), figsize=(5.4 * len(names), 9.5), sharey="row", squeeze=False)
-    colours = {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(CONTENDERS)}
-    markers = {"noise": "o", "data": "s", "paths": "^"}
     for column, data in zip(axes.T, names, strict=True):
         for solver, style in zip(SOLVERS, ("-", "--", ":"), strict=True):
             calls = rows[f"{data}/{solver}"]["calls"]
-            column[0].plot(
-                [int(k) for k in calls], [c["exact"] for c in calls.values()], style, color=".6", label=solver
-            )
-        for name in shown:
-            results = runs(rows, data, name)
+            errors = [c["exact"] for c in calls.values()]
+            column[0].plot([int(k) for k in calls], errors, style, color=".6", label=solver)
+        for name, look in looks().items():
+            if not (results := runs(rows, data, name)):
+                continue
             calls = [k for k in results[0]["calls"] if k == "1" or not _adds_noise(name)]
             errors = [mean(results, k, "exact") for k in calls]
-            look = {"color": colours[name], "marker": markers[needs(CONTENDERS[name])], "ms": 5}
             column[0].plot([int(k) for k in calls], errors, label=name, **look)
-            column[1].plot(passes(results[0]), errors[0], ls="", **look)
-            column[1].annotate(name, (passes(results[0]), errors[0]), (5, 0), textcoords="offset points", fontsize=6)
+            column[1].plot(all_passes(data, name, results), errors[0], ls="", **look)
         for ax in column:
             ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
-        column[0].set(title=data, xscale="log", yscale="log", xlabel="calls of the student, or of the teacher (grey)")
-        column[0].set(xlim=(0.9, 36), ylim=(2e-3, 2), xticks=CALLS, xticklabels=CALLS)
-        column[1].set(yscale="log", xlabel="forward passes per training sample", xlim=(2, 15))
+            ax.set(xscale="log", yscale="log")
+        column[0].set(title=data, xlabel="calls of the student, or of the teacher (grey)")
+        column[1].set(xlabel="forward passes per training sample, solved paths included")
+        for ax, ticks in zip(column, ((*CALLS, 16, 32), (3, 5, 10, 20, 50, 100)), strict=True):
+            limits = ax.get_xlim()  # of the data
+            ax.set(xticks=ticks, xticklabels=ticks)
+            ax.minorticks_off()
+            ax.set_xlim(limits)
     for ax in axes[:, 0]:
         ax.set_ylabel("RMSE to the exact ODE (line: Euler-250)")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7.5)
-    fig.text(0.5, 0.0, "circles need noise alone, squares data, triangles solved paths", ha="center", fontsize=8)
+    handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7.5)
+    fig.text(0.5, 0.0, "filled: needs noise alone; half: solved paths; white: data", ha="center", fontsize=8)
     fig.tight_layout()
     fig.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(fig)

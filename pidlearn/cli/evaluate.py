@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=nonnegative_int, default=0, help="seed of the noise and the class labels (default: 0)"
     )
+    parser.add_argument(
+        "--calls", type=positive_int, default=1, metavar="K", help="network calls per sample (default: 1)"
+    )
     parser.add_argument("--fid", help="reference statistics for the FID: an .npz of mu and sigma, such as EDM's")
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
     parser.add_argument("--real", choices=list(DATA_SETS), help="real images to compare with")
@@ -46,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the metrics of a student as one line of JSON."""
-    names = ("teacher", "n", "seed", "fid", "inception", "real", "device")
+    names = ("teacher", "n", "seed", "calls", "fid", "inception", "real", "device")
     results = evaluate(arguments.student, **{name: getattr(arguments, name) for name in names})
     print(json.dumps({name: round(value, 6) if isinstance(value, float) else value for name, value in results.items()}))
     return 0
@@ -59,6 +62,7 @@ def evaluate(
     teacher: str | None = None,
     n: int = 1000,
     seed: int = 0,
+    calls: int = 1,
     fid: str | Path | None = None,
     inception: str | Path | None = None,
     real: str | None = None,
@@ -75,6 +79,7 @@ def evaluate(
         teacher: a file or a published name, as for `load_teacher`.
         n: number of samples; published FIDs use 50,000.
         seed: seed of the noise and the class labels.
+        calls: calls of the student's network per sample.
         fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references.
         inception: weights of Inception; by default those in torch's cache, downloaded if missing.
         real: "digits" or "fashion-mnist".
@@ -82,14 +87,15 @@ def evaluate(
 
     Raises:
         FileNotFoundError: a missing file, before anything is computed.
-        ValueError: a file of another kind, too few samples for a metric, or nothing to measure; as early.
+        ValueError: a file of another kind, too few samples for a metric, a number of calls that the student cannot
+            make use of, or nothing to measure; as early.
     """
     _check_request(n, teacher, fid, inception, real)
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
-    shape = student_net.sample(1).shape[1:]
+    shape = student_net.sample(1, calls=calls).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None
     features = Inception(inception) if fid or inception else quantize
@@ -102,8 +108,8 @@ def evaluate(
             )
         _check_counts(k, {"-n": n} | ({} if real_images is None else {str(real): len(real_images)}))
 
-    samples = student_net.sample(n, generator=torch.Generator().manual_seed(seed))
-    results: dict[str, Any] = {"n": n, "seed": seed}
+    samples = student_net.sample(n, generator=torch.Generator().manual_seed(seed), calls=calls)
+    results: dict[str, Any] = {"n": n, "seed": seed, "calls": calls}
     if problem:
         m = min(n, MAX_TEACHER_SAMPLES)
         target = _teacher_samples(problem, n, seed, m)

@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "app": "watch a diffusion model become a one-step model, in the browser",
     "distill": "distill an image teacher into a one-step student, following a recipe",
-    "sample": "generate images with a student, one network call each, and save them as a PNG",
+    "sample": "generate images with a student, one network call each by default, and save them as a PNG",
     "evaluate": "measure a student: error to its teacher, FID, precision and recall",
     "import-teacher": "convert a teacher's checkpoint to a safetensors file",
 }

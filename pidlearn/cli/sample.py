@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=nonnegative_int, default=0, help="seed of the noise and the class labels (default: 0)"
     )
+    parser.add_argument(
+        "--calls", type=positive_int, default=1, metavar="K", help="network calls per image (default: 1)"
+    )
     parser.add_argument("--label", type=int, help="class label of all images (default: drawn uniformly)")
     parser.add_argument("--teacher", help="also show the images of this teacher from the same noise")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate images and print the path of their file."""
-    names = ("n", "seed", "label", "teacher", "device")
+    names = ("n", "seed", "calls", "label", "teacher", "device")
     options = {name: getattr(arguments, name) for name in names}
     print(sample(arguments.student, arguments.out, **options))
     return 0
@@ -43,17 +46,19 @@ def sample(
     *,
     n: int = 64,
     seed: int = 0,
+    calls: int = 1,
     label: int | None = None,
     teacher: str | None = None,
     device: str | None = None,
 ) -> Path:
-    """Save a grid of images, each generated in one call of the student.
+    """Save a grid of images, each generated in one call of the student, or in several.
 
     Args:
         student: a file of `Result.save`, or of the official PID repository.
         out: the PNG file to write.
         n: number of images.
         seed: seed of the noise, and of the class labels if ``label`` is None.
+        calls: calls of the student's network per image.
         label: class label of all images.
         teacher: a file or a published name, as for `load_teacher`. The teacher's images from the same noise, by Euler
             steps on a grid of 250 points, are drawn above the student's.
@@ -63,8 +68,8 @@ def sample(
         ``out``.
 
     Raises:
-        ValueError: a file that is not a student, an ``out`` that does not end in ".png", a label that the student does
-            not have, or a teacher of other images.
+        ValueError: a file that is not a student, an ``out`` that does not end in ".png", a label or a number of
+            calls that the student does not have, or a teacher of other images.
     """
     if Path(out).suffix.lower() != ".png":
         raise ValueError(f"got {out}, but the images are written as PNG: choose a name that ends in .png")
@@ -78,7 +83,7 @@ def sample(
         raise ValueError(f"got label {label}, but class labels must lie in 0..{student_net.label_dim - 1}")
     labels = None if label is None else torch.full((n,), label)
     if problem is not None:
-        pixels = side_by_side(student_net, problem, None, n, seed, labels)
+        pixels = side_by_side(student_net, problem, None, n, seed, labels, calls)
     else:
-        pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed)))
+        pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed), calls))
     return save_png(pixels, Path(out))

@@ -58,7 +58,7 @@ Corrector.methods = METHODS
 
 
 def method_of(method: str | Method, **settings: Any) -> Method:
-    """The method of that name, or the method itself, with these settings replaced.
+    """The method of that name, or the method itself, with these settings replaced; also those of its components.
 
     Raises:
         ValueError: an unknown name, settings that break the method's rules, or needs that `distill` cannot meet.
@@ -69,27 +69,32 @@ def method_of(method: str | Method, **settings: Any) -> Method:
         raise ValueError(
             f"got method = {method!r}, but method must be one of {sorted(METHODS)} or a pidlearn.methods.Method"
         )
+    # Which components a method has depends on its own settings, so these come first.
+    kind = METHODS[method] if isinstance(method, str) else type(method)
+    own = {name: settings.pop(name) for name in settings_of(kind) if name in settings} if settings else {}
     try:
-        instance: Any = METHODS[method](**settings) if isinstance(method, str) else method
+        instance: Any = METHODS[method](**own) if isinstance(method, str) else method
     except TypeError as error:
         raise TypeError(
             f"got method = {method!r} without settings that it needs ({error}): pass them by name"
         ) from error
-    own = vars(type(instance))
+    in_class = vars(kind)
     # A subclass inherits the fields of a dataclass, but new ones would be ignored.
-    if not is_dataclass(instance) or ("__dataclass_fields__" not in own and own.get("__annotations__")):
-        raise TypeError(
-            f"{type(instance).__name__} is not a dataclass, but a method must be: add @dataclass above its class"
-        )
-    if settings and not isinstance(method, str):
-        instance = replace(instance, **settings)  # type: ignore[type-var]  # an object, not a class
+    if not is_dataclass(instance) or ("__dataclass_fields__" not in in_class and in_class.get("__annotations__")):
+        raise TypeError(f"{kind.__name__} is not a dataclass, but a method must be: add @dataclass above its class")
+    if own and not isinstance(method, str):
+        instance = replace(instance, **own)  # type: ignore[type-var]  # an object, not a class
     check_rules(instance, instance.rules())
-    kind = type(instance).__name__
-    if instance.needs not in NEEDS:
-        raise ValueError(f"got {kind}.needs = {instance.needs!r}, but it must be one of {NEEDS}: correct the class")
-    if not set(instance.uses) <= set(USABLE):
-        raise ValueError(f"got {kind}.uses = {instance.uses!r}, but it holds some of {USABLE}: correct the class")
+    for component in instance.components()[1:]:
+        method_of(component)
     checked: Method = instance
+    if settings:
+        return method_of(checked.with_settings(settings))
+    name = kind.__name__
+    if checked.needs not in NEEDS:
+        raise ValueError(f"got {name}.needs = {checked.needs!r}, but it must be one of {NEEDS}: correct the class")
+    if not set(checked.uses) <= set(USABLE):
+        raise ValueError(f"got {name}.uses = {checked.uses!r}, but it holds some of {USABLE}: correct the class")
     return checked
 
 

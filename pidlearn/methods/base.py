@@ -153,13 +153,22 @@ class Method(ABC, Generic[C]):
     """
 
     needs: ClassVar[str] = "noise"
-    """What `distill` must have besides the teacher: "noise" (nothing) or "data"."""
+    """What it learns from: "noise", "paths" that the teacher solves from noise, or "data" that `distill` must get."""
 
     uses: ClassVar[Sequence[str]] = ()
     """Which of ``distance``, ``weight`` and ``time_sampling`` it takes from the context: to set others is an error."""
 
     solves_grid: ClassVar[bool] = False
     """Whether a zero of its loss is Euler's solution on its own grid, with which its students are then compared."""
+
+    def components(self) -> Sequence[Method[Any]]:
+        """The methods whose fields are its settings: itself, and any that it is made of."""
+        return [self]
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Method[C]:
+        """A copy with some settings replaced, those of its components included."""
+        own: Any = self  # every method is a dataclass, which `method_of` checks
+        return replace(own, **settings)
 
     def configured(self, values: Mapping[str, Any]) -> Method[C]:
         """A copy for one run; its fields that are named in ``values``, settings of `Config`, have those values."""

@@ -13,7 +13,7 @@ learns it by denoising them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -30,7 +30,7 @@ from pidlearn.students.build import build_flow_map
 from pidlearn.utils.arguments import number
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.random import seeded
-from pidlearn.utils.settings import UNSET, Rule
+from pidlearn.utils.settings import Rule
 
 __all__ = ["Corrector", "corrector_loss"]
 
@@ -59,7 +59,7 @@ class Corrector(Method[Context]):
     coarse grid or a small network. One at the floor of its energy distance is not improved, and loses its paths.
 
     Args:
-        first: the method that comes before: its name, or a `Method`.
+        first: the method that comes before: its name, or a `Method`. Its settings are accepted beside these.
         share: share of the steps that it gets; 0 for a student that has been trained.
         slow: factor on the learning rate while the student is corrected. Adam divides by the gradient's size, so that
             no weight of a loss would slow it down; the auxiliary network keeps the full rate.
@@ -94,18 +94,26 @@ class Corrector(Method[Context]):
 
     @property
     def needs(self) -> str:  # type: ignore[override]  # a class attribute elsewhere; here it depends on a setting
-        """What the first method needs: the corrector itself needs noise alone."""
-        return self.before.needs
+        """What the first method needs, if it gets any steps: the corrector itself needs noise alone."""
+        return self.before.needs if self.share else "noise"
 
     @property
     def uses(self) -> Sequence[str]:  # type: ignore[override]  # a class attribute elsewhere, as `needs`
         """What the first method uses, and the distance."""
         return sorted({*self.before.uses, "distance"})
 
+    def components(self) -> Sequence[Method[Any]]:
+        return [self, *self.before.components()]
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Corrector:
+        names = {spec.name for spec in fields(self)}
+        own = replace(self, **{name: value for name, value in settings.items() if name in names})
+        of_first = {name: value for name, value in settings.items() if name not in names}
+        return replace(own, first=own.before.with_settings(of_first)) if of_first else own
+
     def configured(self, values: Mapping[str, Any]) -> Corrector:
         own: Any = super().configured(values)
-        settings = {name: value for name, value in vars(self.before).items() if value is not UNSET}
-        own.before = self.before.configured({**values, **settings})
+        own.before = self.before.configured(values)
         return own
 
     def forward_mode(self, context: Context) -> bool:

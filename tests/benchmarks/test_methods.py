@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
 from benchmarks.methods import measure
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
-from benchmarks.methods.measure import best, budgeted_steps, cost, row, search_row
-from benchmarks.methods.tables import figure, lines, search_lines
+from benchmarks.methods.measure import best, budgeted_steps, cost, distilled, row, search_row
+from benchmarks.methods.tables import figure, lines, looks, search_lines
 from pidlearn.methods import METHODS
 
 
@@ -81,16 +83,73 @@ def test_the_table_orders_by_error_and_tells_calls(tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def test_claims_are_answered_by_ratios() -> None:
-    row = {"with gradient": 2.0, "without gradient": 0.0, "teacher": 1.0}
-    errors = dict.fromkeys(CONTENDERS, 0.01) | {"BOOT": 0.02, "endpoint regression": 0.005}
+def test_the_figure_shows_every_method_with_a_look_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {(look["color"], look["marker"]) for look in looks().values()}
+    assert len(drawn) == len(CONTENDERS)
+    rows = made_up()
+    costly = {**rows["ring/PID/seed 0"], "pairs": 1e4, "settings": {}}
+    rows["ring/DSNO/seed 0"] = {**costly, "calls": {"1": {**costly["calls"]["1"], "exact": 5e-4}}}
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    figure(rows, tmp_path / "figure.png")
+    for ax in plt.gcf().axes:
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        points = [point for line in ax.lines if line.get_transform() == ax.transData for point in line.get_xydata()]
+        assert len(points) >= 3  # without the horizontal line
+        assert all(left < x < right and low < y < high for x, y in points)
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def test_claims_are_answered_by_ratios_and_verdicts() -> None:
+    costs = {"without gradient": 0.0, "teacher": 1.0, "pairs": 0.0, "settings": {}, "steps": 100}
+    errors = dict.fromkeys(CONTENDERS, 0.01) | {"BOOT": 0.02, "PID, soft boundary": 0.011, "endpoint regression": 0.005}
     rows: dict[str, Any] = {}
     for name, error in errors.items():
+        row = {**costs, "with gradient": {"CD": 1.0, "PD": 3.0}.get(name, 2.0)}
         rows[f"ring/{name}/seed 0"] = {**row, "calls": {"1": {"euler": error}, "4": {"euler": error / 2}}}
-    figures = {line["claim"]: line["metrics"] for line in claims(rows, ["ring"])}
-    assert figures["paper: PID is better than BOOT, since its boundary is hard"].startswith("BOOT / PID: ring 2.00;")
-    assert figures["paper: PID costs less per step than CD and PD"] == "PID 7.0, CD 7.0, PD 7.0"
-    assert "4 calls / 1: ring 0.50" in figures["reviews: more calls do not help PID"]
+    # 512 paths by 249 calls each, over 100 steps of 256 samples: 4.98 passes more than the 7 of each step
+    rows["ring/endpoint regression/seed 0"]["pairs"] = 512.0
+    lines = {line["claim"].split(": ")[1]: (line["metrics"], line["verdict"]) for line in claims(rows, ["ring"])}
+    better = lines["PID is better than BOOT, since its boundary is hard"]
+    assert better == ("BOOT / PID: ring 2.00; PID, soft boundary / PID: ring 1.10", "supported")
+    assert lines["PID costs less per step than CD and PD"] == (
+        "passes of CD / PID: ring 0.57; passes of PD / PID: ring 1.43",
+        "partly; against it: passes of CD / PID (ring)",
+    )
+    assert lines["finite differences are better than exact derivatives"][1] == "not supported"
+    assert lines["without data, PID is as good as methods with data"][1] == "supported"
+    operator = lines["learning an operator on solved paths costs more"]
+    assert f"passes of endpoint regression / PID: ring {11.98 / 7:.2f}" in operator[0]
+    assert operator[1].endswith("DSNO / PID (ring), endpoint regression / PID (ring)")
+    assert lines["more calls do not help PID"][1] == "not supported"
+    del rows["ring/CD/seed 0"]
+    lines = {line["claim"].split(": ")[1]: (line["metrics"], line["verdict"]) for line in claims(rows, ["ring"])}
+    assert lines["PID costs less per step than CD and PD"] == (
+        "passes of CD / PID: no rows; passes of PD / PID: ring 1.43",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("endpoint regression", {"n": 10}),
+        ("endpoint, DPM-Solver++ pairs", {"n": 10}),
+        ("DSNO", {"n": 10, "times": 4, "batch_size": 3}),
+        ("2-rectified flow", {"n": 10, "solver": "heun"}),
+        ("PID", {}),
+    ],
+)
+def test_the_solving_of_paths_is_counted(name: str, settings: dict[str, Any]) -> None:
+    settings = settings | ({"pairs": 5} if name != "PID" else {})
+    run: Any = distilled("ring", CONTENDERS[name], settings, steps=2)
+    passes: Counter[str] = Counter()
+    with measure._counted(run, passes):
+        run.trainer.method.begin(run.trainer.context, True)
+    row = {"pairs": settings.get("pairs", 0), "steps": 2, "settings": settings}
+    expected = passes["teacher"] / (2 * run.config.batch_size)
+    assert measure.solving("ring", CONTENDERS[name], row) == expected
+    assert (expected > 0) == (name != "PID")
 
 
 @pytest.mark.slow
