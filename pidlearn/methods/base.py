@@ -197,7 +197,8 @@ class Method(ABC, Generic[C]):
         """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes after a step.
 
         On resumption the student has its weights already, and `load_state_dict` follows. Build networks here: their
-        random weights depend on the seed of the run and the stage alone.
+        random weights depend on the seed of the run and the stage alone. A run may be set back to before this stage,
+        after its cost was measured: nothing that the stage changes may be left from the last time.
         """
 
     @abstractmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from copy import copy
 from statistics import median
 from typing import Any
 
@@ -145,19 +144,24 @@ def roll_back(trainer: Trainer, cause: ValueError) -> DivergedError:
 
 
 def time_steps(trainer: Trainer, steps: int) -> float:
-    """Median seconds of ``steps`` training steps after one warm-up step; the trainer's state is restored afterwards."""
-    before, method, seconds = _on_cpu(trainer.state_dict()), trainer.method, []
-    trainer.method = copy(method)  # discarded with its state, which exists from its first stage on only
+    """Median seconds of ``steps`` training steps after one warm-up step; the trainer's state is restored afterwards.
+
+    The stage of the next step is entered first, so that its method has a state, which is restored as when resuming.
+    """
+    left, seconds = trainer.config.steps - trainer.step, []
+    if not left:
+        return 0.0
+    trainer.enter_stage()
+    before = _on_cpu(trainer.state_dict())
     try:
         loop = train(trainer)
-        for _ in range(min(steps + 1, trainer.config.steps - trainer.step)):
+        for _ in range(min(steps + 1, left)):
             started = time.perf_counter()
             next(loop)
             seconds.append(time.perf_counter() - started)
     finally:
-        trainer.method = method
         trainer.load_state_dict(before)
-    return median(seconds[1:] or seconds or [0.0])
+    return median(seconds[1:] or seconds)
 
 
 def _on_cpu(state: Any) -> Any:
