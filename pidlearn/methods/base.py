@@ -212,6 +212,14 @@ class Method(ABC, Generic[C]):
     def after_update(self, context: C) -> None:
         """Called after each update of the weights, for targets that follow the student."""
 
+    def skip_preparation(self) -> int:
+        """From now on draw as later steps do; return how many samples the draws until then would have prepared.
+
+        For timing the steps of a method whose first draws take longer, as while they solve paths; it is undone by
+        `begin` and `load_state_dict`.
+        """
+        return 0
+
     def state_dict(self) -> dict[str, Any]:
         """What a bitwise resume needs besides the student's weights; called after a `begin`, never before it."""
         return {}

@@ -180,6 +180,9 @@ class Corrector(Method[Context]):
         if not _corrects(context):
             self.before.after_update(context)
 
+    def skip_preparation(self) -> int:
+        return self.before.skip_preparation() if self.begun.auxiliary is None else 0
+
     def state_dict(self) -> dict[str, Any]:
         """Of the stage that has begun last: before it, the auxiliary network is as `stages` made it."""
         return self.before.state_dict() if self.begun.auxiliary is None else self.auxiliary.state_dict()

@@ -144,24 +144,33 @@ def roll_back(trainer: Trainer, cause: ValueError) -> DivergedError:
 
 
 def time_steps(trainer: Trainer, steps: int) -> float:
-    """Median seconds of ``steps`` training steps after one warm-up step; the trainer's state is restored afterwards.
+    """Seconds per step, averaged over the steps that are left; the trainer's state is restored afterwards.
 
-    The stage of the next step is entered first, so that its method has a state, which is restored as when resuming.
+    They are the median of ``steps`` steps after one warm-up step. Where a method's first steps take longer, as while
+    they solve paths, as many of these are timed, too. The stage of the next step is entered first, so that the method
+    has a state, which is restored as when resuming.
     """
-    left, seconds = trainer.config.steps - trainer.step, []
+    left = trainer.config.steps - trainer.step
     if not left:
         return 0.0
     trainer.enter_stage()
     before = _on_cpu(trainer.state_dict())
-    try:
-        loop = train(trainer)
-        for _ in range(min(steps + 1, left)):
-            started = time.perf_counter()
-            next(loop)
-            seconds.append(time.perf_counter() - started)
-    finally:
-        trainer.load_state_dict(before)
-    return median(seconds[1:] or seconds)
+
+    def median_of_steps() -> float:
+        seconds = []
+        try:
+            loop = train(trainer)
+            for _ in range(min(steps + 1, left)):
+                started = time.perf_counter()
+                next(loop)
+                seconds.append(time.perf_counter() - started)
+        finally:
+            trainer.load_state_dict(before)
+        return median(seconds[1:] or seconds)
+
+    preparing = min(math.ceil(trainer.method.skip_preparation() / trainer.config.batch_size), left)
+    later = median_of_steps()
+    return later + (median_of_steps() - later) * preparing / left if preparing else later
 
 
 def _on_cpu(state: Any) -> Any:
