@@ -28,6 +28,7 @@ from pidlearn.nets.noise_parametrization import EDM
 from pidlearn.students.base import Student, as_student
 from pidlearn.students.build import build_flow_map
 from pidlearn.students.flow_map import FlowMap
+from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.utils.arguments import number
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.random import seeded
@@ -136,7 +137,9 @@ class Corrector(Method[Context]):
                 f"{steps} steps leave a stage without any at share = {self.share:g}: use more, or another share"
             )
         self.auxiliary = _auxiliary(context)
-        corrected = Stage(context.student, steps - alone, self.slow, self.auxiliary, 1 / self.slow)
+        # Of a progressive student, the network that takes one step: the averages of the others are finished.
+        one_step = context.student.stages[-1] if isinstance(context.student, ProgressiveStudent) else context.student
+        corrected = Stage(one_step, steps - alone, self.slow, self.auxiliary, 1 / self.slow)
         return [*(self.before.stages(context, alone) if alone else ()), corrected]
 
     def begin(self, context: Context, first: bool) -> None:

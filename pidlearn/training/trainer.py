@@ -146,7 +146,7 @@ class Trainer:
 
     def note_update(self) -> None:
         """Note that the optimiser has made a step. Each stage averages its own updates only."""
-        self.averages.note_update(restart=self.step in self._starts)
+        self.averages.note_update(self.context.stage.part, restart=self.step in self._starts)
 
     # Recovery from divergence.
 
