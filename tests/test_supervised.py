@@ -93,6 +93,15 @@ def test_the_plan_counts_the_pairs_that_are_left(wrap: Any, done: int, monkeypat
     assert run.time_steps(1) == max(0, 3 - done) * EIGHT / (12 - done)
 
 
+@pytest.mark.parametrize("measured_at", [0, 2])
+def test_the_plan_leaves_the_run_as_it_was(measured_at: int) -> None:
+    runs = [steps("endpoint"), steps("endpoint")]
+    for number in range(12):
+        if number == measured_at:
+            runs[1].time_steps(1)
+        assert next(runs[0]).loss == next(runs[1]).loss
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_evaluation_with_the_seed_of_the_run_has_other_starts(method: str) -> None:
     run = steps(method, seed=1)

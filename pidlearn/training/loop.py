@@ -154,10 +154,9 @@ def time_steps(trainer: Trainer, steps: int) -> float:
     if not left:
         return 0.0
     trainer.enter_stage()
-    before = _on_cpu(trainer.state_dict())
 
     def median_of_steps() -> float:
-        seconds = []
+        seconds, before = [], _on_cpu(trainer.state_dict())
         try:
             loop = train(trainer)
             for _ in range(min(steps + 1, left)):
