@@ -128,7 +128,8 @@ class Result:
 
         Args:
             n: number of starts.
-            seed: seed of the starts.
+            seed: seed of the starts; take another than the run's, with which its first batch began (and all batches of
+                an ODE with several windows).
             calls: calls of the student per sample.
             integrator: for an ODE: the solver of the reference, "dopri5" or one of SciPy's, such as "Radau" for a stiff
                 field. By default "dopri5", and "Radau" for a `System` that says that it is stiff.

@@ -161,6 +161,21 @@ def test_recomputation_lasts_for_the_run_alone() -> None:
     losses(denoiser, student=student, derivative="exact")  # which would stumble over it
 
 
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"recompute": True}])
+def test_a_network_that_two_stages_train_is_restored_once(settings: dict[str, Any]) -> None:
+    class Twice(pid.methods.Endpoint):
+        """Trains the student, and then its network, a part of it."""
+
+        def stages(self, context: Any, steps: int) -> Any:
+            return [pid.methods.Stage(context.student, 1), pid.methods.Stage(context.student.network, 1)]
+
+    for method in (Twice(pairs=2), pid.methods.Corrector(first=pid.methods.Endpoint(pairs=2), share=0.5)):
+        denoiser = teacher()
+        run = pid.steps(denoiser, method=method, steps=2, batch_size=2, n=3, **settings)
+        next(run)
+        assert switched_off(run.student, denoiser)
+
+
 @pytest.mark.parametrize("of", ["ring", "pendulum", "flow"])
 def test_bfloat16_is_refused_where_it_cannot_be(of: str) -> None:
     flow = pid.teachers.from_flow(lambda x, t: x, event_shape=(1, 4, 4))

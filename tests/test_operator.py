@@ -198,8 +198,8 @@ class TestMethod:
         run = pid.steps(RING, **BRIEF | {"n": 12}, solver=solver, steps=1)  # 11 steps: 3 between two of 4 times
         next(run)
         method: Any = run.trainer.method
-        path = pid.solve(ODE, method.z, pid.karras_grid(13), solver)
-        torch.testing.assert_close(method.solved, path[3::3].transpose(0, 1), rtol=1e-4, atol=1e-4)
+        path = pid.solve(ODE, method.z[:8], pid.karras_grid(13), solver)
+        torch.testing.assert_close(method.solved[:8], path[3::3].transpose(0, 1), rtol=1e-4, atol=1e-4)
 
     def test_a_student_of_ones_own_keeps_its_times(self) -> None:
         times = [30.0, 2.0, 0.5, 0.1, 0.002]

@@ -97,6 +97,49 @@ def test_a_trial_leaves_the_run_as_it_was(make: Any, measured_at: int) -> None:
     assert torch.equal(one[2], two[2])
 
 
+@pytest.mark.parametrize(
+    ("settings", "measured_at"),
+    [
+        ({"share": 0.0}, 0),  # in its own stage from the first step
+        ({"share": 0.5}, 4),  # the measured steps are of both stages
+        ({"share": 0.5, "first": "cd"}, 5),
+        ({"share": 0.5, "first": pid.methods.PD(calls=2)}, 2),
+        ({"share": 0.5}, 7),
+    ],
+)
+def test_a_second_network_in_training_is_left_too(settings: dict[str, Any], measured_at: int) -> None:
+    def run() -> Run:
+        return pid.steps(pid.toy("ring"), method="corrector", steps=10, batch_size=4, n=9, **settings)
+
+    (*_, one, _), (*_, two, _) = (rows(run(), at) for at in (None, measured_at))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("measured_at", [0, 3])
+def test_a_state_that_a_method_changes_in_place_is_left_too(measured_at: int) -> None:
+    class Counting(pid.methods.PID):
+        """PID whose loss depends on how often the weights were updated."""
+
+        def stages(self, context: Any, steps: int) -> Any:
+            self.updates = torch.zeros(())
+            return super().stages(context, steps)
+
+        def loss(self, context: Any, batch: Any) -> torch.Tensor:
+            return (1 + self.updates) * super().loss(context, batch)
+
+        def after_update(self, context: Any) -> None:
+            self.updates += 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"updates": self.updates}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.updates = state["updates"]
+
+    one, two = (rows(pid.steps(pid.toy("ring"), method=Counting(), **CHOICES), at)[0] for at in (None, measured_at))
+    assert one == two
+
+
 def test_of_a_convolutional_student_too() -> None:
     losses = [[step.loss for step in measured(pid.steps(teacher(), steps=3, batch_size=2), m)] for m in (False, True)]
     assert losses[0] == losses[1]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.methods import PD, Corrector
 from pidlearn.methods.progressive import progressive_loss
 from pidlearn.students.flow_map import FlowMap, step
 from pidlearn.students.progressive import ProgressiveStudent
@@ -129,3 +130,24 @@ def test_a_network_of_ones_own_becomes_all_stages(tmp_path: Any) -> None:
     z = 80 * torch.randn(4, 2)
     for calls in (1, 2):
         assert torch.equal(again.generate(z, calls=calls), result.generate(z, calls=calls))
+
+
+@pytest.mark.parametrize(
+    ("parts", "teacher", "options"),
+    [
+        ("stages", RING, {"method": PD(calls=4)}),
+        ("stages", RING, {"method": Corrector(first=PD(calls=4), share=0.75)}),
+        ("windows", pid.system("pendulum"), {"windows": 3}),
+    ],
+)
+def test_each_part_of_the_averaged_student_has_averaged_weights(parts: str, teacher: Any, options: Any) -> None:
+    run = pid.steps(teacher, **options, steps=24, batch_size=8, n=9, ema=(0.5,))
+    averages: dict[int, list[Tensor]] = {}
+    for _ in run:
+        which = list(getattr(run.student, parts)).index(run.trainer.context.stage.part)
+        weights = [p.detach().clone() for p in run.trainer.context.stage.part.parameters()]
+        before = weights if run.trainer.step - 1 in run.trainer._starts else averages[which]
+        averages[which] = [0.5 * a + 0.5 * b for a, b in zip(before, weights, strict=True)]
+    assert len(averages) == 3
+    for which, part in enumerate(getattr(run.result().student, parts)):
+        torch.testing.assert_close(list(part.parameters()), averages[which])

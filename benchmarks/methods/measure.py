@@ -80,6 +80,9 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
     passes: Counter[str] = Counter()
     started = time.process_time()
     next(run)
+    method, pairs = run.trainer.method, getattr(run.trainer.method, "pairs", 0)
+    while pairs and method.count < pairs:  # solved by the first steps, of which a short run may have too few
+        method.draw(run.trainer.context, run.config.batch_size, torch.Generator())
     first = time.process_time() - started
     with _counted(run, passes):
         started = time.process_time()
@@ -90,7 +93,7 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
         "preparation": max(0.0, first - per_step),
         "per step": per_step,
         **{name: passes[name] / trained for name in ("with gradient", "without gradient", "teacher")},
-        "pairs": float(getattr(run.trainer.method, "pairs", 0)),
+        "pairs": float(pairs),
         "megabytes": _kept(run.trainer) / 1e6,
     }
 

@@ -206,7 +206,8 @@ class Method(ABC, Generic[C]):
         """Prepare ``context.stage``: called before its first step (``first``), and when a run resumes after a step.
 
         On resumption the student has its weights already, and `load_state_dict` follows. Build networks here: their
-        random weights depend on the seed of the run and the stage alone.
+        random weights depend on the seed of the run and the stage alone. A run may be set back to before this stage,
+        after its cost was measured: nothing that the stage changes may be left from the last time.
         """
 
     @abstractmethod
@@ -219,6 +220,14 @@ class Method(ABC, Generic[C]):
 
     def after_update(self, context: C) -> None:
         """Called after each update of the weights, for targets that follow the student."""
+
+    def skip_preparation(self) -> int:
+        """From now on draw as later steps do; return how many samples the draws until then would have prepared.
+
+        For timing the steps of a method whose first draws take longer, as while they solve paths; it is undone by
+        `begin` and `load_state_dict`.
+        """
+        return 0
 
     def state_dict(self) -> dict[str, Any]:
         """What a bitwise resume needs besides the student's weights; called after a `begin`, never before it."""

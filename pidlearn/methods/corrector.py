@@ -27,6 +27,8 @@ from pidlearn.nets.mlp import MLP
 from pidlearn.nets.noise_parametrization import EDM
 from pidlearn.students.base import Student, as_student
 from pidlearn.students.build import build_flow_map
+from pidlearn.students.flow_map import FlowMap
+from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.utils.arguments import number
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.random import seeded
@@ -142,16 +144,18 @@ class Corrector(Method[Context]):
             raise ValueError(
                 f"{steps} steps leave a stage without any at share = {self.share:g}: use more, or another share"
             )
-        with seeded(context.seed):
-            # Its network takes one time; it is a copy of the teacher's if that is convolutional, else an MLP.
-            self.auxiliary = build_flow_map(context.problem, end_time=False).to(context.problem.sample_prior(1))
-        corrected = Stage(context.student, steps - alone, self.slow, self.auxiliary, 1 / self.slow)
+        self.auxiliary = _auxiliary(context)
+        # Of a progressive student, the network that takes one step: the averages of the others are finished.
+        one_step = context.student.stages[-1] if isinstance(context.student, ProgressiveStudent) else context.student
+        corrected = Stage(one_step, steps - alone, self.slow, self.auxiliary, 1 / self.slow)
         return [*(self.before.stages(context, alone) if alone else ()), corrected]
 
     def begin(self, context: Context, first: bool) -> None:
         self.begun = context.stage
         if not _corrects(context):
             self.before.begin(context, first)
+        elif first:  # steps of this stage that were taken back, after they were timed, have trained it
+            self.auxiliary.load_state_dict(_auxiliary(context).state_dict())
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         if not _corrects(context):
@@ -187,12 +191,22 @@ class Corrector(Method[Context]):
         if not _corrects(context):
             self.before.after_update(context)
 
+    def skip_preparation(self) -> int:
+        return self.before.skip_preparation() if self.begun.auxiliary is None else 0
+
     def state_dict(self) -> dict[str, Any]:
         """Of the stage that has begun last: before it, the auxiliary network is as `stages` made it."""
         return self.before.state_dict() if self.begun.auxiliary is None else self.auxiliary.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         (self.before if self.begun.auxiliary is None else self.auxiliary).load_state_dict(state)
+
+
+def _auxiliary(context: Context) -> FlowMap:
+    """The auxiliary network before its first step; it takes one time."""
+    with seeded(context.seed):
+        # A copy of the teacher's network if that is convolutional, else an MLP.
+        return build_flow_map(context.problem, end_time=False).to(context.problem.sample_prior(1))
 
 
 def _corrects(context: Context) -> bool:

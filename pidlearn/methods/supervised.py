@@ -1,4 +1,4 @@
-"""Regression on paths that the teacher's solver has taken: no identity, no derivative, but all paths in advance.
+"""Regression on paths that the teacher's solver has taken: no identity, no derivative, but many paths to solve.
 
 `Endpoint` learns the end of each path from its start, and `DSNO` its states at M times in parallel. `Reflow` learns a
 new, straighter ODE that joins start and end.
@@ -26,19 +26,25 @@ from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.validate import check_flow_map, check_path_student
 from pidlearn.utils.arguments import count, number, one_of
 from pidlearn.utils.broadcast import expand_like
+from pidlearn.utils.random import mixed
 from pidlearn.utils.settings import SIZE, Rule
 
 __all__ = ["DSNO", "Endpoint", "Reflow", "operator_loss"]
+
+PAIRS = 2**62
+"""Mixed with the run's seed for the starts of the pairs, a stream that nothing else has: `evaluate` with the run's seed
+would otherwise measure the student on the pairs that it was trained on."""
 
 
 @dataclass
 class Endpoint(Method[Context]):
     """Endpoint regression, knowledge distillation (Luhman & Luhman 2021, arXiv 2101.02388): d(x(z, t_min), x0).
 
-    x0 is where the solver ends from z, along the grid of n points.
+    x0 is where the solver ends from z, along the grid of n points. The first steps solve a batch of pairs each and draw
+    among those that are solved, so that a run can be stopped, saved and resumed in between.
 
     Args:
-        pairs: pairs (z, x0), solved before the first step, and again when a run is resumed.
+        pairs: pairs (z, x0) in total.
         solver: euler | heun | dpm | dpm++.
     """
 
@@ -55,19 +61,41 @@ class Endpoint(Method[Context]):
         check_path_student(context.student, context.problem, soft_boundary=True)  # only its end is trained
 
     def begin(self, context: Context, first: bool) -> None:
-        generator = torch.Generator().manual_seed(context.seed)
+        generator = torch.Generator().manual_seed(mixed(context.seed, PAIRS))
         problem = context.problem
         self.z = problem.sample_prior(self.pairs, generator)
         self.labels = problem.sample_labels(self.pairs, generator)
-        self.solved = self.solve(context)
+        self.solved, self.count, self.wanted = torch.empty(0), 0, self.pairs
 
-    def solve(self, context: Context) -> Tensor:
-        """What the student learns about the path from each z, (pairs, ...)."""
-        return solve_end(context.problem.ode, self.z, context.time_grid(), self.solver, self.labels)
+    def solve(self, context: Context, z: Tensor, labels: Tensor | None) -> Tensor:
+        """What the student learns about the path from each z (B, *event), (B, ...)."""
+        return solve_end(context.problem.ode, z, context.time_grid(), self.solver, labels)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
-        which = torch.randint(self.pairs, (n,), generator=generator, device=generator.device).to(self.z.device)
+        if self.count < self.wanted:
+            rows = slice(self.count, self.count + n)
+            self._keep(self.solve(context, self.z[rows], None if self.labels is None else self.labels[rows]))
+        which = torch.randint(self.count, (n,), generator=generator, device=generator.device).to(self.z.device)
         return self.z[which], self.solved[which], None if self.labels is None else self.labels[which]
+
+    def _keep(self, solved: Tensor) -> None:
+        """Append what the next of the pairs have been solved to, (B, ...)."""
+        if not self.count:  # room for all, (pairs, ...), so that nothing is copied when more are solved
+            self.solved = solved.new_empty(self.pairs, *solved.shape[1:])
+        self.solved[self.count : self.count + len(solved)] = solved
+        self.count += len(solved)
+
+    def skip_preparation(self) -> int:
+        left, self.wanted = self.wanted - self.count, 1
+        return left
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"solved": self.solved[: self.count]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        # Files of runs that solved all pairs before their first step hold none.
+        if len(solved := state.get("solved", ())):
+            self._keep(solved.to(self.z.device))
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
         z, x0, labels = batch
@@ -124,14 +152,14 @@ class DSNO(Endpoint):
     def check(self, context: Context) -> None:
         check_flow_map(context.student, context.problem, NeuralOperator)
 
-    def solve(self, context: Context) -> Tensor:
-        """The states at the student's times, (pairs, M, *event)."""
+    def solve(self, context: Context, z: Tensor, labels: Tensor | None) -> Tensor:
+        """The states at the student's times, (B, M, *event)."""
         problem, times = context.problem, context.student.times
-        steps, x, states = math.ceil((context.n - 1) / len(times)), self.z, []
+        steps, x, states = math.ceil((context.n - 1) / len(times)), z, []
         # From time to time, so that of the whole paths no more than these states is in memory.
         for s, t in pairwise([context.student.t_max, *times]):
             grid = replace(problem, t_start=s, t_end=t).time_grid(steps + 1, context.spacing)
-            x = solve_end(problem.ode, x, grid, self.solver, self.labels)
+            x = solve_end(problem.ode, x, grid, self.solver, labels)
             states.append(x)
         return torch.stack(states, 1)
 

@@ -52,7 +52,7 @@ class Training(Iterator[Step]):
                 raise
 
     def time_steps(self, steps: int) -> float:
-        """Median seconds of ``steps`` steps after one warm-up step; the state is restored afterwards."""
+        """Seconds per step of those left, from the median of ``steps`` steps; the state is restored afterwards."""
         with overridden(self.overrides):
             return time_steps(self.trainer, steps)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -20,6 +21,8 @@ class Averages:
     and enters the averages only once the next loss is finite: diverged weights stay out of them, and they double as the
     last good weights of a run. Who reads them earlier calls `flush` first.
 
+    An update enters the averages of the part that was in training alone: those of a finished stage stay as they are.
+
     Args:
         module: the module in training.
         rates: decay rates.
@@ -29,24 +32,41 @@ class Averages:
         self._module = module
         # w_avg <- rate w_avg + (1 - rate) w: a mean over about 1 / (1 - rate) updates, 1,000 at a rate of 0.999.
         self._averages = [AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(rate)) for rate in rates]
-        self._pending = False
+        self._pending, self._part = False, module
 
     def __len__(self) -> int:
         return len(self._averages)
 
-    def note_update(self, restart: bool) -> None:
-        """Note that the weights have been updated; with ``restart`` the averages begin anew from this update."""
-        self._pending = True
+    def note_update(self, part: nn.Module, restart: bool) -> None:
+        """Note that a part of the module was updated; with ``restart`` its averages begin anew from this update."""
+        self._pending, self._part = True, part
         if restart:
             for average in self._averages:
-                average.n_averaged.zero_()  # the next call of update_parameters copies
+                average.n_averaged.zero_()  # the next update is copied
 
     def confirm_update(self) -> None:
         """Average the noted update, if there is one."""
         if self._pending:
             for average in self._averages:
-                average.update_parameters(self._module)
+                self._update(average)
         self._pending = False
+
+    @torch.no_grad()
+    def _update(self, average: AveragedModel) -> None:
+        """`AveragedModel.update_parameters`, for the part in training."""
+        trained = set(map(id, self._part.parameters()))
+        both = zip(average.module.parameters(), self._module.parameters(), strict=True)
+        pairs = [(mean, weight) for mean, weight in both if id(weight) in trained]
+        if not average.n_averaged:
+            for mean, weight in pairs:
+                mean.copy_(weight)
+        elif pairs:
+            means, weights = map(list, zip(*pairs, strict=True))
+            assert average.multi_avg_fn is not None
+            average.multi_avg_fn(means, weights, average.n_averaged)
+        for own, buffer in zip(average.module.buffers(), self._module.buffers(), strict=True):
+            own.copy_(buffer)
+        average.n_averaged += 1
 
     def drop_update(self) -> None:
         """Forget the noted update: its weights turned out to be bad, or were replaced."""

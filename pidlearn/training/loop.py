@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from copy import copy
 from statistics import median
 from typing import Any
 
@@ -145,19 +144,32 @@ def roll_back(trainer: Trainer, cause: ValueError) -> DivergedError:
 
 
 def time_steps(trainer: Trainer, steps: int) -> float:
-    """Median seconds of ``steps`` training steps after one warm-up step; the trainer's state is restored afterwards."""
-    before, method, seconds = _on_cpu(trainer.state_dict()), trainer.method, []
-    trainer.method = copy(method)  # discarded with its state, which exists from its first stage on only
-    try:
-        loop = train(trainer)
-        for _ in range(min(steps + 1, trainer.config.steps - trainer.step)):
-            started = time.perf_counter()
-            next(loop)
-            seconds.append(time.perf_counter() - started)
-    finally:
-        trainer.method = method
-        trainer.load_state_dict(before)
-    return median(seconds[1:] or seconds or [0.0])
+    """Seconds per step, averaged over the steps that are left; the trainer's state is restored afterwards.
+
+    They are the median of ``steps`` steps after one warm-up step. Where a method's first steps take longer, as while
+    they solve paths, as many of these are timed, too. The stage of the next step is entered first, so that the method
+    has a state, which is restored as when resuming.
+    """
+    left = trainer.config.steps - trainer.step
+    if not left:
+        return 0.0
+    trainer.enter_stage()
+
+    def median_of_steps() -> float:
+        seconds, before = [], _on_cpu(trainer.state_dict())
+        try:
+            loop = train(trainer)
+            for _ in range(min(steps + 1, left)):
+                started = time.perf_counter()
+                next(loop)
+                seconds.append(time.perf_counter() - started)
+        finally:
+            trainer.load_state_dict(before)
+        return median(seconds[1:] or seconds)
+
+    preparing = min(math.ceil(trainer.method.skip_preparation() / trainer.config.batch_size), left)
+    later = median_of_steps()
+    return later + (median_of_steps() - later) * preparing / left if preparing else later
 
 
 def _on_cpu(state: Any) -> Any:

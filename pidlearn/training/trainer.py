@@ -146,7 +146,7 @@ class Trainer:
 
     def note_update(self) -> None:
         """Note that the optimiser has made a step. Each stage averages its own updates only."""
-        self.averages.note_update(restart=self.step in self._starts)
+        self.averages.note_update(self.context.stage.part, restart=self.step in self._starts)
 
     # Recovery from divergence.
 
@@ -175,6 +175,7 @@ class Trainer:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averages": self.averages.state_dict(),
+            "stage": self._entered,
             # Before its first stage, a method has no state to save.
             "method": {} if self._entered is None else self.method.state_dict(),
             "generator": self.generator.get_state(),
@@ -187,16 +188,16 @@ class Trainer:
         # Weights by the names of this module: the run may have been saved with it compiled or wrapped, or without.
         self.module.load_state_dict(renamed_for(self.module, state["module"]))
         self.history.load_state_dict(state["history"])
-        # The optimiser is that of the last step done, which may have been the last of its stage.
-        self.optimizer = build_optimizer(self.stages[self._stage_of(max(self.step - 1, 0))], self.config)
+        # The stage of the last step done, perhaps its last: files without it were written after a step.
+        entered = state.get("stage", self._stage_of(self.step - 1) if self.step else None)
+        self.optimizer = build_optimizer(self.stages[entered or 0], self.config)
         self.optimizer.load_state_dict(state["optimizer"])
         self._align_moments()
         self.averages.load_state_dict(state["averages"])
         self._entered = None
-        if 0 < self.step < self.config.steps:
-            # The state is that after the last step done, perhaps a stage's last: the next step begins the next stage.
+        if entered is not None and self.step < self.config.steps:
             self.context.step = self.step
-            self._begin(self._stage_of(self.step - 1), first=False)
+            self._begin(entered, first=False)
             self.method.load_state_dict(state["method"])
         _copy_into(self.snapshot, renamed_for(self.module, state["snapshot"]))
         if len(state["generator"]) == len(self.generator.get_state()):

@@ -34,16 +34,17 @@ def overridden(given: Sequence[Override]) -> Iterator[None]:
 
 def _set_and_restore(given: Sequence[Override]) -> Iterator[None]:
     # A module's own attribute may hide one of its class, such as forward: it is deleted afterwards, not set.
-    before = [
-        (part, name, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
+    # A module that two stages train, or whose part is another stage's, comes twice and is restored once.
+    before = {
+        (id(part), name): (part, vars(part).get(name, ABSENT) if isinstance(part, nn.Module) else getattr(part, name))
         for part, name, _ in given
-    ]
+    }
     try:
         for part, name, value in given:
             setattr(part, name, value)
         yield
     finally:
-        for part, name, value in before:
+        for (_, name), (part, value) in before.items():
             if value is ABSENT:
                 delattr(part, name)
             else:

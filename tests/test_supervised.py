@@ -1,0 +1,111 @@
+"""Regression on solved paths: when they are solved, what is kept of them, and where they start."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pidlearn as pid
+from pidlearn.run import Run
+
+METHODS = ("endpoint", "reflow", "dsno")
+RING = pid.toy("ring")
+EIGHT = 8 * 8
+"""Samples that the teacher denoises for 8 pairs on 9 points: two for each of DSNO's four times, too."""
+
+
+class Counted(torch.nn.Module):
+    """A teacher that counts the samples it denoises."""
+
+    event_shape, std, samples = (2,), 0.7, 0
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        self.samples += len(x)
+        return RING.denoise(x, sigma)
+
+
+def steps(method: Any, teacher: Any = RING, **options: Any) -> Run:
+    return pid.steps(teacher, method=method, **{"steps": 12, "batch_size": 8, "pairs": 28, "n": 9, **options})
+
+
+def samples_per_step(run: Run) -> list[int]:
+    teacher, counts = run.problem.teacher, []
+    before = teacher.samples
+    for _ in run:
+        counts.append(teacher.samples - before)
+        before = teacher.samples
+    return counts
+
+
+@pytest.mark.filterwarnings("ignore:the teacher")
+@pytest.mark.parametrize("method", METHODS)
+def test_pairs_are_solved_as_batches_need_them(method: str) -> None:
+    assert samples_per_step(steps(method, Counted())) == [EIGHT] * 3 + [EIGHT // 2] + [0] * 8
+
+
+@pytest.mark.filterwarnings("ignore:the teacher")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_solved_is_in_a_checkpoint_and_kept_while_steps_are_timed(method: str, tmp_path: Path) -> None:
+    run = steps(method, Counted())
+    next(run), next(run)
+    run.save(tmp_path)
+    again = steps(method, Counted())
+    again.resume(tmp_path)
+    again.time_steps(2)
+    assert samples_per_step(again) == [EIGHT, EIGHT // 2] + [0] * 8
+    end = again.trainer.method.solved
+    assert torch.equal(end[:16], run.trainer.method.solved[:16])
+    assert end.isfinite().all()
+
+
+def test_a_checkpoint_without_pairs_is_continued() -> None:
+    run, again = steps("endpoint"), steps("endpoint")
+    next(run)
+    state = run.trainer.state_dict()
+    again.trainer.load_state_dict({name: value for name, value in {**state, "method": {}}.items() if name != "stage"})
+    assert [step.number for step in again] == list(range(2, 13))
+
+
+@pytest.mark.filterwarnings("ignore:the teacher")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_time_limit_holds_between_two_batches_of_pairs(method: str) -> None:
+    teacher = Counted()
+    limit = {"batch_size": 8, "pairs": 10**5, "n": 9, "max_time": 1e-9, "progress": False}
+    assert "max_time" in str(pid.distill(teacher, method=method, **limit).stopped)
+    assert teacher.samples < 10**5
+
+
+@pytest.mark.filterwarnings("ignore:the teacher")
+@pytest.mark.parametrize("wrap", [lambda endpoint: endpoint, lambda endpoint: pid.methods.Corrector(endpoint, 0.9)])
+@pytest.mark.parametrize("done", [0, 1, 5])
+def test_the_plan_counts_the_pairs_that_are_left(wrap: Any, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that runs while the teacher is evaluated, and only then."""
+    teacher = Counted()
+    run = pid.steps(teacher, method=wrap(pid.methods.Endpoint(pairs=24)), steps=12, batch_size=8, n=9)
+    for _ in range(done):
+        next(run)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(teacher.samples))
+    assert run.time_steps(1) == max(0, 3 - done) * EIGHT / (12 - done)
+
+
+@pytest.mark.parametrize("measured_at", [0, 2])
+def test_the_plan_leaves_the_run_as_it_was(measured_at: int) -> None:
+    runs = [steps("endpoint"), steps("endpoint")]
+    for number in range(12):
+        if number == measured_at:
+            runs[1].time_steps(1)
+        assert next(runs[0]).loss == next(runs[1]).loss
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_evaluation_with_the_seed_of_the_run_has_other_starts(method: str) -> None:
+    run = steps(method, seed=1)
+    next(run)
+    ours = run.trainer.method.z
+    theirs = run.problem.sample_prior(64, torch.Generator().manual_seed(1))
+    assert not (ours[:, None] == theirs).all(2).any()
