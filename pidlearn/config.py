@@ -135,8 +135,9 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         The run's own n where Euler's path on that grid is what the method learns; else at least 250, since the method
         learns the ODE's solution, or one of another grid.
         """
-        named = isinstance(self.method, str) and self.method in METHODS
-        method = METHODS[self.method]() if named else self.method  # type: ignore[index]  # named
+        # Files hold the repr of a method of one's own, which is no name.
+        is_name = isinstance(self.method, str) and self.method in METHODS
+        method = METHODS[str(self.method)]() if is_name else self.method
         solves_grid = isinstance(method, Method) and method.solves_grid
         return self.n if solves_grid else max(self.n, DEFAULTS["n"])
 

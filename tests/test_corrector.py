@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pidlearn as pid
 from pidlearn import recipes
 from pidlearn.methods import METHODS, PD, Corrector
 from pidlearn.methods.corrector import corrector_loss, denoising_loss
+from tests.counting import Counting
 from tests.tiny import teacher as image_teacher
 
 TEACHER, STUDENT = (pid.GaussianMixture([[mean, 0.0]], 0.3**2) for mean in (0.0, 0.2))
@@ -82,27 +82,6 @@ def test_it_follows_any_method() -> None:
 @pytest.mark.parametrize("stop", [2, 4, 6])
 def test_a_first_method_with_state_is_resumed(stop: int, tmp_path: Path) -> None:
     """Stopped in its own stage, at the border, and in the corrector's."""
-
-    @dataclass
-    class Counting(METHODS["pid"]):
-        """PID whose loss depends on how often it was called."""
-
-        def begin(self, context: Any, first: bool) -> None:
-            super().begin(context, first)
-            self.updates = 0
-
-        def loss(self, context: Any, batch: Any) -> torch.Tensor:
-            return (1 + self.updates) * super().loss(context, batch)
-
-        def after_update(self, context: Any) -> None:
-            self.updates += 1
-
-        def state_dict(self) -> dict[str, Any]:
-            return {"updates": self.updates}
-
-        def load_state_dict(self, state: Any) -> None:
-            self.updates = state["updates"]
-
     options = {"first": Counting(), "steps": 8, "share": 0.5, "ema": (0.9,)}
     whole = brief(**options)
     brief(**options, checkpoints=tmp_path, callbacks=[lambda step: step.number == stop])

@@ -74,15 +74,15 @@ PAIRS: dict[str, dict[str, Any]] = {name: {"pairs": 16} for name in ("endpoint",
 @pytest.mark.parametrize("name", [*METHODS, *FLOW_MAPS])
 def test_every_method_computes_what_the_cpu_does_and_draws_there(name: str) -> None:
     method, *identity = name.split()
-    choices = {"method": method, **PAIRS.get(method, {}), "steps": 8}
+    settings = {"method": method, **PAIRS.get(method, {}), "steps": 8}
     if identity:
-        choices |= {"identity": identity[0], "points": "data", "n": 9}
+        settings |= {"identity": identity[0], "points": "data", "n": 9}
     if METHODS[method](**{"points": "data"} if identity else {}).needs == "data":
-        choices["data"] = noise(16, 1, 8, 8), LABELS.repeat(2)
-    here, there = (losses(device, **choices) for device in ("cpu", DEVICE))
+        settings["data"] = noise(16, 1, 8, 8), LABELS.repeat(2)
+    here, there = (losses(device, **settings) for device in ("cpu", DEVICE))
     np.testing.assert_allclose(there[0], here[0], rtol=1e-3)
     np.testing.assert_allclose(there, here, rtol=2e-2)
-    result = pid.distill(teacher(label_dim=3).to(DEVICE), **{**SHORT, **choices}, progress=False)
+    result = pid.distill(teacher(label_dim=3).to(DEVICE), **{**SHORT, **settings}, progress=False)
     assert np.isfinite(result.history["loss"]).all()
     assert on_device(result.student)
 

@@ -11,6 +11,7 @@ import torch
 import pidlearn as pid
 from pidlearn.cli.cost import plan
 from pidlearn.run import Run
+from tests.counting import Counting
 from tests.runs import CASES
 from tests.tiny import teacher
 
@@ -117,25 +118,6 @@ def test_a_second_network_in_training_is_left_too(settings: dict[str, Any], meas
 
 @pytest.mark.parametrize("measured_at", [0, 3])
 def test_a_state_that_a_method_changes_in_place_is_left_too(measured_at: int) -> None:
-    class Counting(pid.methods.PID):
-        """PID whose loss depends on how often the weights were updated."""
-
-        def stages(self, context: Any, steps: int) -> Any:
-            self.updates = torch.zeros(())
-            return super().stages(context, steps)
-
-        def loss(self, context: Any, batch: Any) -> torch.Tensor:
-            return (1 + self.updates) * super().loss(context, batch)
-
-        def after_update(self, context: Any) -> None:
-            self.updates += 1
-
-        def state_dict(self) -> dict[str, Any]:
-            return {"updates": self.updates}
-
-        def load_state_dict(self, state: Any) -> None:
-            self.updates = state["updates"]
-
     one, two = (rows(pid.steps(pid.toy("ring"), method=Counting(), **CHOICES), at)[0] for at in (None, measured_at))
     assert one == two
 

@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument("--search", action="store_true", help="choose the settings")
     parser.add_argument("--equal-steps", action="store_true", help=f"{STEPS} steps each, instead of equal CPU time")
     parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2, of digits 0")
-    parser.add_argument(
-        "--data", nargs="+", default=list(TOYS), choices=[*TOYS, "digits"], help="toys, or digits alone"
-    )
+    parser.add_argument("--data", nargs="+", default=list(TOYS), choices=[*TOYS, "digits"], help="toys, or only digits")
     parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")

@@ -21,7 +21,8 @@ class Contender:
         settings: its settings, those of the method among them.
         also: a second setting on toys: its name, the value with which the rates are tried, and another one, which is
             tried with the best rate.
-        on_images: what is set besides for images, where the second setting is the batch's size; None for toys alone.
+        on_images: what is set besides for images, where the second setting is the batch's size; None if it takes part
+            only on toys.
     """
 
     name: str

@@ -55,17 +55,17 @@ def settings_on(data: str, contender: Contender) -> dict[str, Any]:
     """The settings of a contender on a subject.
 
     Raises:
-        ValueError: images, for a contender that takes part on toys alone.
+        ValueError: images, for a contender that takes part only on toys.
     """
     if data in TOYS:
         return contender.settings
     if contender.on_images is None:
-        raise ValueError(f"{contender.name} takes part on toys alone")
+        raise ValueError(f"{contender.name} takes part only on toys")
     return {**contender.settings, **contender.on_images}
 
 
 def needs(contender: Contender) -> str:
-    """What a contender needs besides the teacher: noise, data or paths."""
+    """What a contender learns from: noise, data or paths."""
     kind = METHODS[contender.method]
     own = {name: contender.settings[name] for name in settings_of(kind) if name in contender.settings}
     return str(kind(**own).needs)
@@ -114,11 +114,12 @@ def solving(data: str, contender: Contender, row: dict[str, Any]) -> float:
 @contextmanager
 def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
     """Count the samples that pass through the networks while the context lasts."""
-    denoiser = run.problem.ode.denoiser
+    ode = run.problem.ode
+    denoise = ode.denoise
 
     def counted(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         passes["teacher"] += len(x)
-        out: Tensor = denoiser(x, *args, **kwargs)
+        out: Tensor = denoise(x, *args, **kwargs)
         return out
 
     def count(network: nn.Module, args: tuple[Any, ...]) -> None:
@@ -133,11 +134,11 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
         if isinstance(m, pid.nets.MLP | pid.nets.SongUNet)
     ]
     handles = [network.register_forward_pre_hook(count) for network in networks]
-    run.problem.ode.denoiser = counted
+    ode.denoise = counted  # of this object; the teacher stays what a method may copy
     try:
         yield
     finally:
-        run.problem.ode.denoiser = denoiser
+        del ode.denoise
         for handle in handles:
             handle.remove()
 

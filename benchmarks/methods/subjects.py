@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from benchmarks.images import digits
 from pidlearn import recipes
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
@@ -37,8 +38,8 @@ class Subject:
         data: for methods that need some; None if the teacher draws its own.
         settings: of every run.
         rates: peak learning rates that the search tries for every method.
-        budget: each run has the CPU time of so many steps of PID, measured right before it: processors differ, and so
-            does one from hour to hour.
+        budget: each run has the CPU time of this number of steps of PID, measured right before it: processors differ,
+            and so does one from hour to hour.
         trial: steps of the short run that measures what a step costs: stages and grids of a method shrink with it.
     """
 
@@ -116,11 +117,15 @@ def truth(name: str) -> Truth:
     euler = ends(z, labels)
     if name in TOYS:
         exact = pid.solve(problem.ode, z.double(), grid[[0, -1]], "scipy", rtol=1e-8, atol=1e-8)[-1]
-        unit, wrong = 1.0, lambda x: wrong_mode_share(x, exact, problem.teacher)
-    else:
-        from benchmarks.images import digits
+        unit = 1.0
 
+        def wrong(x: Tensor) -> float:
+            return wrong_mode_share(x, exact, problem.teacher)
+    else:
         exact = solve_end(problem.ode, z, grid, "heun", labels).double()
         unit, classify = exact.std().item(), digits().classify
-        wrong = lambda x: 1 - agreement(x.float(), exact.float(), classify)  # noqa: E731  (as above)
+
+        def wrong(x: Tensor) -> float:
+            return 1 - agreement(x.float(), exact.float(), classify)
+
     return Truth(z, labels, euler, exact, ends(other, other_labels), unit, wrong)

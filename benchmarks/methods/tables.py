@@ -141,13 +141,13 @@ def search_lines(rows: Rows) -> list[dict[str, str]]:
 
 def looks() -> dict[str, dict[str, Any]]:
     """How each method is drawn: a colour per family, a marker of its own within it, and filled as `FILLS` says."""
-    found: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, Any]] = {}
     for name, contender in CONTENDERS.items():
         colour = next(colour for colour, methods in FAMILIES.items() if contender.method in methods)
-        marker = MARKERS[sum(look["color"] == colour for look in found.values())]
+        marker = MARKERS[sum(look["color"] == colour for look in table.values())]
         fill = {"fillstyle": FILLS[needs(contender)], "markerfacecoloralt": "white"}
-        found[name] = {"color": colour, "marker": marker, "ms": 6, **fill}
-    return found
+        table[name] = {"color": colour, "marker": marker, "ms": 6, **fill}
+    return table
 
 
 def figure(rows: Rows, path: Path) -> None:
@@ -182,7 +182,7 @@ def figure(rows: Rows, path: Path) -> None:
         ax.set_ylabel("RMSE to the exact ODE (line: Euler-250)")
     handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7.5)
-    fig.text(0.5, 0.0, "filled: needs noise alone; half: solved paths; white: data", ha="center", fontsize=8)
+    fig.text(0.5, 0.0, "filled: needs only noise; half: solved paths; white: data", ha="center", fontsize=8)
     fig.tight_layout()
     fig.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(fig)

@@ -61,7 +61,7 @@ class Corrector(Method[Context]):
     coarse grid or a small network. One at the floor of its energy distance is not improved, and loses its paths.
 
     Args:
-        first: the method that comes before: its name, or a `Method`. Its settings are accepted beside these.
+        first: the method that comes before: its name, or a `Method`. Its settings are accepted together with these.
         share: share of the steps that it gets; 0 for a student that has been trained.
         slow: factor on the learning rate while the student is corrected. Adam divides by the gradient's size, so that
             no weight of a loss would slow it down; the auxiliary network keeps the full rate.
@@ -96,7 +96,7 @@ class Corrector(Method[Context]):
 
     @property
     def needs(self) -> str:  # type: ignore[override]  # a class attribute elsewhere; here it depends on a setting
-        """What the first method needs, if it gets any steps: the corrector itself needs noise alone."""
+        """What the first method needs, if it gets any steps: the corrector itself needs only noise."""
         return self.before.needs if self.share else "noise"
 
     @property
@@ -151,7 +151,7 @@ class Corrector(Method[Context]):
         return [*(self.before.stages(context, alone) if alone else ()), corrected]
 
     def begin(self, context: Context, first: bool) -> None:
-        self.begun = context.stage
+        self.state_of: Any = self.auxiliary if _corrects(context) else self.before
         if not _corrects(context):
             self.before.begin(context, first)
         elif first:  # steps of this stage that were taken back, after they were timed, have trained it
@@ -192,14 +192,15 @@ class Corrector(Method[Context]):
             self.before.after_update(context)
 
     def skip_preparation(self) -> int:
-        return self.before.skip_preparation() if self.begun.auxiliary is None else 0
+        return self.before.skip_preparation() if self.state_of is self.before else 0
 
     def state_dict(self) -> dict[str, Any]:
         """Of the stage that has begun last: before it, the auxiliary network is as `stages` made it."""
-        return self.before.state_dict() if self.begun.auxiliary is None else self.auxiliary.state_dict()
+        state: dict[str, Any] = self.state_of.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        (self.before if self.begun.auxiliary is None else self.auxiliary).load_state_dict(state)
+        self.state_of.load_state_dict(state)
 
 
 def _auxiliary(context: Context) -> FlowMap:

@@ -148,7 +148,7 @@ def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tu
 
 @dataclass(frozen=True)
 class Identity:
-    """What a step must satisfy, and of which steps it is asked.
+    """What a step must satisfy, and which steps are drawn for it.
 
     Attributes:
         loss: of a batch of steps, (B,).

@@ -21,7 +21,7 @@ class Averages:
     and enters the averages only once the next loss is finite: diverged weights stay out of them, and they double as the
     last good weights of a run. Who reads them earlier calls `flush` first.
 
-    An update enters the averages of the part that was in training alone: those of a finished stage stay as they are.
+    An update enters only the averages of the part in training: those of a finished stage stay as they are.
 
     Args:
         module: the module in training.
