@@ -92,13 +92,13 @@ def semigroup_loss(
 def meanflow_loss(
     student: FlowMap, ode: ODE, x: Tensor, times: Sequence[Tensor], distance: Distance, labels: Tensor | None = None
 ) -> Tensor:
-    """MeanFlow (Geng et al. 2025, arXiv 2505.13447) with the teacher's velocity, (B,).
+    """MeanFlow (Geng et al. 2025, arXiv 2505.13447) with the teacher's velocity, in the ODE's own time; (B,).
 
-    With tau = s / (1 + s), r = t / (1 + t), y = x / (1 + s) and the mean velocity u = (y - G) / tau of y from tau to r:
+    The mean velocity (X - x) / (t - s) from s to t is u = (x - G) / s, that of the teacher v = (x - D) / s, and
 
-        u = v - (tau - r) du/dtau        v = (y - D) / tau
+        u = v - (s - t) du/ds         or, stated for G,         G = G - dX/dln s
 
-    For G, that is G = G - (1 + s) / (1 + t) dX/dln s; u and its target differ as G and its target, over tau.
+    In the paper's time s / (1 + s), the last term is (1 + s) / (1 + t) times as large.
     """
     s, _, t = times  # s > t
     with torch.no_grad():
@@ -106,9 +106,7 @@ def meanflow_loss(
     G, dG = student.denoised_jvp(x, s, t, x - D, labels)
     share = expand_like(t / s, x)
     along = share * (G - D) + (1 - share) * dG  # dX/dln s along the teacher's path
-    target = (G - expand_like((1 + s) / (1 + t), x) * along).detach()
-    tau = expand_like(s / (1 + s), x)
-    return checked_distance(distance, G / tau, target / tau)
+    return checked_distance(distance, G, (G - along).detach())
 
 
 def lagrangian_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -154,9 +152,6 @@ class Identity:
         loss: of a batch of steps, (B,).
         times: draws what the loss takes for n steps, (n,) each, their starts first.
         n: number of grid points, by default.
-        weight: of the start s, by default. Where s is small, the error of G is s times that of the network: with one
-            weight, steps from there are learned least well, and more calls gain nothing.
-        distance: by default.
         forward_mode: whether the loss differentiates by forward-mode automatic differentiation.
         doubles: whether steps have 2^k intervals, so that the grid needs 2^k + 1 points.
     """
@@ -164,8 +159,6 @@ class Identity:
     loss: Callable[..., Tensor]
     times: Callable[[FlowMapping, int, torch.Generator], tuple[Tensor, ...]]
     n: int = 250
-    weight: str = "sqrt_karras"
-    distance: str = "pseudo_huber"
     forward_mode: bool = False
     doubles: bool = False
 
@@ -174,8 +167,7 @@ IDENTITIES = {
     "lagrangian": Identity(lagrangian_loss, lagrangian_times),
     "eulerian": Identity(eulerian_loss, eulerian_times, n=80),
     "semigroup": Identity(semigroup_loss, semigroup_times, n=9, doubles=True),
-    # Its loss is in units that fall with s already.
-    "meanflow": Identity(meanflow_loss, eulerian_times, weight="uniform", distance="adaptive", forward_mode=True),
+    "meanflow": Identity(meanflow_loss, eulerian_times, forward_mode=True),
 }
 
 
@@ -213,9 +205,9 @@ class FlowMapping(Method[Context]):
         return IDENTITIES[self.identity].forward_mode
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        identity = IDENTITIES[self.identity]
-        chosen = {"n": identity.n, "weight": identity.weight, "distance": identity.distance}
-        return {**chosen, "time_sampling": "lognormal"}
+        # Where the start s is small, the error of G is s times that of the network: with one weight for all, steps from
+        # there are learned least well, and more calls gain nothing.
+        return {"n": IDENTITIES[self.identity].n, "weight": "sqrt_karras", "time_sampling": "lognormal"}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
