@@ -135,8 +135,8 @@ def test_a_network_of_ones_own_becomes_all_stages(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("parts", "teacher", "options"),
     [
-        ("stages", RING, {"method": PD(calls=4)}),
-        ("stages", RING, {"method": Corrector(first=PD(calls=4), share=0.75)}),
+        ("stages", RING, {"method": PD(calls=4, teacher_steps=2)}),
+        ("stages", RING, {"method": Corrector(first=PD(calls=4, teacher_steps=2), share=0.75)}),
         ("windows", pid.system("pendulum"), {"windows": 3}),
     ],
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -83,7 +82,8 @@ class PD(Method[Context]):
         }
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"time_sampling": "lognormal", "weight": "sqrt_karras"}
+        n = self.calls * self.teacher_steps + 1  # the teacher's times, which hold those of every stage
+        return {"n": n, "time_sampling": "lognormal", "weight": "sqrt_karras"}
 
     @property
     def numbers(self) -> list[int]:
@@ -99,16 +99,21 @@ class PD(Method[Context]):
 
     def check(self, context: Context) -> None:
         check_flow_map(context.student, context.problem, ProgressiveStudent)
-        numbers = context.student.numbers
-        if numbers[-1] != 1 or any(one != 2 * two for one, two in pairwise(numbers)):
+        if list(context.student.numbers) != self.numbers:
             raise ValueError(
-                f"got a ProgressiveStudent of {', '.join(map(str, numbers))} steps, but each stage of this method "
-                f"takes half of those before, down to 1: build it with such numbers, or pass none"
+                f"got a ProgressiveStudent of {', '.join(map(str, context.student.numbers))} steps, but with calls = "
+                f"{self.calls} the stages take {', '.join(map(str, self.numbers))}: set calls to its first number, "
+                f"build it with these, or pass none"
+            )
+        if context.n != (points := self.calls * self.teacher_steps + 1):
+            raise ValueError(
+                f"got n = {context.n}, but {self.calls} calls of {self.teacher_steps} steps of the teacher have a grid "
+                f"of {points} points: leave n out, and set calls and teacher_steps"
             )
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         parts = list(context.student.stages)
-        context.student.times = self._grid(context)[:: self.teacher_steps].cpu()  # along which it will take its steps
+        context.student.times = context.time_grid()[:: self.teacher_steps].cpu()  # along which it will take its steps
         shares = [self.shortening**k for k in range(len(parts))]
         lengths = [int(steps * share / sum(shares)) for share in shares]
         lengths[-1] += steps - sum(lengths)
@@ -123,14 +128,10 @@ class PD(Method[Context]):
         self.before = None if which == 0 else parts[which - 1]
         self.pieces = self.teacher_steps if which == 0 else 2
         # Between two times of the stage's own grid lie those of the steps before.
-        self.grid = self._grid(context)[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
+        self.grid = context.time_grid()[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
         starts = self.grid[: -1 : self.pieces]
         self.density = context.density(starts)
         checked_weight(context.weight, starts)
-
-    def _grid(self, context: Context) -> Tensor:
-        """The teacher's times, which hold those of every stage."""
-        return context.time_grid(context.student.numbers[0] * self.teacher_steps + 1)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         index = self.pieces * draw_index(self.density, n, generator)
