@@ -149,8 +149,8 @@ def test_visitors_see_their_own_and_a_closed_tab_s_training_stops(server: tuple[
 
 
 @pytest.mark.slow
-def test_ten_visitors_three_of_them_training(server: tuple[str, int], visit: Visit) -> None:
-    """Others are answered within 2 s, on a machine that has nothing else to do (python -m benchmarks.app)."""
+def test_seven_visitors_are_answered_while_three_train(server: tuple[str, int], visit: Visit) -> None:
+    """How fast is measured by `python -m benchmarks.app`."""
     before = workers(server)
     training = []
     for data in ("Ring+of+8", "Moons", "Spiral"):
@@ -158,10 +158,9 @@ def test_ten_visitors_three_of_them_training(server: tuple[str, int], visit: Vis
         begun(training[-1])
     others = [visit("?v=1&play=0") for _ in range(7)]
     for page in others:
-        asked = time.monotonic()
         page.get_by_text("Checkerboard", exact=True).click()
         wait(page, "v.scene.title.startsWith('Checkerboard')")
-        assert time.monotonic() - asked < 2
+    assert workers(server) == before + 3
     closed(server, before, [*training, *others])
 
 

@@ -15,7 +15,7 @@ from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
 from benchmarks.methods.measure import best, budgeted_steps, cost, distilled, row, search_row
 from benchmarks.methods.tables import figure, lines, looks, search_lines
-from pidlearn.methods import METHODS
+from pidlearn.methods import METHODS, settings_of
 
 
 def test_every_method_takes_part() -> None:
@@ -160,7 +160,7 @@ def test_the_solving_of_paths_is_counted(name: str, settings: dict[str, Any]) ->
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_each_is_measured(name: str) -> None:
     contender: Contender = CONTENDERS[name]
-    brief = {"batch_size": 4} | ({"pairs": 8} if "pairs" in contender.also else {})
+    brief = {"batch_size": 4} | ({"pairs": 8} if "pairs" in settings_of(METHODS[contender.method]) else {})
     measured = row("ring", contender, brief, 0, None, 20)
     assert measured["steps"] == 20
     assert measured["calls"]["1"]["euler"] > 0
