@@ -20,9 +20,7 @@ TEACHER, STUDENT = (pid.GaussianMixture([[mean, 0.0]], 0.3**2) for mean in (0.0,
 
 
 def brief(**options: Any) -> pid.Result:
-    return pid.distill(
-        pid.toy("ring"), **{"method": "corrector", "batch_size": 8, "n": 9, "progress": False, **options}
-    )
+    return pid.distill(pid.toy("ring"), **{"method": "corrector", "batch_size": 8, "progress": False, **options})
 
 
 def test_samples_move_along_the_difference_of_the_scores() -> None:

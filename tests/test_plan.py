@@ -104,7 +104,7 @@ def test_a_trial_leaves_the_run_as_it_was(make: Any, measured_at: int) -> None:
         ({"share": 0.0}, 0),  # in its own stage from the first step
         ({"share": 0.5}, 4),  # the measured steps are of both stages
         ({"share": 0.5, "first": "cd"}, 5),
-        ({"share": 0.5, "first": pid.methods.PD(calls=2)}, 2),
+        ({"share": 0.5, "first": pid.methods.PD(calls=2, teacher_steps=4)}, 2),
         ({"share": 0.5}, 7),
     ],
 )

@@ -11,12 +11,18 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from pidlearn.methods import supervised
 from pidlearn.run import Run
 
 METHODS = ("endpoint", "reflow", "dsno")
 RING = pid.toy("ring")
 EIGHT = 8 * 8
 """Samples that the teacher denoises for 8 pairs on 9 points: two for each of DSNO's four times, too."""
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "BLOCK", 8)
 
 
 class Counted(torch.nn.Module):
@@ -44,8 +50,10 @@ def samples_per_step(run: Run) -> list[int]:
 
 @pytest.mark.filterwarnings("ignore:the teacher")
 @pytest.mark.parametrize("method", METHODS)
-def test_pairs_are_solved_as_batches_need_them(method: str) -> None:
-    assert samples_per_step(steps(method, Counted())) == [EIGHT] * 3 + [EIGHT // 2] + [0] * 8
+@pytest.mark.parametrize("batch_size", [8, 2])
+def test_pairs_are_solved_in_the_first_steps_and_some_at_once(method: str, batch_size: int) -> None:
+    run = steps(method, Counted(), batch_size=batch_size)
+    assert samples_per_step(run) == [EIGHT] * 3 + [EIGHT // 2] + [0] * 8
 
 
 @pytest.mark.filterwarnings("ignore:the teacher")
@@ -82,11 +90,13 @@ def test_a_time_limit_holds_between_two_batches_of_pairs(method: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:the teacher")
 @pytest.mark.parametrize("wrap", [lambda endpoint: endpoint, lambda endpoint: pid.methods.Corrector(endpoint, 0.9)])
-@pytest.mark.parametrize("done", [0, 1, 5])
-def test_the_plan_counts_the_pairs_that_are_left(wrap: Any, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("done", "batch_size"), [(0, 8), (1, 8), (5, 8), (0, 2), (2, 2)])
+def test_the_plan_counts_the_pairs_that_are_left(
+    wrap: Any, done: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a clock that runs while the teacher is evaluated, and only then."""
     teacher = Counted()
-    run = pid.steps(teacher, method=wrap(pid.methods.Endpoint(pairs=24)), steps=12, batch_size=8, n=9)
+    run = pid.steps(teacher, method=wrap(pid.methods.Endpoint(pairs=24)), steps=12, batch_size=batch_size, n=9)
     for _ in range(done):
         next(run)
     monkeypatch.setattr(time, "perf_counter", lambda: float(teacher.samples))

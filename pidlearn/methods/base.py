@@ -221,8 +221,8 @@ class Method(ABC, Generic[C]):
     def after_update(self, context: C) -> None:
         """Called after each update of the weights, for targets that follow the student."""
 
-    def skip_preparation(self) -> int:
-        """From now on draw as later steps do; return how many samples the draws until then would have prepared.
+    def skip_preparation(self, n: int) -> int:
+        """From now on draw as later steps do; return how many draws of n samples there would have been until then.
 
         For timing the steps of a method whose first draws take longer, as while they solve paths; it is undone by
         `begin` and `load_state_dict`.

@@ -191,8 +191,8 @@ class Corrector(Method[Context]):
         if not _corrects(context):
             self.before.after_update(context)
 
-    def skip_preparation(self) -> int:
-        return self.before.skip_preparation() if self.state_of is self.before else 0
+    def skip_preparation(self, n: int) -> int:
+        return self.before.skip_preparation(n) if self.state_of is self.before else 0
 
     def state_dict(self) -> dict[str, Any]:
         """Of the stage that has begun last: before it, the auxiliary network is as `stages` made it."""

@@ -18,7 +18,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.losses.weighting import checked_weight
-from pidlearn.methods.base import Batch, Context, Method, Stage
+from pidlearn.methods.base import DEFAULTS, Batch, Context, Method, Stage
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.flow_map import Denoiser, FlowMap, goal
@@ -82,13 +82,17 @@ class PD(Method[Context]):
         }
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        n = self.calls * self.teacher_steps + 1  # the teacher's times, which hold those of every stage
-        return {"n": n, "time_sampling": "lognormal", "weight": "sqrt_karras"}
+        return {"time_sampling": "lognormal", "weight": "sqrt_karras"}
 
     @property
     def numbers(self) -> list[int]:
         """Steps of each stage: calls, calls / 2, ..., 1."""
         return [self.calls >> k for k in range(self.calls.bit_length())]
+
+    @property
+    def points(self) -> int:
+        """Number of the teacher's times, which hold those of every stage; n is not used."""
+        return self.calls * self.teacher_steps + 1
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         parts = [build_flow_map(problem, init, end_time=False) for _ in self.numbers]
@@ -105,15 +109,17 @@ class PD(Method[Context]):
                 f"{self.calls} the stages take {', '.join(map(str, self.numbers))}: set calls to its first number, "
                 f"build it with these, or pass none"
             )
-        if context.n != (points := self.calls * self.teacher_steps + 1):
+        if context.n not in (DEFAULTS["n"], self.points):
             raise ValueError(
                 f"got n = {context.n}, but {self.calls} calls of {self.teacher_steps} steps of the teacher have a grid "
-                f"of {points} points: leave n out, and set calls and teacher_steps"
+                f"of {self.points} points: leave n out, and set calls and teacher_steps"
             )
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         parts = list(context.student.stages)
-        context.student.times = context.time_grid()[:: self.teacher_steps].cpu()  # along which it will take its steps
+        context.student.times = context.time_grid(self.points)[
+            :: self.teacher_steps
+        ].cpu()  # along which it will take its steps
         shares = [self.shortening**k for k in range(len(parts))]
         lengths = [int(steps * share / sum(shares)) for share in shares]
         lengths[-1] += steps - sum(lengths)
@@ -128,7 +134,7 @@ class PD(Method[Context]):
         self.before = None if which == 0 else parts[which - 1]
         self.pieces = self.teacher_steps if which == 0 else 2
         # Between two times of the stage's own grid lie those of the steps before.
-        self.grid = context.time_grid()[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
+        self.grid = context.time_grid(self.points)[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
         starts = self.grid[: -1 : self.pieces]
         self.density = context.density(starts)
         checked_weight(context.weight, starts)

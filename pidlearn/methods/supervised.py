@@ -35,13 +35,16 @@ PAIRS = 2**62
 """Mixed with the run's seed for the starts of the pairs, a stream that nothing else has: `evaluate` with the run's seed
 would otherwise measure the student on the pairs that it was trained on."""
 
+BLOCK = 256
+"""Pairs that a step solves at least: fewer take as long where networks are small, in each of a few hundred calls."""
+
 
 @dataclass
 class Endpoint(Method[Context]):
     """Endpoint regression, knowledge distillation (Luhman & Luhman 2021, arXiv 2101.02388): d(x(z, t_min), x0).
 
-    x0 is where the solver ends from z, along the grid of n points. The first steps solve a batch of pairs each and draw
-    among those that are solved, so that a run can be stopped, saved and resumed in between.
+    x0 is where the solver ends from z, along the grid of n points. The first steps solve some pairs each and draw among
+    those that are solved, so that a run can be stopped, saved and resumed in between.
 
     Args:
         pairs: pairs (z, x0) in total.
@@ -73,7 +76,7 @@ class Endpoint(Method[Context]):
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         if self.count < self.wanted:
-            rows = slice(self.count, self.count + n)
+            rows = slice(self.count, self.count + max(n, BLOCK))
             self._keep(self.solve(context, self.z[rows], None if self.labels is None else self.labels[rows]))
         which = torch.randint(self.count, (n,), generator=generator, device=generator.device).to(self.z.device)
         return self.z[which], self.solved[which], None if self.labels is None else self.labels[which]
@@ -85,9 +88,9 @@ class Endpoint(Method[Context]):
         self.solved[self.count : self.count + len(solved)] = solved
         self.count += len(solved)
 
-    def skip_preparation(self) -> int:
+    def skip_preparation(self, n: int) -> int:
         left, self.wanted = self.wanted - self.count, 1
-        return left
+        return math.ceil(left / max(n, BLOCK))
 
     def state_dict(self) -> dict[str, Any]:
         return {"solved": self.solved[: self.count]}

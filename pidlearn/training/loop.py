@@ -155,11 +155,11 @@ def time_steps(trainer: Trainer, steps: int) -> float:
         return 0.0
     trainer.enter_stage()
 
-    def median_of_steps() -> float:
+    def median_of(steps: int) -> float:
         seconds, before = [], _on_cpu(trainer.state_dict())
         try:
             loop = train(trainer)
-            for _ in range(min(steps + 1, left)):
+            for _ in range(min(steps, left)):
                 started = time.perf_counter()
                 next(loop)
                 seconds.append(time.perf_counter() - started)
@@ -167,9 +167,9 @@ def time_steps(trainer: Trainer, steps: int) -> float:
             trainer.load_state_dict(before)
         return median(seconds[1:] or seconds)
 
-    preparing = min(math.ceil(trainer.method.skip_preparation() / trainer.config.batch_size), left)
-    later = median_of_steps()
-    return later + (median_of_steps() - later) * preparing / left if preparing else later
+    preparing = min(trainer.method.skip_preparation(trainer.config.batch_size), left)
+    later = median_of(steps + 1)
+    return later + (median_of(min(steps + 1, preparing)) - later) * preparing / left if preparing else later
 
 
 def _on_cpu(state: Any) -> Any:
