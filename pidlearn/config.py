@@ -28,7 +28,7 @@ from pidlearn.utils.deprecation import rename_arguments
 from pidlearn.utils.settings import SIZE, UNSET, Rule, is_number, plain
 from pidlearn.utils.validation import resolve
 
-__all__ = ["FUNCTIONS", "NEW_NAMES", "Config", "resolve_settings", "with_overrides"]
+__all__ = ["FUNCTIONS", "NEW_NAMES", "OF_METHODS", "Config", "resolve_settings", "with_overrides"]
 
 INITS = ("teacher", "official", "random")
 

@@ -122,7 +122,8 @@ class Result:
         For a diffusion, compared with the teacher's own Euler-N path from the same z, where N is
         ``config.reference_n``: ``rmse``, ``relative_rmse`` (over the standard deviation of the teacher's samples),
         ``wrong_mode`` for a Gaussian mixture; and as a distribution, compared with as many of the teacher's samples
-        from other noise: ``energy`` and its ``energy_floor``.
+        from other noise: ``energy`` and its ``energy_floor``. With several calls of a student that adds noise between
+        them (`ConsistencyFunction`), the last two alone.
         For any other ODE, over the whole path compared with an adaptive solver's: ``relative_rmse`` over all
         coordinates together, ``worst_coordinate``, the same for the coordinate in which it is largest, and ``rmse``.
 
@@ -221,7 +222,7 @@ def load(
 
     Args:
         path: the file.
-        teacher: as passed to `distill`; needed for `Result.sample`, `evaluate` and `plot`, and by a student that is a
+        teacher: as passed to `distill`; needed by all that a `Result` does but `save`, and to load a student that is a
             copy of a third-party network.
         student: as passed to `distill`, to load the weights into: a network or a student that is not made of this
             library's parts. A network needs its teacher, too.

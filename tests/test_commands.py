@@ -199,6 +199,13 @@ class TestDistill:
         config = pid.load(begun / "student.safetensors").config
         assert (config.micro_batch, config.constant, config.last_interval) == (None, False, "backward")
 
+    def test_another_method_than_the_recipes_has_its_own_settings(self, begun: Path) -> None:
+        source = recipe(begun, text=f'{RECIPE}derivative = "central"\nweight = "snr"\n')
+        assert distill(source, begun, "--method", "cd", "--set", "steps=1", "distance=l1") == 0
+        config = pid.load(begun / "student.safetensors").config
+        assert (config.method, config.n, config.weight, config.distance) == ("cd", 18, "sqrt_karras", "l1")
+        assert config.lr == 1e-3
+
     def test_errors_that_are_followed_are_written_down(self, made: Path, begun: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr("pidlearn.evaluation.tracking.MEASUREMENTS", 3)
         assert distill(made / "tiny.toml", begun, "--track-error", "4", "--set", "n=3") == 0
@@ -348,6 +355,22 @@ class TestWhatDistillRefuses:
     def test_settings(self, made: Path, begun: Path, fails: Any, setting: str, says: str) -> None:
         assert says in fails("distill", made / "tiny.toml", "--out", begun, "--set", setting)
         assert not (begun / "checkpoints").exists()
+
+    @pytest.mark.parametrize(
+        ("setting", "says"),
+        [
+            ("identity=semigroup", "n = 10, but steps that double"),
+            ("at_end=2", "at_end must be"),
+            ("derivative=exact", "does not use"),
+        ],
+    )
+    def test_what_cannot_work_before_a_teacher_is_trained(
+        self, made: Path, tmp_path: Path, fails: Any, setting: str, says: str
+    ) -> None:
+        assert says in fails(
+            "distill", made / "tiny.toml", "--out", tmp_path, "--method", "flow_map", "--set", "n=10", setting
+        )
+        assert not list(tmp_path.glob("teacher*"))
 
     def test_a_device_without_numbers(self, made: Path, fails: Any) -> None:
         says = "got device 'meta', whose tensors hold no numbers: expected cpu, cuda"

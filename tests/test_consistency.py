@@ -131,6 +131,12 @@ def test_only_one_side_is_differentiated() -> None:
         assert torch.equal(mine, theirs.grad)
 
 
+def test_samples_of_several_calls_are_compared_as_a_distribution_only() -> None:
+    result = pid.distill(RING, method="cd", steps=2, batch_size=8, progress=False)
+    assert list(result.evaluate(64)) == ["rmse", "relative_rmse", "wrong_mode", "energy", "energy_floor"]
+    assert list(result.evaluate(64, calls=2)) == ["energy", "energy_floor"]
+
+
 def test_the_grid_of_training_becomes_finer() -> None:
     run = pid.steps(RING, method="ct", steps=9, n=41, batch_size=8)
     lengths = []

@@ -113,7 +113,7 @@ def test_settings_of_the_first_method_are_set_beside_its_own(tmp_path: Path) -> 
         brief(first=PD(calls=3))
 
 
-@pytest.mark.parametrize("first", ["pid", "pd", PD(calls=2), METHODS["pid"](derivative="central"), "flow_map"])
+@pytest.mark.parametrize("first", ["pid", "boot", "pd", PD(calls=2), METHODS["pid"](derivative="central"), "flow_map"])
 def test_files_hold_the_settings_of_the_first_method(first: Any, tmp_path: Path) -> None:
     result = brief(first=first, steps=12, share=0.9)
     loaded = pid.load(result.save(tmp_path / "student"), pid.toy("ring"))

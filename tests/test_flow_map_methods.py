@@ -140,16 +140,6 @@ class TestSemigroup:
         assert torch.equal(within[is_short][:, -1], t[is_short])
         assert (within.diff(dim=1) < 0).all()
 
-    def test_with_any_spacing_the_teachers_steps_start_where_the_points_are(self) -> None:
-        def uneven(n: int, t_min: float, t_max: float) -> Tensor:
-            return torch.cat([torch.linspace(t_max, 1, n - 1), torch.tensor([t_min])]).double()
-
-        run = pid.steps(RING, method="flow_map", identity="semigroup", spacing=uneven, steps=1, batch_size=8)
-        next(run)
-        s, _, t, is_short, within = semigroup_times(run.trainer.method, 64, torch.Generator().manual_seed(0))
-        assert torch.equal(within[is_short][:, 0], s[is_short])
-        assert torch.equal(within[is_short][:, -1], t[is_short])
-
 
 class TestEulerian:
     def test_of_the_exact_map_it_is_the_error_of_a_step(self) -> None:

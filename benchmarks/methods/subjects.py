@@ -47,7 +47,7 @@ class Subject:
     samples: int = 8192
     data: Any = None
     settings: dict[str, Any] = field(default_factory=dict)
-    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
     budget: int = 6000
     trial: int = 120
 

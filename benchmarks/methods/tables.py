@@ -27,9 +27,9 @@ MARKERS = "osD^v"
 FILLS = {"noise": "full", "paths": "left", "data": "none"}
 """How full the markers of a method are, by what it needs."""
 
-SEARCH_TEXT = """Four learning rates for each method, then another value of one more setting with the best of them; each
-run has a third of the CPU time of those in the table. The settings with the least RMSE to Euler-250 of one call serve
-there, with other seeds."""
+SEARCH_TEXT = """Several learning rates for each method, then another value of one more setting with the best of them;
+each run has a third of the CPU time of those in the table. The settings with the least RMSE to Euler-250 of one call
+serve there, with other seeds."""
 
 
 def text(limit: dict[str, Any], data: str) -> str:

@@ -21,7 +21,7 @@ from pidlearn import recipes
 from pidlearn.cli.cost import plan
 from pidlearn.cli.main import EXIT_INTERRUPTED, EXIT_TERMINATED, duration, positive_int
 from pidlearn.cli.shared import resolve_device, side_by_side
-from pidlearn.config import NEW_NAMES, Config, with_overrides
+from pidlearn.config import NEW_NAMES, OF_METHODS, Config, with_overrides
 from pidlearn.data.files import read_images, sampler_of_bytes
 from pidlearn.evaluation.images import save_png
 from pidlearn.methods import METHODS, method_of
@@ -180,12 +180,15 @@ def distill(
     resolved = recipes.read(recipe)
     if teacher is not None:
         resolved = replace(resolved, teacher=teacher)
-    config = with_overrides(resolved.config, rename_arguments(settings or {}, NEW_NAMES))
+    config = _configured(resolved.config, rename_arguments(settings or {}, NEW_NAMES))
     folder, processes = Path(out or Path("runs", resolved.name)), current_processes()
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)  # if that fails, let it fail before a teacher is trained
     limits: dict[str, Any] = {"save_every": save_every, "max_time": max_time, "since": start}
     where = processes.device or resolve_device(device)
+    if not isinstance(resolved.teacher, str) and not dry_run:  # refuse what cannot work before a teacher is trained
+        sketch = _load_or_train_teacher(resolved, folder, processes, where, True, limits)
+        Run(sketch, None, config, data=_data(data, config, resolved, sketch, dry_run))
     teacher_net = _load_or_train_teacher(resolved, folder, processes, where, dry_run, limits)
     if "init" not in (settings or {}):
         config = _possible_init(config, teacher_net, processes)
@@ -206,6 +209,15 @@ def distill(
     result = run.result(stop)
     _write_results(run, result, folder)
     return result
+
+
+def _configured(config: Config, settings: dict[str, Any]) -> Config:
+    """The recipe's configuration with the user's settings; of another method than its own only what any method uses."""
+    method = settings.get("method", config.method)
+    if type(method_of(method)) is not type(method_of(config.method)):
+        defaults = vars(Config())
+        config = replace(config, **{name: defaults[name] for name in ("method", "n", *OF_METHODS)})
+    return with_overrides(config, settings)
 
 
 def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teacher: nn.Module, dry_run: bool) -> Any:

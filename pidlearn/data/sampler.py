@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.utils.settings import is_whole, plain
-from pidlearn.utils.validation import check_labels, describe_tensor, summary
+from pidlearn.utils.validation import check_labels, describe_tensor, reraise_from_function, summary
 
 __all__ = ["Sampler", "sampler_of"]
 
@@ -17,7 +17,7 @@ Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor | None]]
 """``(n, generator) -> (x, class_labels)``: data (n, *event), and their labels (n,) int64 or None."""
 
 KINDS = (
-    "a tensor (M, *event), a pair (tensor, class labels (M,)), a data set of such items, or a function "
+    "a floating-point tensor (M, *event), a pair (tensor, class labels (M,)), a data set of such items, or a function "
     "(n, generator=None) that returns one of the first two for n samples"
 )
 
@@ -47,7 +47,8 @@ def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim:
         if generator.device.type != "cpu":  # data, and functions that draw them, are rarely on a GPU
             seed = torch.randint(2**62, (), generator=generator, device=generator.device)
             generator = torch.Generator().manual_seed(int(seed))
-        drawn = draw(n, generator=generator)
+        with reraise_from_function("function data=", "data(n, generator=None)"):
+            drawn = draw(n, generator=generator)
         x, labels = drawn if isinstance(drawn, tuple | list) and len(drawn) == 2 else (drawn, None)
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.shape != (n, *event_shape):
             raise ValueError(f"got data {describe_tensor(x)} for {n} samples of shape {event_shape}: pass {KINDS}")

@@ -113,7 +113,7 @@ class CT(Consistency):
     """Consistency training (Song & Dhariwal 2024, arXiv 2310.14189): x' has the data point and the noise of x, at u.
 
     Its target is right on average only: the variance biases f, the more the farther apart the neighbours are; so the
-    grid becomes finer, in stretches of equal length.
+    grid becomes finer, in stretches of equal length. The weight is that of `Config`, not the paper's 1 / (s - u).
 
     Args:
         n_first: intervals of the first grid. Their number is doubled up to the n - 1 of the last.
@@ -166,8 +166,9 @@ class SCM(Consistency):
     """Continuous-time consistency distillation (Lu & Song 2025, arXiv 2410.11081).
 
     The gradient of |f - (f - df/dln s)|^2 with the second f held constant: a step against the derivative of f along the
-    path, whose size is limited, g / (|g| + c), since its variance is large. Both are in units of the network's output,
-    which is c_out = s sigma_data / (s^2 + sigma_data^2)^(1/2), up to sigma_data.
+    path, whose size is limited, g / (|g| + c), since its variance is large. Both are in units of s / (s^2 +
+    sigma_data^2)^(1/2), EDM's c_out up to a factor. The paper's warm-up of the tangent and its learned weight are left
+    out.
 
     Args:
         c: the size of a derivative below which it is not normalised; the paper's 0.1.
@@ -178,7 +179,7 @@ class SCM(Consistency):
     uses: ClassVar[Sequence[str]] = ("weight", "time_sampling")
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**super().defaults(problem, given), "weight": "uniform"}
+        return {**super().defaults(problem, given), "weight": "uniform", "n": 1000}  # times only, without neighbours
 
     def rules(self) -> dict[str, Rule]:
         return {"c": number(positive=True)}

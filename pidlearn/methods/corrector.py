@@ -111,7 +111,8 @@ class Corrector(Method[Context]):
         names = {spec.name for spec in fields(self)}
         own = replace(self, **{name: value for name, value in settings.items() if name in names})
         of_first = {name: value for name, value in settings.items() if name not in names}
-        return replace(own, first=own.before.with_settings(of_first)) if of_first else own
+        before = own.before.with_settings(of_first)
+        return own if before == own.before else replace(own, first=before)  # a name stays a name, as in files
 
     def configured(self, values: Mapping[str, Any]) -> Corrector:
         own: Any = super().configured(values)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.ode import ODE
 from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
@@ -152,6 +153,7 @@ class Identity:
         loss: of a batch of steps, (B,).
         times: draws what the loss takes for n steps, (n,) each, their starts first.
         n: number of grid points, by default.
+        lr: peak learning rate, by default; targets that the student itself computes ask for a lower one.
         forward_mode: whether the loss differentiates by forward-mode automatic differentiation.
         doubles: whether steps have 2^k intervals, so that the grid needs 2^k + 1 points.
     """
@@ -159,6 +161,7 @@ class Identity:
     loss: Callable[..., Tensor]
     times: Callable[[FlowMapping, int, torch.Generator], tuple[Tensor, ...]]
     n: int = 250
+    lr: float = 4e-3
     forward_mode: bool = False
     doubles: bool = False
 
@@ -166,7 +169,7 @@ class Identity:
 IDENTITIES = {
     "lagrangian": Identity(lagrangian_loss, lagrangian_times),
     "eulerian": Identity(eulerian_loss, eulerian_times, n=80),
-    "semigroup": Identity(semigroup_loss, semigroup_times, n=9, doubles=True),
+    "semigroup": Identity(semigroup_loss, semigroup_times, n=9, lr=2e-3, doubles=True),
     "meanflow": Identity(meanflow_loss, eulerian_times, forward_mode=True),
 }
 
@@ -180,7 +183,7 @@ class FlowMapping(Method[Context]):
             and other numbers of calls only as far as its network interpolates.
         points: where the steps start: "own", at X(z; T -> s), which needs no data, or "data", with noise.
         at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (eulerian, meanflow): one call is
-            those.
+            those. The steps of semigroup have their lengths instead.
     """
 
     identity: str = "lagrangian"
@@ -207,7 +210,8 @@ class FlowMapping(Method[Context]):
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # Where the start s is small, the error of G is s times that of the network: with one weight for all, steps from
         # there are learned least well, and more calls gain nothing.
-        return {"n": IDENTITIES[self.identity].n, "weight": "sqrt_karras", "time_sampling": "lognormal"}
+        identity = IDENTITIES[self.identity]
+        return {"n": identity.n, "lr": identity.lr, "weight": "sqrt_karras", "time_sampling": "lognormal"}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
@@ -217,16 +221,28 @@ class FlowMapping(Method[Context]):
 
     def check(self, context: Context) -> None:
         check_flow_map(context.student, context.problem, end_time=True)
+        if IDENTITIES[self.identity].doubles:
+            self._check_doubling(context)
+
+    def _check_doubling(self, context: Context) -> None:
         n = context.n
-        if IDENTITIES[self.identity].doubles and (n - 1) & (n - 2):
+        if (n - 1) & (n - 2):
             raise ValueError(
                 f"got n = {n}, but steps that double need a grid of 2^k + 1 points: use {2 ** (n - 1).bit_length() + 1}"
+            )
+        if self.at_end != FlowMapping.at_end:
+            raise ValueError(f"got at_end = {self.at_end:g}, but the steps of {self.identity} double: leave it out")
+        student: FlowMap = context.student
+        if not torch.allclose(context.time_grid().cpu(), karras_grid(n, student.t_min, student.t_max)):
+            raise ValueError(
+                f"got another spacing than karras with rho = 7, on whose points `generate` takes its steps, which "
+                f"{self.identity} learns alone: leave spacing and rho out"
             )
 
     def begin(self, context: Context, first: bool) -> None:
         pieces = max(1, 64 // (context.n - 1))
         self.fine = context.time_grid(pieces * (context.n - 1) + 1)
-        # With any spacing, the teacher's steps within an interval of the grid start and end where it does.
+        # Every so many of the finer times, to the last bit: there the teacher's steps within an interval start and end.
         self.grid = self.fine[::pieces] if IDENTITIES[self.identity].doubles else context.time_grid()
         self.density = context.density(self.grid[:-1])
         checked_weight(context.weight, self.grid[:-1])

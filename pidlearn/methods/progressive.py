@@ -65,6 +65,8 @@ class PD(Method[Context]):
             early ones are worth more steps.
 
     A run that is stopped early has trained the larger numbers of calls only: use `generate(calls=...)` of one of those.
+    The error that `distill(track_error=...)` tracks is that of one call, which only the last stage trains. The times of
+    a `ProgressiveStudent` become those of this grid.
     """
 
     calls: int = 8

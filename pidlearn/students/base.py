@@ -27,6 +27,8 @@ class Student(nn.Module):
     label_dim: int
     rows_per_sample: int = 1
     """Rows of the network's batch per sample."""
+    adds_noise: bool = False
+    """Whether `generate` adds noise between its calls, so that samples of several do not belong to their z."""
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t), (B, *event), for students that are defined at every time.

@@ -92,8 +92,9 @@ class FlowMap(Student):
         check_class_labels(self, class_labels)
         for time in (s, t):
             check_time(time, self.t_max, self.t_min)
+        s, t = as_float64_time(s, x), as_float64_time(t, x)
         with reraise_with_context("student", self.network, x, s, class_labels):
-            return self.carried(x, as_float64_time(s, x), as_float64_time(t, x), class_labels)
+            return self.carried(x, s, t, class_labels)
 
     def carried(self, x: Tensor, s: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """X(x; s -> t) without a check of the times, (B,) each: what methods differentiate."""
@@ -157,6 +158,8 @@ class ConsistencyFunction(FlowMap):
     Between calls, `generate` adds fresh noise instead of continuing on the path: its errors do not accumulate, but
     samples no longer belong to their z.
     """
+
+    adds_noise = True
 
     def _generate(
         self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None

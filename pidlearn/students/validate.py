@@ -47,23 +47,34 @@ def prepare_student(
             "the student has no weights to train: none of its parameters requires a gradient; call requires_grad_() "
             "on it"
         )
-    if problem.label_dim and getattr(unwrapped(getattr(student, "network", None)), "label_dim", None) == 0:
-        raise ValueError(
-            f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "
-            f"unconditional: build it with label_dim={problem.label_dim}"
-        )
-    times = getattr(unwrapped(getattr(student, "network", None)), "times", 0)
-    if isinstance(times, int) and times > 1 and not isinstance(unwrapped(student), NeuralOperator):
-        raise ValueError(
-            f"got a {summary(student)} of a network of times = {times}, but only method='dsno' trains such a network: "
-            f"build it without times"
-        )
+    for part in getattr(student, "stages", [student]):
+        _check_network(part, unwrapped(getattr(part, "network", None)), problem)
     if any(p.is_meta for p in student.parameters()):
         raise ValueError("the student is on the meta device, without numbers: give it weights first")
     if isinstance(problem, Diffusion):
         set_samples(student, problem.event_shape, problem.label_dim)
     # Eval mode: dropout would make x(z, t) random, and its time derivative noise.
     return student.to(problem.device).eval()
+
+
+def _check_network(student: nn.Module, network: Any, problem: Problem) -> None:
+    """Check that a network takes the inputs that a student gives it."""
+    if problem.label_dim and getattr(network, "label_dim", None) == 0:
+        raise ValueError(
+            f"the teacher is class-conditional ({problem.label_dim} classes) but the student's network is "
+            f"unconditional: build it with label_dim={problem.label_dim}"
+        )
+    times = getattr(network, "times", 0)
+    if isinstance(times, int) and times > 1 and not isinstance(unwrapped(student), NeuralOperator):
+        raise ValueError(
+            f"got a {type(student).__name__} of a network of times = {times}, but only method='dsno' trains such a "
+            f"network: build it without times"
+        )
+    if getattr(network, "end_time", False) is True and not isinstance(unwrapped(student), FlowMap):
+        raise ValueError(
+            f"got a {type(student).__name__} of a network that takes two times, but only method='flow_map' trains such "
+            f"a network: build it without end_time"
+        )
 
 
 def set_samples(student: nn.Module, event_shape: tuple[int, ...], label_dim: int) -> None:
@@ -91,6 +102,10 @@ def check_flow_map(
             f"one, or none"
         )
     _check_span(student, problem)
+    z, labels = _noise(problem)
+    for part in getattr(student, "stages", [student]):
+        with torch.no_grad():
+            _check_values(part.end(z, labels), z, problem.t_end)
 
 
 def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool) -> None:
@@ -110,19 +125,12 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
             f"got a {type(student).__name__} as student, but this method trains a path x(z, t): pass a Trajectory, or "
             f"a method that trains such a student, as 'flow_map', 'cd' or 'pd' do"
         )
-    generator = torch.Generator().manual_seed(0)
-    z, labels = problem.sample_prior(8, generator), problem.sample_labels(8, generator)
+    z, labels = _noise(problem)
     t = as_float64_time(problem.t_start, z)
     with torch.no_grad(), reraise_with_context("student", student, z, t, labels):
         start = call_student(student, z, t, labels)
         end = call_student(student, z, as_float64_time(problem.t_end, z), labels)
-    if not isinstance(start, Tensor) or start.shape != z.shape:
-        raise ValueError(
-            f"the student returned {describe_tensor(start)}, but must return the shape of z, {tuple(z.shape)}"
-        )
-    check_not_complex("the student", start)
-    if not start.isfinite().all():
-        raise ValueError("the student returns NaN or infinity before any training: check its weights")
+    _check_values(start, z, problem.t_start)
     if not end.isfinite().all():  # no scheme needs to evaluate it there, but its samples are its values there
         raise ValueError(
             f"the student returns NaN or infinity at t = {problem.t_end:g}, where its paths end, before any training: "
@@ -137,6 +145,21 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         )
     if isinstance(problem, Diffusion) and isinstance(student, PiecewiseTrajectory):
         raise ValueError("got a student of several windows, but a diffusion is solved in one window: use a Trajectory")
+
+
+def _noise(problem: Problem) -> tuple[Tensor, Tensor | None]:
+    """Eight starts and their labels, to try a student on."""
+    generator = torch.Generator().manual_seed(0)
+    return problem.sample_prior(8, generator), problem.sample_labels(8, generator)
+
+
+def _check_values(x: Any, z: Tensor, t: float) -> None:
+    """Check what a student returns for z at a time."""
+    if not isinstance(x, Tensor) or x.shape != z.shape:
+        raise ValueError(f"the student returned {describe_tensor(x)}, but must return the shape of z, {tuple(z.shape)}")
+    check_not_complex("the student", x)
+    if not x.isfinite().all():
+        raise ValueError(f"the student returns NaN or infinity at t = {t:g} before any training: check its weights")
 
 
 def _check_span(student: nn.Module, problem: Problem) -> None:
