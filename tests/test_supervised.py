@@ -100,7 +100,22 @@ def test_the_plan_counts_the_pairs_that_are_left(
     for _ in range(done):
         next(run)
     monkeypatch.setattr(time, "perf_counter", lambda: float(teacher.samples))
-    assert run.time_steps(1) == max(0, 3 - done) * EIGHT / (12 - done)
+    last = 2 * batch_size * (len(run.trainer.stages) - 1)  # the corrector's step, whose update is checked by a loss
+    assert run.time_steps(1) == (max(0, 3 - done) * EIGHT + last) / (12 - done)
+
+
+@pytest.mark.filterwarnings("ignore:the teacher")
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_the_plan_counts_what_each_stage_takes(done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first of three stages calls the teacher."""
+    teacher = Counted()
+    method = pid.methods.PD(calls=4, teacher_steps=2, shortening=1.0)
+    run = pid.steps(teacher, method=method, data=torch.zeros(9, 2), steps=6, batch_size=8)
+    for _ in range(done):
+        next(run)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(teacher.samples))
+    assert run.time_steps(1) == max(0, 2 - done) * 16 / (6 - done)
+    assert [step.number for step in run] == list(range(done + 1, 7))
 
 
 @pytest.mark.parametrize("measured_at", [0, 2])

@@ -60,6 +60,11 @@ class History:
         self._losses.append(loss)
         self._seconds.append(seconds)
 
+    def skip_to(self, step: int) -> None:
+        """Leave out the steps before ``step``, of which nothing is known."""
+        for _ in range(step - len(self)):
+            self.append(float("nan"), self.seconds)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays (steps,) float64 by name: loss, lr, seconds."""
         lr = np.fromiter(map(self._rate, range(len(self))), np.float64, len(self))

@@ -146,30 +146,38 @@ def roll_back(trainer: Trainer, cause: ValueError) -> DivergedError:
 def time_steps(trainer: Trainer, steps: int) -> float:
     """Seconds per step, averaged over the steps that are left; the trainer's state is restored afterwards.
 
-    They are the median of ``steps`` steps after one warm-up step. Where a method's first steps take longer, as while
-    they solve paths, as many of these are timed, too. The stage of the next step is entered first, so that the method
-    has a state, which is restored as when resuming.
+    In each stage they are the median of ``steps`` steps after one warm-up step. Where a method's first steps take
+    longer, as while they solve paths, as many of these are timed, too.
     """
-    left = trainer.config.steps - trainer.step
-    if not left:
+    if not (left := trainer.config.steps - trainer.step):
         return 0.0
-    trainer.enter_stage()
+    trainer.enter_stage()  # so that the method has a state, which is restored as when resuming
 
-    def median_of(steps: int) -> float:
-        seconds, before = [], _on_cpu(trainer.state_dict())
+    def median_of(start: int, steps: int, prepared: bool) -> tuple[float, int]:
+        """Seconds of a step from step ``start`` on, and the number of those that prepare something."""
+        seconds, before, preparing = [], _on_cpu(trainer.state_dict()), 0
         try:
+            trainer.history.skip_to(start)
+            trainer.enter_stage()
+            if prepared:
+                preparing = trainer.method.skip_preparation(trainer.config.batch_size)
             loop = train(trainer)
-            for _ in range(min(steps, left)):
+            for _ in range(steps):
                 started = time.perf_counter()
                 next(loop)
                 seconds.append(time.perf_counter() - started)
         finally:
             trainer.load_state_dict(before)
-        return median(seconds[1:] or seconds)
+        return median(seconds[1:] or seconds), preparing
 
-    preparing = min(trainer.method.skip_preparation(trainer.config.batch_size), left)
-    later = median_of(steps + 1)
-    return later + (median_of(min(steps + 1, preparing)) - later) * preparing / left if preparing else later
+    total = 0.0
+    for start, end in trainer.stretches_left():
+        later, preparing = median_of(start, min(steps + 1, end - start), prepared=True)
+        total += later * (end - start)
+        if preparing := min(preparing, end - start):
+            first, _ = median_of(start, min(steps + 1, preparing), prepared=False)
+            total += (first - later) * preparing
+    return total / left
 
 
 def _on_cpu(state: Any) -> Any:

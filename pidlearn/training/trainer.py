@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from copy import deepcopy
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -104,6 +104,10 @@ class Trainer:
 
     def _stage_of(self, step: int) -> int:
         return bisect_right(self._starts, step) - 1
+
+    def stretches_left(self) -> list[tuple[int, int]]:
+        """First step and end of what is left of each stage."""
+        return [(max(self.step, a), b) for a, b in pairwise(self._starts) if b > self.step]
 
     # The parts of one training step, in their order.
 
