@@ -119,9 +119,6 @@ class PD(Method[Context]):
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         parts = list(context.student.stages)
-        context.student.times = context.time_grid(self.points)[
-            :: self.teacher_steps
-        ].cpu()  # along which it will take its steps
         shares = [self.shortening**k for k in range(len(parts))]
         lengths = [int(steps * share / sum(shares)) for share in shares]
         lengths[-1] += steps - sum(lengths)
@@ -135,8 +132,10 @@ class PD(Method[Context]):
             parts[which].load_state_dict(parts[which - 1].state_dict())
         self.before = None if which == 0 else parts[which - 1]
         self.pieces = self.teacher_steps if which == 0 else 2
+        times = context.time_grid(self.points)
+        context.student.times = times[:: self.teacher_steps].cpu()  # along which it will take its steps
         # Between two times of the stage's own grid lie those of the steps before.
-        self.grid = context.time_grid(self.points)[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
+        self.grid = times[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
         starts = self.grid[: -1 : self.pieces]
         self.density = context.density(starts)
         checked_weight(context.weight, starts)
