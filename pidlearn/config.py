@@ -135,7 +135,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
         The run's own n where Euler's path on that grid is what the method learns; else at least 250, since the method
         learns the ODE's solution, or one of another grid.
         """
-        # Files hold the repr of a method of one's own, which is no name.
+        # A file stores a user's own method as its repr, which is not a key of METHODS.
         is_name = isinstance(self.method, str) and self.method in METHODS
         method = METHODS[str(self.method)]() if is_name else self.method
         solves_grid = isinstance(method, Method) and method.solves_grid

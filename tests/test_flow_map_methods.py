@@ -161,7 +161,7 @@ class TestMeanFlow:
     def test_the_exact_map_is_a_zero(self) -> None:
         x, s, _, t = points()
         assert meanflow_loss(GaussianFlow(), ODE, x, (s, s, t), pid.l2).max() < 1e-16
-        assert meanflow_loss(GaussianFlow(0.6), ODE, x, (s, s, t), pid.l2).mean() > 1e-4
+        assert meanflow_loss(GaussianFlow(0.5), ODE, x, (s, s, t), pid.l2).mean() > 1e-3
 
     def test_it_is_that_of_the_paper(self) -> None:
         """u = v - (tau - r) du/dtau by a JVP in the paper's coordinates, where a residual has another size."""

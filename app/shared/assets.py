@@ -34,7 +34,7 @@ def network(path: Path) -> Network:
     with safe_open(path, "numpy") as file:
         student: dict[str, Any] = json.loads(file.metadata()["student"])
         prefix = "student/network."
-        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - not a dict
+        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - a safetensors file cannot be iterated
         weights = {key.removeprefix(prefix): file.get_tensor(key) for key in names}
     return Network(weights, student["t_max"], student["sigma_data"], student["boundary"], student["c_in"])
 

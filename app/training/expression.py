@@ -150,8 +150,8 @@ def expression(text: str, variables: set[str]) -> ast.expr:
 
 def checked(node: ast.expr, variables: set[str]) -> ast.expr:
     """Rebuild a syntax tree from allowed nodes only; a subtree without variables becomes a number."""
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return number(float(node.value))  # type: ignore[arg-type]  # of int or float
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return number(float(node.value))
     if isinstance(node, ast.Name):
         if node.id in CONSTANTS:
             return number(CONSTANTS[node.id])
@@ -189,9 +189,10 @@ def number(value: float) -> ast.expr:
 
 def literal(node: ast.expr) -> float | None:
     """Return the value of a number node, and None for any other."""
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        return -float(node.operand.value)  # type: ignore[arg-type]  # numbers only
-    return float(node.value) if isinstance(node, ast.Constant) else None  # type: ignore[arg-type]  # numbers only
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = literal(node.operand)
+        return None if value is None else -value
+    return float(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, int | float) else None
 
 
 def fold(node: ast.expr, *parts: ast.expr) -> ast.expr:

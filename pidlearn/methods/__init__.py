@@ -83,7 +83,7 @@ def method_of(method: str | Method, **settings: Any) -> Method:
     if not is_dataclass(instance) or ("__dataclass_fields__" not in in_class and in_class.get("__annotations__")):
         raise TypeError(f"{kind.__name__} is not a dataclass, but a method must be: add @dataclass above its class")
     if own and not isinstance(method, str):
-        instance = replace(instance, **own)  # type: ignore[type-var]  # an object, not a class
+        instance = replace(instance, **own)  # type: ignore[type-var]  # is_dataclass lets classes pass, too
     check_rules(instance, instance.rules())
     for component in instance.components()[1:]:
         method_of(component)

@@ -242,7 +242,8 @@ class FlowMapping(Method[Context]):
     def begin(self, context: Context, first: bool) -> None:
         pieces = max(1, 64 // (context.n - 1))
         self.fine = context.time_grid(pieces * (context.n - 1) + 1)
-        # Every so many of the finer times, to the last bit: there the teacher's steps within an interval start and end.
+        # A slice of the finer grid, since one of its own would be rounded otherwise: the teacher's steps within an
+        # interval then start and end exactly where it does.
         self.grid = self.fine[::pieces] if IDENTITIES[self.identity].doubles else context.time_grid()
         self.density = context.density(self.grid[:-1])
         checked_weight(context.weight, self.grid[:-1])
