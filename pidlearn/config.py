@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pidlearn.equations.diffusion import Diffusion
@@ -48,7 +49,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
 
     What fits depends on the problem, so the fields marked * stay unset (None) until the run fills them in from the
     method's recipe; ``result.config`` holds all values. Of the inherited fields these are steps, batch_size, lr,
-    warmup, derivative and stop_gradient.
+    warmup, optimizer, matrix_lr, derivative and stop_gradient.
 
     Attributes:
         method: name of a method in `pidlearn.methods.METHODS`, or a `pidlearn.methods.Method`.
@@ -73,6 +74,8 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
     batch_size: int = UNSET
     lr: float = UNSET
     warmup: float = UNSET
+    optimizer: str | Callable[[Any, OptimizerConfig], torch.optim.Optimizer] = UNSET
+    matrix_lr: float = UNSET
     method: str | Method = "pid"
     n: int = UNSET
     t_max: float = UNSET

@@ -35,7 +35,7 @@ def rotation() -> pid.VelocityODE:
 
 def network(label_dim: int = 0) -> pid.nets.MLP:
     torch.manual_seed(2)
-    return pid.nets.MLP(2, width=8, depth=1, fourier=4, label_dim=label_dim)
+    return pid.nets.MLP(2, width=16, depth=2, fourier=4, label_dim=label_dim)  # 16: the least for Muon's matrices
 
 
 def box(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -76,6 +76,8 @@ CASES = {
     "mixture": Case(ring, 8, (30,), {"track_error": 16}, built=False),
     "averages": Case(ring, 8, (30,), {"ema": (0.9, 0.5)}, built=False),
     "radam": Case(ring, 8, (30,), {"optimizer": "radam"}, built=False),
+    "muon": Case(ring, 8, (30,), {"optimizer": "muon"}, built=False),
+    "muon, second window": Case(rotation, 9, (55,), {**ODE, "optimizer": "muon", "ema": (0.9,)}),
     "killed three times": Case(ring, 8, (20, 30, 53), built=False),
     "killed before the first checkpoint": Case(ring, 8, (5,), built=False),
     "killed before it saves": Case(ring, 8, (24,), built=False),

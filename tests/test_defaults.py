@@ -37,12 +37,12 @@ class Own(pid.nets.Preconditioned):
 @pytest.mark.parametrize(
     ("teacher", "choices"),
     [
-        (pid.toy("ring"), {"steps": 7000, "batch_size": 256, "lr": 6e-3, "time_sampling": "lognormal"}),
+        (pid.toy("ring"), {"optimizer": "muon", "steps": 5500, "lr": 3e-3, "time_sampling": "lognormal"}),
         (pid.DenoiserODE(blank), {"steps": 7500, "batch_size": 128, "lr": 4e-3, "time_sampling": "lognormal"}),
         (pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8)), {"steps": 7500, "batch_size": 128, "lr": 2.5e-3}),
         (
             pid.system("logistic"),
-            {"steps": 9500, "batch_size": 128, "lr": 1e-2, "warmup": 0.2, "time_sampling": "uniform"},
+            {"optimizer": "muon", "steps": 7500, "lr": 5e-3, "warmup": 0.2, "time_sampling": "uniform"},
         ),
     ],
 )
@@ -59,7 +59,16 @@ def test_what_is_given_stays() -> None:
     given = pid.Config(lr=0.5, n=7, derivative="exact", stop_gradient=False)
     config = resolve_settings(problem_from_teacher(pid.toy("ring")), given)[0]
     assert (config.lr, config.n, config.derivative, config.stop_gradient) == (0.5, 7, "exact", False)
-    assert config.steps == 7000
+    assert config.steps == 5500
+
+
+@pytest.mark.parametrize(("teacher", "lr"), [(pid.toy("ring"), 6e-3), (pid.system("logistic"), 1e-2)])
+@pytest.mark.parametrize("optimizer", ["adam", "radam", lambda parameters, config: None])
+def test_another_optimizer_has_a_rate_of_its_own(teacher: Any, lr: float, optimizer: Any) -> None:
+    problem = problem_from_teacher(teacher)
+    assert resolve_settings(problem, pid.Config(optimizer=optimizer))[0].lr == lr
+    assert resolve_settings(problem, pid.Config(optimizer=optimizer, lr=0.5))[0].lr == 0.5
+    assert resolve_settings(problem, pid.Config(optimizer="muon"))[0].lr == lr / 2
 
 
 @pytest.mark.parametrize(

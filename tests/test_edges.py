@@ -105,7 +105,16 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
     method: Any = {"method": "pid", "t_max": 80.0, "t_min": 0.002, "spacing": "karras", "rho": 7.0, "windows": 1}
     config = {**brief, **method, "distance": "l2", "weight": "uniform", "time_sampling": "uniform", "init": "teacher"}
     config |= {"derivative": "forward", "stop_gradient": True, "last_interval": "drop", "boundary_weight": 0.0}
-    config |= {"lr": 1e-3, "warmup": 0.1, "constant": True, "beta2": 0.9, "optimizer": "adam", "ema": (0.9,), "seed": 0}
+    config |= {
+        "lr": 1e-3,
+        "warmup": 0.1,
+        "constant": True,
+        "beta2": 0.9,
+        "optimizer": "muon",
+        "matrix_lr": 0.02,
+        "ema": (0.9,),
+        "seed": 0,
+    }
     config |= {"micro_batch": None, "precision": "float32", "recompute": False, "compile": None}
     flow = {"velocity": nn.Identity(), "event_shape": 2, "data_at": 0, "label_dim": 0, "sigma_data": 0.5}
     distill = {"teacher": ring, "student": None, "method": "pid", "config": pid.Config(**brief), "data": None}
@@ -388,7 +397,10 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
         ),
         "train.OptimizerConfig": (
             train.OptimizerConfig,
-            {name: config[name] for name in ("steps", "batch_size", "lr", "warmup", "constant", "beta2", "optimizer")}
+            {
+                name: config[name]
+                for name in ("steps", "batch_size", "lr", "warmup", "constant", "beta2", "optimizer", "matrix_lr")
+            }
             | {name: config[name] for name in ("ema", "seed", "micro_batch")},
         ),
         "logs.jsonl": (logs.jsonl, {"path": tmp_path / "log.jsonl", "every": 1}),

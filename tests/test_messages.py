@@ -795,6 +795,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(stepz=3), "unknown setting stepz"),
         (lambda: run(t_start=80.0, t_max=70.0), "t_max is given twice"),
         (lambda: run(config=3), "must be a pidlearn.Config"),
+        (lambda: step(optimizer="radam", matrix_lr=0.1), "got matrix_lr = 0.1, but radam has one rate for all weights"),
         (lambda: step(optimizer=lambda parameters, config: 3), "the function optimizer= returned 3, but must return"),
         (lambda: step(distance=lambda a, b: (a - b).detach().mean(1)), "the loss does not depend on the weights"),
         (lambda: step(teacher=image_teacher(), student=None, recompute=True, derivative="exact"),

@@ -51,14 +51,15 @@ def test_two_processes_train_as_one_stop_together_and_go_on(tmp_path: Path) -> N
     usual = {"steps": 6, "batch_size": 6, "ema": [0.9]}
     uneven = {**usual, "steps": 3, "derivative": "exact", "batch_size": 3, "micro_batch": 1}
     resumable = {**usual, "resumable": True}
-    cases = [usual, uneven, {**resumable, "stop": 3}, resumable]
+    cases = [usual, uneven, {**resumable, "stop": 3}, resumable, {**usual, "optimizer": "muon"}]
     one, two = by_two_processes(tmp_path, *cases)
     for mine, theirs in zip(one, two, strict=True):
         assert_alike(mine, theirs, 0)
-    whole, by_parts, half, resumed = one
+    whole, by_parts, half, resumed, muon = one
     # Of one process that takes its batch in the same parts, and sums them up in the same order, bit for bit. In another
     # order sums round differently, which Adam's division by gradients multiplies step by step.
     assert_alike(run(tmp_path, **usual, micro_batch=3), whole, 0)
+    assert_alike(run(tmp_path, **usual, micro_batch=3, optimizer="muon"), muon, 0)
     assert_alike(run(tmp_path, **uneven), by_parts, 1e-5)
     assert len(half["loss"]) == 3
     assert_alike(whole, resumed, 0)

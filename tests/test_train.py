@@ -134,7 +134,7 @@ def momentum(parameters: Any, optimisation: OptimizerConfig) -> torch.optim.Opti
     return torch.optim.SGD(parameters, optimisation.lr / 10, momentum=0.9)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "radam", momentum])
+@pytest.mark.parametrize("optimizer", ["adam", "radam", "muon", momentum])
 @pytest.mark.parametrize("stages", [None, [(10, 1.0), (14, 0.5)]])
 @pytest.mark.parametrize("cut", [1, 9, 10, 11, 23])
 def test_state_carries_all_that_the_rest_depends_on(optimizer: Any, stages: Any, cut: int) -> None:

@@ -34,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "batch_size": 256,
     "lr": 4e-3,
     "warmup": 0.02,
+    "optimizer": "adam",
+    "matrix_lr": 0.02,
     "n": 250,
     "windows": 1,
     "time_sampling": "uniform",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pidlearn.methods.base import Stage
+from pidlearn.training.muon import Muon
 from pidlearn.utils.settings import COUNT, FLAG, SIZE, Rule, Settings, is_number, is_whole
 from pidlearn.utils.validation import reraise_from_function, summary
 
@@ -27,7 +28,9 @@ class OptimizerConfig(Settings):
         warmup: share of a stage over which the rate rises linearly; it then falls to zero along a cosine.
         constant: keep the rate constant after the warm-up instead (the official recipe).
         beta2: decay of Adam's second moment.
-        optimizer: "adam" or "radam", or a function of (parameters, this) that returns a `torch.optim.Optimizer`.
+        optimizer: "adam", "radam" or "muon" (`pidlearn.training.muon.Muon`), or a function of (parameters, this) that
+            returns a `torch.optim.Optimizer`.
+        matrix_lr: peak learning rate of Muon's matrices; all other weights have ``lr``.
         ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned. In a
             student of several windows only the last is averaged: the others keep their final weights, at whose ends the
             windows after them were trained to start.
@@ -43,6 +46,7 @@ class OptimizerConfig(Settings):
     constant: bool = False
     beta2: float = 0.99
     optimizer: str | Callable[[Any, OptimizerConfig], torch.optim.Optimizer] = "adam"
+    matrix_lr: float = 0.02
     ema: tuple[float, ...] = ()
     seed: int = 0
     micro_batch: int | None = None
@@ -61,6 +65,7 @@ class OptimizerConfig(Settings):
                 lambda v: v in OPTIMIZERS if isinstance(v, str) else callable(v) and not isinstance(v, type),
                 f"one of {sorted(OPTIMIZERS)} or a function of (parameters, config)",
             ),
+            "matrix_lr": (lambda v: is_number(v) and v > 0, "a positive number"),
             "ema": (
                 lambda v: isinstance(v, tuple) and all(is_number(rate) and 0 <= rate < 1 for rate in v),
                 "a tuple of decay rates in [0, 1), such as (0.999,)",
@@ -72,12 +77,22 @@ class OptimizerConfig(Settings):
 
 OPTIMIZERS: dict[str, Callable[[Any, OptimizerConfig], torch.optim.Optimizer]] = {
     "adam": lambda parameters, o: torch.optim.Adam(parameters, o.lr, (0.9, o.beta2), fused=True),
+    "muon": lambda parameters, o: Muon(parameters, o.lr, (0.9, o.beta2), matrix_lr=o.matrix_lr),
     "radam": lambda parameters, o: torch.optim.RAdam(parameters, o.lr, (0.9, o.beta2), foreach=True),
 }
 
 
 def build_optimizer(stage: Stage, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """An optimiser of the trainable parameters of a stage, with the peak rate of each group as ``initial_lr``."""
+    """An optimiser of the trainable parameters of a stage, with the peak rate of each group as ``initial_lr``.
+
+    Raises:
+        ValueError: a rate for matrices without Muon, or a function that returns no optimiser.
+    """
+    if config.optimizer in OPTIMIZERS and config.optimizer != "muon" and config.matrix_lr != OptimizerConfig.matrix_lr:
+        raise ValueError(
+            f"got matrix_lr = {config.matrix_lr:g}, but {config.optimizer} has one rate for all weights: pass "
+            f'optimizer="muon", or leave matrix_lr out'
+        )
     build = OPTIMIZERS[config.optimizer] if isinstance(config.optimizer, str) else config.optimizer
     parameters: list[Any] = [p for p in stage.part.parameters() if p.requires_grad]
     if stage.auxiliary is not None:

@@ -1,0 +1,62 @@
+"""The benchmark of what learns faster: every change changes something, at the reference's CPU time."""
+
+from __future__ import annotations
+
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks import faster
+from benchmarks.faster import CHANGES, lines, row, scheduled, started
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if not CHANGES[name].polish])
+def test_every_change_changes_what_is_learned(name: str) -> None:
+    after = []
+    for one in (CHANGES[name], CHANGES["RAdam"]):
+        with scheduled(one):
+            run = started("ring", one, 12, 0)
+            losses = [step.loss for step in islice(run, 12)]
+        after.append(losses)
+    assert all(torch.tensor(losses).isfinite().all() for losses in after)
+    assert (after[0] == after[1]) == (name == "RAdam")
+
+
+def test_lbfgs_lowers_the_loss_of_a_trained_student(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = started("ring", CHANGES["Muon"], 20, 0)
+    list(run)
+    method, context = run.trainer.method, run.trainer.context
+    batch = method.draw(context, 1024, torch.Generator().manual_seed(0))
+    before = method.loss(context, batch).mean()
+    faster.polish(run, 0.5)
+    assert method.loss(context, batch).mean() < before
+
+
+def test_time_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {"Muon": 1.25, "regression first, a third": 0.5}
+    names = {id(change): name for name, change in CHANGES.items()}
+    z = 80 * torch.randn(4, 2)
+    monkeypatch.setattr(faster, "truth", lambda data: SimpleNamespace(z=z, euler=z.double()))
+    monkeypatch.setattr(faster, "STEPS", 30)
+    monkeypatch.setattr(faster, "cost", lambda data, change: costs[names[id(change)]])
+    assert row("ring", "Muon", 0)["steps"] == 24
+    assert row("ring", "regression first, a third", 0)["steps"] == 30  # a third at 0.5, the rest at 1.25
+    assert row("ring", "reference", 0)["steps"] == 30
+
+
+def test_the_table_has_ratios_to_muon() -> None:
+    errors = {"Muon": (0.01, 0.04), "c = 0.1": (0.02, 0.08), "reference": (0.03, 0.03)}
+    rows = {
+        f"{data}/{name}/seed 0": {"error": error, "steps": 10, "seconds": 1.0}
+        for name, both in errors.items()
+        for data, error in zip(faster.DATA, both, strict=True)
+    }
+    table = {line["change"]: line for line in lines(rows)}
+    assert {name: line["to Muon's"] for name, line in table.items()} == {
+        "reference": "1.50",
+        "Muon": "1.00",
+        "c = 0.1": "2.00",
+    }
+    assert (table["Muon"]["ring"], table["Muon"]["checkerboard, steps"]) == ("0.0100", "10")
