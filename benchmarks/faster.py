@@ -32,7 +32,7 @@ from pidlearn.methods import Stage
 from pidlearn.methods.base import Batch, Context
 from pidlearn.methods.pid.method import PID
 from pidlearn.training.muon import Muon
-from pidlearn.training.optim import OptimizerConfig
+from pidlearn.training.optim import MATRIX_LR, OptimizerConfig
 
 STEPS = 7000
 DATA = ("ring", "checkerboard")
@@ -48,6 +48,7 @@ class Sobol(PID):
         if context.step == 0:
             self.sequence = torch.quasirandom.SobolEngine(z[0].numel(), scramble=True, seed=context.seed)
         u = self.sequence.draw(n, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)  # (n, d)
+        u = u[torch.randperm(n, generator=generator)]  # the times are drawn in order
         normal = math.sqrt(2) * torch.erfinv(2 * u - 1)
         return (context.problem.t_start * normal).to(z).reshape(z.shape), index, labels
 
@@ -157,7 +158,7 @@ def late(config: OptimizerConfig, step: int, steps: int) -> float:
 
 def muon(parameters: Any, config: OptimizerConfig, **options: Any) -> Muon:
     """Muon with options that `pidlearn.Config` has not."""
-    return Muon(parameters, config.lr, (0.9, config.beta2), matrix_lr=config.matrix_lr, **options)
+    return Muon(parameters, config.lr, (0.9, config.beta2), matrix_lr=MATRIX_LR * config.lr, **options)
 
 
 @dataclass(frozen=True)
@@ -177,17 +178,17 @@ class Change:
     polish: float = 0.0
 
 
-MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3, "matrix_lr": 0.015}
+MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3}
 REFERENCE = Change({"optimizer": "adam", "lr": 6e-3})
 CHANGES = {
     "reference": REFERENCE,
     "RAdam": Change({"optimizer": "radam", "lr": 6e-3}),
     "Muon": Change(MUON),
     "Muon, 3 Newton-Schulz steps": Change({**MUON, "optimizer": partial(muon, ns_steps=3)}),
-    "matrix rate x 1/2": Change({**MUON, "matrix_lr": 0.0075}),
-    "matrix rate x 2": Change({**MUON, "matrix_lr": 0.03}),
-    "Adam's rate x 1/2": Change({**MUON, "lr": 1.5e-3}),
-    "Adam's rate x 2": Change({**MUON, "lr": 6e-3}),
+    "matrices' rate x 1/2": Change({**MUON, "matrix_lr": 0.0075}),
+    "matrices' rate x 2": Change({**MUON, "matrix_lr": 0.03}),
+    "others' rate x 1/2": Change({**MUON, "lr": 1.5e-3, "matrix_lr": 0.015}),
+    "others' rate x 2": Change({**MUON, "lr": 6e-3, "matrix_lr": 0.015}),
     "batches of 128": Change({**MUON, "batch_size": 128}),
     "batches of 512": Change({**MUON, "batch_size": 512}),
     "rate falls along a line": Change(MUON, schedule=linear),

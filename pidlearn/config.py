@@ -49,7 +49,7 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
 
     What fits depends on the problem, so the fields marked * stay unset (None) until the run fills them in from the
     method's recipe; ``result.config`` holds all values. Of the inherited fields these are steps, batch_size, lr,
-    warmup, optimizer, matrix_lr, derivative and stop_gradient.
+    warmup, optimizer, derivative and stop_gradient.
 
     Attributes:
         method: name of a method in `pidlearn.methods.METHODS`, or a `pidlearn.methods.Method`.
@@ -75,7 +75,6 @@ class Config(PIDConfig, ExecutionConfig, OptimizerConfig):
     lr: float = UNSET
     warmup: float = UNSET
     optimizer: str | Callable[[Any, OptimizerConfig], torch.optim.Optimizer] = UNSET
-    matrix_lr: float = UNSET
     method: str | Method = "pid"
     n: int = UNSET
     t_max: float = UNSET

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pidlearn as pid
+from pidlearn.methods import Stage
 from pidlearn.training.muon import Muon, orthogonalized
+from pidlearn.training.optim import OptimizerConfig, build_optimizer
 
 
 def gradients_of(weights: list[Tensor], steps: int, seed: int = 0) -> list[list[Tensor]]:
@@ -95,6 +97,13 @@ def test_rates_of_groups() -> None:
         matrix, bias = moved(optimizer, [*ours], steps=1)
         assert (matrix - start[0]).norm(2, (0, 1)) == pytest.approx(scale * 0.04 * 20**0.5, rel=0.25)
         torch.testing.assert_close((bias - start[1]).abs(), torch.full((5,), scale * 1e-3), rtol=1e-3, atol=0)
+
+
+def test_the_rate_of_matrices_follows_the_other_rate_unless_it_is_set() -> None:
+    stage = Stage(nn.Linear(16, 16), 1)
+    for config, matrices in (({}, 0.05), ({"matrix_lr": 0.3}, 0.3)):
+        optimizer = build_optimizer(stage, OptimizerConfig(lr=0.01, optimizer="muon", **config))
+        assert sorted(group["initial_lr"] for group in optimizer.param_groups) == [0.01, matrices]
 
 
 def test_a_loss_may_be_computed_by_the_step() -> None:

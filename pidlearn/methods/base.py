@@ -35,7 +35,6 @@ DEFAULTS: dict[str, Any] = {
     "lr": 4e-3,
     "warmup": 0.02,
     "optimizer": "adam",
-    "matrix_lr": 0.02,
     "n": 250,
     "windows": 1,
     "time_sampling": "uniform",

@@ -26,14 +26,7 @@ DIFFUSION: dict[str, Any] = {
     "stop_gradient": True,
     "time_sampling": "lognormal",
 }
-TOY: dict[str, Any] = {
-    **DIFFUSION,
-    "optimizer": "muon",
-    "steps": 5500,
-    "batch_size": 256,
-    "lr": 3e-3,
-    "matrix_lr": 0.015,
-}
+TOY: dict[str, Any] = {**DIFFUSION, "optimizer": "muon", "steps": 5500, "batch_size": 256, "lr": 3e-3}
 IMAGES: dict[str, Any] = {**DIFFUSION, "steps": 7500, "batch_size": 128, "lr": 4e-3}
 MLP_TEACHER: dict[str, Any] = {**IMAGES, "lr": 2.5e-3}  # without layer norms, 4e-3 diverges
 COPIED_NETWORK: dict[str, Any] = {**IMAGES, "lr": 1e-3}
@@ -42,7 +35,7 @@ VELOCITY: dict[str, Any] = {
     "optimizer": "muon",
     "steps": 7500,
     "batch_size": 128,
-    "lr": 5e-3,
+    "lr": 4e-3,
     "warmup": 0.2,
     "derivative": "trapezoid",
     "stop_gradient": False,
@@ -55,29 +48,28 @@ MAX_TOTAL_STEPS = 7680
 """Finer grids over the whole span are not tried."""
 MAX_MESH_ERROR = 0.004
 """The relative error that the scheme's own steps may make: below what training leaves on most systems."""
-ADAM_LR = 2
-"""Where Muon is the default, another optimiser takes this multiple of its learning rate: it has no matrices then."""
+ADAM_LR = {"toy": 6e-3, "velocity": 1e-2}
+"""Learning rates of other optimisers, where Muon is the default."""
 
 
 def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the settings that are not ``given``."""
     if isinstance(problem, InitialValueProblem):
         windows, n = given.get("windows", UNSET), given.get("n", UNSET)
-        return _for_optimizer(VELOCITY, given) | (_mesh(problem, windows, n) if UNSET in (windows, n) else {})
+        return _for_optimizer(VELOCITY, ADAM_LR["velocity"], given) | (
+            _mesh(problem, windows, n) if UNSET in (windows, n) else {}
+        )
     if math.prod(problem.event_shape) <= LOW_DIMENSIONAL:
-        return _for_optimizer(TOY, given)
+        return _for_optimizer(TOY, ADAM_LR["toy"], given)
     teacher = network_of(problem)
     if teacher is None:
         return IMAGES
     return MLP_TEACHER if isinstance(teacher, MLP) else COPIED_NETWORK
 
 
-def _for_optimizer(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, or those for the optimiser that is ``given``, if it is another one than theirs."""
-    if given.get("optimizer", "muon") == "muon":
-        return settings
-    others = {name: value for name, value in settings.items() if name != "matrix_lr"}
-    return {**others, "lr": ADAM_LR * settings["lr"]}
+def _for_optimizer(settings: dict[str, Any], adam_lr: float, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of Muon, with another rate if another optimiser is ``given``."""
+    return settings if given.get("optimizer", "muon") == "muon" else {**settings, "lr": adam_lr}
 
 
 def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
