@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pidlearn as pid
 from benchmarks.steps import TrainingStep, random_teacher
+from pidlearn.training.muon import Muon, orthogonalized
 from pidlearn.utils.overrides import overridden, tf32
 
 REPEATS = 3
@@ -84,6 +85,16 @@ def flop(network: dict[str, Any]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.empty(1, *net.event_shape, device="meta"), torch.empty(1, device="meta"))  # without labels
     return 7 * counter.get_total_flops()
+
+
+def muon_flop(network: dict[str, Any]) -> int:
+    """FLOP per update of the products with which Muon orthogonalises the network's matrices, whatever the batch."""
+    weights = [*random_teacher(network, "meta").model.requires_grad_(True).parameters()]
+    matrices = [p for group in Muon(weights, 1e-3).param_groups if group["momentum"] for p in group["params"]]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        for p in matrices:
+            orthogonalized(p.flatten(1)[None])
+    return int(counter.get_total_flops())
 
 
 def shares(step: TrainingStep, machine: Machine) -> dict[str, float]:

@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     BOUND: {"half": True},
     "ours, TF32": {},
     "ours, TF32, recomputed": {"recompute": True},
+    "ours, TF32, Muon": {"optimizer": "muon"},
     "ours, bfloat16, differences": {"precision": "bfloat16"},
     "ours, bfloat16, exact": {"precision": "bfloat16", "derivative": "exact"},
 }

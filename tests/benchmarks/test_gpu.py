@@ -21,7 +21,7 @@ from benchmarks import steps
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import machine, tables
 from benchmarks.gpu.benchmark import Benchmark
-from benchmarks.gpu.machine import Machine, flop
+from benchmarks.gpu.machine import Machine, flop, muon_flop
 from benchmarks.gpu.rounding import RecordingL2
 from benchmarks.gpu.variants import BASELINE, BOUND, COMPILED, VARIANTS, step_of
 from benchmarks.table import RESULTS, Store
@@ -66,7 +66,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         profiled.extend([] if profiled else [machine.kernels(*args)])
         return profiled[0]
 
-    uncompiled = mock.patch.object(Benchmark, "rows", lambda self: list(rows_of(self))[:7])
+    uncompiled = mock.patch.object(Benchmark, "rows", lambda self: list(rows_of(self))[: 1 + len(VARIANTS)])
     profiling = mock.patch("benchmarks.gpu.benchmark.kernels", kernels_once)
     with uncompiled, profiling, mock.patch.object(gpu, "DRY", {"toy": SIZE}):
         return {key.removeprefix("toy / "): row for key, row in measured(folder).items()}
@@ -115,13 +115,21 @@ def test_the_readme_tells_the_flops_of_the_papers_networks(name: str, giga: int,
     assert total in page
 
 
+@pytest.mark.parametrize(("name", "tera", "images"), [("cifar10", 0.31, 512), ("imagenet64", 4.3, 2048)])
+def test_the_readme_tells_what_muon_costs(name: str, tera: float, images: int) -> None:
+    network, page = gpu.SIZES[name].network, RESULTS.with_name("README.md").read_text()
+    assert round(muon_flop(network) / 1e12, 2 if tera < 1 else 1) == tera
+    assert f"{tera:g} TFLOP" in page
+    assert muon_flop(network) < 0.0025 * images * flop(network)
+
+
 @pytest.mark.filterwarnings("ignore:the student computes in")
 def test_official_style_and_ours_take_the_same_step() -> None:
     teacher = steps.random_teacher(SIZE.network)
     losses = [[step_of(v, teacher, None, batch_size=4, micro_batch=m)() for m in (None, 2)] for v in VARIANTS]
-    torch.testing.assert_close(torch.tensor(losses), torch.full((6, 2), losses[0][0]), rtol=0.1, atol=0)
-    exactly = torch.tensor(losses)[[0, 2, 3]]
-    torch.testing.assert_close(exactly, exactly[:1, :1].expand(3, 2), rtol=1e-3, atol=0)
+    torch.testing.assert_close(torch.tensor(losses), torch.full((7, 2), losses[0][0]), rtol=0.1, atol=0)
+    exactly = torch.tensor(losses)[[0, 2, 3, 4]]
+    torch.testing.assert_close(exactly, exactly[:1, :1].expand(4, 2), rtol=1e-3, atol=0)
 
 
 def test_labels_reach_both() -> None:

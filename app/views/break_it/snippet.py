@@ -60,8 +60,8 @@ import pidlearn as pid
 from pidlearn.viewer import View
 {EQ8 if variant == "eq8" else ""}
 teacher = pid.toy("{data}")
-reference = pid.distill(teacher, steps=1500, seed=0{ARGUMENTS[base]})
-{SOFT if weight else ""}changed = pid.distill({problem}{student}, steps=1500, seed=0{arguments})
+reference = pid.distill(teacher, steps=1500, optimizer="adam", seed=0{ARGUMENTS[base]})
+{SOFT if weight else ""}changed = pid.distill({problem}{student}, steps=1500, optimizer="adam", seed=0{arguments})
 print("reference", reference.evaluate())
 print("changed", changed.evaluate())
 
