@@ -11,7 +11,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -214,11 +214,9 @@ CHANGES = {
 }
 
 
-@contextmanager
-def scheduled(change: Change) -> Iterator[None]:
-    """Training with the schedule of a change while the context lasts."""
-    with mock.patch("pidlearn.training.trainer.schedule", change.schedule) if change.schedule else mock.MagicMock():
-        yield
+def scheduled(change: Change) -> AbstractContextManager[Any]:
+    """A context in which training has the schedule of a change."""
+    return mock.patch("pidlearn.training.trainer.schedule", change.schedule) if change.schedule else nullcontext()
 
 
 def started(data: str, change: Change, steps: int, seed: int) -> Iterator[Any]:

@@ -103,8 +103,9 @@ def test_fewer_digits_are_near(bound: float, choices: dict[str, Any]) -> None:
         {"recompute": True, "micro_batch": 3},
         {"compile": "inductor", "of": {"channel_mult": [1], "attn_resolutions": [8]}},
         {"optimizer": "radam", "micro_batch": 8},
+        {"optimizer": "muon", "micro_batch": 8},
     ],
-    ids=["recomputed in parts", "compiled", "radam"],
+    ids=["recomputed in parts", "compiled", "radam", "muon"],
 )
 def test_how_it_is_computed_changes_nothing(choices: dict[str, Any]) -> None:
     plain = {name: choice for name, choice in choices.items() if name not in pid.Config.EXECUTION}
