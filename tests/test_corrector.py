@@ -63,8 +63,8 @@ def test_rates_of_its_stages() -> None:
     rates = []
     for _ in run:
         rates.append([group["lr"] for group in run.trainer.optimizer.param_groups])
-    assert rates[4] == pytest.approx([1e-3])
-    assert rates[9] == pytest.approx([1e-5, 1e-3])
+    assert rates[4] == pytest.approx([1e-3, 5e-3])  # of Adam's weights, and of Muon's matrices
+    assert rates[9] == pytest.approx([1e-5, 5e-5, 1e-3, 5e-3])
 
 
 def test_it_follows_any_method() -> None:

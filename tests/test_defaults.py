@@ -71,6 +71,13 @@ def test_another_optimizer_has_a_rate_of_its_own(teacher: Any, lr: float, optimi
     assert resolve_settings(problem, pid.Config(optimizer="muon"))[0].lr < lr
 
 
+@pytest.mark.parametrize(("steps", "factor"), [(5500, 1.0), (1375, 2.0), (22000, 0.5), (1, 4.0), (10**6, 0.5)])
+def test_muons_rate_goes_with_the_root_of_the_steps(steps: int, factor: float) -> None:
+    problem = problem_from_teacher(pid.toy("ring"))
+    assert resolve_settings(problem, pid.Config(steps=steps))[0].lr == pytest.approx(3e-3 * factor)
+    assert resolve_settings(problem, pid.Config(steps=steps, optimizer="adam"))[0].lr == 6e-3
+
+
 @pytest.mark.parametrize(
     ("teacher", "init", "says"),
     [

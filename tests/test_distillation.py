@@ -198,7 +198,7 @@ class TestWhatComesBack:
             next(run)
         assert not torch.equal(flat(student.windows[0]), before[0])
         assert torch.equal(flat(student.windows[1]), before[1])
-        assert next(run).lr == pytest.approx(1e-2 / (0.2 * 11))
+        assert next(run).lr == pytest.approx(1.6e-2 / (0.2 * 11))
         assert torch.allclose(flat(student.windows[1]), before[1], atol=0.02)
 
     def test_a_convolutional_teachers_network_is_where_a_student_starts(self) -> None:
@@ -323,7 +323,7 @@ class TestOwnEquation:
         assert tiny_ode(student=net(), windows=None).student.t_min == 1.0
         # It is asked at times enough for the field, and not only at a window's.
         config = pid.steps(pid.system("pendulum"), net()).config
-        assert (config.windows, config.n) == (1, 385)
+        assert (config.windows, config.n) == (1, 769)
 
 
 class TestWhatStopsIt:

@@ -68,8 +68,12 @@ def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_optimizer(settings: dict[str, Any], adam_lr: float, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of Muon, with another rate if another optimiser is ``given``."""
-    return settings if given.get("optimizer", "muon") == "muon" else {**settings, "lr": adam_lr}
+    """The settings of Muon with a rate for the ``given`` steps, or with Adam's if another optimiser is given."""
+    if given.get("optimizer", "muon") != "muon":
+        return {**settings, "lr": adam_lr}
+    # Its updates have a fixed size, so that fewer of them have to be larger: the best rate goes with steps^(-1/2).
+    factor = math.sqrt(settings["steps"] / given.get("steps", settings["steps"]))
+    return {**settings, "lr": settings["lr"] * min(max(factor, 0.5), 4.0)}
 
 
 def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
