@@ -24,7 +24,7 @@ import pidlearn as pid
 from pidlearn.viewer import View
 
 system = pid.system("{name.removesuffix("_long")}"){longer}
-result = pid.distill(system, seed=0)  # about 25 s on one core
+result = pid.distill(system, seed=0)  # a minute or two on one core
 print(result.evaluate())
 
 scene = result.watch(starts=48{plane}, view={view_call(view)})
