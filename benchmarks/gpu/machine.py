@@ -90,7 +90,7 @@ def flop(network: dict[str, Any]) -> int:
 def muon_flop(network: dict[str, Any]) -> int:
     """FLOP per update of the products with which Muon orthogonalises the network's matrices, whatever the batch."""
     weights = [*random_teacher(network, "meta").model.requires_grad_(True).parameters()]
-    matrices = [p for group in Muon(weights, 1e-3).param_groups if group["momentum"] for p in group["params"]]
+    matrices = [p for group in Muon(weights, 1e-3).param_groups if "momentum" in group for p in group["params"]]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for p in matrices:
             orthogonalized(p.flatten(1)[None])

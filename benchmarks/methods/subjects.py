@@ -79,7 +79,9 @@ class Truth:
 def subject(name: str) -> Subject:
     """One of `TOYS`, or "digits": a class-conditional U-Net on 8 x 8 images."""
     if name in TOYS:
-        return Subject(problem_from_teacher(pid.toy(name)), settings={"optimizer": "adam"})  # one for all methods
+        return Subject(
+            problem_from_teacher(pid.toy(name)), settings={"optimizer": "adam"}
+        )  # one optimiser for all methods
     recipe = recipes.read("digits")
     return Subject(
         problem_from_teacher(load_teacher(digits_teacher())),

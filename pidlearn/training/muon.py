@@ -52,28 +52,29 @@ class Muon(torch.optim.Optimizer):
             group_lr = group.get("lr", lr)
             matrices = [p for p in group["params"] if _is_matrix(p)]
             others = [p for p in group["params"] if not _is_matrix(p)]
-            groups.append({**group, "params": others, "lr": group_lr, "momentum": None})
+            groups.append({**group, "params": others, "lr": group_lr})
             groups.append({**group, "params": matrices, "lr": matrix_lr * group_lr / lr, "momentum": momentum})
         self.ns_steps = ns_steps
         super().__init__([group for group in groups if group["params"]], {"lr": lr})
-        adam = [group for group in self.param_groups if group["momentum"] is None]
         # Its groups are ours: it fills in its own settings, and `step` gives it the state.
-        self._adam = torch.optim.Adam(adam, lr, betas, fused=True) if adam else None
+        self._adam = torch.optim.Adam(adam, lr, betas, fused=True) if (adam := self._groups(matrices=False)) else None
+
+    def _groups(self, matrices: bool) -> list[dict[str, Any]]:
+        """The groups of matrices, or those of all other weights; new objects once a state has been loaded."""
+        return [group for group in self.param_groups if ("momentum" in group) == matrices]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch has two
-        """Update all weights that have a gradient."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all weights that have a gradient; returns the loss of ``closure``, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         if self._adam is not None:
-            self._adam.state = self.state
-            self._adam.param_groups = [group for group in self.param_groups if group["momentum"] is None]
+            self._adam.state, self._adam.param_groups = self.state, self._groups(matrices=False)
             self._adam.step()
-        for group in self.param_groups:
-            if group["momentum"] is not None:
-                self._step_matrices(group)
+        for group in self._groups(matrices=True):
+            self._step_matrices(group)
         return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:

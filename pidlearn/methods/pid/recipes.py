@@ -46,9 +46,9 @@ MIN_WINDOWS, MIN_STEPS, MAX_STEPS = 40, 12, 48
 """An ODE's span is cut into at least MIN_WINDOWS windows, of MIN_STEPS to MAX_STEPS equal steps each."""
 MAX_TOTAL_STEPS = 7680
 """Finer grids over the whole span are not tried."""
-MAX_MESH_ERROR = 0.004
-"""The relative error that the scheme's own steps may make: below what training leaves on most systems."""
-ADAM_LR = {"toy": 6e-3, "velocity": 1e-2}
+MAX_MESH_ERROR, WARN_MESH_ERROR = 0.004, 0.01
+"""The mesh is refined until the scheme's own relative error is below the first; above the second, users are warned."""
+TOY_ADAM_LR, VELOCITY_ADAM_LR = 6e-3, 1e-2
 """Learning rates of other optimisers, where Muon is the default."""
 
 
@@ -56,11 +56,11 @@ def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the settings that are not ``given``."""
     if isinstance(problem, InitialValueProblem):
         windows, n = given.get("windows", UNSET), given.get("n", UNSET)
-        return _for_optimizer(VELOCITY, ADAM_LR["velocity"], given) | (
+        return _for_optimizer(VELOCITY, VELOCITY_ADAM_LR, given) | (
             _mesh(problem, windows, n) if UNSET in (windows, n) else {}
         )
     if math.prod(problem.event_shape) <= LOW_DIMENSIONAL:
-        return _for_optimizer(TOY, ADAM_LR["toy"], given)
+        return _for_optimizer(TOY, TOY_ADAM_LR, given)
     teacher = network_of(problem)
     if teacher is None:
         return IMAGES
@@ -71,7 +71,8 @@ def _for_optimizer(settings: dict[str, Any], adam_lr: float, given: Mapping[str,
     """The settings of Muon with a rate for the ``given`` steps, or with Adam's if another optimiser is given."""
     if given.get("optimizer", "muon") != "muon":
         return {**settings, "lr": adam_lr}
-    # Its updates have a fixed size, so that fewer of them have to be larger: the best rate goes with steps^(-1/2).
+    # Its updates have a fixed size, so fewer of them have to be larger: the rate goes with steps^(-1/2), within bounds
+    # beyond which nothing was tried.
     factor = math.sqrt(settings["steps"] / given.get("steps", settings["steps"]))
     return {**settings, "lr": settings["lr"] * min(max(factor, 0.5), 4.0)}
 
@@ -88,7 +89,7 @@ def _mesh(problem: InitialValueProblem, windows: Any, n: Any) -> dict[str, int]:
     # Heun's error is of order h^2, like the trapezoid scheme's: it shows how many steps the scheme needs.
     while (error := problem.coarse_error(steps)) > MAX_MESH_ERROR and steps < MAX_TOTAL_STEPS:
         steps *= 2
-    if error > 0.01:
+    if error > WARN_MESH_ERROR:
         warnings.warn(
             f"{steps} steps may be too few to follow this field from t = {problem.t_start:g} to {problem.t_end:g}: "
             f"check result.evaluate(), and use a shorter span, or larger windows= and n=",
