@@ -57,7 +57,7 @@ error.
 """
 COMPILED = ("ours, TF32", BASELINE, "ours, bfloat16, exact", BOUND, "ours, bfloat16, differences")
 """The variants to compile, most important first, since each takes minutes. Recomputation is not among them: the
-compiler chooses itself what to recompute.
+compiler chooses itself what to recompute. Nor is Muon: an optimiser's step is not compiled.
 """
 
 
