@@ -79,6 +79,30 @@ def test_muons_rate_goes_with_the_root_of_the_steps(steps: int, factor: float) -
 
 
 @pytest.mark.parametrize(
+    ("method", "few", "many"),
+    [
+        ("boot", ("muon", 3e-3), ("adam", 4e-3)),
+        ("cd", ("muon", 3e-3), ("adam", 3e-3)),
+        ("flow_map", ("muon", 3e-3), ("adam", 4e-3)),
+        ("dsno", ("muon", 6e-3), ("adam", 4e-3)),
+        ("reflow", ("muon", 6e-3), ("adam", 4e-3)),
+        ("pd", ("muon", 6e-3), ("adam", 4e-3)),
+        ("corrector", ("muon", 3e-3), ("adam", 4e-3)),
+    ],
+)
+def test_other_methods_take_muon_where_there_are_few_dimensions(method: str, few: Any, many: Any) -> None:
+    for shape, expected in (((2,), few), ((1, 8, 8), many)):
+        problem = problem_from_teacher(pid.DenoiserODE(blank), event_shape=shape)
+        config = resolve_settings(problem, pid.Config(method=method))[0]
+        assert (config.optimizer, config.lr) == expected
+
+
+def test_another_optimizer_of_other_methods_has_the_rate_of_many_dimensions() -> None:
+    config = pid.Config(method="boot", optimizer="adam")
+    assert resolve_settings(problem_from_teacher(pid.toy("ring")), config)[0].lr == 4e-3
+
+
+@pytest.mark.parametrize(
     ("teacher", "init", "says"),
     [
         (pid.DenoiserODE(blank), "official", "none that a student can copy.*random weights: .*from_network"),

@@ -783,6 +783,7 @@ def training() -> list[tuple[Call, str]]:
          "but this method's student needs them: pass a network of your own as student"),
         (lambda: pid.distill(pid.system("pendulum"), method="dsno"), "but an operator is of a diffusion: use pid"),
         (lambda: pid.distill(pid.system("pendulum"), method="corrector"), "but the corrector compares scores, which"),
+        (lambda: pid.distill(pid.system("pendulum"), method="endpoint"), "regression trains the end of a path alone"),
         (lambda: run(method="corrector"), "1 steps leave a stage without any at share = 0.6: use more, or another"),
         (lambda: pid.distill(pid.system("pendulum"), method="cd"), "a flow map's student is of a diffusion: use pid"),
         (lambda: pid.FlowMap(net(), 0.002, t_min=80.0), "a flow map runs from noise to data: swap them"),

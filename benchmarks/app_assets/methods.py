@@ -18,7 +18,8 @@ from app.shared import assets
 from app.views.methods.model import CALLS, FRAMES, METHODS, STARTS, TOY
 from benchmarks.app_assets.common import SEED, Metrics
 from benchmarks.methods.contenders import CONTENDERS
-from benchmarks.methods.measure import best, budgeted_steps, cost, distilled
+from benchmarks.methods.measure import budgeted_steps, cost, distilled
+from benchmarks.methods.search import best
 from benchmarks.methods.subjects import subject
 from benchmarks.methods.tables import mean, runs
 from benchmarks.table import RESULTS

@@ -1,7 +1,8 @@
 """Every method on the same truth: `python -m benchmarks.methods`.
 
 Each method trains the same network on the toys, whose exact flow is known, and is compared path by path and as a
-distribution. Its learning rate and one more setting come from a search that is the same for all, on another seed:
+distribution. Its optimiser, its learning rate and one more setting come from a search that is the same for all, on
+another seed:
 
     python -m benchmarks.methods --search        first: the settings
     python -m benchmarks.methods                 the table at equal CPU time
@@ -17,12 +18,14 @@ from typing import Any
 
 from benchmarks.methods.claims import RULE, claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
-from benchmarks.methods.measure import best, floor_row, row, search_row, solver_row
+from benchmarks.methods.measure import floor_row, row, solver_row
+from benchmarks.methods.search import SEED, TEXT, best, search
+from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.subjects import TOYS, digits_teacher, subject
-from benchmarks.methods.tables import SEARCH_TEXT, figure, lines, search_lines, text
+from benchmarks.methods.tables import figure, lines, text
 from benchmarks.table import RESULTS, Store, Task
 
-SEED, STEPS = 100, 2000
+STEPS = 2000
 
 
 def main() -> None:
@@ -45,10 +48,10 @@ def main() -> None:
     budget = subject(kind).budget
     names = [name for name in args.only if toys or CONTENDERS[name].on_images is not None]
 
-    facts: dict[str, Any] = {"data": kind, "seed": SEED, "budget": budget // 3}
-    search = Store(args.out, f"methods-search{suffix}", f"python -m benchmarks.methods --search{options}", **facts)
-    search.fill({name: (search_row, kind, CONTENDERS[name], SEED, budget // 3) for name in names}, args.jobs)
-    search.write("Settings of the methods", SEARCH_TEXT, {f"{kind}, seed {SEED}": search_lines(search.rows)})
+    facts: dict[str, Any] = {"data": kind, "seed": SEED, "budget": budget}
+    found = Store(args.out, f"methods-search{suffix}", f"python -m benchmarks.methods --search{options}", **facts)
+    search(found, kind, names, args.jobs)
+    found.write("Settings of the methods", TEXT, {f"{kind}, seed {SEED}": search_lines(found.rows)})
     if args.search:
         return
     options += " --equal-steps" if args.equal_steps else ""
@@ -60,7 +63,7 @@ def main() -> None:
     for seed in args.seeds or ((0, 1, 2) if toys else (0,)):
         for data in args.data:
             for name in names:
-                chosen = best(search.rows, name)
+                chosen = best(found.rows, name)
                 limits = (limit.get("budget"), limit.get("steps"))
                 tasks[f"{data}/{name}/seed {seed}"] = (row, data, CONTENDERS[name], chosen, seed, *limits)
     store.fill(tasks, args.jobs)

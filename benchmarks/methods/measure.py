@@ -23,14 +23,12 @@ from pidlearn.training.trainer import Trainer
 
 __all__ = [
     "CALLS",
-    "best",
     "budgeted_steps",
     "cost",
     "distilled",
     "floor_row",
     "needs",
     "row",
-    "search_row",
     "settings_on",
     "solver_row",
     "solving",
@@ -151,15 +149,9 @@ def _kept(trainer: Trainer) -> int:
 
 
 def budgeted_steps(data: str, costs: dict[str, float], budget: int) -> int:
-    """How many steps fit into the CPU time of ``budget`` steps of PID."""
-    seconds = budget * cost(data, CONTENDERS["PID"], {})["per step"]
+    """How many steps fit into the CPU time of ``budget`` steps of PID with Adam."""
+    seconds = budget * cost(data, CONTENDERS["PID"], {"optimizer": "adam"})["per step"]
     return max(subject(data).trial, round((seconds - costs["preparation"]) / costs["per step"]))
-
-
-def best(rows: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """The settings with the least error in the search."""
-    settings: dict[str, Any] = min(rows[name]["tried"], key=lambda candidate: candidate["error"])["settings"]
-    return settings
 
 
 def row(
@@ -197,28 +189,6 @@ def compared(data: str, x: Tensor) -> dict[str, float]:
         "wrong": true.wrong(x),
         "energy": energy_distance(x / true.unit, true.others / true.unit),
     }
-
-
-def search_row(data: str, contender: Contender, seed: int, budget: int) -> dict[str, Any]:
-    """Try every learning rate, then the other value of the second setting with the best of them."""
-    name, first, second = contender.also if data in TOYS else ("batch_size", 64, 32)
-    tried = [_candidate(data, contender, {"lr": lr, name: first}, seed, budget) for lr in subject(data).rates]
-    lr = min(tried, key=lambda candidate: candidate["error"])["settings"]["lr"]
-    return {"tried": [*tried, _candidate(data, contender, {"lr": lr, name: second}, seed, budget)]}
-
-
-def _candidate(data: str, contender: Contender, settings: dict[str, Any], seed: int, budget: int) -> dict[str, Any]:
-    """Compare one call with Euler-250 after training; infinity for a run that diverged."""
-    steps = budgeted_steps(data, cost(data, contender, settings), budget)
-    run: Any = distilled(data, contender, settings, seed=seed, steps=steps)
-    try:
-        for _ in run:
-            pass
-    except ValueError:  # it diverged
-        return {"settings": settings, "error": float("inf")}
-    true = truth(data)
-    x = run.result().generate(true.z, true.labels).double()
-    return {"settings": settings, "error": rmse(x, true.euler) / true.unit}
 
 
 def solver_row(data: str, solver: str) -> dict[str, Any]:

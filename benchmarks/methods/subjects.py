@@ -24,6 +24,7 @@ from pidlearn.teachers import load_teacher, save_teacher
 __all__ = ["TOYS", "Subject", "Truth", "digits_teacher", "subject", "truth"]
 
 TOYS = ("ring", "checkerboard", "anisotropic")
+TOY_RATES = {"adam": (1e-3, 2e-3, 4e-3, 8e-3, 16e-3), "muon": (7.5e-4, 1.5e-3, 3e-3, 6e-3)}
 DIGITS = Path("out/digits-teacher.safetensors")
 """The teacher of the recipe ``digits``; `benchmarks.unet` uses the same file."""
 
@@ -37,9 +38,9 @@ class Subject:
         samples: how many are compared.
         data: for methods that need some; None if the teacher draws its own.
         settings: of every run.
-        rates: peak learning rates that the search tries for every method.
-        budget: each run has the CPU time of this number of steps of PID, measured right before it: processors differ,
-            and so does one from hour to hour.
+        rates: optimisers and their peak learning rates that the search tries for every method.
+        budget: each run has the CPU time of this number of steps of PID with Adam, measured right before it: processors
+            differ, and so does one from hour to hour.
         trial: steps of the short run that measures what a step costs: stages and grids of a method shrink with it.
     """
 
@@ -47,7 +48,7 @@ class Subject:
     samples: int = 8192
     data: Any = None
     settings: dict[str, Any] = field(default_factory=dict)
-    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
+    rates: dict[str, tuple[float, ...]] = field(default_factory=lambda: TOY_RATES)
     budget: int = 6000
     trial: int = 120
 
@@ -79,16 +80,14 @@ class Truth:
 def subject(name: str) -> Subject:
     """One of `TOYS`, or "digits": a class-conditional U-Net on 8 x 8 images."""
     if name in TOYS:
-        return Subject(
-            problem_from_teacher(pid.toy(name)), settings={"optimizer": "adam"}
-        )  # one optimiser for all methods
+        return Subject(problem_from_teacher(pid.toy(name)))
     recipe = recipes.read("digits")
     return Subject(
         problem_from_teacher(load_teacher(digits_teacher())),
         samples=1024,
         data=training_data(recipe.teacher),
         settings={"batch_size": 64},
-        rates=(5e-4, 1e-3, 2e-3, 4e-3),
+        rates={"adam": (5e-4, 1e-3, 2e-3, 4e-3)},
         budget=200,
         trial=10,
     )

@@ -10,7 +10,7 @@ from benchmarks.methods.measure import CALLS, needs, solving
 from benchmarks.methods.subjects import TOYS, subject
 from benchmarks.table import spread
 
-__all__ = ["SEARCH_TEXT", "all_passes", "figure", "lines", "looks", "mean", "passes", "runs", "search_lines", "text"]
+__all__ = ["all_passes", "figure", "lines", "looks", "mean", "passes", "runs", "text"]
 
 Rows = dict[str, dict[str, Any]]
 
@@ -27,15 +27,11 @@ MARKERS = "osD^v"
 FILLS = {"noise": "full", "paths": "left", "data": "none"}
 """How full the markers of a method are, by what it needs."""
 
-SEARCH_TEXT = """Several learning rates for each method, then another value of one more setting with the best of them;
-each run has a third of the CPU time of those in the table. The settings with the least RMSE to Euler-250 of one call
-serve there, with other seeds."""
-
 
 def text(limit: dict[str, Any], data: str) -> str:
     """What the tables show."""
     if "budget" in limit:
-        of = f"the CPU time that {limit['budget']:,} steps of PID took on the same processor"
+        of = f"the CPU time that {limit['budget']:,} steps of PID with Adam took on the same processor"
     else:
         of = f"{limit['steps']:,} steps"
     if data in TOYS:
@@ -125,18 +121,6 @@ def _costs(results: list[dict[str, Any]]) -> dict[str, str]:
 def passes(row: dict[str, Any]) -> float:
     """Forward passes per training sample; one with a gradient counts three."""
     return float(3 * row["with gradient"] + row["without gradient"] + row["teacher"])
-
-
-def search_lines(rows: Rows) -> list[dict[str, str]]:
-    """Every candidate, with the error that it reached."""
-    table = []
-    for name, row in ((name, rows[name]) for name in CONTENDERS if name in rows):
-        least = min(candidate["error"] for candidate in row["tried"])
-        for candidate in row["tried"]:
-            settings = ", ".join(f"{key} = {value:g}" for key, value in candidate["settings"].items())
-            error = candidate["error"]
-            table.append({"method": name, "settings": settings, "RMSE": f"{error:.4f}" + " ←" * (error == least)})
-    return table
 
 
 def looks() -> dict[str, dict[str, Any]]:

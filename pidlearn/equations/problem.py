@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pidlearn.equations.data_scale import LOW_DIMENSIONAL
 from pidlearn.equations.ode import ODE
 from pidlearn.utils.arguments import GENERATOR, check_arguments, size
 from pidlearn.utils.broadcast import expand_like
@@ -148,6 +149,11 @@ class Problem(ABC):
     @abstractmethod
     def coarse_paths(self) -> tuple[Tensor, Tensor]:
         """Times (k,) float64 over the span, both ends included, and a few paths there, (k, P, *event)."""
+
+    @property
+    def is_low_dimensional(self) -> bool:
+        """Whether it gets the students and recipes of toys."""
+        return math.prod(self.event_shape) <= LOW_DIMENSIONAL
 
     @property
     def exact_dtype(self) -> torch.dtype:

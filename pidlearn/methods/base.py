@@ -43,6 +43,10 @@ DEFAULTS: dict[str, Any] = {
 }
 """Settings of a method that has no recipe of its own."""
 
+LOW_DIMENSIONAL_DEFAULTS: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3}
+"""In place of those, for low-dimensional problems, unless another optimiser is chosen: `benchmarks.methods --search`
+has both optimisers with each method."""
+
 NEEDS = ("noise", "data", "paths")
 """What a method may need besides the teacher; see `Method.needs`."""
 

@@ -96,9 +96,6 @@ class CD(Consistency):
     def rules(self) -> dict[str, Rule]:
         return {"solver": one_of("heun", "euler")}
 
-    def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**super().defaults(problem, given), "n": 18}
-
     def loss(self, context: Context, batch: Batch) -> Tensor:
         x0, noise, s, u, labels = batch
         ode, student = context.problem.ode, context.student

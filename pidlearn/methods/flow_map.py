@@ -14,7 +14,7 @@ Two steps in a row, towards G and then towards G', are one step towards a mean o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -152,24 +152,23 @@ class Identity:
     Attributes:
         loss: of a batch of steps, (B,).
         times: draws what the loss takes for n steps, (n,) each, their starts first.
-        n: number of grid points, by default.
-        lr: peak learning rate, by default; targets that the student itself computes ask for a lower one.
+        defaults: values for unset fields of `Config`.
         forward_mode: whether the loss differentiates by forward-mode automatic differentiation.
         doubles: whether steps have 2^k intervals, so that the grid needs 2^k + 1 points.
     """
 
     loss: Callable[..., Tensor]
     times: Callable[[FlowMapping, int, torch.Generator], tuple[Tensor, ...]]
-    n: int = 250
-    lr: float = 4e-3
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     forward_mode: bool = False
     doubles: bool = False
 
 
 IDENTITIES = {
     "lagrangian": Identity(lagrangian_loss, lagrangian_times),
-    "eulerian": Identity(eulerian_loss, eulerian_times, n=80),
-    "semigroup": Identity(semigroup_loss, semigroup_times, n=9, lr=2e-3, doubles=True),
+    "eulerian": Identity(eulerian_loss, eulerian_times, {"n": 80}),
+    # Its targets are the student's own steps of all lengths: larger updates than these diverge.
+    "semigroup": Identity(semigroup_loss, semigroup_times, {"n": 9, "optimizer": "adam", "lr": 2e-3}, doubles=True),
     "meanflow": Identity(meanflow_loss, eulerian_times, forward_mode=True),
 }
 
@@ -210,8 +209,7 @@ class FlowMapping(Method[Context]):
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # Where the start s is small, the error of G is s times that of the network: with one weight for all, steps from
         # there are learned least well, and more calls gain nothing.
-        identity = IDENTITIES[self.identity]
-        return {"n": identity.n, "lr": identity.lr, "weight": "sqrt_karras", "time_sampling": "lognormal"}
+        return {"weight": "sqrt_karras", "time_sampling": "lognormal", **IDENTITIES[self.identity].defaults}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)

@@ -84,7 +84,8 @@ class PD(Method[Context]):
         }
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"time_sampling": "lognormal", "weight": "sqrt_karras"}
+        rate = {"lr": 6e-3} if problem.is_low_dimensional else {}  # each stage is short
+        return {"time_sampling": "lognormal", "weight": "sqrt_karras", **rate}
 
     @property
     def numbers(self) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pidlearn.equations.data_scale import LOW_DIMENSIONAL
+from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
 from pidlearn.equations.solvers import SOLVERS, solve_end
 from pidlearn.losses.distances import Distance, checked_distance
@@ -60,7 +60,15 @@ class Endpoint(Method[Context]):
     def rules(self) -> dict[str, Rule]:
         return {"pairs": SIZE, "solver": one_of(*SOLVERS)}
 
+    def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"lr": 6e-3} if problem.is_low_dimensional else {}  # with targets that stay, a larger one than others
+
     def check(self, context: Context) -> None:
+        if not isinstance(context.problem, Diffusion):
+            raise ValueError(
+                "got an ODE from given initial values, whose student is its whole path, but endpoint regression trains "
+                "the end of a path alone: use pid"
+            )
         check_path_student(context.student, context.problem, soft_boundary=True)  # only its end is trained
 
     def begin(self, context: Context, first: bool) -> None:
@@ -142,9 +150,8 @@ class DSNO(Endpoint):
         return {**super().rules(), "times": count(2)}
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        # A sample is M rows of the network's batch: 64 of them at a larger rate learn faster than 256.
-        is_small = math.prod(problem.event_shape) <= LOW_DIMENSIONAL
-        return {"batch_size": 64, **({"lr": 2e-2} if is_small else {})}
+        # A sample is M rows of the network's batch.
+        return {**super().defaults(problem, given), "batch_size": 64}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_operator(problem, init, self.times)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from itertools import pairwise
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from pidlearn.equations.data_scale import LOW_DIMENSIONAL
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.initial_value import InitialValueProblem
 from pidlearn.equations.ode import DenoiserODE
@@ -31,7 +29,6 @@ from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, Subspace
 from pidlearn.utils.wrappers import unwrapped
 
 __all__ = [
-    "LOW_DIMENSIONAL",
     "as_flow_map",
     "as_operator",
     "as_trajectory",
@@ -266,7 +263,7 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
     """
     options: dict[str, Any] = {"label_dim": problem.label_dim, **further}
-    if math.prod(problem.event_shape) > LOW_DIMENSIONAL:
+    if not problem.is_low_dimensional:
         options |= {"width": 384, "depth": 4, "norm": teacher is None}
     if teacher is None:
         network = MLP(problem.event_shape, **options)
@@ -280,7 +277,7 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
 
 def _warn_of_mlp(network: nn.Module, problem: Problem) -> None:
     """Warn that a teacher of images whose network is out of sight gets a student that knows nothing of it."""
-    is_small = len(problem.event_shape) == 1 or math.prod(problem.event_shape) <= LOW_DIMENSIONAL
+    is_small = len(problem.event_shape) == 1 or problem.is_low_dimensional
     if is_small or isinstance(_denoiser(problem), EXACT):
         return
     size = sum(p.numel() for p in network.parameters()) / 1e6

@@ -13,8 +13,10 @@ import torch
 from benchmarks.methods import measure
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
-from benchmarks.methods.measure import best, budgeted_steps, cost, distilled, row, search_row
-from benchmarks.methods.tables import figure, lines, looks, search_lines
+from benchmarks.methods.measure import budgeted_steps, cost, distilled, row
+from benchmarks.methods.search import best, search
+from benchmarks.methods.search import lines as search_lines
+from benchmarks.methods.tables import figure, lines, looks
 from pidlearn.methods import METHODS, settings_of
 
 
@@ -46,15 +48,37 @@ def test_the_budget_is_shared_by_preparation_and_steps(monkeypatch: pytest.Monke
     assert budgeted_steps("ring", {"preparation": 4.0, "per step": 0.01}, 2000) == 600
 
 
-def test_the_search_tries_rates_and_then_another_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    def candidate(data: str, contender: Contender, settings: dict[str, Any], *args: Any) -> dict[str, Any]:
-        return {"settings": settings, "error": abs(settings["lr"] - 4e-3) + settings["n"]}
+class Filled:
+    """A store that computes errors by a formula instead of training."""
 
-    monkeypatch.setattr(measure, "_candidate", candidate)
-    row = search_row("ring", Contender("CD", "cd", also=("n", 2, 1)), 0, 10)
-    assert [c["settings"]["lr"] for c in row["tried"]] == [1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 4e-3]
-    assert best({"CD": row}, "CD") == {"lr": 4e-3, "n": 1}
-    assert [line["RMSE"] for line in search_lines({"CD": row})][-2:] == ["2.0120", "1.0000 ←"]
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def fill(self, tasks: dict[str, Any], jobs: int) -> None:
+        for key, (_, name, data, settings, budget) in tasks.items():
+            lr, muon = settings["lr"], settings["optimizer"] == "muon"
+            error = abs(lr - 3e-3) + 1e-4 * settings["n"] + (0 if muon else 1e-3)
+            if data == "checkerboard":  # where the winner of the ring is far behind
+                error = 1.0 if settings["n"] == 18 and lr == 3e-3 else 0.1
+            self.rows[key] = {"method": name, "settings": settings, "whole": budget == 6000, "error": error}
+
+
+def test_the_search_tries_rates_then_another_setting_then_the_best_again() -> None:
+    store: Any = Filled()
+    search(store, "ring", ["CD"], 1)
+    rows = list(store.rows.values())
+    first, second, again = rows[:9], rows[9:10], rows[10:]
+    tried = [(row["settings"]["optimizer"], row["settings"]["lr"]) for row in first]
+    assert tried == [("adam", lr) for lr in (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)] + [
+        ("muon", lr) for lr in (7.5e-4, 1.5e-3, 3e-3, 6e-3)
+    ]
+    assert [row["settings"] for row in second] == [{"optimizer": "muon", "lr": 3e-3, "n": 40}]
+    assert [row["settings"]["lr"] for row in again] == [3e-3, 1.5e-3]
+    assert all("on checkerboard for 6000" in key for key in [*store.rows][10:])
+    assert best(store.rows, "CD") == {"optimizer": "muon", "lr": 1.5e-3, "n": 18}
+    table = search_lines(store.rows)
+    assert [line["again"] for line in table if line["again"]] == ["0.1000 ←", "1.0000"]
+    assert table[7]["RMSE"] == "0.0018"
 
 
 def made_up() -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from pidlearn.equations.initial_value import InitialValueProblem
 from pidlearn.equations.problem import Problem
 from pidlearn.nets import MLP
-from pidlearn.students.build import LOW_DIMENSIONAL, network_of
+from pidlearn.students.build import network_of
 from pidlearn.utils.settings import UNSET
 from pidlearn.utils.validation import NotFiniteError
 
@@ -59,7 +59,7 @@ def recipe(problem: Problem, given: Mapping[str, Any]) -> dict[str, Any]:
         return _for_optimizer(VELOCITY, VELOCITY_ADAM_LR, given) | (
             _mesh(problem, windows, n) if UNSET in (windows, n) else {}
         )
-    if math.prod(problem.event_shape) <= LOW_DIMENSIONAL:
+    if problem.is_low_dimensional:
         return _for_optimizer(TOY, TOY_ADAM_LR, given)
     teacher = network_of(problem)
     if teacher is None:
