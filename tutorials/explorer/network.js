@@ -1,6 +1,7 @@
 // The student's network F(c_in z, ln(t) / 4): pidlearn's residual MLP, with its gradient. A batch is a set of noises at
 // one or more times each; the part of the first layer that depends on the noise is computed once for all its times.
 
+const BLOCK = 64; // rows whose gradients are summed at once
 const roundUp = (n) => (n + 3) & ~3; // the kernel works on blocks of 4
 
 /** Weights by name: where each lies in one array, with matrices stored as (inputs, outputs), torch's transposed. */
@@ -33,7 +34,7 @@ export class Network {
    * @param {Random} random draws frequencies and initial weights
    */
   constructor(kernel, size, sigmaData, T, rows, random) {
-    Object.assign(this, size, layout(size), { kernel, cIn: 1 / Math.hypot(sigmaData, T) });
+    Object.assign(this, size, layout(size), { kernel, rows, cIn: 1 / Math.hypot(sigmaData, T) });
     const { width, depth, total } = this;
     this.weights = kernel.floats(total);
     this.gradients = kernel.floats(total);
@@ -126,9 +127,7 @@ export class Network {
     const { kernel, width, depth, weights, gradients, shapes, slopes, hidden } = this;
     const { outputGradient, hiddenGradient, slopeGradient, turned } = this;
     const out = shapes[depth];
-    kernel.product(hidden[depth - 1], outputGradient, this.part(gradients, out.weight), width, 4, R, {
-      transposed: true,
-    });
+    this.#weightGradient(hidden[depth - 1], outputGradient, this.part(gradients, out.weight), R);
     sumRows(outputGradient, this.part(gradients, out.bias), R);
     transpose(this.part(weights, out.weight), turned, width, 4);
     kernel.product(outputGradient, turned, hiddenGradient, R, width, 4);
@@ -138,19 +137,27 @@ export class Network {
       const gradient = this.part(gradients, shapes[l].weight);
       sumRows(slopeGradient, this.part(gradients, shapes[l].bias), R);
       if (l) {
-        kernel.product(hidden[l - 1], slopeGradient, gradient, width, width, R, { transposed: true });
+        this.#weightGradient(hidden[l - 1], slopeGradient, gradient, R);
         transpose(this.part(weights, shapes[l].weight), turned, width, width);
         // The skip connection leaves hiddenGradient in place; this adds what comes through the layer.
         kernel.product(slopeGradient, turned, hiddenGradient, R, width, width, { adds: true });
         continue;
       }
-      const ofTime = gradient.subarray(this.noise * width);
-      kernel.product(this.timeFeatures, slopeGradient, ofTime, this.time, width, R, { transposed: true });
+      this.#weightGradient(this.timeFeatures, slopeGradient, gradient.subarray(this.noise * width), R);
       // All times of a noise share its features: sum over them before the product.
       for (let row = B * width; row < size; row += B * width) {
         for (let i = 0; i < B * width; i++) slopeGradient[i] += slopeGradient[row + i];
       }
-      kernel.product(this.noiseFeatures, slopeGradient, gradient, this.noise, width, B, { transposed: true });
+      this.#weightGradient(this.noiseFeatures, slopeGradient, gradient.subarray(0, this.noise * width), B);
+    }
+  }
+
+  /** out = inputs^T gradient, summed over the rows in blocks: one long sum in float32 would lose a digit. */
+  #weightGradient(inputs, gradient, out, rows) {
+    const [M, N] = [inputs.length / this.rows, gradient.length / this.rows];
+    for (let row = 0; row < rows; row += BLOCK) {
+      const [A, B] = [inputs.subarray(row * M), gradient.subarray(row * N)];
+      this.kernel.product(A, B, out, M, N, Math.min(BLOCK, rows - row), { transposed: true, adds: row > 0 });
     }
   }
 }
@@ -161,8 +168,9 @@ function fillRows(out, row, count) {
 
 function sumRows(array, out, rows) {
   const columns = out.length;
-  out.fill(0);
-  for (let r = 0, at = 0; r < rows; r++) for (let c = 0; c < columns; c++, at++) out[c] += array[at];
+  const sums = new Float64Array(columns);
+  for (let r = 0, at = 0; r < rows; r++) for (let c = 0; c < columns; c++, at++) sums[c] += array[at];
+  out.set(sums);
 }
 
 /** The transpose of a matrix (rows, columns). */

@@ -15,6 +15,7 @@ const PREVIEW = 24; // grid points while a stroke is drawn
 const PATH = karrasGrid(64); // times at which the student's path of one noise is drawn
 const JOURNEY = 4000; // milliseconds from noise to data
 const REST = 1500; // at the data, before the next journey
+const LABEL = 100; // between two changes of the text of the time: layout costs more than a picture
 const CALM = 500; // milliseconds between two pictures where motion is not wanted
 const TRAINING_SEED = 0;
 const MOMENTS = karrasGrid(1001); // the times of the slider, which moves along EDM's grid
@@ -40,6 +41,7 @@ class Explorer {
       visible: false,
       playing: false,
       drawn: 0, // pictures so far
+      stale: {}, // whether chart and pad are to be drawn again
       frame: 0,
     });
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
@@ -53,11 +55,10 @@ class Explorer {
   /** Take the view from the address; a student that it had is trained again, with the same seed. */
   restore() {
     this.view = fromHash(location.hash);
-    const chosen = location.hash.includes("time=");
     this.#reset();
     if (this.view.distilled && this.mixture) this.distil();
-    else if (calm.matches && !chosen) this.seek(1);
-    else if (!chosen) this.play();
+    else if (this.view.time === 0 && calm.matches) this.seek(1);
+    else if (this.view.time === 0) this.play();
   }
 
   /** Change the distribution. Its student is gone. */
@@ -127,8 +128,9 @@ class Explorer {
     this.wake();
   }
 
-  /** Draw in the next frame, while the page is in view. */
-  wake() {
+  /** Draw in the next frame, while the page is in view; the panels, and what is stale by now. */
+  wake(stale = { chart: true, pad: true }) {
+    Object.assign(this.stale, stale);
     if (!this.frame && this.visible) this.frame = requestAnimationFrame((now) => this.#tick(now));
   }
 
@@ -139,23 +141,27 @@ class Explorer {
       this.view.time = Math.min(1, Math.max(0, elapsed / JOURNEY));
       if (elapsed > JOURNEY + REST && this.training) this.began = now;
       else if (elapsed > JOURNEY && !this.training) this.seek(1);
-      this.#labelTime();
+      if (now - this.labelled > LABEL) this.#labelTime();
     }
     this.#draw();
     this.drawn++;
-    if (this.playing) this.wake();
+    if (this.playing) this.wake({});
   }
 
   #draw() {
     this.theme ??= themeOf(this.root);
     const { theme, view, mixture, student, teacher, limited } = this;
-    drawChart(this.#find(".chart"), { curve: this.curve, steps: view.steps, rulers: this.rulers }, theme);
     this.lastPicture = performance.now();
+    // Time moves the panels alone, and training the chart.
+    if (this.stale.chart) {
+      drawChart(this.#find(".chart"), { curve: this.curve, steps: view.steps, rulers: this.rulers }, theme);
+    }
+    if (this.stale.pad && mixture) this.pad.draw(mixture, theme);
+    this.stale = {};
     if (!mixture) {
       for (const canvas of this.root.querySelectorAll(".panels canvas")) prepare(canvas);
       return;
     }
-    this.pad.draw(mixture, theme);
     const t = timeOf(view.time);
     const target = pathAt(teacher.path, teacher.grid, t);
     const point = noiseOf(view.noise);
@@ -237,7 +243,7 @@ class Explorer {
     else this.#follow(report);
     this.#label();
     const waits = calm.matches && this.training && performance.now() - this.lastPicture < CALM;
-    if (!waits) this.wake();
+    if (!waits) this.wake({ chart: true });
   }
 
   #follow(report) {
@@ -249,8 +255,8 @@ class Explorer {
     this.training = false;
     this.#show(
       "result",
-      `Done in ${seconds.toFixed(1)} seconds. With one call, the student is as close to the teacher's ` +
-        `${this.view.n - 1} calls as the teacher itself with ${this.#worth()}.`,
+      `Done in ${seconds.toFixed(1)} seconds: one call of the student is worth ${this.#worth()} of the teacher ` +
+        `(its error is ${digits(error)} of the spread).`,
     );
   }
 
@@ -258,7 +264,7 @@ class Explorer {
   #worth() {
     const calls = worthOf(this.progress.error, this.rulers);
     if (calls) return `${calls} call${calls === 1 ? "" : "s"}`;
-    return this.progress.error < this.rulers.at(-1)[1] ? `more than ${this.rulers.at(-1)[0]} calls` : "none";
+    return this.progress.error < this.rulers.at(-1)[1] ? `more than ${this.rulers.at(-1)[0]} calls` : "no call";
   }
 
   #remember() {
@@ -282,6 +288,7 @@ class Explorer {
 
   #labelTime() {
     const { time } = this.view;
+    this.labelled = performance.now();
     const slider = this.#control("time");
     slider.value = Math.round(100 * time);
     slider.setAttribute("aria-valuetext", `t = ${clock(timeOf(time))}`);
@@ -296,7 +303,7 @@ class Explorer {
     for (const button of this.root.querySelectorAll("[data-preset]")) {
       button.setAttribute("aria-pressed", button.dataset.preset === preset);
     }
-    this.#show("points", preset ? "Draw here to replace the preset." : `${points.length} of ${MAX_POINTS} points`);
+    this.#show("points", preset ? "Draw to replace it." : `${points.length} of ${MAX_POINTS} points`);
     this.#control("undo").disabled = !points.length;
     const options = callsOf(n);
     this.#slide("calls", options.indexOf(calls), options.length - 1, `${calls} calls`, String(calls));

@@ -3,9 +3,9 @@
 
 import { Density } from "./density.js";
 import { T } from "./teacher.js";
-import { dot, drawHandle, FONT, prepare } from "./theme.js";
+import { drawHandle, prepare } from "./theme.js";
 
-const RANGE = 3.2; // of a panel's axes
+const RANGE = 2.7; // of a panel's axes: 1 % of the noise lies outside
 const GRASP = 30; // radius in pixels within which a finger takes the noise point instead of scrolling
 const NUDGE = 0.05; // by which a key moves it
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -33,7 +33,7 @@ export class Panel {
    * @param {number[]} scene.noise
    */
   draw({ mixture, t, x, target, hues, paths, noise }, theme) {
-    const { c, width, ratio } = prepare(this.canvas);
+    const { c, width } = prepare(this.canvas);
     this.noise = noise;
     const scaleAt = (time) => Math.hypot(mixture.std, time);
     const scale = scaleAt(t);
@@ -50,9 +50,18 @@ export class Panel {
     }
     c.stroke();
     c.globalAlpha = 1;
-    const stamps = theme.hues.map((colour) => dot(c, colour, width < 240 ? 2 : 2.6, ratio));
-    for (let b = 0; b < hues.length; b++) stamps[hues[b]](to(x[2 * b], scale), to(-x[2 * b + 1], scale));
-
+    const radius = width < 240 ? 2 : 2.6;
+    theme.hues.forEach((colour, hue) => {
+      c.fillStyle = colour;
+      c.beginPath();
+      for (let b = 0; b < hues.length; b++) {
+        if (hues[b] !== hue) continue;
+        const [px, py] = [to(x[2 * b], scale), to(-x[2 * b + 1], scale)];
+        c.moveTo(px + radius, py);
+        c.arc(px, py, radius, 0, 7);
+      }
+      c.fill();
+    });
     c.lineJoin = "round";
     for (const path of paths) {
       const at = path.times.map((time, i) => [
@@ -73,9 +82,6 @@ export class Panel {
       }
     }
     drawHandle(c, to(noise[0], 1), to(-noise[1], 1), theme);
-    c.font = FONT;
-    c.fillStyle = theme.faint;
-    c.fillText(`t = ${t < 0.01 ? t.toFixed(3) : t.toPrecision(2)}`, 8, width - 8);
   }
 
   #listen(onNoise) {

@@ -36,28 +36,7 @@ export function prepare(canvas) {
   const c = canvas.getContext("2d");
   c.setTransform(ratio, 0, 0, ratio, 0, 0);
   c.clearRect(0, 0, width, height);
-  return { c, width, height, ratio };
-}
-
-const dots = new Map();
-
-/** A function that stamps a dot: it is drawn once per colour, then copied. */
-export function dot(c, colour, radius, ratio) {
-  const key = `${colour} ${radius} ${ratio}`;
-  const side = 2 * radius + 2;
-  if (!dots.has(key)) {
-    const tile = document.createElement("canvas");
-    tile.width = tile.height = Math.ceil(side * ratio);
-    const t = tile.getContext("2d");
-    t.scale(ratio, ratio);
-    t.fillStyle = colour;
-    t.beginPath();
-    t.arc(side / 2, side / 2, radius, 0, 7);
-    t.fill();
-    dots.set(key, tile);
-  }
-  const tile = dots.get(key);
-  return (x, y) => c.drawImage(tile, x - side / 2, y - side / 2, side, side);
+  return { c, width, height };
 }
 
 /** The yellow ring that can be dragged, or moved with the arrow keys. */

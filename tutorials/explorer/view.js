@@ -7,7 +7,7 @@ export const MAX_POINTS = 96;
 export const LIMIT = 2; // points are drawn in [-2, 2]^2
 export const POINT_STD = 0.1; // of the Gaussian around each drawn point
 export const GRIDS = [5, 10, 25, 50, 100, 250];
-export const STEPS = [300, 1000, 4000];
+export const STEPS = [300, 1500, 5000];
 
 const UNIT = 0.001; // points and noise are whole multiples of it, so that the address holds them exactly
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // two for one of 4096 positions
@@ -19,9 +19,9 @@ export const DEFAULT = Object.freeze({
   n: 250, // grid points of teacher and student: n - 1 calls
   calls: null, // of the teacher that is shown; null for all n - 1
   time: 0, // 0 at t = T, 1 at t = T_MIN
-  noise: [0.8, -0.6], // the point that is dragged, in units of T
+  noise: [0.3, -0.2], // the point that is dragged, in units of T
   seed: 0, // of the noises that are shown
-  steps: 1000,
+  steps: 1500,
   distilled: false, // whether a student has been trained for this view
 });
 

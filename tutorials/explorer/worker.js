@@ -11,7 +11,7 @@ import { makeKernel } from "./kernel.js";
 import { Reference, Training } from "./training.js";
 import { callsOf, mixtureOf } from "./view.js";
 
-const SLICE = 40; // milliseconds of training between two messages
+const SLICE = 80; // milliseconds of training between two messages
 const MEASURE = 20; // steps between two measurements of the error
 
 let current = null; // the newest message
