@@ -132,9 +132,9 @@ def test_a_distribution_is_drawn_with_the_mouse(page: Any) -> None:
     page.mouse.up()
     points = np.array(ask(page, "e.view.points"))
     assert ask(page, "e.view.preset") is None
-    # Three fifths of an area of 4.4 across, one point per 0.15.
-    np.testing.assert_allclose(np.diff(points[:, 0]), 0.15, atol=0.002)
-    assert np.ptp(points[:, 0]) == pytest.approx(2.64, abs=0.16)
+    # Three fifths of an area of 4.4 across, one point per 0.18.
+    np.testing.assert_allclose(np.diff(points[:, 0]), 0.18, atol=0.002)
+    assert np.ptp(points[:, 0]) == pytest.approx(2.64, abs=0.19)
     assert ask(page, "e.mixture.count") == len(points)
     end = np.array(ask(page, "[...e.teacher.path.slice(-e.z.length)]")).reshape(-1, 2)
     assert end.std(0)[0] > 4 * end.std(0)[1]

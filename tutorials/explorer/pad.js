@@ -3,7 +3,7 @@
 import { prepare } from "./theme.js";
 import { LIMIT, MAX_POINTS, quantised } from "./view.js";
 
-const SPACING = 0.15; // of points along a stroke: 1.5 standard deviations, so that they merge to a line
+const SPACING = 0.18; // of points along a stroke: 1.5 standard deviations, so that they merge to a line
 const MARGIN = 1.1; // the area shows a little more than can be drawn on
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 

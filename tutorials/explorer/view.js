@@ -5,7 +5,7 @@ import { Mixture } from "./teacher.js";
 
 export const MAX_POINTS = 96;
 export const LIMIT = 2; // points are drawn in [-2, 2]^2
-export const POINT_STD = 0.1; // of the Gaussian around each drawn point
+export const POINT_STD = 0.12; // of the Gaussian around each drawn point
 export const GRIDS = [5, 10, 25, 50, 100, 250];
 export const STEPS = [300, 1500, 5000];
 
