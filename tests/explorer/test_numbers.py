@@ -13,18 +13,16 @@ import pidlearn as pid
 from pidlearn.losses.distances import pseudo_huber
 from pidlearn.training.muon import Muon
 from pidlearn.training.optim import MATRIX_LR, OptimizerConfig, schedule
-from tests.browser import chromium
-from tests.explorer.site import served
 
 PRESETS = ["ring", "grid", "checkerboard", "moons", "spiral"]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with chromium() as browser, served(tmp_path_factory.mktemp("site")) as address:
-        page = browser.new_page()
-        page.goto(address + "explorer.css")  # any file of the same origin: the modules are imported alone
-        yield page
+def page(browser: Any, site: str) -> Iterator[Any]:
+    page = browser.new_page()
+    page.goto(site + "explorer.css")  # any file of the same origin: the modules are imported alone
+    yield page
+    page.close()
 
 
 def run(page: Any, modules: dict[str, str], body: str, **values: Any) -> Any:

@@ -1,9 +1,10 @@
 // The error curve: RMSE over the spread of the samples, on a logarithmic axis, with the teacher's errors as rulers.
 
-import { FONT, prepare } from "./theme.js";
+import { prepare } from "./theme.js";
 
 const [TOP, BOTTOM] = [1.5, 0.008];
 const TICKS = [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01];
+const FONT = "12px system-ui, sans-serif";
 const MARGIN = { left: 44, right: 92, top: 10, bottom: 34 };
 
 /**

@@ -2,7 +2,7 @@
 
 const SIDE = 64;
 
-/** Draws the density of data plus noise over the square [-range, range]^2, in units of `scale`. */
+/** A bitmap of the density of data plus noise over the square [-range, range]^2, in units of `scale`. */
 export class Density {
   constructor() {
     this.tile = document.createElement("canvas");
@@ -10,7 +10,8 @@ export class Density {
     this.image = new ImageData(SIDE, SIDE);
   }
 
-  draw(c, size, mixture, sigma, scale, range, colour) {
+  /** Compute the bitmap; returns a canvas. */
+  update(mixture, sigma, scale, range, colour) {
     const values = marginal(mixture, sigma, scale, range);
     const top = values.reduce((a, b) => Math.max(a, b));
     for (let i = 0; i < values.length; i++) {
@@ -18,8 +19,7 @@ export class Density {
       this.image.data[4 * i + 3] = 110 * Math.sqrt(values[i] / top); // the root shows tails, too
     }
     this.tile.getContext("2d").putImageData(this.image, 0, 0);
-    c.imageSmoothingEnabled = true;
-    c.drawImage(this.tile, 0, 0, size, size);
+    return this.tile;
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { assemble, f32x4, get, i32, i32x4, repeat, set, v128, when } from "./assembler.js";
 
-const PAGES = 96; // 6 MiB, of which the largest network and batch use about half
+const PAGES = 64; // 4 MiB, of which the largest network and batch use about half
 const ROWS = 4; // of a product's tile, which is 4 x 8 or 4 x 4 and stays in registers
 
 /**
@@ -124,7 +124,7 @@ function times(parameter, integer) {
   ].flat();
 }
 
-export function kernelBytes() {
+function kernelBytes() {
   return assemble(PAGES, { product4: product(1), product8: product(2), silu, times });
 }
 

@@ -1,11 +1,10 @@
 // A picture of moving samples, seen in units of their own spread sqrt(std^2 + t^2), so that noise and data are of one
 // size. The noise point can be dragged, by pointer or keys.
 
-import { Density } from "./density.js";
 import { T } from "./teacher.js";
 import { drawHandle, prepare } from "./theme.js";
 
-const RANGE = 2.7; // of a panel's axes: 1 % of the noise lies outside
+export const RANGE = 2.7; // of a panel's axes: 1 % of the noise lies outside
 const GRASP = 30; // radius in pixels within which a finger takes the noise point instead of scrolling
 const NUDGE = 0.05; // by which a key moves it
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -17,14 +16,14 @@ export class Panel {
    */
   constructor(canvas, onNoise) {
     this.canvas = canvas;
-    this.density = new Density();
     this.noise = [0, 0];
     this.#listen(onNoise);
   }
 
   /**
    * @param {object} scene
-   * @param {Mixture} scene.mixture
+   * @param {HTMLCanvasElement} scene.density
+   * @param {(t: number) => number} scene.scaleAt the spread at a time
    * @param {number} scene.t
    * @param {Float64Array} scene.x samples at t, (2 B)
    * @param {Float64Array} scene.target where the teacher with all its calls has them at t, (2 B)
@@ -32,13 +31,12 @@ export class Panel {
    * @param {{x: Float64Array, times: number[], colour: string, width: number}[]} scene.paths of the noise point
    * @param {number[]} scene.noise
    */
-  draw({ mixture, t, x, target, hues, paths, noise }, theme) {
+  draw({ density, scaleAt, t, x, target, hues, paths, noise }, theme) {
     const { c, width } = prepare(this.canvas);
     this.noise = noise;
-    const scaleAt = (time) => Math.hypot(mixture.std, time);
     const scale = scaleAt(t);
     const to = (v, s) => (width / 2) * (1 + v / s / RANGE);
-    this.density.draw(c, width, mixture, t, scale, RANGE, theme.density);
+    c.drawImage(density, 0, 0, width, width);
 
     c.strokeStyle = theme.ink;
     c.globalAlpha = 0.55;
@@ -121,7 +119,7 @@ export class Panel {
   }
 }
 
-/** Which of twelve hues the direction of each noise has. */
+/** The index of the hue of each noise: its direction, in twelfths of a turn. */
 export function huesOf(z) {
   return Int8Array.from({ length: z.length / 2 }, (_, b) => {
     const turn = Math.atan2(z[2 * b + 1], z[2 * b]) / (2 * Math.PI);

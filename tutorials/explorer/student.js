@@ -22,18 +22,30 @@ export class Student {
     this.rows = rows;
   }
 
-  /** x(z, t) of noises z (2 B) at one time, (2 B). */
-  at(z, t) {
-    const { network, rows } = this;
+  /** Take noises z (2 B), of which there are at most `rows`, for `evaluate`. */
+  encode(z) {
+    this.z = z;
+    for (let b = 0; b < z.length / 2; b++) this.network.setNoise(b, z[2 * b], z[2 * b + 1]);
+  }
+
+  /** x(z, t) of the noises that were encoded last, at one time, (2 B). */
+  evaluate(t) {
+    const { network, z } = this;
+    const count = z.length / 2;
+    const padded = (count + 3) & ~3; // the kernel takes rows by fours
+    for (let b = 0; b < padded; b++) network.setTime(b, t);
+    network.forward(padded, padded);
     const out = new Float64Array(z.length);
-    for (let start = 0; start < z.length / 2; start += rows) {
-      const part = z.subarray(2 * start, 2 * (start + rows));
-      const count = part.length / 2;
-      const padded = (count + 3) & ~3;
-      for (let b = 0; b < padded; b++) network.setTime(b, t);
-      for (let b = 0; b < count; b++) network.setNoise(b, part[2 * b], part[2 * b + 1]);
-      network.forward(padded, padded);
-      for (let b = 0; b < count; b++) this.#read(b, part[2 * b], part[2 * b + 1], t, out, 2 * (start + b));
+    for (let b = 0; b < count; b++) this.#read(b, z[2 * b], z[2 * b + 1], t, out, 2 * b);
+    return out;
+  }
+
+  /** x(z, t) of any number of noises z (2 B) at one time, (2 B). */
+  at(z, t) {
+    const out = new Float64Array(z.length);
+    for (let start = 0; start < z.length; start += 2 * this.rows) {
+      this.encode(z.subarray(start, start + 2 * this.rows));
+      out.set(this.evaluate(t), start);
     }
     return out;
   }
@@ -41,12 +53,12 @@ export class Student {
   /** x(z, t) of one noise at many times (M), (2 M); 4 M is at most `rows`. */
   path(z0, z1, times) {
     const { network } = this;
-    const out = new Float64Array(2 * times.length);
-    for (let b = 0; b < 4; b++) network.setNoise(b, z0, z1); // the kernel takes rows by fours
+    for (let b = 0; b < 4; b++) network.setNoise(b, z0, z1);
     times.forEach((t, i) => {
       for (let b = 0; b < 4; b++) network.setTime(4 * i + b, t);
     });
     network.forward(4, 4 * times.length);
+    const out = new Float64Array(2 * times.length);
     times.forEach((t, i) => this.#read(4 * i, z0, z1, t, out, 2 * i));
     return out;
   }

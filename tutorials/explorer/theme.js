@@ -23,8 +23,6 @@ export function themeOf(root) {
   };
 }
 
-export const FONT = "12px system-ui, sans-serif";
-
 /** Fit a canvas to its size on the page; returns its context, cleared, in CSS pixels. */
 export function prepare(canvas) {
   const ratio = Math.min(2, window.devicePixelRatio || 1);

@@ -15,7 +15,7 @@ export function peakRate(steps) {
   return 3e-3 * Math.min(Math.max(Math.sqrt(5500 / steps), 0.5), 4);
 }
 
-/** Where the teacher takes the reference noises with N - 1 calls, and how far it stays from that with fewer. */
+/** The teacher's samples with N - 1 calls from fixed noises, and its errors with fewer calls. */
 export class Reference {
   /**
    * @param {Mixture} mixture

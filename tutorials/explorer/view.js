@@ -1,4 +1,4 @@
-// What the visitor has set. It lives in the address, and exports as Python.
+// The visitor's settings, which the address holds and which export as Python.
 
 import { PRESETS } from "./presets.js";
 import { Mixture } from "./teacher.js";
@@ -70,7 +70,7 @@ export function toHash(view) {
   return set.toString();
 }
 
-/** The view of an address; what cannot be read is the default's. */
+/** The view of an address; values that cannot be read are the default's. */
 export function fromHash(hash) {
   const set = new URLSearchParams(hash.replace(/^#/, ""));
   const view = { ...DEFAULT };
