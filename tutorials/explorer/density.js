@@ -1,6 +1,6 @@
 // The exact density behind the samples, as a small bitmap.
 
-const SIDE = 64;
+const SIDE = 48;
 
 /** A bitmap of the density of data plus noise over the square [-range, range]^2, in units of `scale`. */
 export class Density {

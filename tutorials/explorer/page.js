@@ -12,7 +12,7 @@ import { euler, karrasGrid, pathAt, T } from "./teacher.js";
 import { prepare, themeOf } from "./theme.js";
 import { callsOf, fromHash, GRIDS, mixtureOf, quantised, toHash, toPython } from "./view.js";
 
-const SAMPLES = 304; // shown; a multiple of 4
+const SAMPLES = 256; // shown; a multiple of 4
 const PREVIEW = 24; // grid points while a stroke is drawn
 const PATH = karrasGrid(64); // times at which the student's path of one noise is drawn
 const JOURNEY = 4000; // milliseconds from noise to data
