@@ -6,6 +6,7 @@ from pidlearn.denoising import train_denoiser
 from pidlearn.distillation import distill, steps
 from pidlearn.equations.grids import karras_grid, linear_grid, log_grid
 from pidlearn.equations.ode import DenoiserODE, VelocityODE
+from pidlearn.equations.picard import picard
 from pidlearn.equations.solvers import solve
 from pidlearn.equations.systems import System, system
 from pidlearn.losses.distances import l1, l2, pseudo_huber
@@ -48,6 +49,7 @@ __all__ = [
     "log_grid",
     "methods",
     "nets",
+    "picard",
     "pid_loss",
     "pseudo_huber",
     "save_teacher",

@@ -203,7 +203,7 @@ class TestDistill:
         source = recipe(begun, text=f'{RECIPE}derivative = "central"\nweight = "snr"\n')
         assert distill(source, begun, "--method", "cd", "--set", "steps=1", "distance=l1") == 0
         config = pid.load(begun / "student.safetensors").config
-        assert (config.method, config.n, config.weight, config.distance) == ("cd", 18, "sqrt_karras", "l1")
+        assert (config.method, config.n, config.weight, config.distance) == ("cd", 40, "sqrt_karras", "l1")
         assert config.lr == 1e-3
 
     def test_errors_that_are_followed_are_written_down(self, made: Path, begun: Path, monkeypatch: Any) -> None:
@@ -515,10 +515,27 @@ def test_students_are_called_several_times(
     error = pid.metrics.relative_rmse(expected, rows["teacher, 4 calls"])
     measured = json.loads(capsys.readouterr().out)
     assert (measured["calls"], measured["relative_rmse (n = 5)"]) == (3, pytest.approx(error, abs=2e-6))
-    monkeypatch.setattr("pidlearn.equations.diffusion.Diffusion.reference_samples", None)  # before it is computed
-    one = [made / "run" / "student.safetensors", "--teacher", made / "run" / "teacher.safetensors", "--calls", "2"]
-    for command in ("sample", "evaluate"):
-        assert "got calls = 2, but a Trajectory has no multi-step sampler: leave calls out" in fails(command, *one)
+    one = [made / "run" / "student.safetensors", "--calls", "2"]
+    assert "a Trajectory has no multi-step sampler: leave calls out, or pass the teacher" in fails("sample", *one)
+
+
+def test_the_teacher_takes_the_other_calls_of_a_path(
+    made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pidlearn.refinement.calibration.IMAGES", 4)
+    monkeypatch.setattr("pidlearn.equations.diffusion.EXACT_STEPS", 8)
+    rows: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
+    teacher_file = made / "run" / "teacher.safetensors"
+    both = [str(made / "run" / "student.safetensors"), "--teacher", str(teacher_file), "-n", "5", "--calls", "4"]
+    assert main(["sample", *both, "-o", str(tmp_path / "a.png")]) == 0
+    result = pid.load(both[0], teacher=pid.load_teacher(teacher_file))
+    generator = torch.Generator().manual_seed(0)
+    z, labels = result.problem.sample_prior(5, generator), result.problem.sample_labels(5, generator)
+    torch.testing.assert_close(rows["student and teacher, 4 calls"], result.generate(z, labels, calls=4))
+    capsys.readouterr()
+    assert main(["evaluate", *both]) == 0
+    assert json.loads(capsys.readouterr().out)["calls"] == 4
 
 
 def test_a_teacher_that_the_student_was_not_trained_with(made: Path, tmp_path: Path, fails: Any) -> None:

@@ -292,6 +292,8 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             },
         ),
         "solve": (pid.solve, {"ode": ode, "x": z, "grid": grid, "method": "euler", "class_labels": None}),
+        "solve from a student": (lambda **options: pid.solve(ode, z, grid, **options), {"start": lambda z, t: z}),
+        "picard": (pid.picard, {"ode": ode, "path": z[None].repeat(2, 1, 1), "grid": grid, "class_labels": None}),
         "solve by scipy": (
             lambda **options: pid.solve(ode, z, grid, "scipy", **options),
             {"integrator": "DOP853", "rtol": 1e-3, "atol": 1e-3},

@@ -354,8 +354,10 @@ def test_a_student_makes_use_of_one_call() -> None:
     result = distill("pid", steps=3)
     z = result.problem.sample_prior(4)
     assert torch.equal(result.generate(z), result.student.generate(z))
-    with pytest.raises(ValueError, match="got calls = 2, but a Trajectory has no multi-step sampler"):
-        result.sample(3, calls=2)
+    with pytest.raises(
+        ValueError, match="a Trajectory has no multi-step sampler: leave calls out, or pass the teacher"
+    ):
+        result.student.sample(3, calls=2)
 
 
 def test_stages_must_add_up_to_the_run() -> None:

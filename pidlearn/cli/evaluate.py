@@ -19,6 +19,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.evaluation import metrics
 from pidlearn.evaluation.images import quantize
 from pidlearn.evaluation.inception import Inception
+from pidlearn.refinement import with_teacher
 from pidlearn.teachers import load_teacher
 
 __all__ = ["add_arguments", "evaluate", "run"]
@@ -95,6 +96,8 @@ def evaluate(
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
+    if problem:
+        student_net = with_teacher(student_net, problem)
     shape = student_net.sample(1, calls=calls).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None

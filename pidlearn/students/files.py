@@ -90,6 +90,8 @@ def packed(
     tensors |= {f"teacher/{key}": value for key, value in teacher.items()}
     samples = (student.event_shape, student.label_dim or 0) if isinstance(student, Student) else (None, 0)
     header = {"student": _buildable(student, weights), "config": dict(config), "stopped": stopped, "samples": samples}
+    if isinstance(student, Student) and student.calibration:
+        header["calibration"] = student.calibration
     text = {key: json.dumps(part, default=_number) for key, part in header.items()}
     return safetensors.to_bytes(tensors, {"format": FORMAT, **text})
 
@@ -158,6 +160,8 @@ def read(
             check_argument("label_dim", label_dim, count(0))
             if event_shape is not None:
                 set_samples(student, check_shape(event_shape), label_dim)
+        if isinstance(student, Student) and isinstance(kept := _loads(metadata.get("calibration", "{}")), dict):
+            student.calibration = kept
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed

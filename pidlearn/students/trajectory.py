@@ -49,6 +49,8 @@ class Trajectory(Student):
         TypeError: a network that cannot be called.
     """
 
+    has_path = True
+
     compute_dtype: torch.dtype | None = None
     """The dtype in which the network computes, if not z's; its output is converted back."""
 

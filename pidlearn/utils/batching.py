@@ -11,7 +11,7 @@ from torch import Tensor
 from pidlearn.utils.broadcast import as_float64_time
 from pidlearn.utils.validation import reraise_with_context
 
-__all__ = ["call_student", "in_chunks"]
+__all__ = ["call_student", "chunk_size", "in_chunks"]
 
 ROWS, NUMBERS = 1024, 2**18
 """Samples in a chunk, and their numbers: 85 images of CIFAR-10, of which a U-Net keeps hundreds of channels."""
@@ -24,13 +24,15 @@ def call_student(student: Callable[..., Tensor], z: Tensor, t: Any, class_labels
         return student(z, t, *labels)
 
 
+def chunk_size(z: Tensor, copies: int = 1) -> int:
+    """How many samples like those of z (B, *event) make at most ROWS rows and NUMBERS numbers, copies included."""
+    return max(1, min(ROWS, NUMBERS // max(1, z[:1].numel())) // copies)
+
+
 @torch.no_grad()
 def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, copies: int = 1) -> Tensor:
-    """Apply f, which works on ``copies`` of each sample at once, to z and class_labels in chunks: (B, *event).
-
-    A chunk has at most ROWS rows and NUMBERS numbers, copies included.
-    """
-    size = max(1, min(ROWS, NUMBERS // max(1, z[:1].numel())) // copies)
+    """Apply f, which works on ``copies`` of each sample at once, to z and class_labels in chunks: (B, *event)."""
+    size = chunk_size(z, copies)
     if 0 < len(z) <= size:  # solvers come here at each step of small batches
         return f(z, class_labels)
     labels = [None] * len(z) if class_labels is None else class_labels.split(size)

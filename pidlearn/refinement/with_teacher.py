@@ -1,0 +1,103 @@
+"""A path student with its teacher at hand: it can use more calls, and estimates the error of each of its samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.problem import Problem
+from pidlearn.refinement.calibration import Calibrator
+from pidlearn.refinement.certificate import Certificate, estimate
+from pidlearn.refinement.handover import Plan, carry, jump
+from pidlearn.students.base import Student, as_student
+
+__all__ = ["WithTeacher", "with_teacher"]
+
+K = TypeVar("K", Plan, Certificate)
+
+LOOK = 1
+"""Extra calls per sample of the estimate that finds the worst samples, of which a share is refined."""
+
+
+class WithTeacher(Student):
+    """A student x(z, t) of a diffusion that spends further calls on its teacher.
+
+    What is measured for that is kept in ``calibration`` of the student, and measured when it is first needed.
+
+    Args:
+        student: the student.
+        problem: what it solves.
+    """
+
+    has_path = True
+
+    def __init__(self, student: Student, problem: Diffusion) -> None:
+        super().__init__()
+        self.student, self.problem = student, problem
+        self.t_max, self.t_min = student.t_max, student.t_min
+        self.event_shape, self.label_dim = student.event_shape, student.label_dim
+        self._calibrator = Calibrator(student, problem)
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        """x(z, t) of the student."""
+        out: Tensor = self.student(z, t, class_labels)
+        return out
+
+    def _path(self, z: Tensor, grid: Tensor, class_labels: Tensor | None) -> Tensor:
+        return self.student._path(z, grid, class_labels)
+
+    def _generate(
+        self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
+    ) -> Tensor:
+        if calls == 1:
+            return jump(self.student, z, self.t_min, class_labels)
+        return carry(self.plan(calls), self.student, self.problem, z, class_labels)
+
+    def refined(self, z: Tensor, class_labels: Tensor | None, calls: int, share: float) -> Tensor:
+        """Samples (B, *event) of which the ``share`` with the largest estimated errors gets ``calls`` calls."""
+        x, worst = jump(self.student, z, self.t_min, class_labels), math.ceil(share * len(z))
+        if worst and calls > 1:
+            errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
+            rows = errors.topk(worst).indices
+            labels = None if class_labels is None else class_labels[rows]
+            x[rows] = carry(self.plan(calls, share), self.student, self.problem, z[rows], labels)
+        return x
+
+    def error_estimate(self, z: Tensor, class_labels: Tensor | None, calls: int) -> Tensor:
+        """The estimated error of each sample of z, (B,) float64, by ``calls`` calls besides the student's one."""
+        x = jump(self.student, z, self.t_min, class_labels)
+        return estimate(self.certificate(calls), self.student, self.problem, z, x, class_labels)
+
+    def plan(self, calls: int, share: float = 1.0) -> Plan:
+        """How calls are spent on all samples, or on the share of them whose errors look largest."""
+        key = f"{calls} calls" + ("" if share == 1 else f" of the worst {share:g}")
+        return self._kept(key, Plan, lambda: self._calibrator.plan(calls, None if share == 1 else self._worst(share)))
+
+    def certificate(self, calls: int) -> Certificate:
+        """What estimates errors by some calls."""
+        return self._kept(f"error by {calls} calls", Certificate, lambda: self._calibrator.certificate(calls))
+
+    def _worst(self, share: float) -> Tensor:
+        """Rows of the calibration's samples whose estimated errors are the largest, (m,)."""
+        z, labels = self._calibrator.noise
+        errors = estimate(self.certificate(LOOK), self.student, self.problem, z, self._calibrator.own, labels)
+        return errors.topk(math.ceil(share * len(z))).indices
+
+    def _kept(self, key: str, kind: type[K], measure: Callable[[], K]) -> K:
+        """What the student's calibration has under a name; measured, and kept there, if it has nothing such."""
+        kept = self.student.calibration.get(key)
+        if not isinstance(kept, dict) or kept.keys() != {field.name for field in fields(kind)}:
+            kept = self.student.calibration[key] = asdict(measure())
+        return kind(**kept)
+
+
+def with_teacher(module: nn.Module, problem: Problem) -> Student:
+    """The student, with its teacher at hand if it is a path of a diffusion."""
+    student = as_student(module, problem)
+    return WithTeacher(student, problem) if student.has_path and isinstance(problem, Diffusion) else student

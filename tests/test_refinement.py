@@ -1,0 +1,258 @@
+"""Beyond one call: more calls help or are not taken, cost what they say, and errors are known before they are seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+import pidlearn as pid
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.refinement import WithTeacher
+from pidlearn.refinement.certificate import size
+from pidlearn.refinement.handover import SOLVED_BY, Plan, carry, first_plans
+from tests import tiny
+
+
+class Blurred(nn.Module):
+    """A student x(z, t) of the Gaussian N(0, I): the exact path, with an error that grows towards the end."""
+
+    def __init__(self, error: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(error))
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        scale = ((1 + t**2) / (1 + 80.0**2)).sqrt() + self.weight / 80 / (1 + t)
+        return scale.to(z).reshape(-1, *[1] * (z.ndim - 1)) * z
+
+
+def gaussian() -> Any:
+    return pid.GaussianMixture(torch.zeros(1, 2), 1.0, torch.ones(1))
+
+
+def result_of(student: nn.Module) -> pid.Result:
+    """The result of an untrained student of the Gaussian."""
+    return pid.Result(student, {}, {"loss": np.zeros(0)}, pid.Config(), problem_from_teacher(gaussian()))
+
+
+@pytest.fixture(scope="module")
+def ring() -> pid.Result:
+    """A short training: an error of about .02, more than half of it of the worst tenth."""
+    return pid.distill(pid.toy("ring"), steps=400, seed=0, progress=False)
+
+
+def fresh(result: pid.Result, n: int = 4096) -> tuple[Tensor, Tensor]:
+    """Noise that nothing else has, and its exact samples."""
+    problem: Any = result.problem
+    z = problem.sample_prior(n, torch.Generator().manual_seed(77))
+    return z, problem.exact_samples(z.double())
+
+
+def error(x: Tensor, exact: Tensor) -> float:
+    return size(x - exact).square().mean().sqrt().item()
+
+
+@contextmanager
+def counted(result: pid.Result) -> Iterator[Counter[str]]:
+    """Count the samples that pass through the teacher and through the student's network."""
+    calls: Counter[str] = Counter()
+    ode: Any = result.problem.ode  # type: ignore[union-attr]  # a result of a training has its problem
+    denoise = ode.denoise
+
+    def counting(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        calls["teacher"] += len(x)
+        out: Tensor = denoise(x, *args, **options)
+        return out
+
+    network: Any = result.student.network
+    handle = network.register_forward_pre_hook(lambda module, args: calls.update(student=len(args[0])))
+    ode.denoise = counting
+    try:
+        yield calls
+    finally:
+        del ode.denoise
+        handle.remove()
+
+
+@pytest.mark.parametrize("calls", [2, 3, 6, 9, 14, 20])
+def test_more_calls_help(ring: pid.Result, calls: int) -> None:
+    z, exact = fresh(ring)
+    alone = error(ring.generate(z), exact)
+    several = error(ring.generate(z, calls=calls), exact)
+    assert several <= 1.02 * alone
+    for solver, nfe in (("euler", 1), ("dpm++", 1), ("heun", 2), ("dpm", 2)):
+        grid = pid.karras_grid(calls // nfe + 1)
+        assert several <= error(pid.solve(ring.problem.ode, z, grid, solver)[-1], exact)  # type: ignore[union-attr]
+    if calls >= 9:
+        assert several < 0.7 * alone
+
+
+@pytest.mark.parametrize("calls", [2, 5, 6])
+@pytest.mark.parametrize(("solver", "rho"), SOLVED_BY)
+def test_calls_are_what_they_cost(ring: pid.Result, calls: int, solver: str, rho: float) -> None:
+    problem: Any = ring.problem
+    z = problem.sample_prior(8)
+    for t_star in (0.5, 80.0, 0.002):
+        plan = Plan(calls, t_star, solver, rho)
+        with counted(ring) as spent:
+            x = carry(plan, ring.student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
+        assert x.shape == z.shape
+        of_student = 8 * (t_star != 80)
+        left = 0 if t_star == 0.002 else calls - (t_star != 80)
+        nfe = 2 if solver in ("dpm", "heun") else 1
+        assert (spent["student"], spent["teacher"]) == (of_student, 8 * (left - left % nfe))
+
+
+def test_a_handover_is_the_students_state_followed_by_the_solver(ring: pid.Result) -> None:
+    problem: Any = ring.problem
+    z = problem.sample_prior(8)
+    student: Any = ring.student
+    x = carry(Plan(6, 0.5, "dpm++", 3.0), student, problem, z, None)
+    grid = pid.karras_grid(6, problem.t_end, 0.5, 3.0)
+    with torch.no_grad():
+        state = student(z, 0.5)
+    by_hand = pid.solve(problem.ode, state, grid, "dpm++")
+    torch.testing.assert_close(x, by_hand[-1])
+    torch.testing.assert_close(pid.solve(problem.ode, z, grid, "dpm++", start=student), by_hand)
+
+
+def test_a_student_without_error_is_left_alone() -> None:
+    result = result_of(Blurred(0.0))
+    z, exact = fresh(result, 512)
+    assert error(result.generate(z, calls=9), exact) < 1e-4  # of what is taken for exact
+
+
+def test_an_error_of_the_whole_path_is_removed() -> None:
+    result = result_of(Blurred(0.3))
+    z, exact = fresh(result, 512)
+    errors = [error(result.generate(z, calls=k), exact) for k in (1, 3, 5, 9, 13)]
+    assert errors[0] == pytest.approx(0.3, rel=0.1)
+    assert max(errors[1:]) < 0.3 * errors[0]
+    assert errors[-1] < 0.2 * errors[0]
+
+
+def test_a_student_of_the_end_alone_hands_over_to_the_teacher_or_not_at_all() -> None:
+    """Trained at its end only, its states on the way are wrong."""
+    result = pid.distill(pid.toy("ring"), method="endpoint", pairs=512, steps=150, n=20, seed=0, progress=False)
+    z, exact = fresh(result, 2048)
+    alone = error(result.generate(z), exact)
+    for calls in (4, 30):
+        assert error(result.generate(z, calls=calls), exact) <= 1.02 * alone
+
+
+def test_the_estimate_knows_good_samples_from_bad_ones(ring: pid.Result) -> None:
+    z, exact = fresh(ring)
+    true = size(ring.generate(z) - exact)
+    ranks = {calls: spearmanr(ring.error_estimate(z, calls=calls), true)[0] for calls in (1, 2, 3, 12)}
+    assert ranks[1] > 0.2
+    assert ranks[12] > max(0.7, ranks[3])
+    for calls in ranks:
+        within = (true <= 2 * ring.error_estimate(z, calls=calls)).double().mean().item()
+        assert 0.87 < within < 0.94
+
+
+def test_estimates_do_not_depend_on_the_batch(ring: pid.Result) -> None:
+    z, _ = fresh(ring, 16)
+    together = ring.error_estimate(z, calls=6)
+    assert together.shape == (16,)
+    torch.testing.assert_close(ring.error_estimate(z[3:5], calls=6), together[3:5], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("calls", "spent"), [(1, (2, 0)), (2, (3, 0)), (3, (3, 1)), (4, (3, 1)), (9, (4, 6))])
+def test_an_estimate_costs_its_calls(ring: pid.Result, calls: int, spent: tuple[int, int]) -> None:
+    z, _ = fresh(ring, 8)
+    ring.error_estimate(z, calls=calls)  # which measures the student, if nothing has
+    with counted(ring) as passed:
+        ring.error_estimate(z, calls=calls)
+    assert (passed["student"], passed["teacher"]) == (8 * spent[0], 8 * spent[1])  # with the sample itself
+    assert sum(spent) <= calls + 1
+
+
+def test_calls_for_the_worst_samples_only(ring: pid.Result) -> None:
+    z, exact = fresh(ring)
+    alone, refined = ring.generate(z), ring.generate(z, calls=10, refine=0.1)
+    changed = (refined != alone).any(1)
+    assert changed.sum() <= 410  # ceil(.1 * 4096)
+    assert error(refined, exact) < 0.85 * error(alone, exact)
+    assert torch.equal(ring.generate(z, calls=10, refine=0.0), alone)
+    with counted(ring) as spent:
+        ring.generate(z, calls=10, refine=0.1)
+    assert spent.total() <= 3.001 * len(z)
+
+
+def test_what_was_measured_is_kept_with_the_student(ring: pid.Result, tmp_path: Path) -> None:
+    z, _ = fresh(ring, 8)
+    several, estimate = ring.generate(z, calls=5), ring.error_estimate(z, calls=3)
+    loaded = pid.load(ring.save(tmp_path / "ring.safetensors"), teacher=pid.toy("ring"))
+    assert loaded.student.calibration == ring.student.calibration
+    with counted(loaded) as spent:
+        assert torch.equal(loaded.generate(z, calls=5), several)
+        assert torch.equal(loaded.error_estimate(z, calls=3), estimate)
+    assert spent["teacher"] == 8 * (4 + 1)  # nothing is measured anew
+    student: Any = loaded.student
+    pid.distill(pid.toy("ring"), student, steps=1, progress=False)
+    assert student.calibration == {}
+
+
+def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
+    result = result_of(Blurred(0.3))
+    both: Any = result._student()
+    both.student.calibration["3 calls"] = {"calls": 3}
+    assert both.plan(3).t_star > 0.002
+
+
+def test_images_with_classes() -> None:
+    teacher = tiny.teacher(label_dim=3)
+    result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
+    problem: Any = result.problem
+    assert isinstance(problem, Diffusion)
+    both: Any = result._student()
+    both._calibrator.noise = problem.sample_prior(4), problem.sample_labels(4)
+    generator = torch.Generator().manual_seed(0)
+    assert result.sample(3, calls=3, generator=generator).shape == (3, 1, 8, 8)
+    assert result.sample(4, torch.tensor([0, 1, 2, 0]), calls=3, refine=0.5).shape == (4, 1, 8, 8)
+    z = problem.sample_prior(2)
+    assert result.error_estimate(z, torch.tensor([0, 2]), calls=3).shape == (2,)
+
+
+def test_more_calls_are_compared_with_the_exact_path(ring: pid.Result) -> None:
+    assert ring.evaluate(1024, calls=20)["rmse"] < 0.3 * ring.evaluate(1024)["rmse"]
+
+
+def test_times_of_handover_lie_within_the_span() -> None:
+    problem: Any = replace(problem_from_teacher(gaussian()), t_start=3.0, t_end=0.25)
+    assert [plan.t_star for plan in first_plans(problem, 2)] == [0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8, 3.0]
+
+
+def test_bad_requests_are_refused(ring: pid.Result, tmp_path: Path) -> None:
+    z = torch.zeros(2, 2)
+    alone = pid.load(ring.save(tmp_path / "ring.safetensors"))
+    with pytest.raises(ValueError, match=r"loaded without its teacher: pidlearn.load\(path, teacher"):
+        alone.sample(2, calls=3)
+    with pytest.raises(ValueError, match="loaded without its teacher"):
+        alone.error_estimate(z)
+    for refine in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=f"refine = {refine}, but refine must be"):
+            ring.sample(2, calls=3, refine=refine)
+    for calls in (0, -1):
+        with pytest.raises(ValueError, match="calls must be a whole number of at least 1"):
+            ring.generate(z, calls=calls)
+        with pytest.raises(ValueError, match="calls must be a whole number of at least 1"):
+            ring.error_estimate(z, calls=calls)
+    flow_map = pid.distill(pid.toy("ring"), method="flow_map", steps=1, progress=False)
+    for bad in (lambda: flow_map.error_estimate(z), lambda: flow_map.sample(2, calls=2, refine=0.5)):
+        with pytest.raises(ValueError, match=r"got a FlowMap, but errors are estimated for paths x\(z, t\)"):
+            bad()
+    assert isinstance(ring._student(), WithTeacher)
+    assert not isinstance(flow_map._student(), WithTeacher)
