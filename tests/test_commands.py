@@ -527,7 +527,8 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     rows: dict[str, torch.Tensor] = {}
     monkeypatch.setattr(shared, "comparison", lambda given: rows.update(given) or np.zeros((1, 1, 3), np.uint8))
     teacher_file = made / "run" / "teacher.safetensors"
-    both = [str(made / "run" / "student.safetensors"), "--teacher", str(teacher_file), "-n", "5", "--calls", "4"]
+    student = shutil.copy(made / "run" / "student.safetensors", tmp_path)
+    both = [str(student), "--teacher", str(teacher_file), "-n", "5", "--calls", "4"]
     assert main(["sample", *both, "-o", str(tmp_path / "a.png")]) == 0
     result = pid.load(both[0], teacher=pid.load_teacher(teacher_file))
     generator = torch.Generator().manual_seed(0)
@@ -536,6 +537,10 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     capsys.readouterr()
     assert main(["evaluate", *both]) == 0
     assert json.loads(capsys.readouterr().out)["calls"] == 4
+    kept = pid.load(both[0])  # what was measured is in the file, which is the same otherwise
+    assert kept.student.calibration.keys() == {"4 calls"}
+    assert kept.config == result.config
+    assert same(kept.student.state_dict(), result.student.state_dict())
 
 
 def test_a_teacher_that_the_student_was_not_trained_with(made: Path, tmp_path: Path, fails: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pidlearn import recipes
 from pidlearn.cli.main import nonnegative_int, positive_int
-from pidlearn.cli.shared import GRID_POINTS, read_student, resolve_device
+from pidlearn.cli.shared import GRID_POINTS, calibration_kept, read_student, resolve_device
 from pidlearn.data import DATA_SETS
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
@@ -80,7 +80,7 @@ def evaluate(
         teacher: a file or a published name, as for `load_teacher`.
         n: number of samples; published FIDs use 50,000.
         seed: seed of the noise and the class labels.
-        calls: calls of the student's network per sample.
+        calls: network calls per sample, as in `pidlearn.cli.sample.sample`.
         fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references.
         inception: weights of Inception; by default those in torch's cache, downloaded if missing.
         real: "digits" or "fashion-mnist".
@@ -96,9 +96,9 @@ def evaluate(
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
-    if problem:
-        student_net = with_teacher(student_net, problem)
-    shape = student_net.sample(1, calls=calls).shape[1:]
+    both = with_teacher(student_net, problem) if problem else student_net
+    with calibration_kept(student, student_net):
+        shape = both.sample(1, calls=calls).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None
     features = Inception(inception) if fid or inception else quantize
@@ -111,7 +111,7 @@ def evaluate(
             )
         _check_counts(k, {"-n": n} | ({} if real_images is None else {str(real): len(real_images)}))
 
-    samples = student_net.sample(n, generator=torch.Generator().manual_seed(seed), calls=calls)
+    samples = both.sample(n, generator=torch.Generator().manual_seed(seed), calls=calls)
     results: dict[str, Any] = {"n": n, "seed": seed, "calls": calls}
     if problem:
         m = min(n, MAX_TEACHER_SAMPLES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pidlearn.cli.main import nonnegative_int, positive_int
-from pidlearn.cli.shared import read_student, resolve_device, side_by_side
+from pidlearn.cli.shared import calibration_kept, read_student, resolve_device, side_by_side
 from pidlearn.evaluation.images import image_grid, save_png
 from pidlearn.teachers import load_teacher
 
@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=nonnegative_int, default=0, help="seed of the noise and the class labels (default: 0)"
     )
     parser.add_argument(
-        "--calls", type=positive_int, default=1, metavar="K", help="network calls per image (default: 1)"
+        "--calls",
+        type=positive_int,
+        default=1,
+        metavar="K",
+        help="network calls per image; all but one are the teacher's if the student is a path (default: 1)",
     )
     parser.add_argument("--label", type=int, help="class label of all images (default: drawn uniformly)")
     parser.add_argument("--teacher", help="also show the images of this teacher from the same noise")
@@ -58,7 +62,8 @@ def sample(
         out: the PNG file to write.
         n: number of images.
         seed: seed of the noise, and of the class labels if ``label`` is None.
-        calls: calls of the student's network per image.
+        calls: network calls per image. For a student x(z, t), ``teacher`` takes all but the first; where it takes over
+            is measured, which is kept in the student's file.
         label: class label of all images.
         teacher: a file or a published name, as for `load_teacher`. The teacher's images from the same noise, by Euler
             steps on a grid of 250 points, are drawn above the student's.
@@ -83,7 +88,8 @@ def sample(
         raise ValueError(f"got label {label}, but class labels must lie in 0..{student_net.label_dim - 1}")
     labels = None if label is None else torch.full((n,), label)
     if problem is not None:
-        pixels = side_by_side(student_net, problem, None, n, seed, labels, calls)
+        with calibration_kept(student, student_net):
+            pixels = side_by_side(student_net, problem, None, n, seed, labels, calls)
     else:
         pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed), calls))
     return save_png(pixels, Path(out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from pidlearn.students.base import Student
 from pidlearn.students.official_pid import load_official_student
 from pidlearn.utils.torch_archive import LEGACY
 
-__all__ = ["read_student", "resolve_device", "side_by_side"]
+__all__ = ["calibration_kept", "read_student", "resolve_device", "side_by_side"]
 
 GRID_POINTS = 250
 """Points of the grid on which a student's teacher is solved: 249 Euler steps, as in the paper."""
@@ -74,6 +76,19 @@ def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[St
         )
     problem.check_identity(identity, path)
     return student, problem
+
+
+@contextmanager
+def calibration_kept(path: str | Path, student: Student) -> Iterator[None]:
+    """Write what is measured of the student meanwhile into its file, so that the next command need not measure it.
+
+    A file that cannot be written, or of another format, stays as it is.
+    """
+    before = dict(student.calibration)
+    yield
+    if student.calibration != before:
+        with suppress(OSError, ValueError):
+            files.keep_calibration(path, student)
 
 
 @torch.no_grad()

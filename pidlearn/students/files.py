@@ -175,6 +175,19 @@ def read(
     return student.eval(), history, config, stopped, _under("teacher", tensors)
 
 
+def keep_calibration(path: str | Path, student: Student) -> None:
+    """Write what a student's `calibration` holds into its file, which stays the same otherwise.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: a file that is damaged, or that `save` has not written.
+        OSError: a file that cannot be written.
+    """
+    tensors, metadata = safetensors.read(path, FORMAT)
+    text = {key: value for key, value in metadata.items() if key != "digest"}
+    safetensors.write(path, tensors, {**text, "calibration": json.dumps(student.calibration)})
+
+
 def _under(prefix: str, tensors: dict[str, Tensor], end: str = "/") -> dict[str, Tensor]:
     prefix += end
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
