@@ -256,3 +256,11 @@ def test_bad_requests_are_refused(ring: pid.Result, tmp_path: Path) -> None:
             bad()
     assert isinstance(ring._student(), WithTeacher)
     assert not isinstance(flow_map._student(), WithTeacher)
+
+
+def test_a_wrapped_student_shares_its_calibration() -> None:
+    student = pid.Trajectory(pid.nets.MLP((2,), width=8), event_shape=(2,))
+    result = result_of(nn.DataParallel(student))
+    z, _ = fresh(result, 8)
+    result.generate(z, calls=2)
+    assert student.calibration.keys() == {"2 calls"}

@@ -113,11 +113,11 @@ def certify(
 
     Half of them serve for the regression, and the others to choose t* among the times and the scale.
     """
-    error, half = size(x - exact).clamp(min=torch.finfo(torch.float64).tiny), len(z) // 2
+    error, half = size(x - exact).clamp(min=torch.finfo(torch.float64).tiny).cpu(), len(z) // 2
     of = signs(student, problem, z, x, calls, class_labels)
     fits = []
     for t_star in times if calls >= SHORT + 2 else times[:1]:
-        terms = _terms(of(t_star))
+        terms = _terms(of(t_star)).cpu()  # on a GPU, lstsq takes no matrix whose columns depend on one another
         # Relative errors count: the estimate is to be right for good samples and bad ones.
         coefficients = torch.linalg.lstsq(terms[:half], error[:half].log()[:, None]).solution[:, 0]
         misses = error[half:].log() - terms[half:] @ coefficients

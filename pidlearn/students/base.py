@@ -11,6 +11,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.utils.arguments import BATCH, GENERATOR, LABELS, TIMES, check_argument, check_arguments, count, size
 from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.validation import as_real, check_labels, describe_tensor, summary
+from pidlearn.utils.wrappers import unwrapped
 
 __all__ = ["Student", "as_student", "check_class_labels", "check_time"]
 
@@ -200,6 +201,7 @@ class _ModuleStudent(Student):
     def __init__(self, module: nn.Module, problem: Problem) -> None:
         super().__init__()
         self.module = module
+        self.calibration = getattr(unwrapped(module), "calibration", self.calibration)  # of the student that is wrapped
         self.t_max, self.t_min = problem.t_start, problem.t_end
         self.event_shape, self.label_dim = problem.event_shape, problem.label_dim
 
