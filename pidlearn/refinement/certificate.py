@@ -94,9 +94,9 @@ def estimate(
     class_labels: Tensor | None = None,
 ) -> Tensor:
     """The estimated error of each sample x (B, *event) of z, (B,) float64, in data units."""
-    found = signs(student, problem, z, x, certificate.calls, class_labels)(certificate.t_star)
+    seen = signs(student, problem, z, x, certificate.calls, class_labels)(certificate.t_star)
     coefficients = torch.tensor(certificate.coefficients, dtype=torch.float64, device=z.device)
-    return certificate.scale * _predicted(found, coefficients)
+    return certificate.scale * _predicted(seen, coefficients)
 
 
 def certify(
