@@ -73,10 +73,10 @@ PIECES = {
 def triangle(piece: str, label: str) -> str:
     """The triangle with one piece; ``label`` is its text for readers who do not see it."""
     return (
-        f'<svg viewBox="0 0 178 178" role="img" aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 178 180" role="img" aria-label="{escape(label)}">'
         f'<path d="{INSIDE}" class="frame"/>{PIECES[piece]}'
-        f'<text x="{LEFT}" y="{BOTTOM + 16}" text-anchor="middle">0</text>'
-        f'<text x="{RIGHT}" y="{BOTTOM + 16}" text-anchor="middle">T</text>'
+        f'<text x="{LEFT}" y="{BOTTOM + 21}" text-anchor="middle">0</text>'
+        f'<text x="{RIGHT}" y="{BOTTOM + 21}" text-anchor="middle">T</text>'
         f'<text x="{LEFT + SIZE / 2}" y="{BOTTOM + 24}" text-anchor="middle">start s</text>'
         f'<text x="{LEFT - 8}" y="{BOTTOM}" text-anchor="end">0</text>'
         f'<text x="{LEFT - 8}" y="{TOP + 8}" text-anchor="end">T</text>'
