@@ -14,6 +14,9 @@ import pidlearn
 
 HERE = Path(__file__).parents[1]
 PAGES = sorted((HERE / "tutorials").rglob("*.md"))
+CITED_TESTS = sorted(
+    {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", page.read_text())}
+)
 REFERENCES = sorted(
     {name for page in PAGES for name in re.findall(r"(?:^::: |\]\[)(pidlearn[\w.]*)", page.read_text(), re.MULTILINE)}
 )
@@ -52,6 +55,15 @@ def test_a_reference_is_found_without_running_code(name: str) -> None:
         assert rest[0] in pidlearn.__all__
     elif rest:
         assert rest[0] in _names_in(source)
+
+
+@pytest.mark.parametrize("cited", CITED_TESTS)
+def test_a_cited_test_exists(cited: str) -> None:
+    path, *names = cited.split("::")
+    body = ast.parse((HERE / path).read_text()).body
+    for name in names:
+        (found,) = (node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name)
+        body = found.body
 
 
 @pytest.mark.slow

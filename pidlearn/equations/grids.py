@@ -1,8 +1,9 @@
 """Time grids: the times at which solvers step and at which the residual is evaluated.
 
 A grid is a one-dimensional float64 tensor that decreases from the prior end ``t_max`` to the sample end ``t_min`` and
-contains both exactly. Its spacing determines the error of Euler steps and finite differences. The vector field of a
-diffusion model changes fastest near t = 0, so EDM puts most points there.
+contains both exactly. Its spacing determines the error of Euler steps and finite differences. The paths of a
+diffusion model bend where the noise is about as large as details of the data, which may be fine: EDM's steps are
+nearly proportional to t.
 """
 
 from __future__ import annotations

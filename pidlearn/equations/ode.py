@@ -6,8 +6,8 @@ Along a path x(t) with time derivative dx/dt:
     velocity form   (PID Eq. 8)   lhs = dx/dt            rhs = f(x, t)
     denoiser form   (PID Eq. 9)   lhs = x - t dx/dt      rhs = D(x, t)
 
-The probability flow of a denoiser is f = (x - D(x, t)) / t, so Eq. 9 is Eq. 8 times -t: it stays finite at t -> 0,
-where the Lipschitz constant of f explodes.
+The probability flow of a denoiser is f = (x - D(x, t)) / t, so Eq. 9 is Eq. 8 times -t: both sides have the size of
+the data at every t, while f divides an error of D by t. For data on a thin set, its Lipschitz constant has no bound.
 
 A new equation is a class with the three methods below. ``lhs`` must be jointly linear in (x, dx/dt): `pid_loss` applies
 it to the terms of a student separately, so that a large z never costs a small residual its digits.

@@ -22,6 +22,12 @@ def on_startup(**_: Any) -> None:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Replace formulas by MathML, which browsers show without a script from another server."""
-    return FORMULA.sub(
-        lambda match: convert(unescape(match[2]), display="inline" if match[1] == "(" else "block"), html
-    )
+    return FORMULA.sub(_formula, html)
+
+
+def _formula(match: re.Match[str]) -> str:
+    """A formula as MathML; one that stands alone can be scrolled on a narrow screen."""
+    latex = unescape(match[2])
+    if match[1] == "(":
+        return convert(latex, display="inline")
+    return f'<div class="formula">{convert(latex, display="block")}</div>'
