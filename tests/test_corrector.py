@@ -169,3 +169,8 @@ def test_what_it_refuses() -> None:
         brief(first="nothing", steps=4)
     with pytest.raises(ValueError, match="but first must be one of"):
         brief(first="corrector", steps=4)
+
+
+def test_the_fake_score_of_a_teacher_with_dropout_has_none() -> None:
+    run: Any = pid.steps(image_teacher(dropout=0.5), method="corrector", share=0.5, steps=4, batch_size=4, n=9)
+    assert not any(module.training for module in run.trainer.method.auxiliary.modules())

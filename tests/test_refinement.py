@@ -254,6 +254,9 @@ def test_bad_requests_are_refused(ring: pid.Result, tmp_path: Path) -> None:
     for bad in (lambda: flow_map.error_estimate(z), lambda: flow_map.sample(2, calls=2, refine=0.5)):
         with pytest.raises(ValueError, match=r"got a FlowMap, but errors are estimated for paths x\(z, t\)"):
             bad()
+    operator = pid.distill(pid.toy("ring"), method="dsno", pairs=8, n=9, steps=1, batch_size=4, progress=False)
+    with pytest.raises(ValueError, match=r"a NeuralOperator has no multi-step sampler: leave calls out$"):
+        operator.sample(2, calls=2)
     assert isinstance(ring._student(), WithTeacher)
     assert not isinstance(flow_map._student(), WithTeacher)
 

@@ -19,6 +19,7 @@ from pidlearn.equations.solvers import SOLVERS, solve_end
 from pidlearn.evaluation.metrics import energy_distance, floor, rmse
 from pidlearn.methods import METHODS, settings_of
 from pidlearn.methods.base import DEFAULTS
+from pidlearn.students.base import as_student
 from pidlearn.training.trainer import Trainer
 
 __all__ = [
@@ -171,9 +172,11 @@ def row(
 def errors(data: str, result: pid.Result) -> dict[str, dict[str, float]]:
     """The errors of a student at each number of calls that it can make use of."""
     true, metrics = truth(data), {}
+    student = as_student(result.student, subject(data).problem)
     for calls in CALLS:
         try:
-            x = result.generate(true.z, true.labels, calls=calls, generator=torch.Generator().manual_seed(1))
+            # Of the student alone: a result would spend further calls of a path on the teacher.
+            x = student.generate(true.z, true.labels, calls, torch.Generator().manual_seed(1))
         except ValueError:  # of students with one call, or with other numbers
             continue
         metrics[str(calls)] = compared(data, x.double())

@@ -70,7 +70,8 @@ def lines(rows: Rows) -> list[dict[str, str]]:
     """Every candidate, with the errors that it reached."""
     table = []
     for name in (name for name in CONTENDERS if _of(rows, name)):
-        again, chosen = _errors(rows, name, whole=True), shown(best(rows, name))
+        again = _errors(rows, name, whole=True)
+        chosen = shown(best(rows, name)) if again else None  # of a search that was interrupted, some have no last round
         for settings, error in _errors(rows, name, whole=False).items():
             second = f"{again[settings]:.4f}" + " ←" * (settings == chosen) if settings in again else ""
             table.append({"method": name, "settings": settings, "RMSE": f"{error:.4f}", "again": second})

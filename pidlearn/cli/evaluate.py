@@ -14,6 +14,7 @@ from pidlearn import recipes
 from pidlearn.cli.main import nonnegative_int, positive_int
 from pidlearn.cli.shared import GRID_POINTS, calibration_kept, read_student, resolve_device
 from pidlearn.data import DATA_SETS
+from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
 from pidlearn.evaluation import metrics
@@ -71,9 +72,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a student on n samples; each metric's name says on how many.
 
-    With ``teacher``: the relative RMSE to its Euler solution from the same noise. With ``fid``: the FID. With ``real``:
-    Fréchet distance, precision and recall to up to n real images, on features of Inception if its weights or ``fid``
-    are given, else on pixels. For all but the first, images are rounded to bytes, as files would hold them.
+    With ``teacher``: the relative RMSE to its Euler solution from the same noise, or to the exact one if the teacher
+    takes further calls; of students that add noise between calls, the energy distance to its samples instead. With
+    ``fid``: the FID. With ``real``: Fréchet distance, precision and recall to up to n real images, on features of
+    Inception if its weights or ``fid`` are given, else on pixels. For ``fid`` and ``real``, images are rounded to
+    bytes, as files would hold them.
 
     Args:
         student: a file of `Result.save`, or of the official PID repository.
@@ -113,9 +116,12 @@ def evaluate(
 
     samples = both.sample(n, generator=torch.Generator().manual_seed(seed), calls=calls)
     results: dict[str, Any] = {"n": n, "seed": seed, "calls": calls}
-    if problem:
-        m = min(n, MAX_TEACHER_SAMPLES)
-        target = _teacher_samples(problem, n, seed, m)
+    m = min(n, MAX_TEACHER_SAMPLES)
+    if problem and calls > 1 and both.adds_noise:  # a sample does not belong to its noise: distributions are compared
+        others = _teacher_samples(problem, n, seed + 1, m, exact=False)
+        results[f"energy (n = {m})"] = metrics.energy_distance(samples[:m], others)
+    elif problem:
+        target = _teacher_samples(problem, n, seed, m, exact=calls > 1 and both.has_path)
         results[f"relative_rmse (n = {m})"] = metrics.relative_rmse(samples[:m], target)
     if reference:
         chunks = _extract(features, samples).split(CHUNK)
@@ -166,10 +172,12 @@ def _real_images(name: str, shape: torch.Size, n: int) -> Tensor:
     return images
 
 
-def _teacher_samples(problem: Problem, n: int, seed: int, m: int) -> Tensor:
-    """The teacher's Euler solutions (m, C, H, W) from the noise of the first m of a student's n samples."""
+def _teacher_samples(problem: Problem, n: int, seed: int, m: int, exact: bool) -> Tensor:
+    """The teacher's Euler solutions (m, C, H, W), or exact ones, from the noise of the first m of n samples."""
     generator = torch.Generator().manual_seed(seed)
     # Draw all n, as the student did: the labels follow the noise in the generator's stream.
     z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
-    grid = karras_grid(GRID_POINTS, problem.t_end, problem.t_start)
-    return problem.reference_samples(z[:m], grid, None if labels is None else labels[:m])
+    z, labels = z[:m], None if labels is None else labels[:m]
+    if exact and isinstance(problem, Diffusion):
+        return problem.exact_samples(z, labels)
+    return problem.reference_samples(z, karras_grid(GRID_POINTS, problem.t_end, problem.t_start), labels)

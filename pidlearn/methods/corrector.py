@@ -208,7 +208,8 @@ def _auxiliary(context: Context) -> FlowMap:
     """The auxiliary network before its first step; it takes one time."""
     with seeded(context.seed):
         # A copy of the teacher's network if that is convolutional, else an MLP.
-        return build_flow_map(context.problem, end_time=False).to(context.problem.sample_prior(1))
+        network = build_flow_map(context.problem, end_time=False).to(context.problem.sample_prior(1))
+    return network.eval()  # like the student: dropout would be noise in the difference of the two denoisers
 
 
 def _corrects(context: Context) -> bool:

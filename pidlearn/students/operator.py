@@ -64,6 +64,8 @@ class NeuralOperator(Trajectory):
         super().__init__(network, t_max, t_min=falling[-1], sigma_data=sigma_data, c_in=c_in, event_shape=event_shape)
         self.times, self.rows_per_sample = falling, M
 
+    has_path = False
+
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t), (B, *event), where t, a scalar or (B,), holds some of ``times``, or t_max.
 

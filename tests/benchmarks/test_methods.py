@@ -78,7 +78,16 @@ def test_the_search_tries_rates_then_another_setting_then_the_best_again() -> No
     assert best(store.rows, "CD") == {"optimizer": "muon", "lr": 1.5e-3, "n": 18}
     table = search_lines(store.rows)
     assert [line["again"] for line in table if line["again"]] == ["0.1000 ←", "1.0000"]
+    begun = {key: row for key, row in store.rows.items() if not row["whole"]}
+    assert not any(line["again"] for line in search_lines(begun))  # of a search that was interrupted
     assert table[7]["RMSE"] == "0.0018"
+
+
+def test_calls_are_the_students_own() -> None:
+    run: Any = distilled("ring", CONTENDERS["PID"], {"batch_size": 4}, steps=2)
+    for _ in run:
+        pass
+    assert measure.errors("ring", run.result()).keys() == {"1"}
 
 
 def made_up() -> dict[str, dict[str, Any]]:
