@@ -201,7 +201,8 @@ def _problem(
 def _data_for(method: Method, data: Any, problem: Problem) -> Sampler | None:
     """The data that a method needs, as a function that draws from them."""
     if method.needs == "data":
-        return sampler_of(data, problem.teacher, problem.event_shape, problem.label_dim, problem.device)
+        shape, dtype = problem.event_shape, problem.exact_dtype
+        return sampler_of(data, problem.teacher, shape, problem.label_dim, problem.device, dtype)
     if data is not None:
         raise ValueError(f"got data, but {type(method).__name__} needs none: leave data out")
     return None

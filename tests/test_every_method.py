@@ -241,3 +241,10 @@ def test_students_are_compared_with_what_they_learn(settings: dict[str, Any], n:
     z = result.problem.sample_prior(16, generator)
     euler = pid.solve(pid.DenoiserODE(teacher), z, pid.karras_grid(n))[-1]
     assert result.evaluate(16)["rmse"] == pytest.approx(pid.metrics.rmse(result.generate(z), euler), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_data_may_have_another_dtype(dtype: torch.dtype) -> None:
+    points = torch.randn(20, 2).to(dtype)
+    run = pid.steps(pid.toy("ring"), method="cd", data=points, steps=1, batch_size=4, n=5)
+    assert next(iter(run)).loss > 0

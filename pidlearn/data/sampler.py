@@ -22,8 +22,15 @@ KINDS = (
 )
 
 
-def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim: int, device: torch.device) -> Sampler:
-    """A function that draws from the data, on that device.
+def sampler_of(
+    data: Any,
+    teacher: Any,
+    event_shape: tuple[int, ...],
+    label_dim: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Sampler:
+    """A function that draws from the data, on that device and in that dtype.
 
     Args:
         data: a tensor (M, *event), or a pair of one and class labels (M,) int64, drawn from with replacement; a
@@ -33,6 +40,7 @@ def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim:
         event_shape: shape of one sample.
         label_dim: number of classes of the teacher, 0 for none.
         device: where the samples are needed.
+        dtype: what the student computes in; data may have another.
 
     Raises:
         ValueError: no data, and a teacher that cannot be sampled from; or something else than the above.
@@ -59,7 +67,7 @@ def sampler_of(data: Any, teacher: Any, event_shape: tuple[int, ...], label_dim:
             )
         check_labels(labels, n, label_dim)
         _check_finite(x)
-        return x.to(device), labels.to(device) if label_dim and labels is not None else None
+        return x.to(device, dtype), labels.to(device) if label_dim and labels is not None else None
 
     sample(1, torch.Generator().manual_seed(0))  # reported before anything is trained
     return sample

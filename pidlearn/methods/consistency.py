@@ -59,7 +59,8 @@ class Consistency(Method[Context]):
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # Where s is small, the error of f is s times that of the network: with one weight it is learned least well.
-        return {"n": 40, "lr": 3e-3, "time_sampling": "lognormal", "weight": "sqrt_karras"}
+        lr = 3e-3 if problem.is_low_dimensional else 1e-3
+        return {"n": 40, "lr": lr, "time_sampling": "lognormal", "weight": "sqrt_karras"}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, ConsistencyFunction, end_time=False)

@@ -28,5 +28,6 @@ for column, method in zip(st.columns(2, gap="large"), (one, two), strict=True):
         st.markdown(model.row(method, calls))
 st.caption(
     "Measured by `python -m benchmarks.methods`: the same network and CPU time for each method, its solved paths "
-    "included; learning rate and one more setting from the same small search. The picture shows one of the runs."
+    "included; optimiser, learning rate and one more setting from the same small search. The picture shows one of "
+    "the runs."
 )
