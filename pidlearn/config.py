@@ -284,7 +284,8 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     recipe = method.defaults(problem, given)
     if unknown := sorted(recipe.keys() - defaults.keys()):
         raise ValueError(f"{type(method).__name__}.defaults returned {unknown}, but must return fields of Config")
-    few = LOW_DIMENSIONAL_DEFAULTS if problem.is_low_dimensional and given.get("optimizer", "muon") == "muon" else {}
+    optimizer = {**LOW_DIMENSIONAL_DEFAULTS, **recipe, **given}["optimizer"]
+    few = LOW_DIMENSIONAL_DEFAULTS if problem.is_low_dimensional and optimizer == "muon" else {}
     values = {"t_max": problem.t_start, "t_min": problem.t_end, **DEFAULTS, **few, **recipe}
     config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
     if isinstance(problem, Diffusion) and config.windows != 1:

@@ -114,6 +114,14 @@ def test_calls_are_what_they_cost(ring: pid.Result, calls: int, solver: str, rho
         assert (spent["student"], spent["teacher"]) == (of_student, 8 * (left - left % nfe))
 
 
+def test_exact_samples_are_far_nearer_than_eulers(ring: pid.Result) -> None:
+    problem: Any = ring.problem
+    z = problem.sample_prior(64).double()
+    exact = pid.solve(problem.ode, z, [80.0, 0.002], "dopri5", rtol=1e-9, atol=1e-9)[-1]
+    euler = pid.solve(problem.ode, z, pid.karras_grid(251))[-1]
+    assert error(problem.exact_samples(z), exact) < 0.1 * error(euler, exact)
+
+
 def test_a_handover_is_the_students_state_followed_by_the_solver(ring: pid.Result) -> None:
     problem: Any = ring.problem
     z = problem.sample_prior(8)

@@ -8,7 +8,7 @@ A sweep evaluates the field at every point of a path, in one batch, and sums Eul
 Both have Euler's path as their only fixed point, since sweep k makes at least the first k states right. The second is
 the first with the linear part of f = (x - D) / t taken from the new path: D changes far less than f. It takes as many
 calls per sweep as Euler in all, but a GPU does them in the time of one, if they fit (Shih et al. 2023, arXiv
-2305.16317). From a student's path, which is nearly right, a few sweeps suffice.
+2305.16317). From a student's path, which is nearly right, fewer sweeps suffice.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ __all__ = ["Certificate", "certify", "estimate", "size"]
 WITHIN, FACTOR = 0.9, 2.0
 """This share of samples is within this multiple of the estimate."""
 NEIGHBOUR = 0.01
-"""Distance of the neighbours of z, relative to z; the result hardly depends on it."""
+"""Distance of the neighbours of z, relative to z."""
 DENOISED_AT = 0.15
 """The small noise level, in units of the data's standard deviation."""
 SHORT = 3

@@ -32,7 +32,7 @@ class Plan:
     """How the calls for a sample are spent: one of the student up to t*, the others of the teacher.
 
     Attributes:
-        calls: at most so many in total.
+        calls: number of network calls per sample, at most.
         t_star: where the teacher takes over: ``t_end`` if it never does, ``t_start`` if it does everything.
         solver: dpm++ | dpm | heun.
         rho: exponent of Karras' grid from t* to ``t_end``.

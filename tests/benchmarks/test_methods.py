@@ -14,7 +14,7 @@ from benchmarks.methods import measure
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
 from benchmarks.methods.measure import budgeted_steps, cost, distilled, row
-from benchmarks.methods.search import best, search
+from benchmarks.methods.search import best, candidate, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.tables import figure, lines, looks
 from pidlearn.methods import METHODS, settings_of
@@ -44,8 +44,31 @@ def test_passes_are_counted(name: str, passes: tuple[float, ...]) -> None:
 
 
 def test_the_budget_is_shared_by_preparation_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "cost", lambda *args: {"per step": 0.005})  # of PID
+    def of_pid(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
+        assert (contender.method, settings) == ("pid", {"optimizer": "adam"})  # the unit of all budgets
+        return {"per step": 0.005}
+
+    monkeypatch.setattr(measure, "cost", of_pid)
     assert budgeted_steps("ring", {"preparation": 4.0, "per step": 0.01}, 2000) == 600
+
+
+def test_a_candidate_with_a_part_of_the_time_solves_that_part_of_the_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
+        given.append(settings)
+        return {"preparation": 0.0, "per step": 1.0}
+
+    monkeypatch.setattr("benchmarks.methods.search.cost", cost)
+    monkeypatch.setattr("benchmarks.methods.search.budgeted_steps", lambda *args: 4)
+    settings = {"optimizer": "adam", "lr": 1e-3, "pairs": 24}
+    row = candidate("endpoint regression", "ring", {**settings, "batch_size": 4}, 2000)
+    assert given[-1]["pairs"] == 8
+    assert row["settings"]["pairs"] == 24
+    assert not row["whole"]
+    assert 0 < row["error"] < 10
+    diverged = candidate("PID", "ring", {"optimizer": "adam", "lr": 1e30, "batch_size": 4}, 6000)
+    assert (diverged["whole"], diverged["error"]) == (True, float("inf"))
 
 
 class Filled:
