@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import RESULTS, Store
+from benchmarks.table import RESULTS, publish_measured
 from tests.browser import ask, chromium, wait
 
 ROOT = Path(__file__).parents[1]
@@ -110,15 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
     out = parser.parse_args().out
-    (out / "app.json").unlink(missing_ok=True)  # all rows come from one run
-    store = Store(out, "app", "python -m benchmarks.app")
+    text = "Server, workers and a headless Chromium without a GPU share one machine."
     with chromium() as browser, tempfile.TemporaryDirectory() as empty:
-        for name, value, unit in measure(browser, empty):
-            store.add(name, {"value": value, "unit": unit})
-    lines = [{"measured": name, "": f"{row['value']:.1f} {row['unit']}"} for name, row in store.rows.items()]
-    store.publish(
-        "The app's speed", "Server, workers and a headless Chromium without a GPU share one machine.", {"": lines}
-    )
+        publish_measured(out, "app", "The app's speed", text, measure(browser, empty))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table import RESULTS, Store
+from benchmarks.table import RESULTS, publish_measured
 from tests.browser import chromium
 from tests.explorer.site import HEART, ask, served, wait
 
@@ -95,23 +95,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
     out = parser.parse_args().out
-    (out / "explorer.json").unlink(missing_ok=True)  # all rows come from one run
-    store = Store(out, "explorer", "python -m benchmarks.explorer")
     with chromium() as browser, tempfile.TemporaryDirectory() as folder, served(Path(folder)) as address:
         browser.new_page().close()  # the browser's own start does not count
-        load = os.getloadavg()[0]
-        for name, value, unit in measure(browser, address):
-            store.add(name, {"value": value, "unit": unit})
-    lines = [
-        {"measured": name, "": f"{row['value']:.{3 if not row['unit'] else 1}f} {row['unit']}".strip()}
-        for name, row in store.rows.items()
-    ]
-    text = (
-        "Page, worker and a headless Chromium without a GPU share one machine, on whose "
-        f"{os.cpu_count()} cores {load:.1f} other processes ran when the measurement began. CPU seconds are those of "
-        "the worker's thread, which trains; CPU milliseconds those of all other threads of the browser."
-    )
-    store.publish("The explorer's speed", text, {"": lines})
+        text = (
+            "Page, worker and a headless Chromium without a GPU share one machine, on whose "
+            f"{os.cpu_count()} cores {os.getloadavg()[0]:.1f} other processes ran when the measurement began. CPU "
+            "seconds are those of the worker's thread, which trains; CPU milliseconds those of all other threads of "
+            "the browser."
+        )
+        publish_measured(out, "explorer", "The explorer's speed", text, measure(browser, address))
 
 
 if __name__ == "__main__":

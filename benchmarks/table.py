@@ -10,14 +10,14 @@ import json
 import multiprocessing
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["RESULTS", "Store", "Task", "spread"]
+__all__ = ["RESULTS", "Store", "Task", "publish_measured", "spread"]
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
@@ -93,6 +93,21 @@ class Store:
         document = "\n\n".join(parts) + "\n"
         _write(self.path.with_suffix(".md"), document)
         return document
+
+
+def publish_measured(
+    folder: Path, name: str, title: str, text: str, measured: Iterable[tuple[str, float, str]]
+) -> None:
+    """Publish a table of one run of ``python -m benchmarks.NAME``: what was measured, its value and its unit."""
+    (folder / f"{name}.json").unlink(missing_ok=True)  # all rows come from one run
+    store = Store(folder, name, f"python -m benchmarks.{name}")
+    for what, value, unit in measured:
+        store.add(what, {"value": value, "unit": unit})
+    lines = [
+        {"measured": what, "": f"{row['value']:.{1 if row['unit'] else 3}f} {row['unit']}".strip()}
+        for what, row in store.rows.items()
+    ]
+    store.publish(title, text, {"": lines})
 
 
 def spread(values: Sequence[float], digits: int, percent: bool = False) -> str:
