@@ -11,7 +11,7 @@ from torch import Tensor
 import pidlearn as pid
 from pidlearn.config import resolve_settings
 from pidlearn.equations.from_teacher import problem_from_teacher
-from pidlearn.students.build import build_student
+from pidlearn.students.build import build_flow_map, build_student
 
 
 def blank(x: Tensor, sigma: Tensor) -> Tensor:
@@ -124,6 +124,12 @@ def test_a_start_that_a_student_cannot_have_is_named(teacher: Any, init: str, sa
     shape = (1, 8, 8) if isinstance(teacher, pid.DenoiserODE) else None
     with pytest.warns(UserWarning, match=says):
         build_student(problem_from_teacher(teacher, event_shape=shape), init)
+
+
+@pytest.mark.filterwarnings("ignore:the teacher is a bare function")
+def test_a_flow_map_has_no_official_start() -> None:
+    with pytest.warns(UserWarning, match=r'got init="official", a start of paths x\(z, t\).*: set init="teacher"'):
+        build_flow_map(problem_from_teacher(pid.toy("ring")), "official", end_time=False)
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -216,7 +216,7 @@ def _configured(config: Config, settings: dict[str, Any]) -> Config:
     method = settings.get("method", config.method)
     if type(method_of(method)) is not type(method_of(config.method)):
         defaults = vars(Config())
-        config = replace(config, **{name: defaults[name] for name in ("method", "n", *OF_METHODS)})
+        config = replace(config, **{name: defaults[name] for name in ("method", "n", "init", *OF_METHODS)})
     return with_overrides(config, settings)
 
 

@@ -83,6 +83,11 @@ def build_flow_map(
     """
     teacher = _denoiser(problem)
     original: Any = getattr(teacher, "model", getattr(teacher, "network", None))
+    if init == "official":
+        warnings.warn(
+            'got init="official", a start of paths x(z, t), but the student of this method is none: set init="teacher"',
+            stacklevel=2,
+        )
     if isinstance(teacher, Preconditioned | AdaptedDenoiser) and not isinstance(original, MLP):
         network, noise = _copied(original, problem, init, end_time), teacher.noise_parametrization
     else:
