@@ -134,8 +134,13 @@ def test_a_run_is_resumed_with_the_same_settings_of_the_first_method_only(tmp_pa
 def test_a_trained_student_is_corrected_without_the_data_of_its_method() -> None:
     teacher, options = (lambda x, sigma, labels=None: 0.2 * x), {"event_shape": (2,), "progress": False, "steps": 2}
     trained = pid.distill(teacher, method="cd", data=torch.randn(32, 2), **options)
-    again = Corrector(first=METHODS["cd"](), share=0.0)
-    assert pid.distill(teacher, trained.student, method=again, **options).stopped is None
+    alone = {"method": "corrector", "share": 0.0, **options}
+    assert pid.distill(teacher, trained.student, **alone).stopped is None
+    with pytest.raises(ValueError, match="weight"):  # of a stage that does not take place
+        pid.distill(teacher, trained.student, weight="karras", **alone)
+    elsewhere = pid.ConsistencyFunction(trained.student.network, 40.0)
+    with pytest.raises(ValueError, match="starts at t_max = 40"):
+        pid.distill(teacher, elsewhere, **alone)
     with pytest.raises(ValueError, match="got no data"):
         pid.distill(teacher, trained.student, method="corrector", first="cd", **options)
 

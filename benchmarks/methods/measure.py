@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -143,10 +143,29 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
 
 
 def _kept(trainer: Trainer) -> int:
-    """Bytes that training keeps: weights, gradients and moments, and the tensors of the method."""
-    weights = sum(p.numel() * p.element_size() for p in trainer.weights())
-    tensors = [value for value in vars(trainer.method).values() if isinstance(value, Tensor)]
-    return 4 * weights + sum(t.numel() * t.element_size() for t in tensors)
+    """Bytes that training keeps: networks and their averages, gradients, moments, and what the method holds."""
+    held = [
+        trainer.module,
+        trainer.averaged,
+        list(trainer.optimizer.state.values()),
+        [vars(method) for method in trainer.method.components()],
+    ]
+    storages = [tensor.untyped_storage() for tensor in _tensors(held)]
+    gradients = sum(weight.nbytes for weight in trainer.weights())  # those of the last step are gone
+    return gradients + sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _tensors(held: Any) -> Iterator[Tensor]:
+    """All tensors in nested lists, mappings and modules."""
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, nn.Module):
+        yield from (*held.parameters(), *held.buffers())
+    elif isinstance(held, Mapping):
+        yield from _tensors(list(held.values()))
+    elif isinstance(held, list | tuple):
+        for part in held:
+            yield from _tensors(part)
 
 
 def budgeted_steps(data: str, costs: dict[str, float], budget: int) -> int:

@@ -44,8 +44,10 @@ semicolon those of 2, 4 and 8 calls, where the student can make use of them. Con
 calls, so that only their distribution is compared then. Wrong mode: {wrong} than the exact sample. Energy: energy
 distance to other samples of the teacher, times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
-teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Means over the seeds ±
-half of the range; one thread."""
+teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Kept:
+what training holds besides the teacher: networks, gradients, the optimiser's state, solved paths. Means over the
+seeds ± half of the range; one thread. The search (`methods-search.md`) trained with another seed, and compared on the
+same noise."""
 
 
 def runs(rows: Rows, data: str, name: str) -> list[dict[str, Any]]:

@@ -68,7 +68,8 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
 def adaptive(a: Tensor, b: Tensor, c: float = 1e-2) -> Tensor:
     """e / (e + c) of the mean squared difference e, with the denominator held constant; c in squared units of the data.
 
-    Every sample with an e above c has a gradient of about the same size (MeanFlow, Geng et al. 2025, section 4.3).
+    Every sample with an e above c has a gradient of about the same size (MeanFlow, Geng et al. 2025, section 4.3, with
+    power 1). There e is a sum over the event: theirs is this with c divided by the number of coordinates.
     """
     squared = l2(a, b)
     return squared / (squared.detach() + c)

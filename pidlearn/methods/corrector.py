@@ -29,6 +29,7 @@ from pidlearn.students.base import Student, as_student
 from pidlearn.students.build import build_flow_map
 from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.progressive import ProgressiveStudent
+from pidlearn.students.validate import check_end
 from pidlearn.utils.arguments import number
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.random import seeded
@@ -62,7 +63,7 @@ class Corrector(Method[Context]):
 
     Args:
         first: the method that comes before: its name, or a `Method`. Its settings are accepted together with these.
-        share: share of the steps that it gets; 0 for a student that has been trained.
+        share: share of the steps that it gets; 0 for a student that has been trained, by whatever method.
         slow: factor on the learning rate while the student is corrected. Adam divides by the gradient's size, so that
             no weight of a loss would slow it down; the auxiliary network keeps the full rate.
     """
@@ -101,8 +102,8 @@ class Corrector(Method[Context]):
 
     @property
     def uses(self) -> Sequence[str]:  # type: ignore[override]  # a class attribute elsewhere, as `needs`
-        """What the first method uses, and the distance."""
-        return sorted({*self.before.uses, "distance"})
+        """What the first method uses, if it gets any steps, and the distance."""
+        return sorted({*(self.before.uses if self.share else ()), "distance"})
 
     def components(self) -> Sequence[Method[Any]]:
         return [self, *self.before.components()]
@@ -123,7 +124,7 @@ class Corrector(Method[Context]):
         return self.before.forward_mode(context)
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.before.defaults(problem, given)
+        return self.before.defaults(problem, given) if self.share else {}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return self.before.student(problem, init, windows)
@@ -137,7 +138,10 @@ class Corrector(Method[Context]):
                 "got an ODE from given initial values, but the corrector compares scores, which a diffusion has: use "
                 "the method that comes first alone"
             )
-        self.before.check(context)
+        if self.share:
+            self.before.check(context)
+        else:
+            check_end(context.student, context.problem)
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         alone = round(self.share * steps)

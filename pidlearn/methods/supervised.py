@@ -67,7 +67,7 @@ class Endpoint(Method[Context]):
         if not isinstance(context.problem, Diffusion):
             raise ValueError(
                 "got an ODE from given initial values, whose student is its whole path, but endpoint regression trains "
-                "the end of a path alone: use pid"
+                "the end of a path alone: use the method pid"
             )
         check_path_student(context.student, context.problem, soft_boundary=True)  # only its end is trained
 
@@ -183,8 +183,9 @@ class Reflow(Endpoint):
     """2-rectified flow (Liu et al. 2023, arXiv 2209.03003): the flow that joins z and x0 by straight lines, on average.
 
     On the line between them, x = (s/T) z + (1 - s/T) x0, the student G(x, s) predicts x0. Where lines cross it predicts
-    the mean of theirs, so the new paths are not straight, but straighter than the teacher's. Their velocity is
-    (x - G) / s, and one Euler step along it is a step of a `FlowMap` whose network takes s alone.
+    the middle of theirs (the mean if the distance is l2), so the new paths are not straight, but straighter than the
+    teacher's. Their velocity is (x - G) / s, and one Euler step along it is a step of a `FlowMap` whose network takes s
+    alone.
 
     Args:
         at_start: share of the batch at s = T, all that one call depends on.

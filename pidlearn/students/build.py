@@ -103,7 +103,9 @@ def as_flow_map(
 ) -> FlowMap:
     """A network F(x, c_noise, class_labels=None, end_time=None) as a student of the problem, a diffusion."""
     if not isinstance(problem, Diffusion):
-        raise ValueError("got an ODE from given initial values, but a flow map's student is of a diffusion: use pid")
+        raise ValueError(
+            "got an ODE from given initial values, but a flow map's student is of a diffusion: use the method pid"
+        )
     return kind(
         network,
         problem.t_start,
@@ -174,7 +176,7 @@ def as_operator(network: nn.Module, problem: Problem, times: int) -> NeuralOpera
     The times are those of Karras' grid without t_max.
     """
     if not isinstance(problem, Diffusion):
-        raise ValueError("got an ODE from given initial values, but an operator is of a diffusion: use pid")
+        raise ValueError("got an ODE from given initial values, but an operator is of a diffusion: use the method pid")
     return NeuralOperator(
         network,
         problem.t_start,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
-from pidlearn.students.base import Student
+from pidlearn.students.base import Student, as_student
 from pidlearn.students.build import as_trajectory
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.operator import NeuralOperator
@@ -22,7 +22,7 @@ from pidlearn.utils.broadcast import as_float64_time
 from pidlearn.utils.validation import check_not_complex, describe_tensor, reraise_with_context, summary
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["check_flow_map", "check_path_student", "prepare_student", "set_samples"]
+__all__ = ["check_end", "check_flow_map", "check_path_student", "prepare_student", "set_samples"]
 
 
 def prepare_student(
@@ -101,11 +101,20 @@ def check_flow_map(
             f"got a {summary(student)} as student, but this method trains a {kind.__name__}{takes[end_time]}: pass "
             f"one, or none"
         )
+    check_end(student, problem)
+
+
+def check_end(student: Any, problem: Problem) -> None:
+    """Check that a student takes noise over the problem's span to finite samples.
+
+    Raises:
+        ValueError: another span or shape, NaN or infinity.
+    """
     _check_span(student, problem)
     z, labels = _noise(problem)
     for part in getattr(student, "stages", [student]):
         with torch.no_grad():
-            _check_values(part.end(z, labels), z, problem.t_end)
+            _check_values(as_student(part, problem).end(z, labels), z, problem.t_end)
 
 
 def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool) -> None:

@@ -113,6 +113,19 @@ def test_calls_are_the_students_own() -> None:
     assert measure.errors("ring", run.result()).keys() == {"1"}
 
 
+def test_memory_counts_what_training_keeps() -> None:
+    def kept(name: str, **settings: Any) -> float:
+        run: Any = distilled("ring", CONTENDERS[name], {"batch_size": 8, **settings}, steps=10)
+        for _ in run:
+            pass
+        return measure._kept(run.trainer) / sum(p.nbytes for p in run.student.parameters())
+
+    assert kept("PID", optimizer="adam") == pytest.approx(4, rel=0.02)  # weights, gradients and two moments
+    assert kept("PID", optimizer="muon") == pytest.approx(3, rel=0.05)  # one moment of matrices
+    assert kept("PD", optimizer="adam", calls=2) == pytest.approx(2.5, rel=0.02)  # two networks, one in training
+    assert kept("PID with N = 10, corrector", optimizer="adam") == pytest.approx(8, rel=0.02)
+
+
 def made_up() -> dict[str, dict[str, Any]]:
     """Rows of two seeds and two methods, one of which can be called twice."""
     found = {"euler": 0.02, "exact": 0.03, "wrong": 0.01, "energy": 2e-4}

@@ -240,7 +240,7 @@ def drawing(method: str) -> str:
         "end": f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}" class="m"/>',
         "all": f'<path d="M{left},{bottom} L{right},{top} L{right},{bottom} Z" class="a"/>',
         "corner": f'<circle cx="{right}" cy="{bottom}" r="6" class="d"/>',
-        "some": "".join(f'<circle cx="{right}" cy="{bottom - k * 36}" r="5" class="d"/>' for k in range(4)),
+        "some": "".join(f'<circle cx="{right}" cy="{bottom - k * 18}" r="5" class="d"/>' for k in range(8)),
         "steps": "".join(
             f'<circle cx="{left + (k + 1) * size / n}" cy="{bottom - k * size / n}" r="4" class="d"/>'
             for n in (8, 4, 2, 1)
@@ -264,6 +264,6 @@ def piece(method: str) -> str:
         "end": "from every s to the end",
         "all": "from every s to every t",
         "corner": "from s = T to the end",
-        "some": "from s = T to four times",
+        "some": "from s = T to several times",
         "steps": "the steps of grids that halve",
     }[METHODS[method].piece]

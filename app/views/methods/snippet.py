@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.shared.snippets import view_call
-from app.views.methods.model import METHODS, TOY
+from app.views.methods.model import METHODS, TOY, calls_of
 from pidlearn.viewer import View
 
 __all__ = ["snippet"]
@@ -11,21 +11,15 @@ __all__ = ["snippet"]
 
 def snippet(methods: tuple[str, str], calls: int, view: View) -> str:
     """Return a script that trains both students with their default settings, and saves the view as HTML."""
-    lines = [
-        f'    "{METHODS[name].label}": pid.distill(teacher, seed=0{METHODS[name].call}),'
-        for name in dict.fromkeys(methods)
-    ]
-    several = (
-        f"""
-for name, result in results.items():
-    try:
-        print(name, "with {calls} calls:", result.evaluate(calls={calls})["energy"])
-    except ValueError as error:  # a student of one call
-        print(name, error)
-"""
-        if calls > 1
-        else ""
-    )
+    names = list(dict.fromkeys(methods))
+    trained = [f'    "{METHODS[name].label}": pid.distill(teacher, seed=0{METHODS[name].call}),' for name in names]
+    if calls == 1:
+        evaluated = '    print(name, result.evaluate(), sep="\\n")'
+        numbers = ""
+    else:
+        shown = ", ".join(f'"{METHODS[name].label}": {calls_of(name, calls)}' for name in names)
+        numbers = f"calls = {{{shown}}}  # of the student alone\n"
+        evaluated = '    print(name, result.evaluate(calls=calls[name]), sep="\\n")'
     return f'''"""Two methods on {TOY}, with their default settings. About a minute per student on one core."""
 
 import pidlearn as pid
@@ -33,11 +27,11 @@ from pidlearn.viewer import View
 
 teacher = pid.toy("{TOY}")
 results = {{
-{chr(10).join(lines)}
+{chr(10).join(trained)}
 }}
-for name, result in results.items():
-    print(name, result.evaluate(), sep="\\n")
-{several}
+{numbers}for name, result in results.items():
+{evaluated}
+
 students = {{name: result.student for name, result in results.items()}}
 scene = pid.watch(teacher, students, view={view_call(view)})
 scene.save("{TOY}-methods.html")  # in a notebook, `scene` as the last line of a cell shows it
