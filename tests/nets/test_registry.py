@@ -11,14 +11,14 @@ from torch import Tensor, nn
 import pidlearn as pid
 from pidlearn.nets.edm import MODEL_TYPES
 from pidlearn.nets.registry import DENOISERS, NETWORKS, register_network
-from pidlearn.teachers.files.build import KINDS, build
+from pidlearn.teachers.files.build import KINDS, build, fill
 
 
 @pytest.fixture
 def affine() -> Iterator[Any]:
     @register_network
     class Affine(nn.Module):
-        def __init__(self, event_shape: "int | Sequence[int]", label_dim: "int" = 0) -> None:
+        def __init__(self, event_shape: int | Sequence[int], label_dim: int = 0) -> None:
             super().__init__()
             self.event_shape, self.label_dim = tuple(event_shape), label_dim
             self.scale = nn.Parameter(torch.ones(event_shape))
@@ -50,6 +50,12 @@ def test_another_class_of_a_registered_name_is_refused():
     with pytest.raises(ValueError, match=r"pidlearn.nets.mlp has registered another MLP.*Rename"):
         register_network(MLP)
     assert NETWORKS["MLP"] is pid.nets.MLP
+
+
+def test_an_annotation_that_files_cannot_hold_is_named(affine: Any):
+    affine.__init__.__annotations__["label_dim"] = Tensor
+    with pytest.raises(ValueError, match=r"option label_dim of Affine is annotated as torch.Tensor, which files cannot"):
+        fill(affine, {"event_shape": [2]}, {"scale": torch.ones(2)})
 
 
 def test_a_new_network_is_saved_and_loaded_as_a_student_and_a_teacher(affine: Any, tmp_path: Any):

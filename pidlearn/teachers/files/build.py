@@ -85,7 +85,12 @@ def complete(
     if missing:
         raise ValueError(f"it lacks the options {', '.join(missing)}, which {cls.__name__} requires")
     for name, value in full.items():
-        kind = known[name].annotation
+        kind = _text(known[name].annotation)
+        if kind not in KINDS:
+            raise ValueError(
+                f"the option {name} of {cls.__name__} is annotated as {kind}, which files cannot hold: annotate it as "
+                f"one of {', '.join(KINDS)}"
+            )
         takes = TAKES.get(kind, kind)
         # As JSON has it, whatever the file's format; one level only, since a hostile tuple may be endless.
         value = full[name] = [*map(_number, value)] if isinstance(value, (list, tuple)) else _number(value)
@@ -145,6 +150,12 @@ def _parameters(cls: type[nn.Module], options: Mapping[str, Any]) -> dict[str, i
         raise ValueError(f"its model_type is {_shown(model_type)}; known are {', '.join(MODEL_TYPES)}")
     passed_on = _parameters(NETWORKS[model_type], options)
     return {name: p for name, p in passed_on.items() if name not in SET_BY_THE_DENOISER} | own
+
+
+def _text(annotation: Any) -> str:
+    """An annotation as it is written, also where a module does not postpone the evaluation of its annotations."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return text.replace("collections.abc.", "").replace("typing.", "")
 
 
 def _shown(value: Any) -> str:
