@@ -54,7 +54,7 @@ def test_another_class_of_a_registered_name_is_refused():
 
 def test_an_annotation_that_files_cannot_hold_is_named(affine: Any):
     affine.__init__.__annotations__["label_dim"] = Tensor
-    with pytest.raises(ValueError, match=r"option label_dim of Affine is annotated as torch.Tensor, which files cannot"):
+    with pytest.raises(ValueError, match=r"label_dim of Affine is annotated as torch.Tensor, which files cannot"):
         fill(affine, {"event_shape": [2]}, {"scale": torch.ones(2)})
 
 
