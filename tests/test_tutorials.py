@@ -51,7 +51,7 @@ def test_a_lesson_has_its_parts(page: Path) -> None:
     assert len(re.findall(r'^\?\?\? success "Solution"', text, re.MULTILINE)) == 1
     assert "**In the app**" in text
     assert any(isinstance(node, ast.Assert) for _, code in blocks for node in ast.walk(ast.parse(code)))
-    assert any("print(\n    chart(" in code or "scene(" in code for _, code in blocks)
+    assert any("chart(" in code or "scene(" in code or "gallery(" in code for _, code in blocks)
     assert all(len(line) <= 76 for _, code in blocks for line in code.splitlines())
 
 
