@@ -26,7 +26,8 @@ SEEDS, SAMPLES = (0, 1, 2), 8192
 CALLS = tuple(range(2, 21))
 SHOWN = (2, 3, 5, 7, 9, 13, 17, 20)
 EXTRA = (1, 2, 3, 5, 8, 12)
-REFINED, REFINED_CALLS = 0.1, 10
+REFINED = {3: (0.1, 10), 9: (0.5, 14), 13: (0.5, 22)}
+"""By the mean number of calls: the share of the samples that is refined, and their calls."""
 
 Row = dict[str, Any]
 
@@ -34,10 +35,13 @@ TEXT = f"""Students of `pidlearn.distill(teacher, seed=seed)`, and `result.gener
 (DPM-Solver++(2M) with 250 calls in float64) on {SAMPLES:,} new noise samples, as a multiple of the student's own with
 one call; in brackets that of the best plain solver with as many calls (Euler, Heun, EDM's Heun, DPM-Solver-2,
 DPM-Solver++(2M)). Means over the seeds ± half of the range."""
-ESTIMATES = f"""`result.error_estimate(z, calls=m)`: rank correlation (Spearman) with the true error; the share of
-samples within twice the estimate, which is to be 90 %; the share of the samples in a wrong mode that is among the
-twentieth with the largest estimates; and RMSE after `generate(z, calls={REFINED_CALLS}, refine={REFINED})`, a mean of
-{1 + 1 + REFINED * REFINED_CALLS:g} calls, as a multiple of that with one."""
+ESTIMATES = """`result.error_estimate(z, calls=m)`: rank correlation (Spearman) with the true error; the share of
+samples within twice the estimate, which is to be 90 %; and the share of the samples in a wrong mode that is among the
+twentieth with the largest estimates."""
+WHERE_NEEDED = f"""`generate(z, calls=k, refine=share)`, with {
+    ", ".join(f"k = {k} for {share:g} of the samples ({mean} calls on average)" for mean, (share, k) in REFINED.items())
+}: one call makes the sample, one more finds the worst. RMSE as a multiple of that with one call; in brackets, that of
+`generate(z, calls=k)` with as many calls for each sample."""
 
 
 def row(name: str, seed: int) -> Row:
@@ -61,7 +65,10 @@ def row(name: str, seed: int) -> Row:
             "within": (true <= 2 * estimate).double().mean().item(),
             "wrong": (wrong[worst].sum() / wrong.sum().clamp(min=1)).item(),
         }
-    refined = rms(size(result.generate(z, calls=REFINED_CALLS, refine=REFINED) - exact))
+    refined = {
+        str(mean): rms(size(result.generate(z, calls=calls, refine=share) - exact))
+        for mean, (share, calls) in REFINED.items()
+    }
     plans = {name: kept for name, kept in result.student.calibration.items() if "solver" in kept}
     return {
         "errors": errors,
@@ -115,7 +122,11 @@ def main() -> None:
     store.publish(
         "More calls than one",
         TEXT,
-        {"Errors by calls": call_lines(store.rows), f"Estimates\n\n{ESTIMATES}": estimate_lines(store.rows)},
+        {
+            "Errors by calls": call_lines(store.rows),
+            f"Calls where they are needed\n\n{WHERE_NEEDED}": refined_lines(store.rows),
+            f"Estimates\n\n{ESTIMATES}": estimate_lines(store.rows),
+        },
     )
     figure(store.rows, args.out / "calls.png")
 
@@ -139,11 +150,27 @@ def call_lines(rows: dict[str, Row]) -> list[dict[str, str]]:
                 f"{spread([row['errors'][k] / row['errors']['1'] for row in of], 2)} ({best / own:.0f})"
             )
         lines.append(line)
-    means = {"teacher": "geometric mean", "one call": ""}
-    for k in map(str, SHOWN):
-        logs = [math.log(row["errors"][k] / row["errors"]["1"]) for toy in toys for row in runs(rows, toy)]
-        means[f"{k} calls"] = f"{math.exp(sum(logs) / len(logs)):.2f}"
-    return [*lines, means]
+    means = {f"{k} calls": _geometric_mean(rows, "errors", str(k)) for k in SHOWN}
+    return [*lines, {"teacher": "geometric mean", "one call": "", **means}]
+
+
+def refined_lines(rows: dict[str, Row]) -> list[dict[str, str]]:
+    """One line per toy, and the geometric mean over them: calls spent on the worst samples."""
+    lines = []
+    for toy in (toy for toy in TOYS if runs(rows, toy)):
+        of, line = runs(rows, toy), {"teacher": toy}
+        for k in map(str, REFINED):
+            several, alike = ([row[kind][k] / row["errors"]["1"] for row in of] for kind in ("refined", "errors"))
+            line[f"{k} calls on average"] = f"{spread(several, 2)} ({sum(alike) / len(alike):.2f})"
+        lines.append(line)
+    means = {f"{k} calls on average": _geometric_mean(rows, "refined", str(k)) for k in REFINED}
+    return [*lines, {"teacher": "geometric mean", **means}]
+
+
+def _geometric_mean(rows: dict[str, Row], kind: str, calls: str) -> str:
+    """Of errors as multiples of those of one call, over toys and seeds."""
+    of = [row for toy in TOYS for row in runs(rows, toy)]
+    return f"{math.exp(sum(math.log(row[kind][calls] / row['errors']['1']) for row in of) / len(of)):.2f}"
 
 
 def estimate_lines(rows: dict[str, Row]) -> list[dict[str, str]]:
@@ -156,7 +183,6 @@ def estimate_lines(rows: dict[str, Row]) -> list[dict[str, str]]:
         line[f"within twice, {most}"] = spread([row["estimates"][most]["within"] for row in of], 1, percent=True)
         line[f"wrong modes, {most}"] = spread([row["estimates"][most]["wrong"] for row in of], 0, percent=True)
         line["of samples"] = " ".join(str(row["wrong"]) for row in of)
-        line["refined"] = spread([row["refined"] / row["errors"]["1"] for row in of], 2)
         lines.append(line)
     return lines
 

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-__all__ = ["DASHES", "PALETTE", "interval_chart", "line_chart"]
+__all__ = ["DASHES", "PALETTE", "interval_chart", "line_chart", "scatter_chart"]
 
 PALETTE = ["#d55e00", "#767676", "#0072b2", "#cc79a7", "#009e73", "#e69f00", "#56b4e9"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 1], [1, 3], [10, 4]]
@@ -74,3 +74,26 @@ def interval_chart(
     )
     ranges = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale, title=y), y2="high:Q")
     st.altair_chart((ranges + marks).properties(height=height), width="stretch", alt=description)
+
+
+def scatter_chart(rows: Sequence[dict[str, Any]], x: str, y: str, by: str, description: str, height: int = 380) -> None:
+    """Draw one point per row on logarithmic axes, coloured and shaped by ``by``, and the line y = 2 x."""
+    names = list(dict.fromkeys(row[by] for row in rows))[::-1]
+    colour = alt.Scale(domain=names, range=PALETTE[: len(names)])
+    legend = alt.Legend(orient="bottom", title=None)
+    scale = alt.Scale(type="log", nice=False)
+    points = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_point(filled=True, size=35, opacity=0.75)
+        .encode(
+            x=alt.X(f"{x}:Q", scale=scale),
+            y=alt.Y(f"{y}:Q", scale=scale),
+            color=alt.Color(f"{by}:N", scale=colour, legend=legend),
+            shape=alt.Shape(f"{by}:N", scale=alt.Scale(domain=names), legend=legend),
+            tooltip=[alt.Tooltip(f"{x}:Q", format=".3g"), alt.Tooltip(f"{y}:Q", format=".3g"), f"{by}:N"],
+        )
+    )
+    ends = [min(row[x] for row in rows), max(row[x] for row in rows)]
+    twice = alt.Chart(pd.DataFrame([{x: end, y: 2 * end} for end in ends])).mark_line(color="#888", strokeDash=[4, 4])
+    line = twice.encode(x=alt.X(f"{x}:Q", scale=scale), y=alt.Y(f"{y}:Q", scale=scale))
+    st.altair_chart((line + points).properties(height=height), width="stretch", alt=description)

@@ -15,14 +15,20 @@ from torch import Tensor
 import pidlearn as pid
 from app.shared import assets
 from benchmarks.app_assets.common import SEED, STARTS_SEED, Metrics, without_history
+from benchmarks.calls import plain
 from pidlearn.evaluation.metrics import rmse
+from pidlearn.refinement.certificate import size
 
-__all__ = ["handover_errors", "lipschitz", "residuals", "tasks"]
+__all__ = ["estimates", "handover_errors", "lipschitz", "residuals", "tasks"]
 
 HANDOVERS = (2.0, 1.0, 0.5, 0.2)
 """Times t* at which the teacher takes over."""
 STEPS = (1, 2, 4, 8, 12, 16)
 """Heun steps of the teacher from there."""
+CALLS = (2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 20, 33, 50)
+"""Calls of the other lines."""
+EXTRA = 12
+"""Calls of the estimate of a sample's error."""
 
 
 def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
@@ -32,7 +38,7 @@ def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
         yield Path("watch", f"{name}.safetensors"), partial(save_student, name)
     for name in assets.PRESETS:
         yield Path("residual", f"{name}.npz"), partial(save_residuals, name)
-        yield Path("more_steps", f"{name}.json"), partial(save_handover_errors, name)
+        yield Path("more_steps", f"{name}.json"), partial(save_more_steps, name)
 
 
 def save_student(preset: str, path: Path) -> Metrics:
@@ -148,13 +154,27 @@ def handover_errors(preset: str) -> list[dict[str, Any]]:
             grid = pid.karras_grid(k + 1, 0.002, t_star)
             x = pid.solve(ode, jump, grid, "heun")[-1]
             add(f"student to t = {t_star:g}, then Heun", 1 + 2 * k, x, t_star=t_star)
-    for n in (3, 5, 9, 13, 18, 25, 35):
-        add("teacher, Heun", 2 * (n - 1), pid.solve(ode, z, pid.karras_grid(n), "heun")[-1])
-        add("teacher, Euler", 2 * (n - 1), pid.solve(ode, z, pid.karras_grid(2 * n - 1))[-1])
+    for calls in CALLS:
+        best = min(rmse(x.double(), exact) for _, x in plain(ode, z.double(), calls))
+        rows.append({"method": "teacher, its best solver", "calls": calls, "error": best})
+    result = pid.load(assets.student_path(preset), pid.toy(preset))
+    for calls in (1, *CALLS[:-2]):
+        add("student, then as measured", calls, result.generate(z, calls=calls))
     return rows
 
 
-def save_handover_errors(preset: str, path: Path) -> Metrics:
-    """Save the errors of the student with and without steps of the teacher, and of solvers alone."""
-    path.write_text(json.dumps(handover_errors(preset), indent=1) + "\n")
+def estimates(preset: str) -> dict[str, list[float]]:
+    """Return true and estimated errors of one call from the scene's starts, and which of them are in a wrong mode."""
+    arrays, teacher = assets.scene_arrays(preset), pid.toy(preset)
+    result = pid.load(assets.student_path(preset), teacher)
+    z, exact = torch.from_numpy(arrays["starts"]), torch.from_numpy(arrays["exact"][-1])
+    x = result.generate(z).double()
+    wrong = teacher.component(x) != teacher.component(exact)
+    columns = {"error": size(x - exact), "estimate": result.error_estimate(z, calls=EXTRA), "wrong": wrong.double()}
+    return {name: [float(f"{value:.4g}") for value in column.tolist()] for name, column in columns.items()}
+
+
+def save_more_steps(preset: str, path: Path) -> Metrics:
+    """Save the errors of the student with and without steps of the teacher, of solvers alone, and their estimates."""
+    path.write_text(json.dumps({"errors": handover_errors(preset), "estimates": estimates(preset)}, indent=1) + "\n")
     return {}

@@ -6,6 +6,8 @@ student (`Student.calibration`), and written to its file.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -25,6 +27,8 @@ SAMPLES, IMAGES = 2048, 256
 """How many paths are solved, of low-dimensional problems and of others."""
 BEST = 3
 """Times of handover at which other solvers are tried."""
+SPLITS = (2, 3, 4)
+"""A few samples with this many times the calls may be worth more than this many times as many samples."""
 
 
 class Calibrator:
@@ -52,11 +56,26 @@ class Calibrator:
         z, labels = self.noise
         return jump(self.student, z, self.problem.t_end, labels)
 
-    def plan(self, calls: int, rows: Tensor | None = None) -> Plan:
-        """The plan with the least error, of all samples or of some of them (m,) int64.
+    def plan(self, calls: int, ranked: Tensor | None = None, share: float = 1.0) -> Plan:
+        """The plan with the least error.
 
         One that is not clearly better than the student alone is not taken.
+
+        Args:
+            calls: calls per sample.
+            ranked: the samples (n,) int64 in the order in which they get more than one call, if not all do.
+            share: the share of them that gets ``calls`` each; or, with as many calls in total, a part of it more.
         """
+        plans: dict[Plan, float] = {}
+        for pieces in (1, *SPLITS) if ranked is not None else (1,):
+            rows = None if ranked is None else ranked[: max(2, math.ceil(share / pieces * len(ranked)))]
+            gains = self._gains(calls * pieces, rows)
+            plans |= {replace(plan, share=share / pieces): gain * share / pieces for plan, gain in gains.items()}
+        best = max(plans, key=lambda plan: plans[plan])
+        return best if plans[best] > 0 else Plan(calls, self.problem.t_end)
+
+    def _gains(self, calls: int, rows: Tensor | None) -> dict[Plan, float]:
+        """By how much plans lower the mean squared error of all samples, or of some of them (m,) int64."""
         z, labels = self.noise
         rows = torch.arange(len(z), device=z.device) if rows is None else rows
         z, labels, exact = z[rows], None if labels is None else labels[rows], self.exact[rows]
@@ -70,8 +89,7 @@ class Calibrator:
         gains = {plan: gain(plan) for plan in first_plans(self.problem, calls)}
         for plan in sorted(gains, key=lambda plan: -gains[plan])[:BEST]:
             gains |= {other: gain(other) for other in variants(self.problem, plan)}
-        best = max(gains, key=lambda plan: gains[plan])
-        return best if gains[best] > 0 else Plan(calls, self.problem.t_end)
+        return gains
 
     def certificate(self, calls: int) -> Certificate:
         """The estimate of errors with some extra calls."""

@@ -68,7 +68,7 @@ def signs(
     """The signs of errors in the samples x (B, *event) of z, (B, F), as a function of t*."""
     # One direction for all samples, so that an estimate does not depend on the rest of its batch.
     direction = torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z.device)
-    moved = [NEIGHBOUR * problem.t_start * direction, NEIGHBOUR * z][:calls]
+    moved = [NEIGHBOUR * z, NEIGHBOUR * problem.t_start * direction][:calls]
     columns = [size(jump(student, z + move, problem.t_end, class_labels) - x) for move in moved]
     if calls >= SHORT:
         sigma = DENOISED_AT * problem.data_scale

@@ -36,12 +36,14 @@ class Plan:
         t_star: where the teacher takes over: ``t_end`` if it never does, ``t_start`` if it does everything.
         solver: dpm++ | dpm | heun.
         rho: exponent of Karras' grid from t* to ``t_end``.
+        share: the share of the samples that gets them: those whose errors look largest.
     """
 
     calls: int
     t_star: float
     solver: str = "dpm++"
     rho: float = 7.0
+    share: float = 1.0
 
     def steps(self, problem: Diffusion) -> int:
         """Steps of the solver."""

@@ -61,12 +61,13 @@ class WithTeacher(Student):
 
     def refined(self, z: Tensor, class_labels: Tensor | None, calls: int, share: float) -> Tensor:
         """Samples (B, *event) of which the ``share`` with the largest estimated errors gets ``calls`` calls."""
-        x, worst = jump(self.student, z, self.t_min, class_labels), math.ceil(share * len(z))
-        if worst and calls > 1:
+        x = jump(self.student, z, self.t_min, class_labels)
+        if share and calls > 1:
+            plan = self.plan(calls, share)
             errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
-            rows = errors.topk(worst).indices
+            rows = errors.topk(math.ceil(plan.share * len(z))).indices
             labels = None if class_labels is None else class_labels[rows]
-            x[rows] = carry(self.plan(calls, share), self.student, self.problem, z[rows], labels)
+            x[rows] = carry(plan, self.student, self.problem, z[rows], labels)
         return x
 
     def error_estimate(self, z: Tensor, class_labels: Tensor | None, calls: int) -> Tensor:
@@ -75,19 +76,21 @@ class WithTeacher(Student):
         return estimate(self.certificate(calls), self.student, self.problem, z, x, class_labels)
 
     def plan(self, calls: int, share: float = 1.0) -> Plan:
-        """How calls are spent on all samples, or on the share of them whose errors look largest."""
-        key = f"{calls} calls" + ("" if share == 1 else f" of the worst {share:g}")
-        return self._kept(key, Plan, lambda: self._calibrator.plan(calls, None if share == 1 else self._worst(share)))
+        """How calls are spent on all samples, or on a share of them, those whose errors look largest."""
+        if share == 1:
+            return self._kept(f"{calls} calls", Plan, lambda: self._calibrator.plan(calls))
+        key = f"{calls} calls of the worst {share:g}"
+        return self._kept(key, Plan, lambda: self._calibrator.plan(calls, self._ranked(), share))
 
     def certificate(self, calls: int) -> Certificate:
         """What estimates errors by some calls."""
         return self._kept(f"error by {calls} calls", Certificate, lambda: self._calibrator.certificate(calls))
 
-    def _worst(self, share: float) -> Tensor:
-        """Rows of the calibration's samples whose estimated errors are the largest, (m,)."""
+    def _ranked(self) -> Tensor:
+        """Rows of the calibration's samples, (n,), those first whose errors look largest."""
         z, labels = self._calibrator.noise
         errors = estimate(self.certificate(LOOK), self.student, self.problem, z, self._calibrator.own, labels)
-        return errors.topk(math.ceil(share * len(z))).indices
+        return errors.argsort(descending=True)
 
     def _kept(self, key: str, kind: type[K], measure: Callable[[], K]) -> K:
         """What the student's calibration has under a name; measured, and kept there, if it has nothing such."""

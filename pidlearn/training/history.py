@@ -62,8 +62,9 @@ class History:
 
     def skip_to(self, step: int) -> None:
         """Leave out the steps before ``step``, of which nothing is known."""
-        for _ in range(step - len(self)):
-            self.append(float("nan"), self.seconds)
+        missing = step - len(self)
+        self._seconds.extend(array("d", [self.seconds]) * missing)
+        self._losses.extend(array("d", [float("nan")]) * missing)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays (steps,) float64 by name: loss, lr, seconds."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks import calls
-from benchmarks.calls import CALLS, EXTRA, call_lines, estimate_lines, figure, plain
+from benchmarks.calls import CALLS, EXTRA, REFINED, call_lines, estimate_lines, figure, plain, refined_lines
 
 
 class Counted(pid.DenoiserODE):
@@ -39,7 +39,8 @@ def made_up() -> dict[str, Any]:
     for seed, one in enumerate((0.01, 0.03)):
         estimates = {str(m): {"rank": m / 20, "within": 0.9, "wrong": 0.5} for m in EXTRA}
         errors = {str(k): one / k**0.5 for k in (1, *CALLS)}
-        rows[f"ring/seed {seed}"] = {"errors": errors, "estimates": estimates, "refined": 0.7 * one, "wrong": 8 + seed}
+        refined = {str(mean): 0.7 * one for mean in REFINED}
+        rows[f"ring/seed {seed}"] = {"errors": errors, "estimates": estimates, "refined": refined, "wrong": 8 + seed}
     return rows
 
 
@@ -52,7 +53,9 @@ def test_tables_and_figure(tmp_path: Path) -> None:
         "90.0 ± 0.0 %",
         "8 9",
     )
-    assert line["refined"] == "0.70 ± 0.00"
+    ring, mean = refined_lines(made_up())
+    assert ring["9 calls on average"] == "0.70 ± 0.00 (0.33)"
+    assert mean["9 calls on average"] == "0.70"
     figure(made_up(), tmp_path / "calls.png")
     assert (tmp_path / "calls.png").stat().st_size > 10_000
 
@@ -64,5 +67,6 @@ def test_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     row = calls.row("ring", 0)
     assert row["errors"]["20"] < 0.5 * row["errors"]["1"]
     assert row["estimates"]["12"]["rank"] > 0.7
+    assert row["refined"]["13"] < row["refined"]["9"] < row["refined"]["3"] < row["errors"]["1"]
     assert {"20 calls", "10 calls of the worst 0.1"} < row["plans"].keys()
     assert calls.solver_row("ring")["20"]["dpm++"] < 0.1

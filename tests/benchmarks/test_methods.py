@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from benchmarks.methods import measure
+from benchmarks.methods import measure, subjects
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
 from benchmarks.methods.measure import budgeted_steps, cost, distilled, row
@@ -18,6 +20,16 @@ from benchmarks.methods.search import best, candidate, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.tables import figure, lines, looks
 from pidlearn.methods import METHODS, settings_of
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_samples() -> Iterator[None]:
+    """Errors of 64 samples: the paths of 8,192 take SciPy 20 seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subjects, "subject", lambda name: replace(measure.subject(name), samples=64))
+        subjects.truth.cache_clear()
+        yield
+    subjects.truth.cache_clear()
 
 
 def test_every_method_takes_part() -> None:

@@ -1,4 +1,4 @@
-"""Each line of the guide's table of projects, on small networks that are called as those of the project are."""
+"""Each block of the guide to teachers, on small networks that are called as those of its project are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ from tests.teachers import edm_files
 from tests.teachers.tiny import unet
 
 PAGE = (Path(__file__).parents[2] / "tutorials/guides/teachers.md").read_text()
-LINES = dict(re.findall(r"^\| ([^|]+?) \| `(pid\.[^`]+)` \|$", PAGE.partition("| project | line |")[2], re.MULTILINE))
+SECTIONS = PAGE.partition("## The lines for each source")[2].partition("\n## ")[0].split("\n### ")[1:]
+BLOCKS = {
+    section.partition("\n")[0]: block[1]
+    for section in SECTIONS
+    if (block := re.search(r"^```.*?\n(.*?teacher = .*?)^```", section, re.DOTALL | re.MULTILINE))
+}
 CALL = re.search(r"^class Call\(.*?(?=^```)", PAGE, re.DOTALL | re.MULTILINE)
 ALPHAS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 SIGMAS = ((1 - ALPHAS) / ALPHAS).sqrt()
@@ -91,13 +96,13 @@ PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
         3.0,
         (4, 64, 64),
     ),
-    "OpenAI's consistency models, their EDM teachers": (
+    "OpenAI: consistency models, their EDM teachers": (
         {"model": classes},
         lambda x, s: edm(classes, x, s, [Y], lambda s: 1000 * 0.25 * s.log()),
         3.0,
         (3, 64, 64),
     ),
-    "guided-diffusion, improved-diffusion": (
+    "OpenAI: guided-diffusion, improved-diffusion": (
         {"model": (two := Net(2, classes=True)), "diffusion": SimpleNamespace(alphas_cumprod=ALPHAS.numpy())},
         lambda x, s: x - s * two(x * ALPHAS[600].float().sqrt(), torch.tensor([600]), Y)[:, :3],
         SIGMAS[600].item(),
@@ -109,13 +114,13 @@ PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
         3.0,
         (3, 32, 32),
     ),
-    "Score-SDE (PyTorch), VP": (
+    "score_sde (PyTorch), VP": (
         {"score_model": net},
         lambda x, s: score_sde_vp(net, x, T_VP)[0],
         score_sde_vp(net, torch.zeros(1, 1, 1, 1), T_VP)[1],
         (3, 32, 32),
     ),
-    "Score-SDE (PyTorch), VE": ({"score_model": net}, lambda x, s: x + s**2 * net(x, s), 3.0, (3, 32, 32)),
+    "score_sde (PyTorch), VE": ({"score_model": net}, lambda x, s: x + s**2 * net(x, s), 3.0, (3, 32, 32)),
     # x_t = t x0 + (1 - t) n: t = 1/4 at sigma = 3, and x0 = x_t + (1 - t) v
     "SiT": (
         {"model": classes},
@@ -156,18 +161,19 @@ PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
 }
 
 
-def run(line: str, **names: Any) -> Any:
-    """The value of a line of the guide."""
+def run(block: str, **names: Any) -> Any:
+    """The teacher of a block of the guide."""
     assert CALL is not None
-    scope: dict[str, Any] = {"pid": pid, "torch": torch, "one_hot": one_hot, **names}
+    scope: dict[str, Any] = {"pid": pid, "torch": torch, "check": lambda teacher: None, **names}
     exec(CALL[0], scope)
-    return eval(line, scope)
+    exec(block, scope)
+    return scope["teacher"]
 
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_networks_of_other_projects(project: str) -> None:
     names, expected, sigma, shape = PROJECTS[project]
-    teacher = run(LINES[project], **names)
+    teacher = run(BLOCKS[project], **names)
     x = sigma * torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     labels = Y if teacher.label_dim else None
     assert teacher.event_shape == shape
@@ -183,7 +189,6 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     edm_files.write(tmp_path / "network-snapshot.pkl")
     torch.save(edm_files.denoiser("vp").state_dict(), "teacher.pt")
-    torch.save(pid.nets.VPPrecond(**edm_files.TINY).state_dict(), "vp.pt")
     pipeline = diffusers.DDPMPipeline(network, diffusers.DDPMScheduler())
     pipeline.save_pretrained("ddpm")
     torch.manual_seed(0)
@@ -192,15 +197,21 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     kinds = {
         "EDM": "EDMPrecond",
-        "official PID": "EDMPrecond",
-        'EDM\'s VP (also "VEPrecond", "iDDPMPrecond"), a state dict': "VPPrecond",
-        "diffusers, a folder (DDPM, DDIM, ScoreSdeVe)": "AdaptedDenoiser",
-        "diffusers, a pipeline in memory": "AdaptedDenoiser",
+        "Official PID": "EDMPrecond",
+        "diffusers, a folder": "AdaptedDenoiser",
+        "diffusers, in memory": "AdaptedDenoiser",
         "diffusers, DiT": "AdaptedDenoiser",
     }
+    names = {"pipeline": pipeline, "transformer": dit, "scheduler": pipeline.scheduler, "folder": tmp_path}
     for project, kind in kinds.items():
-        teacher = run(LINES[project], pipeline=pipeline, transformer=dit, scheduler=pipeline.scheduler)
+        teacher = run(BLOCKS[project], **names)
         assert type(teacher).__name__ == kind
     with torch.no_grad():
         assert teacher(torch.randn(2, 4, 32, 32), 9.0, Y).shape == (2, 4, 32, 32)
-    assert LINES.keys() == PROJECTS.keys() | kinds.keys()
+    assert BLOCKS.keys() == PROJECTS.keys() | kinds.keys()
+
+
+def test_a_state_dict_of_another_preconditioning(tmp_path: Path) -> None:
+    torch.save(pid.nets.VPPrecond(**edm_files.TINY).state_dict(), tmp_path / "teacher.pt")
+    teacher = run(BLOCKS["Official PID"].replace("EDMPrecond", "VPPrecond"), folder=tmp_path)
+    assert type(teacher).__name__ == "VPPrecond"

@@ -1,9 +1,13 @@
-"""Figures and viewers as HTML, for code blocks to print into their page."""
+"""Figures and viewers as HTML, and commands with their output, for code blocks to print into their page."""
 
 from __future__ import annotations
 
 import base64
 import io
+import os
+import shlex
+import textwrap
+from contextlib import redirect_stderr, redirect_stdout
 from html import escape
 from pathlib import Path
 
@@ -13,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from pidlearn.cli.main import main
 from pidlearn.viewer import Scene
-
 
 TEACHER, STUDENT, THIRD = "#808080", "#d55e00", "#2f8fd8"
 """Colours that are seen on white and on dark pages."""
@@ -60,3 +64,24 @@ def scene(viewer: Scene) -> str:
 
 def _image(png: bytes, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def command(line: str, folder: str | Path) -> str:
+    """A command line of ``pidlearn``, run in this process and in a folder, with all that it prints."""
+    output, before = io.StringIO(), Path.cwd()
+    os.chdir(folder)
+    try:
+        with redirect_stdout(output), redirect_stderr(output):
+            status = main(shlex.split(line))
+    finally:
+        os.chdir(before)
+    if status:
+        raise RuntimeError(f"pidlearn {line} ended with status {status}: {output.getvalue()}")
+    typed = " \\\n".join(textwrap.wrap(f"$ pidlearn {line}", 74, subsequent_indent="    ", break_on_hyphens=False))
+    return f"{typed}\n{wrapped(output.getvalue())}"
+
+
+def wrapped(text: str, width: int = 76) -> str:
+    """Text with its long lines broken at spaces, the rest of each indented."""
+    lines = [textwrap.wrap(line, width, subsequent_indent="    ") or [""] for line in text.rstrip().splitlines()]
+    return "\n".join(part for parts in lines for part in parts)

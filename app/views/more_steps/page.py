@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.components.charts import line_chart
+from app.components.charts import line_chart, scatter_chart
 from app.components.controls import pick
 from app.components.viewer import show
 from app.shared.assets import PRESETS, student_file
@@ -28,3 +28,14 @@ with right:
         height=560,
     )
     st.caption(model.sentence(preset))
+st.markdown("#### Which samples are off is known in advance")
+chart, text = st.columns([1.5, 1], gap="large")
+with chart:
+    scatter_chart(
+        model.estimate_rows(preset),
+        "estimate",
+        "error",
+        "sample",
+        "Error of each sample over the estimate of it, logarithmic",
+    )
+text.markdown(model.estimate_sentence(preset))
