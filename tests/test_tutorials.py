@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pidlearn
 
 HERE = Path(__file__).parents[1]
 PAGES = sorted((HERE / "tutorials").rglob("*.md"))
+LESSONS = sorted((HERE / "tutorials/learn").glob("*.md"))
 CITED_TESTS = sorted(
     {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", page.read_text())}
 )
@@ -23,8 +25,9 @@ REFERENCES = sorted(
 
 
 def blocks_of(page: Path) -> list[tuple[str, str]]:
-    """The Python blocks of a page: options and code."""
-    return re.findall(r"^```(python.*?)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    """The Python blocks of a page, those within a folded answer, too: options and code."""
+    blocks = re.findall(r"^( *)```(python.*?)\n(.*?)^\1```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [(options, textwrap.dedent(code)) for _, options, code in blocks]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -32,6 +35,24 @@ def test_every_block_of_python_is_run_and_is_python(page: Path) -> None:
     for options, code in blocks_of(page):
         assert 'exec="on"' in options
         compile(code, page.name, "exec")
+
+
+def test_there_are_ten_lessons() -> None:
+    assert len(LESSONS) == 10
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
+def test_a_lesson_has_its_parts(page: Path) -> None:
+    """One claim, a question before its answer, an exercise with a solution, a page of the app, and what is checked."""
+    text, blocks = page.read_text(), blocks_of(page)
+    assert text.startswith("# ")
+    assert "**Claim" in text
+    assert len(re.findall(r'^\?\?\? question "', text, re.MULTILINE)) == 1
+    assert len(re.findall(r'^\?\?\? success "Solution"', text, re.MULTILINE)) == 1
+    assert "**In the app**" in text
+    assert any(isinstance(node, ast.Assert) for _, code in blocks for node in ast.walk(ast.parse(code)))
+    assert any("chart(" in code or "scene(" in code or "gallery(" in code for _, code in blocks)
+    assert all(len(line) <= 76 for _, code in blocks for line in code.splitlines())
 
 
 def test_the_blocks_of_the_readme_are_python() -> None:

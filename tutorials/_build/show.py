@@ -11,10 +11,38 @@ from contextlib import redirect_stderr, redirect_stdout
 from html import escape
 from pathlib import Path
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from pidlearn.cli.main import main
 from pidlearn.viewer import Scene
+
+TEACHER, STUDENT, THIRD = "#808080", "#d55e00", "#2f8fd8"
+"""Colours that are seen on white and on dark pages."""
+INK = "#010203"
+"""Stands for the page's own text colour in a chart."""
+
+
+def chart(drawing: Figure, alt: str) -> str:
+    """A figure as inline SVG whose text and axes have the colour of the page's text, in both themes."""
+    for axes in drawing.findobj(Axes):
+        axes.patch.set_alpha(0)
+        axes.tick_params(which="both", colors=INK)
+        for spine in axes.spines.values():
+            spine.set_edgecolor(INK)
+        if legend := axes.get_legend():
+            legend.set_frame_on(False)
+    for part in drawing.findobj(lambda artist: isinstance(artist, Text | Line2D)):
+        if part.get_color() in ("black", "k"):
+            part.set_color(INK)
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": alt}):  # ids that differ between charts, not between builds
+        drawing.savefig(file, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    svg = file.getvalue().partition("<svg")[2].replace("\n", " ").replace(INK, "currentColor")
+    return f'<svg class="chart" role="img" aria-label="{escape(alt)}"{svg}'
 
 
 def figure(drawing: Figure, alt: str) -> str:
