@@ -40,7 +40,6 @@ from app.views.watch import model as watch
 from app.views.watch.snippet import snippet as watch_snippet
 from benchmarks.ablation import student_of, variants
 from benchmarks.app_assets import presets
-from pidlearn.evaluation.metrics import rmse
 from pidlearn.viewer import Heat, Network, Scene, View
 
 
