@@ -23,5 +23,5 @@ def view_call(view: View) -> str:
 def load_or_train(preset: str) -> str:
     """Return the lines that define ``teacher`` and ``result`` of a preset."""
     return f'''teacher = pid.toy("{preset}")
-path = Path("{preset}.safetensors")  # the app's student, if you saved it here; otherwise train one (20 s)
+path = Path("{preset}.safetensors")  # the app's student, if you saved it here; otherwise train one (a minute)
 result = pid.load(path, teacher) if path.exists() else pid.distill(teacher, seed=0)'''
