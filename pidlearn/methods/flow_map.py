@@ -31,7 +31,7 @@ from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.flow_map import FlowMap, goal, joined, step
 from pidlearn.students.validate import check_flow_map
-from pidlearn.utils.arguments import number, one_of, optional
+from pidlearn.utils.arguments import number, one_of
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.settings import Rule
 
@@ -153,7 +153,6 @@ class Identity:
         loss: of a batch of steps, (B,).
         times: draws what the loss takes for n steps, (n,) each, their starts first.
         defaults: values for unset fields of `Config`.
-        at_end: that of `FlowMapping`, if it is not set.
         forward_mode: whether the loss differentiates by forward-mode automatic differentiation.
         doubles: whether steps have 2^k intervals, so that the grid needs 2^k + 1 points.
     """
@@ -161,14 +160,12 @@ class Identity:
     loss: Callable[..., Tensor]
     times: Callable[[FlowMapping, int, torch.Generator], tuple[Tensor, ...]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    at_end: float = 0.25
     forward_mode: bool = False
     doubles: bool = False
 
 
 IDENTITIES = {
-    # A larger share makes one call a little better, at the expense of few calls.
-    "lagrangian": Identity(lagrangian_loss, lagrangian_times, at_end=0.05),
+    "lagrangian": Identity(lagrangian_loss, lagrangian_times),
     "eulerian": Identity(eulerian_loss, eulerian_times, {"n": 80}),
     # Its targets are the student's own steps of all lengths: larger updates than these diverge.
     "semigroup": Identity(semigroup_loss, semigroup_times, {"n": 9, "optimizer": "adam", "lr": 2e-3}, doubles=True),
@@ -184,13 +181,13 @@ class FlowMapping(Method[Context]):
         identity: lagrangian | eulerian | semigroup | meanflow. Semigroup learns the steps of 1, 2, 4, ... n - 1 calls,
             and other numbers of calls only as far as its network interpolates.
         points: where the steps start: "own", at X(z; T -> s), which needs no data, or "data", with noise.
-        at_end: share of the batch whose steps start at T (lagrangian, by default 0.05) or end at t_min (eulerian and
-            meanflow, by default 0.25): one call is those. The steps of semigroup have their lengths instead.
+        at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (eulerian, meanflow): one call is
+            those. The steps of semigroup have their lengths instead.
     """
 
     identity: str = "lagrangian"
     points: str = "own"
-    at_end: float | None = None
+    at_end: float = 0.25
 
     uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
 
@@ -203,7 +200,7 @@ class FlowMapping(Method[Context]):
         return {
             "identity": one_of(*IDENTITIES),
             "points": one_of("own", "data"),
-            "at_end": optional(number(0, 1)),
+            "at_end": number(0, 1),
         }
 
     def forward_mode(self, context: Context) -> bool:
@@ -231,7 +228,7 @@ class FlowMapping(Method[Context]):
             raise ValueError(
                 f"got n = {n}, but steps that double need a grid of 2^k + 1 points: use {2 ** (n - 1).bit_length() + 1}"
             )
-        if self.at_end is not None:
+        if self.at_end != FlowMapping.at_end:
             raise ValueError(f"got at_end = {self.at_end:g}, but the steps of {self.identity} double: leave it out")
         student: FlowMap = context.student
         if not torch.allclose(context.time_grid().cpu(), karras_grid(n, student.t_min, student.t_max)):
@@ -251,8 +248,7 @@ class FlowMapping(Method[Context]):
 
     def draw_at_end(self, n: int, generator: torch.Generator) -> Tensor:
         """Which of n steps are at the end that `at_end` means, (n,)."""
-        share = IDENTITIES[self.identity].at_end if self.at_end is None else self.at_end
-        return torch.rand(n, generator=generator, device=generator.device) < share
+        return torch.rand(n, generator=generator, device=generator.device) < self.at_end
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         s, *others = IDENTITIES[self.identity].times(self, n, generator)
