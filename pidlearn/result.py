@@ -94,9 +94,9 @@ class Result:
             class_labels: (B,) int64, which a class-conditional student needs.
             calls: calls of networks per sample, at most.
             generator: random numbers, for students that add noise between their calls.
-            refine: the share of the batch that gets ``calls`` calls: the samples whose errors look largest, by one more
-                call of the student each. The others have one. Where it was measured to be better, a half to a quarter
-                of that share gets all these calls.
+            refine: the share of the batch, rounded down, that gets ``calls`` calls: the samples whose errors look
+                largest, by one more call of the student each. The others have one. Where it was measured to be better,
+                a half to a quarter of that share gets all these calls.
 
         Raises:
             ValueError: a student loaded without its teacher, or a number of calls that it cannot make use of.

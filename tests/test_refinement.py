@@ -19,6 +19,7 @@ import pidlearn as pid
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.refinement import WithTeacher
+from pidlearn.refinement.calibration import Calibrator
 from pidlearn.refinement.certificate import size
 from pidlearn.refinement.handover import SOLVED_BY, Plan, carry, first_plans
 from tests import tiny
@@ -197,6 +198,25 @@ def test_calls_for_the_worst_samples_only(ring: pid.Result) -> None:
     with counted(ring) as spent:
         ring.generate(z, calls=10, refine=0.1)
     assert spent.total() <= 3.001 * len(z)
+
+
+@pytest.mark.parametrize("n", [1, 7, 39])
+def test_a_small_batch_costs_no_more(ring: pid.Result, n: int) -> None:
+    z, _ = fresh(ring, n)
+    ring.generate(z, calls=10, refine=0.1)  # which measures the student, if nothing has
+    with counted(ring) as spent:
+        ring.generate(z, calls=10, refine=0.1)
+    assert n <= spent.total() <= 3 * n
+
+
+def test_refinement_that_does_not_pay_costs_nothing(ring: pid.Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Calibrator, "plan", lambda self, calls, *args: Plan(calls, self.problem.t_end))
+    z, _ = fresh(ring, 64)
+    ring.generate(z, calls=4, refine=0.29)  # which ranks the samples on which plans are measured
+    with counted(ring) as spent:
+        assert torch.equal(ring.generate(z, calls=4, refine=0.29), ring.generate(z))
+    assert (spent["student"], spent["teacher"]) == (2 * 64, 0)
+    del ring.student.calibration["4 calls of the worst 0.29"]  # type: ignore[union-attr, operator]  # a Student
 
 
 def test_what_was_measured_is_kept_with_the_student(ring: pid.Result, tmp_path: Path) -> None:

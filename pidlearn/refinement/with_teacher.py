@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
@@ -62,12 +61,14 @@ class WithTeacher(Student):
     def refined(self, z: Tensor, class_labels: Tensor | None, calls: int, share: float) -> Tensor:
         """Samples (B, *event) of which the ``share`` with the largest estimated errors gets ``calls`` calls."""
         x = jump(self.student, z, self.t_min, class_labels)
-        if share and calls > 1:
-            plan = self.plan(calls, share)
-            errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
-            rows = errors.topk(math.ceil(plan.share * len(z))).indices
-            labels = None if class_labels is None else class_labels[rows]
-            x[rows] = carry(plan, self.student, self.problem, z[rows], labels)
+        plan = self.plan(calls, share) if share and calls > 1 else None
+        # Rounded down: a batch of a few is not to cost several times what was asked for.
+        if plan is None or not plan.steps(self.problem) or not (worst := int(plan.share * len(z) + 1e-9)):
+            return x
+        errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
+        rows = errors.topk(worst).indices
+        labels = None if class_labels is None else class_labels[rows]
+        x[rows] = carry(plan, self.student, self.problem, z[rows], labels)
         return x
 
     def error_estimate(self, z: Tensor, class_labels: Tensor | None, calls: int) -> Tensor:
