@@ -1,7 +1,8 @@
-"""Hooks of the site's build: formulas as MathML, one thread, and an import path for `show`."""
+"""Hooks of the site's build: formulas as MathML, links in printed text, one thread, an import path for `show`."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from html import unescape
@@ -12,6 +13,7 @@ import torch
 from latex2mathml.converter import convert
 
 FORMULA = re.compile(r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', re.DOTALL)
+LINK = re.compile(r'href="(?![a-z]+:)([^"#]+\.md)(#[^"]*)?"')
 
 
 def on_startup(**_: Any) -> None:
@@ -20,9 +22,21 @@ def on_startup(**_: Any) -> None:
     torch.set_num_threads(1)
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Replace formulas by MathML, which browsers show without a script from another server."""
-    return FORMULA.sub(_formula, html)
+def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
+    """Replace formulas by MathML, which browsers show without a script from another server, and mend links.
+
+    Links in what code blocks print have not been seen by the builder: they still name the other page's source.
+    """
+
+    def mended(match: re.Match[str]) -> str:
+        source = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), match[1]))
+        target = files.get_file_from_path(source)
+        if target is None:
+            raise ValueError(f"{page.file.src_uri} links to {match[1]}, which is no page")
+        url, anchor = target.url_relative_to(page.file), match[2] or ""
+        return f'href="{url}{anchor}"'
+
+    return LINK.sub(mended, FORMULA.sub(_formula, html))
 
 
 def _formula(match: re.Match[str]) -> str:
