@@ -3,7 +3,7 @@
 Four signs of an error, of which the first ones are used where there are calls for them. All are sizes (B,), the root
 mean square over the coordinates of a sample:
 
-    the end's distance to where a neighbour of z ends, for two kinds of neighbours   1 call of the student each
+    the end's distance to where a neighbour of z ends, along z or across             1 call of the student each
     the end's distance to its own denoised image at a small noise level              1 call of the teacher
     the end's distance to the end of a jump to t* that the teacher continues         the remaining calls
 
@@ -48,12 +48,14 @@ class Certificate:
         t_star: where the teacher continues, for the last sign.
         coefficients: of the regression, whose terms are 1, the logarithms of all signs and their products.
         scale: factor on the regression's estimate.
+        across: whether the only neighbour, where one call is all, lies across; else along z.
     """
 
     calls: int
     t_star: float
     coefficients: list[float]
     scale: float
+    across: bool = False
 
 
 def size(x: Tensor) -> Tensor:
@@ -63,12 +65,19 @@ def size(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def signs(
-    student: Student, problem: Diffusion, z: Tensor, x: Tensor, calls: int, class_labels: Tensor | None
+    student: Student,
+    problem: Diffusion,
+    z: Tensor,
+    x: Tensor,
+    calls: int,
+    class_labels: Tensor | None,
+    across: bool = False,
 ) -> Callable[[float], Tensor]:
     """The signs of errors in the samples x (B, *event) of z, (B, F), as a function of t*."""
     # One direction for all samples, so that an estimate does not depend on the rest of its batch.
     direction = torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(0), dtype=z.dtype).to(z.device)
-    moved = [NEIGHBOUR * z, NEIGHBOUR * problem.t_start * direction][:calls]
+    neighbours = [NEIGHBOUR * z, NEIGHBOUR * problem.t_start * direction]
+    moved = neighbours[across : across + calls]
     columns = [size(jump(student, z + move, problem.t_end, class_labels) - x) for move in moved]
     if calls >= SHORT:
         sigma = DENOISED_AT * problem.data_scale
@@ -94,7 +103,8 @@ def estimate(
     class_labels: Tensor | None = None,
 ) -> Tensor:
     """The estimated error of each sample x (B, *event) of z, (B,) float64, in data units."""
-    seen = signs(student, problem, z, x, certificate.calls, class_labels)(certificate.t_star)
+    of = signs(student, problem, z, x, certificate.calls, class_labels, certificate.across)
+    seen = of(certificate.t_star)
     coefficients = torch.tensor(certificate.coefficients, dtype=torch.float64, device=z.device)
     return certificate.scale * _predicted(seen, coefficients)
 
@@ -114,19 +124,27 @@ def certify(
     Half of them serve for the regression, and the others to choose t* among the times and the scale.
     """
     error, half = size(x - exact).clamp(min=torch.finfo(torch.float64).tiny).cpu(), len(z) // 2
-    of = signs(student, problem, z, x, calls, class_labels)
     fits = []
-    for t_star in times if calls >= SHORT + 2 else times[:1]:
-        terms = _terms(of(t_star)).cpu()  # on a GPU, lstsq takes no matrix whose columns depend on one another
-        # Relative errors count: the estimate is to be right for good samples and bad ones.
-        coefficients = torch.linalg.lstsq(terms[:half], error[:half].log()[:, None]).solution[:, 0]
-        misses = error[half:].log() - terms[half:] @ coefficients
-        fits.append((misses.square().mean().item(), t_star, coefficients, misses))
-    _, t_star, coefficients, misses = min(fits, key=lambda fit: fit[0])
+    for across in (False, True) if calls == 1 else (False,):
+        of = signs(student, problem, z, x, calls, class_labels, across)
+        for t_star in times if calls >= SHORT + 2 else times[:1]:
+            terms = _terms(of(t_star)).cpu()  # on a GPU, lstsq takes no matrix whose columns depend on one another
+            # Relative errors count: the estimate is to be right for good samples and bad ones.
+            coefficients = torch.linalg.lstsq(terms[:half], error[:half].log()[:, None]).solution[:, 0]
+            misses = error[half:].log() - terms[half:] @ coefficients
+            # A single sign serves to find the worst samples.
+            loss = misses.square().mean() if calls > 1 else -_of_the_worst(error, terms @ coefficients)
+            fits.append((loss.item(), t_star, across, coefficients, misses))
+    _, t_star, across, coefficients, misses = min(fits, key=lambda fit: fit[0])
     # The k-th smallest of n fresh errors is exceeded by one more with probability 1 - k / (n + 1).
     k = min(len(misses), math.ceil(WITHIN * (len(misses) + 1)))
     scale = misses.sort().values[k - 1].exp().item() / FACTOR
-    return Certificate(calls, t_star, coefficients.tolist(), scale)
+    return Certificate(calls, t_star, coefficients.tolist(), scale, across)
+
+
+def _of_the_worst(error: Tensor, estimate: Tensor) -> Tensor:
+    """The share of the squared error that the tenth with the largest estimates has."""
+    return error[estimate.topk(math.ceil(len(error) / 10)).indices].square().sum() / error.square().sum()
 
 
 def _terms(signs: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from app.views.watch import model as watch
 from app.views.watch.snippet import snippet as watch_snippet
 from benchmarks.ablation import student_of, variants
 from benchmarks.app_assets import presets
+from pidlearn.evaluation.metrics import rmse
 from pidlearn.viewer import Heat, Network, Scene, View
 
 
@@ -263,6 +264,9 @@ def test_more_steps_mend_what_one_call_leaves() -> None:
         for method in ("teacher, its best solver", "student, then as measured")
     )
     assert solver[20] > alone
+    z, exact = presets.solved("anisotropic")
+    heun = pid.solve(pid.DenoiserODE(pid.toy("anisotropic")), z, pid.karras_grid(18), "heun")[-1]
+    assert alone < rmse(heun.double(), exact)  # with 34 calls
     assert all(planned[calls] <= min(solver[calls], 1.05 * alone) for calls in planned if calls > 1)
 
 
@@ -272,7 +276,7 @@ def test_estimates_are_those_of_the_starts_shown() -> None:
         x = pid.load(student_path("ring")).student(torch.from_numpy(scene.starts), 0.002).double()
     errors = (x - torch.from_numpy(scene.exact[-1])).square().mean(1).sqrt()
     rows = more_steps.estimate_rows("ring")
-    assert [row["error"] for row in rows] == pytest.approx(errors.tolist(), rel=0.02, abs=1e-5)
+    assert [row["error"] for row in rows] == pytest.approx(errors.tolist(), rel=1e-3)
     share = np.mean([row["error"] <= 2 * row["estimate"] for row in rows])
     assert f"{100 * share:.0f} % of the errors are within twice the estimate" in more_steps.estimate_sentence("ring")
 
