@@ -29,6 +29,7 @@ from pidlearn.cli import distill as distill_command
 from pidlearn.cli import evaluate as evaluate_command
 from pidlearn.cli import shared
 from pidlearn.cli.main import duration, main
+from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.evaluation.images import image_grid, quantize
 from pidlearn.methods import PID
 from pidlearn.methods.base import Batch, Context
@@ -456,6 +457,15 @@ class TestSample:
         expected = pid.load(files[0]).student.sample(2, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(rows["student, 1 call"], expected)
 
+    def test_of_a_teacher_alone(self, made: Path, tmp_path: Path, fails: Any) -> None:
+        file, out = made / "run" / "teacher.safetensors", tmp_path / "a.png"
+        options = ["-o", str(out), "-n", "3", "--seed", "3", "--calls", "5", "--label", "7"]
+        assert main(["sample", "--teacher", str(file), *options]) == 0
+        z = 80 * torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+        ode = pid.DenoiserODE(pid.load_teacher(file))
+        images = pid.solve(ode, z, pid.karras_grid(6), "euler", torch.full((3,), 7))[-1]
+        assert np.array_equal(pixels(out), image_grid(images))
+
     def test_of_the_official_code(self, tmp_path: Path) -> None:
         network = teacher().model
         torch.save(network.state_dict(), tmp_path / "ema_1.pt")
@@ -474,6 +484,15 @@ class TestSample:
             assert f"there is no file {folder}: check the path" in fails("sample", folder, "-o", out)
         assert f"{tmp_path} is a folder: pass the path of a file" in fails("sample", tmp_path, "-o", out)
         assert "is not a pidlearn student" in fails("sample", made / "run" / "teacher.safetensors", "-o", out)
+        (tmp_path / "edm.pkl").write_bytes(b"\x80\x04N.")
+        told = fails("sample", tmp_path / "edm.pkl", "-o", out)
+        assert "edm.pkl is a pickle, as EDM's teachers are, and no student: leave the student out and pass" in told
+        assert "nothing to sample from: give a student's file, a teacher, or both" in fails("sample", "-o", out)
+        both = [file, "--teacher", made / "run" / "teacher.safetensors"]
+        for command in (["sample", file, "-o", out], ["sample", *both[1:], "-o", out], ["evaluate", *both[1:]]):
+            options = ["--real", "digits"] if command[0] == "evaluate" else []
+            told = fails(*command, "--calls", 4, "--refine", 0.5, *options)
+            assert "got refine = 0.5, but errors are estimated of a student with its teacher: give both" in told
         assert "there is no file no.pkl" in fails("sample", file, "-o", out, "--teacher", "no.pkl")
         other = save_teacher(teacher(), tmp_path / "other.safetensors")
         told = fails("sample", file, "-o", out, "--teacher", other)
@@ -544,6 +563,15 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     assert json.loads(capsys.readouterr().out)["calls"] == 4
     kept = pid.load(both[0])  # what was measured is in the file, which is the same otherwise
     assert kept.student.calibration.keys() == {"4 calls"}
+    assert main(["sample", *both, "--refine", "0.4", "-o", str(tmp_path / "a.png")]) == 0
+    expected = result.generate(z, labels, calls=4, refine=0.4)
+    torch.testing.assert_close(rows["student and teacher, 4 calls for 40 %"], expected)
+    capsys.readouterr()
+    assert main(["evaluate", *both, "--refine", "0.4"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    exact = pid.metrics.relative_rmse(expected, result.problem.exact_samples(z, labels))
+    assert measured["relative_rmse (n = 5)"] == pytest.approx(exact, rel=1e-4)
+    assert (measured["calls"], measured["refine"]) == (4, 0.4)
     assert kept.config == result.config
     assert same(kept.student.state_dict(), result.student.state_dict())
 
@@ -590,6 +618,32 @@ class TestEvaluate:
         assert main(["evaluate", str(files[0]), *options]) == 0  # without its teacher
         del figures["relative_rmse (n = 70)"]
         assert json.loads(capsys.readouterr().out) == figures
+
+    def test_of_a_teacher_alone(
+        self, made: Path, monkeypatch: Any, fails: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Its Euler solution, which the student's error refers to."""
+        monkeypatch.setattr(shared, "GRID_POINTS", 6)
+        file = made / "run" / "teacher.safetensors"
+        assert main(["evaluate", "--teacher", str(file), "-n", "70", "--real", "digits"]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        assert (figures["n"], figures["calls"]) == (70, 5)
+        problem = problem_from_teacher(pid.load_teacher(file))
+        generator = torch.Generator().manual_seed(0)
+        z, labels = problem.sample_prior(70, generator), problem.sample_labels(70, generator)
+        images = problem.reference_samples(z, pid.karras_grid(6), labels)
+        as_bytes = [quantize(x) for x in (images, recipes.load_images({"data": "digits"})[0][:70])]
+        frechet = pid.metrics.frechet_distance(*as_bytes)
+        assert figures["frechet (pixels, n = 70, 70 real)"] == pytest.approx(frechet, rel=1e-5)
+        assert not any("floor" in name for name in figures)  # half of 70 images are too few for 64 pixels
+        assert main(["evaluate", "--teacher", str(file), "-n", "140", "--real", "digits"]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        real = quantize(recipes.load_images({"data": "digits"})[0][:140])
+        floor = pid.metrics.floor(pid.metrics.frechet_distance, real.flatten(1), splits=2)
+        assert figures["frechet floor (70 and 70 real)"] == pytest.approx(floor, rel=1e-5)
+        assert "nothing to compare with: give reference statistics (fid) or real images" in fails(
+            "evaluate", "--teacher", file
+        )
 
     def test_fid(self, made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr(evaluate_command, "Inception", lambda weights: lambda images: images.flatten(1)[:, :3])

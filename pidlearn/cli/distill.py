@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         **several,
     )
     add("--dry-run", action="store_true", help="time a few steps, print the plan and exit; nothing is kept")
-    add("--max-time", type=duration, metavar="TIME", help="stop after this time: 90 (seconds), 30m, 12h or 2d")
+    add("--max-time", type=duration, metavar="TIME", help="stop this call after: 90 (seconds), 30m, 12h, 2d")
     add("--max-images", type=positive_int, metavar="N", help="stop after training on this many samples")
     add("--save-every", type=positive_int, default=500, metavar="N", help="steps between checkpoints (default: 500)")
     add(

@@ -1,4 +1,4 @@
-"""`pidlearn evaluate`: measure a student against its teacher, reference statistics or real images."""
+"""`pidlearn evaluate`: measure a student, or its teacher, against its teacher, reference statistics or real images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from torch import Tensor
 
 from pidlearn import recipes
 from pidlearn.cli.main import nonnegative_int, positive_int
-from pidlearn.cli.shared import GRID_POINTS, calibration_kept, read_student, resolve_device
+from pidlearn.cli.shared import (
+    GRID_POINTS,
+    calibration_kept,
+    check_refine,
+    default_calls,
+    read_student,
+    refined,
+    resolve_device,
+    share,
+)
 from pidlearn.data import DATA_SETS
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.grids import karras_grid
@@ -21,6 +30,7 @@ from pidlearn.evaluation import metrics
 from pidlearn.evaluation.images import quantize
 from pidlearn.evaluation.inception import Inception
 from pidlearn.refinement import with_teacher
+from pidlearn.students.base import Student
 from pidlearn.teachers import load_teacher
 
 __all__ = ["add_arguments", "evaluate", "run"]
@@ -34,14 +44,29 @@ MAX_TEACHER_SAMPLES = 1000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``pidlearn evaluate``."""
-    parser.add_argument("student", help="a student's file, written by this library or by the official PID code")
+    parser.add_argument(
+        "student",
+        nargs="?",
+        help="a student's file, written by this library or by the official PID code; without it, the teacher itself is "
+        "measured",
+    )
     parser.add_argument("--teacher", help="measure the error to this teacher's samples from the same noise")
     parser.add_argument("-n", type=positive_int, default=1000, help="samples (default: 1000); published FIDs use 50000")
     parser.add_argument(
         "--seed", type=nonnegative_int, default=0, help="seed of the noise and the class labels (default: 0)"
     )
     parser.add_argument(
-        "--calls", type=positive_int, default=1, metavar="K", help="network calls per sample (default: 1)"
+        "--calls",
+        type=positive_int,
+        metavar="K",
+        help=f"network calls per sample (default: 1; {GRID_POINTS - 1} Euler steps of a teacher)",
+    )
+    parser.add_argument(
+        "--refine",
+        type=share,
+        default=1.0,
+        metavar="SHARE",
+        help="give the calls to this share of the samples alone, those whose errors look largest (default: 1)",
     )
     parser.add_argument("--fid", help="reference statistics for the FID: an .npz of mu and sigma, such as EDM's")
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
@@ -51,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the metrics of a student as one line of JSON."""
-    names = ("teacher", "n", "seed", "calls", "fid", "inception", "real", "device")
+    names = ("teacher", "n", "seed", "calls", "refine", "fid", "inception", "real", "device")
     results = evaluate(arguments.student, **{name: getattr(arguments, name) for name in names})
     print(json.dumps({name: round(value, 6) if isinstance(value, float) else value for name, value in results.items()}))
     return 0
@@ -59,31 +84,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 @torch.no_grad()
 def evaluate(
-    student: str | Path,
+    student: str | Path | None,
     *,
     teacher: str | None = None,
     n: int = 1000,
     seed: int = 0,
-    calls: int = 1,
+    calls: int | None = None,
+    refine: float = 1.0,
     fid: str | Path | None = None,
     inception: str | Path | None = None,
     real: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Measure a student on n samples; each metric's name says on how many.
+    """Measure a student, or a teacher alone, on n samples; each metric's name says on how many.
 
     With ``teacher``: the relative RMSE to its Euler solution from the same noise, or to the exact one if the teacher
     takes further calls; of students that add noise between calls, the energy distance to its samples instead. With
     ``fid``: the FID. With ``real``: Fréchet distance, precision and recall to up to n real images, on features of
-    Inception if its weights or ``fid`` are given, else on pixels. For ``fid`` and ``real``, images are rounded to
-    bytes, as files would hold them.
+    Inception if its weights or ``fid`` are given, else on pixels; also the distance's floor, between two halves of the
+    real images, if a half is large enough. For ``fid`` and ``real``, images are rounded to bytes, as files would hold
+    them.
 
     Args:
-        student: a file of `Result.save`, or of the official PID repository.
+        student: a file of `Result.save`, or of the official PID repository; None to measure the teacher.
         teacher: a file or a published name, as for `load_teacher`.
         n: number of samples; published FIDs use 50,000.
         seed: seed of the noise and the class labels.
-        calls: network calls per sample, as in `pidlearn.cli.sample.sample`.
+        calls: network calls per sample, as in `pidlearn.cli.sample.sample`; by default 1, and 249 of a teacher alone.
+        refine: the share of the samples that gets them, as in `Result.sample`.
         fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references.
         inception: weights of Inception; by default those in torch's cache, downloaded if missing.
         real: "digits" or "fashion-mnist".
@@ -94,14 +122,16 @@ def evaluate(
         ValueError: a file of another kind, too few samples for a metric, a number of calls that the student cannot
             make use of, or nothing to measure; as early.
     """
-    _check_request(n, teacher, fid, inception, real)
+    _check_request(student, n, teacher, fid, inception, real)
+    check_refine(refine, student, teacher)
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
+    calls = calls or default_calls(student)
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
     both = with_teacher(student_net, problem) if problem else student_net
     with calibration_kept(student, student_net):
-        shape = both.sample(1, calls=calls).shape[1:]
+        shape = _draw(both, problem, 1, seed, calls, refine).shape[1:]
     reference = metrics.read_statistics(fid) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None
     features = Inception(inception) if fid or inception else quantize
@@ -114,8 +144,10 @@ def evaluate(
             )
         _check_counts(k, {"-n": n} | ({} if real_images is None else {str(real): len(real_images)}))
 
-    samples = both.sample(n, generator=torch.Generator().manual_seed(seed), calls=calls)
+    samples = _draw(both, problem, n, seed, calls, refine)
     results: dict[str, Any] = {"n": n, "seed": seed, "calls": calls}
+    if refine < 1:
+        results["refine"] = refine
     m = min(n, MAX_TEACHER_SAMPLES)
     if problem and calls > 1 and both.adds_noise:  # a sample does not belong to its noise: distributions are compared
         others = _teacher_samples(problem, n, seed + 1, m, exact=False)
@@ -130,20 +162,41 @@ def evaluate(
         suffix = f"({'pixels' if features is quantize else 'Inception'}, n = {n}, {len(real_images)} real)"
         pair = _extract(features, samples), _extract(features, real_images)
         results[f"frechet {suffix}"] = metrics.frechet_distance(*pair)
+        half = len(real_images) // 2
+        if half > pair[1].shape[1]:
+            floor = metrics.floor(metrics.frechet_distance, pair[1], splits=2)
+            results[f"frechet floor ({half} and {half} real)"] = floor
         results[f"precision {suffix}"], results[f"recall {suffix}"] = metrics.precision_recall(*pair)
     return results
 
 
+def _draw(student: Student, problem: Problem | None, n: int, seed: int, calls: int, refine: float) -> Tensor:
+    """Samples (n, C, H, W): noise, labels and what students add between calls come from one generator."""
+    generator = torch.Generator().manual_seed(seed)
+    if problem is None:
+        return student.sample(n, None, generator, calls)
+    z, labels = problem.sample_prior(n, generator), problem.sample_labels(n, generator)
+    return refined(student, z, labels, calls, generator, refine)
+
+
 def _check_request(
-    n: int, teacher: str | None, fid: str | Path | None, inception: str | Path | None, real: str | None
+    student: str | Path | None,
+    n: int,
+    teacher: str | None,
+    fid: str | Path | None,
+    inception: str | Path | None,
+    real: str | None,
 ) -> None:
-    if not (teacher or fid or real):
-        raise ValueError("there is nothing to compare with: give a teacher, reference statistics (fid) or real images")
+    if not (fid or real or (teacher and student)):
+        raise ValueError(
+            "there is nothing to compare with: give reference statistics (fid) or real images"
+            + (", or a teacher" if student else "")
+        )
     if inception and not (fid or real):
         raise ValueError(
             "Inception weights are of no use without reference statistics (fid) or real images: give one of them"
         )
-    if teacher and n < 2:
+    if teacher and student and n < 2:
         raise ValueError(f"got n = {n}, but a relative error needs at least 2 samples: give a larger -n")
 
 

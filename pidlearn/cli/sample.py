@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 
 from pidlearn.cli.main import nonnegative_int, positive_int
-from pidlearn.cli.shared import calibration_kept, read_student, resolve_device, side_by_side
+from pidlearn.cli.shared import (
+    calibration_kept,
+    check_refine,
+    default_calls,
+    read_student,
+    resolve_device,
+    share,
+    side_by_side,
+)
 from pidlearn.evaluation.images import image_grid, save_png
 from pidlearn.teachers import load_teacher
 
@@ -17,7 +25,12 @@ __all__ = ["add_arguments", "run", "sample"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``pidlearn sample``."""
-    parser.add_argument("student", help="a student's file, written by this library or by the official PID code")
+    parser.add_argument(
+        "student",
+        nargs="?",
+        help="a student's file, written by this library or by the official PID code; without it, the images are the "
+        "teacher's",
+    )
     parser.add_argument("-o", "--out", default="samples.png", help="the PNG file to write (default: samples.png)")
     parser.add_argument("-n", type=positive_int, default=64, help="number of images (default: 64)")
     parser.add_argument(
@@ -26,9 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calls",
         type=positive_int,
-        default=1,
         metavar="K",
-        help="network calls per image; all but one are the teacher's if the student is a path (default: 1)",
+        help="network calls per image; all but one are the teacher's if the student is a path (default: 1; 249 Euler "
+        "steps of a teacher alone)",
+    )
+    parser.add_argument(
+        "--refine",
+        type=share,
+        default=1.0,
+        metavar="SHARE",
+        help="give the calls to this share of the images alone, those whose errors look largest (default: 1)",
     )
     parser.add_argument("--label", type=int, help="class label of all images (default: drawn uniformly)")
     parser.add_argument("--teacher", help="also show the images of this teacher from the same noise")
@@ -37,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate images and print the path of their file."""
-    names = ("n", "seed", "calls", "label", "teacher", "device")
+    names = ("n", "seed", "calls", "refine", "label", "teacher", "device")
     options = {name: getattr(arguments, name) for name in names}
     print(sample(arguments.student, arguments.out, **options))
     return 0
@@ -45,12 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 @torch.no_grad()
 def sample(
-    student: str | Path,
+    student: str | Path | None,
     out: str | Path,
     *,
     n: int = 64,
     seed: int = 0,
-    calls: int = 1,
+    calls: int | None = None,
+    refine: float = 1.0,
     label: int | None = None,
     teacher: str | None = None,
     device: str | None = None,
@@ -58,12 +79,13 @@ def sample(
     """Save a grid of images, each generated in one call of the student, or in several.
 
     Args:
-        student: a file of `Result.save`, or of the official PID repository.
+        student: a file of `Result.save`, or of the official PID repository; None for the teacher's own images.
         out: the PNG file to write.
         n: number of images.
         seed: seed of the noise, and of the class labels if ``label`` is None.
         calls: network calls per image. For a student x(z, t), ``teacher`` takes all but the first; where it takes over
-            is measured, which is kept in the student's file.
+            is measured, which is kept in the student's file. By default 1, and 249 Euler steps of a teacher alone.
+        refine: the share of the images that gets them, as in `Result.sample`.
         label: class label of all images.
         teacher: a file or a published name, as for `load_teacher`. The teacher's images from the same noise, by Euler
             steps on a grid of 250 points, are drawn above the student's.
@@ -78,8 +100,10 @@ def sample(
     """
     if Path(out).suffix.lower() != ".png":
         raise ValueError(f"got {out}, but the images are written as PNG: choose a name that ends in .png")
+    check_refine(refine, student, teacher)
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
+    calls = calls or default_calls(student)
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
     if label is not None and not student_net.label_dim:
@@ -89,7 +113,7 @@ def sample(
     labels = None if label is None else torch.full((n,), label)
     if problem is not None:
         with calibration_kept(student, student_net):
-            pixels = side_by_side(student_net, problem, None, n, seed, labels, calls)
+            pixels = side_by_side(student_net, problem, None, n, seed, labels, calls, refine)
     else:
         pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed), calls))
     return save_png(pixels, Path(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,16 +15,52 @@ from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
 from pidlearn.evaluation.images import comparison
-from pidlearn.refinement import with_teacher
+from pidlearn.refinement import WithTeacher, with_teacher
 from pidlearn.students import files
 from pidlearn.students.base import Student
 from pidlearn.students.official_pid import load_official_student
 from pidlearn.utils.torch_archive import LEGACY
 
-__all__ = ["calibration_kept", "read_student", "resolve_device", "side_by_side"]
+__all__ = [
+    "GRID_POINTS",
+    "calibration_kept",
+    "check_refine",
+    "default_calls",
+    "read_student",
+    "refined",
+    "resolve_device",
+    "share",
+    "side_by_side",
+]
 
 GRID_POINTS = 250
 """Points of the grid on which a student's teacher is solved: 249 Euler steps, as in the paper."""
+
+
+class Solved(Student):
+    """A teacher as a student that makes no error: its Euler solution, which students aim at, with one step per call."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        self.teacher, self.problem = teacher, problem_from_teacher(teacher)
+        self.t_max, self.t_min = self.problem.t_start, self.problem.t_end
+        self.event_shape, self.label_dim = self.problem.event_shape, self.problem.label_dim
+
+    def _generate(
+        self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
+    ) -> Tensor:
+        return self.problem.reference_samples(z, karras_grid(calls + 1, self.t_min, self.t_max), class_labels)
+
+
+def share(text: str) -> float:
+    """Argument type: a number above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, but a share is a number above 0 and at most 1, as in 0.1")
+    return value
 
 
 def resolve_device(name: str | None) -> torch.device:
@@ -43,8 +80,15 @@ def resolve_device(name: str | None) -> torch.device:
         raise ValueError(f"there is no device {name!r} here ({reason}): choose cpu or another") from error
 
 
-def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[Student, Problem | None]:
+def default_calls(student: str | Path | None) -> int:
+    """Network calls per sample if none are asked for: one of a student, the paper's grid of a teacher alone."""
+    return 1 if student else GRID_POINTS - 1
+
+
+def read_student(path: str | Path | None, teacher: nn.Module | None = None) -> tuple[Student, Problem | None]:
     """Load a student from a file of `Result.save` or of the official PID repository; with its teacher, their problem.
+
+    Without a path, the teacher itself, whose samples are its Euler solution, and no problem.
 
     ``teacher`` is needed for a copy of a network that this library cannot build: one of diffusers, or your own. The
     problem is that of the teacher over the student's own time span.
@@ -52,12 +96,21 @@ def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[St
     Raises:
         ValueError: another file, a student that cannot be rebuilt from it, or another teacher than the student's.
     """
+    if path is None:
+        if teacher is None:
+            raise ValueError("there is nothing to sample from: give a student's file, a teacher, or both")
+        return Solved(teacher), None
     head = b""
     if Path(path).is_file():
         with Path(path).open("rb") as file:
             head = file.read(len(LEGACY))
     student: nn.Module
     identity: dict[str, Tensor] = {}
+    if head.startswith(b"\x80"):
+        raise ValueError(
+            f"{path} is a pickle, as EDM's teachers are, and no student: leave the student out and pass --teacher, for the "
+            f"teacher's own samples"
+        )
     if head.startswith((b"PK", LEGACY)):  # an archive, as torch.save writes them, or wrote them before 1.6
         student = load_official_student(path)
     else:
@@ -79,16 +132,48 @@ def read_student(path: str | Path, teacher: nn.Module | None = None) -> tuple[St
 
 
 @contextmanager
-def calibration_kept(path: str | Path, student: Student) -> Iterator[None]:
+def calibration_kept(path: str | Path | None, student: Student) -> Iterator[None]:
     """Write what is measured of the student meanwhile into its file, so that the next command need not measure it.
 
     A file that cannot be written, or of another format, stays as it is.
     """
     before = dict(student.calibration)
     yield
-    if student.calibration != before:
+    if path is not None and student.calibration != before:
         with suppress(OSError, ValueError):
             files.keep_calibration(path, student)
+
+
+def check_refine(refine: float, student: str | Path | None, teacher: str | None) -> None:
+    """Raise a ValueError if errors are to be estimated without a student, or without its teacher."""
+    if refine < 1 and not (student and teacher):
+        raise ValueError(
+            f"got refine = {refine:g}, but errors are estimated of a student with its teacher: give both, or leave "
+            f"refine out"
+        )
+
+
+def refined(
+    student: Student,
+    z: Tensor,
+    labels: Tensor | None,
+    calls: int,
+    generator: torch.Generator | None = None,
+    refine: float = 1.0,
+) -> Tensor:
+    """Samples (B, *event) of z, of which the share ``refine`` with the largest estimated errors gets ``calls`` calls.
+
+    Raises:
+        ValueError: a share of a student that is no path.
+    """
+    if refine == 1:
+        return student.generate(z, labels, calls, generator)
+    if not isinstance(student, WithTeacher):
+        raise ValueError(
+            f"got refine = {refine:g}, but a {type(student).__name__} has no path x(z, t) to estimate errors by: leave "
+            f"refine out"
+        )
+    return student.refined(z, labels, calls, refine)
 
 
 @torch.no_grad()
@@ -100,10 +185,12 @@ def side_by_side(
     seed: int = 0,
     labels: Tensor | None = None,
     calls: int = 1,
+    refine: float = 1.0,
 ) -> np.ndarray:
     """Draw teacher and student images from the same noise, one above the other.
 
-    The teacher takes Euler steps along ``grid``, by default the paper's; the student's images take ``calls`` calls.
+    The teacher takes Euler steps along ``grid``, by default the paper's; the student's images take ``calls`` calls, or
+    the share ``refine`` of them does.
 
     Returns:
         A uint8 array (height, width, 3), see `comparison`.
@@ -114,10 +201,11 @@ def side_by_side(
     grid = karras_grid(GRID_POINTS, problem.t_end, problem.t_start) if grid is None else grid
     # The student first: a number of calls that it cannot make use of is an error before the teacher's many calls.
     both = with_teacher(student, problem)
-    ours = both.generate(z, labels, calls, generator)
+    ours = refined(both, z, labels, calls, generator, refine)
     made_by = "student and teacher" if calls > 1 and both.has_path else "student"
+    worst = f" for {100 * refine:.3g} %" if refine < 1 else ""
     rows = {
         f"teacher, {len(grid) - 1} calls": problem.reference_samples(z, grid, labels),
-        f"{made_by}, {calls} call{'s' * (calls > 1)}": ours,
+        f"{made_by}, {calls} call{'s' * (calls > 1)}{worst}": ours,
     }
     return comparison(rows)

@@ -71,9 +71,9 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def visit(server: tuple[str, int], browser: Any, visitors: list[Any]) -> Iterator[Visit]:
-    """Opens a path of the app for a visitor who is not here yet, and returns the page."""
+    """Opens a path of the app for a visitor who is not here yet, and returns the page; ``pages`` holds all of them."""
     waiting = [page for page in visitors if not page.is_closed()]
-    here = []
+    here: list[Any] = []
 
     def opened(path: str = "", drawn: bool = True) -> Any:
         if not waiting:
@@ -93,6 +93,7 @@ def visit(server: tuple[str, int], browser: Any, visitors: list[Any]) -> Iterato
         assert page.get_by_role("dialog").count() == 0, page.get_by_role("dialog").inner_text()
         return page
 
+    opened.pages = here  # type: ignore[attr-defined]  # what a failing test tells of
     yield opened
     for page in here:
         if not page.is_closed():
