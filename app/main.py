@@ -10,7 +10,7 @@ if ROOT not in sys.path:  # Streamlit adds the folder of this script, not the on
     sys.path.insert(0, ROOT)
 
 PAGES = [
-    st.Page("views/watch/page.py", title="Watch", icon=":material/play_circle:", url_path="watch", default=True),
+    st.Page("views/watch/page.py", title="Watch", icon=":material/play_circle:", default=True),
     st.Page("views/residual/page.py", title="Residual", icon=":material/grid_on:", url_path="residual"),
     st.Page("views/break_it/page.py", title="Break it", icon=":material/heart_broken:", url_path="break-it"),
     st.Page("views/train/page.py", title="Train", icon=":material/model_training:", url_path="train"),
@@ -23,4 +23,8 @@ PAGES = [
 st.set_page_config(page_title="pidlearn", page_icon="🎯", layout="wide")
 # Streamlit's own padding above the first line is far larger.
 st.html("<style>.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }</style>")
-st.navigation(PAGES, position="top").run()
+page = st.navigation(PAGES, position="top")
+page.run()
+from app.shared.lessons import links  # noqa: E402 - from a path that is set above
+
+st.caption(links(page.url_path))

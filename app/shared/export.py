@@ -64,7 +64,7 @@ def draw(scene: Scene, view: View, dpi: int = 130) -> tuple[Any, Mover]:
     def move(frame: int) -> None:
         for mover in movers:
             mover(frame)
-        label.set_text(f"t = {scene.times[frame]:.3g}{legend}")
+        label.set_text(f"{scene.names.get('time', 't')} = {scene.times[frame]:.4g}{legend}")
 
     move(min(view.frame, len(scene.times) - 1))
     return figure, move
@@ -185,7 +185,9 @@ def _background(ax: Any, scene: Scene, view: View) -> Mover:
 def _heat(ax: Any, scene: Scene, view: View, panel: Heat) -> Mover:
     """Draw the heat map, a line at the current time and the selected row."""
     low, high = panel.limits
-    ax.imshow(panel.values, aspect="auto", cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
+    image = ax.imshow(panel.values, aspect="auto", cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
+    scale = (lambda value, _: f"{10**value:.2g}") if panel.log10 else None
+    ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.02, ticks=np.linspace(low, high, 5), format=scale)
     at = np.linspace(0, len(scene.times) - 1, 5).round().astype(int)
     ax.set(xticks=at, xticklabels=[f"{scene.times[i]:.2g}" for i in at], yticks=[], xlabel="t", ylabel="samples")
     line = ax.axvline(0, color="white", linewidth=1.5)

@@ -1,4 +1,4 @@
-"""Assets of the toy data sets: pages Watch, Residual and More steps."""
+"""Assets of the toy data sets: pages Watch, Residual, Train and More steps."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ STEPS = (1, 2, 4, 8, 12, 16)
 """Heun steps of the teacher from there."""
 CALLS = (2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 20, 33, 50)
 """Calls of the other lines."""
+REPLAYED = 250
+"""Samples of the training that the page Train replays."""
 EXTRA = 12
 """Calls of the estimate of a sample's error."""
 
@@ -37,6 +39,7 @@ def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
     for name in assets.PRESETS:
         yield Path("watch", f"{name}.npz"), partial(save_trajectories, name)
         yield Path("watch", f"{name}.safetensors"), partial(save_student, name)
+    yield Path("train", "replay.npz"), partial(save_replay, next(iter(assets.PRESETS)))
     for name in assets.PRESETS:
         yield Path("residual", f"{name}.npz"), partial(save_residuals, name)
         yield Path("more_steps", f"{name}.json"), partial(save_more_steps, name)
@@ -70,6 +73,31 @@ def save_trajectories(preset: str, path: Path) -> Metrics:
         sigma_data=mixture.std,
     )
     return {}
+
+
+def save_replay(preset: str, path: Path) -> Metrics:
+    """Save a training: where the student's samples are after some steps, from the scene's starts."""
+    arrays = assets.scene_arrays(preset)
+    z, exact = torch.from_numpy(arrays["starts"][:REPLAYED]), arrays["exact"][-1, :REPLAYED]
+    run = pid.steps(pid.toy(preset), seed=SEED)
+    last = run.config.steps
+    steps = sorted({0, last, *(round(last * 10 ** (-3 * (1 - k / 24))) for k in range(25))})  # more at the beginning
+    samples = []
+
+    def record() -> None:
+        with torch.no_grad():
+            samples.append(run.student(z, run.problem.t_end).numpy())
+
+    record()
+    for step in run:
+        if step.number in steps:
+            record()
+    frames = np.stack(samples)  # (F, B, 2), of the weights themselves, without their average
+    scale = np.abs(frames).max() / 2000  # finer than a pixel
+    np.savez_compressed(
+        path, steps=np.array(steps), exact=exact, samples=np.round(frames / scale).astype(np.int16), scale=scale
+    )
+    return {"error": float(np.sqrt(((frames[-1] - exact) ** 2).mean()))}
 
 
 def rms_distance(a: Tensor, b: Tensor) -> Tensor:

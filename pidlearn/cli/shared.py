@@ -108,8 +108,8 @@ def read_student(path: str | Path | None, teacher: nn.Module | None = None) -> t
     identity: dict[str, Tensor] = {}
     if head.startswith(b"\x80"):
         raise ValueError(
-            f"{path} is a pickle, as EDM's teachers are, and no student: leave the student out and pass --teacher, for the "
-            f"teacher's own samples"
+            f"{path} is a pickle, as EDM's teachers are, and no student: leave the student out and pass --teacher, for "
+            f"the teacher's own samples"
         )
     if head.startswith((b"PK", LEGACY)):  # an archive, as torch.save writes them, or wrote them before 1.6
         student = load_official_student(path)

@@ -138,12 +138,14 @@ class Heat:
         values: (B, F), the first row at the top.
         order: (B,) index of each row's sample.
         limits: the values drawn in the darkest and in the brightest colour.
+        log10: whether the values are decimal logarithms, so that the colour scale has powers of ten.
     """
 
     title: str
     values: np.ndarray
     order: np.ndarray
     limits: tuple[float, float]
+    log10: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Scene:
         rho: exponent of the Karras grids of the teacher's solver.
         limits: ((x low, x high), (y low, y high)) of an ODE's plane.
         axes: names of its axes.
-        names: labels of student and teacher in the legend.
+        names: labels of student and teacher in the legend, and of time where that is something else.
         caption: a sentence above the errors.
         view: the first view.
         modes: whether the mixture's components are separate modes, so that samples in a different one are marked.
@@ -277,7 +279,8 @@ mount(document.getElementById("scene"), {data});
         if isinstance(panel, Heat):
             values = packed(np.asarray(panel.values, np.float32))
             order = packed(np.asarray(panel.order, np.int16))
-            return {"type": "heat", "title": panel.title, "values": values, "order": order, "range": panel.limits}
+            scale = {"range": panel.limits, "log10": panel.log10}
+            return {"type": "heat", "title": panel.title, "values": values, "order": order, **scale}
         if isinstance(panel, Images):
             rows = [{"title": name, "frames": packed(frames)} for name, frames in panel.rows.items()]
             return {"type": "images", "title": panel.title, "rows": rows}

@@ -36,6 +36,8 @@ from app.views.residual import model as residual
 from app.views.residual.snippet import snippet as residual_snippet
 from app.views.systems import model as systems
 from app.views.systems.snippet import snippet as systems_snippet
+from app.views.train import model as train
+from app.views.train.snippet import REPLAY
 from app.views.watch import model as watch
 from app.views.watch.snippet import snippet as watch_snippet
 from benchmarks.ablation import student_of, variants
@@ -244,6 +246,29 @@ def test_residuals_are_those_of_the_loss() -> None:
     assert heat.values.shape == (150, 61)
     figure, _ = export.draw(scene, View(frame=30))
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), heat.values)
+
+
+def test_the_replay_is_a_training() -> None:
+    """Its first steps are those that are taken here, and its last error is that of a trained student."""
+    steps, samples = train.recorded()["steps"].tolist(), train.recorded()["samples"]
+    run = pid.steps(pid.toy("ring"), seed=0)
+    assert (steps[0], steps[-1]) == (0, run.config.steps)
+    z = torch.from_numpy(scene_arrays("ring")["starts"][: samples.shape[1]])
+    for step in run:
+        if step.number in steps:
+            with torch.no_grad():
+                x = run.student(z, 0.002).numpy()
+            np.testing.assert_allclose(samples[steps.index(step.number)], x, atol=2e-3)
+        if step.number == 30:
+            break
+    errors = [row["rmse"] for row in train.replayed_errors()]
+    assert errors[-1] < 0.01 < 0.5 < errors[0]
+    scene = train.replay()
+    assert scene.data()["names"]["time"] == "step"
+    figure, move = export.draw(scene, scene.view)
+    move(len(steps) - 1)
+    assert f"step = {run.config.steps}" in figure.get_supxlabel()
+    compile(REPLAY, "replay", "exec")
 
 
 def test_the_field_forgets_x_far_from_the_data() -> None:

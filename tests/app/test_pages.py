@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from app.components import sketch
+from app.shared.lessons import LESSONS, links
 from app.shared.url_state import PARAMETERS
 from app.training import drawn_points
 from app.views.break_it import model as break_it
@@ -52,6 +54,17 @@ def test_every_choice_of_break_it(question: str) -> None:
         app.pills(key=f"changed-{question.lower()}").set_value(variant).run()
         assert not app.exception
         assert any("seeds 0 and 1" in text.value for text in app.markdown)
+
+
+def test_pages_and_lessons_lead_to_each_other() -> None:
+    learn = ROOT / "tutorials" / "learn"
+    assert {path.stem for path in learn.glob("*.md")} == LESSONS.keys()
+    for name, (title, pages) in LESSONS.items():
+        text = (learn / f"{name}.md").read_text()
+        assert text.startswith(f"# {title}\n")
+        assert set(re.findall(r"http://127\.0\.0\.1:8501/([a-z-]*)", text)) == set(pages)
+        for page in pages:
+            assert f"[{title}](http://127.0.0.1:8000/learn/{name}/)" in links(page)
 
 
 EMPTY = [

@@ -220,7 +220,7 @@ def test_a_row_of_the_heat_map_lights_its_path(opened: Opened) -> None:
     )  # fmt: skip
     page = opened(both)
     box = page.locator("canvas").bounding_box()
-    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 3)
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 25)  # above the axis of time
     wait(page, "v.view.row === 39")
     np.testing.assert_allclose(ask(page, "v.view.probe"), Z[0].numpy(), rtol=1e-5)
     page.locator("canvas").press("ArrowUp")

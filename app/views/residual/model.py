@@ -60,7 +60,7 @@ def scene(preset: str) -> Scene:
     count = len(order)
     arrays = {**arrays, "starts": arrays["starts"][:count], "exact": arrays["exact"][:, :count]}
     plane = Plane("Student", network(student_path(preset)))
-    heat = Heat("Residual of Eq. 9 (bright = large); point at a row", values, order, limits)
+    heat = Heat("Residual of Eq. 9 (bright = large); point at a row", values, order, limits, log10=True)
     title = f"{PRESETS[preset]}: residual of the student along {count} trajectories"
     view = View(frame=60, play=False, trails=False, flow=False)
     return Scene(title, panels=[plane, heat], view=view, **arrays)

@@ -38,7 +38,7 @@ with torch.no_grad():
 residual = torch.stack(rows, 1)[order].log10()  # (150, 61): one row per sample, smallest error first
 limits = residual.quantile(0.02).item(), residual.quantile(0.995).item()
 
-heat = Heat("Residual of Eq. 9 (bright = large)", residual.numpy(), order.numpy(), limits)
+heat = Heat("Residual of Eq. 9 (bright = large)", residual.numpy(), order.numpy(), limits, log10=True)
 scene = replace(scene, panels=[*scene.panels, heat])
 scene.save("{preset}-residual.html")  # in a notebook, `scene` as the last line of a cell shows it
 '''

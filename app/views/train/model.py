@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from app.shared.assets import ASSETS, PRESETS
 from app.training import drawn_points
 from app.training.expression import FUNCTIONS, parse_problem
 from app.training.job import DERIVATIVES, TrainingJob
 from app.training.process import Progress
+from pidlearn.viewer import Plane, Scene, View, phase_plane
 
 __all__ = [
     "DUFFING",
@@ -26,6 +29,8 @@ __all__ = [
     "as_sentence",
     "describe_metrics",
     "describe_progress",
+    "replay",
+    "replayed_errors",
     "teacher_from_equations",
     "teacher_from_points",
     "training_job",
@@ -72,6 +77,31 @@ class Teacher:
     title: str
     problem: str = ""
     note: str = ""
+
+
+@cache
+def recorded() -> dict[str, np.ndarray]:
+    """Load the recorded training: steps (F,), exact samples (B, 2), and the student's (F, B, 2) after each."""
+    with np.load(ASSETS / "train" / "replay.npz") as file:
+        return {"steps": file["steps"], "exact": file["exact"], "samples": file["samples"] * float(file["scale"])}
+
+
+def replay() -> Scene:
+    """Return the recorded training as a scene whose time is the step."""
+    record = recorded()
+    exact = np.broadcast_to(record["exact"], record["samples"].shape)
+    title = f"{next(iter(PRESETS.values()))}: a student's samples while it is trained"
+    scene = phase_plane(title, record["steps"], exact, [Plane("", record["samples"])], ("x₁", "x₂"))
+    names = {"student": "student, one call", "teacher": "the teacher's sample from the same noise", "time": "step"}
+    return replace(scene, names=names, view=View(trails=False))
+
+
+def replayed_errors() -> list[dict[str, Any]]:
+    """Return chart rows of the recorded training: RMSE to the teacher's samples over the steps after the first."""
+    record = recorded()
+    errors = np.sqrt(((record["samples"] - record["exact"]) ** 2).mean((1, 2)))
+    pairs = zip(record["steps"][1:], errors[1:], strict=True)
+    return [{"step": int(step), "rmse": float(error), "of": "error"} for step, error in pairs]
 
 
 def teacher_from_points(drawn: np.ndarray, file_name: str = "", content: bytes | None = None) -> Teacher:

@@ -19,7 +19,7 @@ from app.training import drawn_points
 from app.training.job import ZOO, TrainingJob
 from app.training.process import Progress, Training
 from app.views.train import model
-from app.views.train.snippet import snippet
+from app.views.train.snippet import REPLAY, snippet
 
 
 def main() -> None:
@@ -39,9 +39,22 @@ def main() -> None:
     with right:
         if training is None:
             st.info(
-                "Choose what the student should solve, then press **Train**. It takes 10 to 60 seconds. Grey is the "
-                "teacher, orange is the student as trained so far, from the same starts.",
+                "Choose what the student should solve, then press **Train**. It takes 10 to 60 seconds. Until then, a "
+                "training that was recorded: grey is the teacher, orange is the student, from the same noise. Drag "
+                "**step**.",
                 icon=":material/school:",
+            )
+            show(model.replay(), "replay", lambda view: REPLAY)
+            line_chart(
+                model.replayed_errors(),
+                "step",
+                "rmse",
+                "of",
+                "Error of 250 samples over the steps of the recorded training",
+                log_x=True,
+                log_y=True,
+                height=220,
+                legend=False,
             )
         else:
             st.fragment(show_progress, run_every=1.0 if active else None)(training)

@@ -9,7 +9,27 @@ from app.training.expression import InitialValueProblem, is_constant
 from app.training.job import TrainingJob
 from pidlearn.viewer import View
 
-__all__ = ["snippet"]
+__all__ = ["REPLAY", "snippet"]
+
+
+REPLAY = '''"""Where a student's samples are while it is trained."""
+
+import torch
+
+import pidlearn as pid
+
+teacher = pid.toy("ring")
+z = 80 * torch.randn(400, 2, generator=torch.Generator().manual_seed(7))[:250]
+exact = pid.solve(pid.DenoiserODE(teacher), z.double(), pid.karras_grid(250), "scipy")[-1]
+
+run = pid.steps(teacher, seed=0)
+for step in run:
+    if step.number in (10, 100, 1000, run.config.steps):
+        with torch.no_grad():
+            error = (run.student(z, 0.002) - exact).square().mean().sqrt()
+        print(f"step {step.number:,}: RMSE {error:.3f}")
+'''
+"""A script that trains the student of the recorded training again."""
 
 
 def snippet(job: TrainingJob, view: View) -> str:

@@ -7,8 +7,8 @@ from pidlearn.viewer import Plane, Scene, View
 
 __all__ = ["scene"]
 
-FIRST_VIEW = View(n=10, solver="euler")
-"""Ten Euler points next to one call of the student: the difference that the page explains is visible at once."""
+FIRST_VIEW = View(n=250, solver="euler")
+"""The grid that the student was trained on: both agree, until the visitor drags N down."""
 
 
 def scene(preset: str) -> Scene:

@@ -22,8 +22,8 @@ evaluates a denoiser at each of its steps (Euler: N − 1 times). Every **orange
 noise: a network that returns the position at any time t in one call.
 
 **Try**
-- Drag **N** down to 3: Euler takes only two steps and ends far from the data. The student does not change: it was
-  trained on a grid of 250 points.
+- With 250 points both agree, and Euler needs 249 calls for it. **Drag N down** to 10, then to 3: the grey rings miss
+  the data. The student does not change: it still takes one call.
 - Drag the **yellow ring**, a noise point z, and watch its two trajectories. Near the border between two modes, a tiny
   change of z leads to a different mode.
 - Select *exact (SciPy)* as the teacher: what remains is the student's own error.

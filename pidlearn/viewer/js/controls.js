@@ -1,7 +1,7 @@
 // The controls below the picture: their HTML, and what they show of a view.
 
 import { LEGEND } from "./style.js";
-import { SOLVERS, escapeHtml, number, summary } from "./words.js";
+import { SOLVERS, escapeHtml, number, summary, timeText } from "./words.js";
 
 const STEPS = [2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 25, 35, 50, 80, 120, 180, 250];
 const HANDOVER_STEPS = 16;
@@ -44,8 +44,8 @@ export function markup(model, view) {
     <canvas tabindex="0" role="img"></canvas>
     <div class="row">
       <button type="button" data-act="play"></button>
-      <label class="wide">time <input type="range" data-act="time" min="0" max="${model.last}" step="any"
-        aria-label="time along the trajectory"><output aria-live="off" data-output="time"></output></label>
+      <label class="wide">${escapeHtml(scene.names?.time ?? "time")} <input type="range" data-act="time" min="0"
+        max="${model.last}" step="any" aria-label="${escapeHtml(scene.names?.time ?? "time along the trajectory")}"><output aria-live="off" data-output="time"></output></label>
       ${handing ? `<label class="wide">student until <input type="range" data-act="handover" min="1" max="${model.last - 1}"
         step="1" value="${view.handover}" aria-label="time at which the teacher takes over"><output aria-live="off" data-output="handover"></output></label>
       <label class="wide">then Heun steps <input type="range" data-act="steps" min="0" max="${HANDOVER_STEPS}" step="1"
@@ -62,8 +62,8 @@ export function markup(model, view) {
       planes ? `, shift + arrows: ${model.free ? "move the noise point" : "select another start"}` : ""}${live ? ", R: raw x" : ""}.</p>`;
 }
 
-export function showTime(box, t) {
-  const text = `t = ${number(t)}`;
+export function showTime(box, model, t) {
+  const text = timeText(model, t);
   box.querySelector('[data-act="time"]').setAttribute("aria-valuetext", text);
   box.querySelector('[data-output="time"]').textContent = text;
 }

@@ -1,7 +1,7 @@
 // The canvas: where each panel is, and what draws it.
 
 import { lensOf } from "./coordinates.js";
-import { drawHeat } from "./heat.js";
+import { drawHeat, drawScales, MARGIN } from "./heat.js";
 import { drawImages, imageLayout } from "./images.js";
 import { drawPlane, probePosition } from "./plane.js";
 
@@ -30,7 +30,8 @@ export class Picture {
     let deepest = 0;
     for (const panel of panels) {
       const height = panel.type === "images" ? imageLayout(panel, cell).height : Math.min(cell, MAX_HEIGHT);
-      this.boxes.push({ x, y: y + title, width: cell, height });
+      const { right, bottom } = panel.type === "heat" ? MARGIN : { right: 0, bottom: 0 };
+      this.boxes.push({ x, y: y + title, width: cell - right, height: height - bottom });
       deepest = Math.max(deepest, height + title);
       if (across === 1) {
         y += height + title + gap;
@@ -67,6 +68,7 @@ export class Picture {
       c.clip();
       PANELS[panel.type]({ c, model, theme, ratio, densities, panel, box, lens: this.lens(i), view, u, t });
       c.restore();
+      if (panel.type === "heat") drawScales({ c, model, theme, panel, box });
       if (panel.type !== "images") {
         c.strokeStyle = theme.line;
         c.lineWidth = 1;

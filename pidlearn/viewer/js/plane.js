@@ -4,7 +4,7 @@
 import { drawDensity, drawFlow } from "./background.js";
 import { arrow, stamp } from "./marks.js";
 import { COLOURS } from "./style.js";
-import { number } from "./words.js";
+import { timeText } from "./words.js";
 
 const GAPS = 60; // arrows drawn for a soft boundary
 
@@ -151,5 +151,5 @@ function drawAxes({ c, model, theme, box, view, t }) {
   write(unit, box.x + box.width - 6, box.y + box.height - 6);
   c.textAlign = "left";
   if (!model.isDiffusion) write(axes[1], box.x + 6, box.y + 14);
-  write(`t = ${number(t)}`, box.x + 6, box.y + box.height - 6);
+  write(timeText(model, t), box.x + 6, box.y + box.height - 6);
 }

@@ -150,7 +150,7 @@ class Viewer {
 
   labelTime() {
     this.box.querySelector('[data-act="time"]').value = this.u;
-    showTime(this.box, this.model.time(this.u));
+    showTime(this.box, this.model, this.model.time(this.u));
   }
 
   /** Update all text: the controls, the summary and the description for screen readers. */

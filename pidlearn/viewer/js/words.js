@@ -9,6 +9,12 @@ export function number(v) {
   return size >= 1 ? v.toFixed(1) : v.toPrecision(2).replace(/e-(\d)$/, "e-$1");
 }
 
+/** A frame's time, or what a scene has in its place, such as the step of a training. */
+export function timeText(model, t) {
+  const { time } = model.scene.names ?? {};
+  return time ? `${time} ${Math.round(t)}` : `t = ${number(t)}`;
+}
+
 export function escapeHtml(text) {
   return String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 }
