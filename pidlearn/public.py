@@ -20,6 +20,7 @@ from pidlearn.students.progressive import ProgressiveStudent
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.teachers import load_teacher, save_teacher
 from pidlearn.teachers.exact import EmpiricalDenoiser, GaussianMixture, SubspaceMixture, toy
+from pidlearn.utils.citation import citation
 from pidlearn.viewer.build import watch
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Trajectory",
     "VelocityODE",
     "boundary_loss",
+    "citation",
     "distill",
     "karras_grid",
     "l1",

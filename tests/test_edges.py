@@ -587,7 +587,16 @@ COSTLY = (
 """Beginnings of the names that are left to the slow test: their calls train, integrate, read files or import much."""
 
 NO_CALL = {
-    *("methods", "nets", "teachers", "methods.METHODS", "methods.Batch", "methods.Context", "methods.Method"),
+    *(
+        "citation",
+        "methods",
+        "nets",
+        "teachers",
+        "methods.METHODS",
+        "methods.Batch",
+        "methods.Context",
+        "methods.Method",
+    ),
     *("teachers.load_official_student", "teachers.save_teacher", "metrics.Features", "data.DATA_SETS", "data.DEBIAN"),
     *("sampling.DENSITIES", "sampling.Density", "logs.TRACKERS", "recipes.Recipe", "recipes.UnfinishedError"),
     *("recipes.names", "viewer.Heat", "viewer.Images", "viewer.Network", "viewer.Plane", "viewer.Scene"),

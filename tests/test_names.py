@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +36,18 @@ def test_an_old_field_is_replaced() -> None:
         pid.Config(last="drop", last_interval="backward")
     with pytest.raises(TypeError, match="got both"), pytest.warns(DeprecationWarning, match="is now called"):
         pid.distill(pid.toy("ring"), reference=4, track_error=5)
+
+
+def test_the_citation_says_what_the_file_for_machines_says() -> None:
+    text = (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    entries = pid.citation()
+    for title in re.findall(r'title: "(.*)"', text):
+        assert f"title = {{{title}}}" in entries
+    families, given = (re.findall(rf"{kind}-names: (.*)", text) for kind in ("family", "given"))
+    authors = " ".join(re.search(r"author = {(.*?)},\n", entries, re.DOTALL)[1].split())  # type: ignore[index]  # found, or the test fails
+    assert authors.split(" and ") == [", ".join(name) for name in zip(families, given, strict=True)]
+    assert f"version = {{{version('pidlearn')}}}" in entries
+    assert entries.count("{") == entries.count("}")
 
 
 @pytest.mark.parametrize("name", SHORT_NAMES)
