@@ -99,6 +99,53 @@ def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -
         exec(compile(code, page.name, "exec"), vars(module))
 
 
+def test_blocks_are_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second build executes nothing; a changed block, it and those before and after it in its session."""
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    from cache import Cache
+
+    ran: list[str] = []
+
+    def run(code: str, session: str | None = None, **options: object) -> str:
+        ran.append(code)
+        if code == "raise":
+            raise ValueError(code)
+        return f"{session} {code}"
+
+    def build(*blocks: tuple[str, str | None], state: str = "as it was") -> tuple[list[str], list[str]]:
+        ran.clear()
+        cache = Cache(run, tmp_path / "kept", state)
+        outputs = [cache(code, session=session, id="") for code, session in blocks]
+        cache.forget_others()
+        return outputs, [*ran]
+
+    page = [("a", "s"), ("b", "s"), ("alone", None), ("c", "s"), ("other", "z")]
+    outputs, executed = build(*page)
+    assert executed == ["a", "b", "alone", "c", "other"]
+    assert build(*page) == (outputs, [])
+    changed = [("a", "s"), ("B", "s"), ("alone", None), ("c", "s"), ("other", "z")]
+    assert build(*changed)[1] == ["a", "B", "c"]
+    assert build(*page)[1] == ["a", "b", "c"]  # what the last build did not use is forgotten
+    assert build(*page, ("d", "s"))[1] == ["a", "b", "c", "d"]
+    assert build(*page, state="changed")[1] == executed
+    for _ in range(2):
+        with pytest.raises(ValueError, match="raise"):
+            build(("raise", "s"))
+
+
+def test_what_outputs_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    from cache import FOLDERS, fingerprint
+
+    assert all((HERE / folder).is_dir() for folder in FOLDERS)
+    (tmp_path / "pidlearn" / "__pycache__").mkdir(parents=True)
+    found = [fingerprint(tmp_path)]
+    for name, counts in (("pidlearn/a.py", True), ("pidlearn/__pycache__/a.pyc", False), ("README.md", False)):
+        (tmp_path / name).write_text("x")
+        found.append(fingerprint(tmp_path))
+        assert (found[-1] != found[-2]) == counts
+
+
 def _split(name: str) -> tuple[Path, list[str]]:
     """The source file of the longest prefix of a dotted name that is a module, and the rest of the name."""
     parts = name.split(".")

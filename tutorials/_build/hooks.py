@@ -1,4 +1,4 @@
-"""Hooks of the site's build: formulas as MathML, links in printed text, one thread, an import path for `show`."""
+"""Hooks of the site's build: kept outputs of code blocks, formulas as MathML, links in printed text, one thread."""
 
 from __future__ import annotations
 
@@ -11,15 +11,33 @@ from typing import Any
 
 import torch
 from latex2mathml.converter import convert
+from markdown_exec._internal.formatters import python as formatter
 
 FORMULA = re.compile(r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', re.DOTALL)
 LINK = re.compile(r'href="(?![a-z]+:)([^"#]+\.md)(#[^"]*)?"')
+
+
+KEPT = Path(".cache/tutorials")
+"""Folder of what code blocks printed, below the project's."""
 
 
 def on_startup(**_: Any) -> None:
     """Let code blocks import `show`, and run on one thread, which is fastest for small networks."""
     sys.path.insert(0, str(Path(__file__).parent))
     torch.set_num_threads(1)
+
+
+def on_pre_build(**_: Any) -> None:
+    """Execute only code blocks whose output is not known. markdown-exec has no setting for that."""
+    from cache import Cache, fingerprint
+
+    run = getattr(formatter._run_python, "run", formatter._run_python)  # once, where a server builds again and again
+    formatter._run_python = Cache(run, KEPT, fingerprint(Path()))
+
+
+def on_post_build(**_: Any) -> None:
+    """Delete outputs that no page has any more."""
+    formatter._run_python.forget_others()
 
 
 def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
