@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import textwrap
@@ -97,6 +98,26 @@ def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -
     for options, code in blocks_of(page):
         assert 'session="' in options  # every page has one session
         exec(compile(code, page.name, "exec"), vars(module))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
+def test_a_notebook_has_the_blocks_and_the_text_of_its_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    monkeypatch.chdir(HERE)
+    from notebook import notebook
+
+    made = json.loads(notebook(page.read_text()))
+    assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
+    setup, *code = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "code"]
+    compile(setup, "setup", "exec")
+    for cell, (options, block) in zip(code, blocks_of(page), strict=True):
+        magic = "" if 'result="text"' in options else "%%shown HTML\n" if "html" in options else "%%shown Markdown\n"
+        assert cell == magic + block.strip("\n")
+    text = "\n".join("".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "markdown")
+    assert text.startswith("# ")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"^(\?\?\?|!!!|--8<--|    \S)", prose, re.MULTILINE)
+    assert [cell["id"] for cell in made["cells"]] == [*dict.fromkeys(cell["id"] for cell in made["cells"])]
 
 
 def test_blocks_are_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

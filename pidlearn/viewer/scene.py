@@ -273,7 +273,8 @@ mount(document.getElementById("scene"), {data});
         height = 380 if any(isinstance(panel, Images) for panel in self.panels) else 720
         page = html.escape(self.html(), quote=True)
         title = html.escape(self.title, quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0" title="{title}"></iframe>'
+        style = f"width: 100%; height: {height}px; border: 0"
+        return f'<iframe srcdoc="{page}" loading="lazy" style="{style}" title="{title}"></iframe>'
 
     def _panel(self, panel: Plane | Heat | Images) -> dict[str, Any]:
         if isinstance(panel, Heat):

@@ -45,6 +45,7 @@ def test_a_result_shows_itself() -> None:
     page = result._repr_html_()
     assert page is not None
     assert page.startswith("<iframe srcdoc=")
+    assert ' loading="lazy" ' in page
     scene = result.watch(starts=12)
     assert isinstance(scene.panels[0].student, Network)
     assert scene.exact.shape == (61, 12, 2)

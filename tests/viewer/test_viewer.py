@@ -210,6 +210,19 @@ def test_light_and_dark(opened: Opened) -> None:
     assert light > 200 > 60 > dark
 
 
+def test_a_film_rests_where_nobody_sees_it(opened: Opened) -> None:
+    page = opened(watched(), reduced_motion="no-preference")
+    page.evaluate("document.body.insertAdjacentHTML('afterbegin', '<div id=above style=\"height: 3000px\"></div>')")
+    wait(page, "!v.seen")
+    page.wait_for_timeout(300)
+    drawn, u = ask(page, "[v.drawn, v.u]")
+    page.wait_for_timeout(500)
+    assert ask(page, "[v.drawn, v.u]") == [drawn, u]
+    page.evaluate("document.getElementById('above').remove()")
+    wait(page, f"v.drawn > {drawn} + 3 && v.u > {u}")
+    assert page.errors == []
+
+
 def test_a_row_of_the_heat_map_lights_its_path(opened: Opened) -> None:
     scene = watched()
     order = np.arange(40)[::-1].copy()

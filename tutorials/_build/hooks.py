@@ -1,4 +1,4 @@
-"""Hooks of the site's build: kept outputs of code blocks, formulas as MathML, links in printed text, one thread."""
+"""Hooks of the site's build: kept outputs of code blocks, notebooks, formulas as MathML, links in printed text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,24 @@ def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
         url, anchor = target.url_relative_to(page.file), match[2] or ""
         return f'href="{url}{anchor}"'
 
-    return LINK.sub(mended, FORMULA.sub(_formula, html))
+    link = f'<p><a href="{name}" download>This page as a notebook</a></p>' if (name := _notebook(page)) else ""
+    return LINK.sub(mended, FORMULA.sub(_formula, html)) + link
+
+
+def on_post_page(output: str, page: Any, config: Any, **_: Any) -> str:
+    """Write the notebook of a page that has code blocks next to it."""
+    from notebook import notebook
+
+    if name := _notebook(page):
+        folder = Path(config.site_dir, page.file.dest_uri).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(notebook(page.markdown), encoding="utf-8")
+    return output
+
+
+def _notebook(page: Any) -> str | None:
+    """File name of a page's notebook; None of a page without code blocks."""
+    return f"{Path(page.file.src_uri).stem}.ipynb" if 'exec="on"' in page.markdown else None
 
 
 def _formula(match: re.Match[str]) -> str:

@@ -45,25 +45,15 @@ def chart(drawing: Figure, alt: str) -> str:
     return f'<svg class="chart" role="img" aria-label="{escape(alt)}"{svg}'
 
 
-def figure(drawing: Figure, alt: str) -> str:
-    """A figure, with its alternative text."""
-    file = io.BytesIO()
-    drawing.savefig(file, dpi=110, bbox_inches="tight")
-    return _image(file.getvalue(), alt)
-
-
 def picture(path: str, alt: str) -> str:
     """A PNG file of the repository, with its alternative text."""
-    return _image(Path(path).read_bytes(), alt)
+    png = base64.b64encode(Path(path).read_bytes()).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{png}">'
 
 
 def scene(viewer: Scene) -> str:
     """An interactive viewer."""
     return viewer._repr_html_()
-
-
-def _image(png: bytes, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def command(line: str, folder: str | Path) -> str:

@@ -28,6 +28,12 @@ class Viewer {
     root.append(style, this.box);
     this.resizer = new ResizeObserver(() => this.redraw());
     this.resizer.observe(this.box);
+    this.seen = true; // whether any of it is on the screen: elsewhere on a long page nothing moves
+    this.watcher = new IntersectionObserver((entries) => {
+      this.seen = entries[entries.length - 1].isIntersecting;
+      if (this.seen && this.playing) this.redraw();
+    });
+    this.watcher.observe(this.box);
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
     this.onscheme = () => this.redraw();
@@ -145,7 +151,7 @@ class Viewer {
     this.picture.layout(width);
     this.picture.draw(this.view, this.u, themeOf(this.box, this.dark.matches));
     this.drawn++;
-    if (this.playing) this.redraw();
+    if (this.playing && this.seen) this.redraw();
   }
 
   labelTime() {
@@ -182,6 +188,7 @@ class Viewer {
     clearTimeout(this.sending);
     if (this.pending) cancelAnimationFrame(this.pending);
     this.resizer.disconnect();
+    this.watcher.disconnect();
     this.dark.removeEventListener("change", this.onscheme);
     this.box.remove();
   }
