@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the recipes and exit")
     add("--teacher", help="a file or a published name, in place of the recipe's teacher")
     add("--data", help="real images for a method that needs them: a folder, a .zip or an .npz file")
-    add("--method", choices=sorted(METHODS), help="the distillation method (default: the recipe's, which is pid)")
+    names = ", ".join(sorted(METHODS))
+    add("--method", choices=METHODS, metavar="NAME", help=f"{names} (default: the recipe's, which is pid)")
     add("--out", help="folder of the run (default: runs/RECIPE); a run that is already there is resumed")
     add(
         "--set",
@@ -77,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of samples used to track the error to the teacher's solution during training",
     )
     add("--reference", type=positive_int, help=argparse.SUPPRESS)  # the name of --track-error in version 0.1
-    add("--track", choices=loggers.TRACKERS, help="also send the metrics to these trackers", **several)
+    trackers = " and ".join(loggers.TRACKERS)
+    add("--track", choices=loggers.TRACKERS, metavar="NAME", help=f"also send the metrics to {trackers}", **several)
     add("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
 
 

@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", help="the .safetensors file to write")
     parser.add_argument(
-        "--precond", choices=sorted(DENOISERS), help="the preconditioning of a .pt state dict, which does not say it"
+        "--precond",
+        choices=DENOISERS,
+        metavar="NAME",
+        help=f"preconditioning of a .pt state dict, which does not say it: {', '.join(sorted(DENOISERS))}",
     )
     parser.add_argument("--list", action="store_true", help="list the published teachers and exit")
 

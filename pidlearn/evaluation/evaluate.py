@@ -17,12 +17,12 @@ from pidlearn.teachers.exact import GaussianMixture
 __all__ = ["Evaluation", "evaluate"]
 
 MEANINGS = {
-    "rmse": "error to the reference solution from the same start",
+    "rmse": "error to the reference from the same start",
     "relative_rmse": "RMSE over the standard deviation of the reference",
     "worst_coordinate": "relative RMSE of the worst coordinate",
-    "wrong_mode": "share of samples in another mode than the teacher's",
-    "energy": "energy distance to the teacher's samples from other noise",
-    "energy_floor": "the same between two halves of the teacher's samples",
+    "wrong_mode": "share in another mode than the teacher's",
+    "energy": "energy distance to other samples of the teacher",
+    "energy_floor": "the same between two halves of those",
 }
 
 
