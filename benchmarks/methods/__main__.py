@@ -73,7 +73,9 @@ def main() -> None:
         sections["What it says to claims"] = claims(store.rows, list(sections))
         about += f" {RULE}"
     seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})
-    title = "Every method on the same truth" + ("" if toys else ": digits with a U-Net")
+    title = "Every method on the same truth" if toys else "Every method on digits, with a U-Net"
+    if args.equal_steps:
+        title += ", at equal steps"
     store.publish(title, f"{about} Seeds: {', '.join(seeds)}.", sections)
     if not args.equal_steps:
         figure(store.rows, args.out / f"{table}.png")

@@ -59,7 +59,7 @@ def claims(rows: Rows, data: list[str]) -> list[dict[str, str]]:
         _line(
             "paper: finite differences are better than exact derivatives",
             errors("PID, exact derivative"),
-            "errors at equal time",
+            "errors",
         ),
         _line(
             "paper: without data, PID is as good as methods with data",
@@ -70,7 +70,7 @@ def claims(rows: Rows, data: list[str]) -> list[dict[str, str]]:
         _line(
             "rebuttal: learning an operator on solved paths costs more",
             costs("DSNO", "endpoint regression") | errors("DSNO", "endpoint regression"),
-            "forward passes per sample, those that solve the paths included; errors at equal time, of the simplest "
+            "forward passes per sample, those that solve the paths included; errors, of the simplest "
             "regression on solved pairs, too",
         ),
         _line(
