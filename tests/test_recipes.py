@@ -89,9 +89,13 @@ IMAGENET = {**PAPER, "batch_size": 2048, "lr": 1e-4, "steps": 400_000}
         ("cifar10", "edm-cifar10-uncond-vp", {**CIFAR, "precision": "float32"}),
         ("cifar10-cond", "edm-cifar10-cond-vp", {**CIFAR, "precision": "float32"}),
         ("imagenet64", "edm-imagenet-64x64-cond-adm", {**IMAGENET, "micro_batch": 32}),
-        ("cifar10-single-gpu", "edm-cifar10-uncond-vp", {**CIFAR, "precision": "tf32", "micro_batch": 128}),
-        ("cifar10-cond-single-gpu", "edm-cifar10-cond-vp", {**CIFAR, "precision": "tf32", "micro_batch": 128}),
-        ("imagenet64-single-gpu", "edm-imagenet-64x64-cond-adm", {**IMAGENET, "precision": "tf32", "micro_batch": 32}),
+        ("cifar10-single-gpu", "edm-cifar10-uncond-vp", {**CIFAR, "precision": "float32", "micro_batch": 128}),
+        ("cifar10-cond-single-gpu", "edm-cifar10-cond-vp", {**CIFAR, "precision": "float32", "micro_batch": 128}),
+        (
+            "imagenet64-single-gpu",
+            "edm-imagenet-64x64-cond-adm",
+            {**IMAGENET, "precision": "float32", "micro_batch": 32},
+        ),
     ],
 )
 def test_hyper_parameters_of_the_paper(name: str, teacher: str, choices: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ TEXT = (
 )
 ROUNDING = (
     "One batch along the student's own trajectories, compared with the same derivative in float64. A step whose error "
-    f"is above {LARGEST_ERROR} of the residual does not count, however fast it is. Without a GPU, TF32 is plain "
-    "float32."
+    f"is above {LARGEST_ERROR} of the residual does not count, however fast it is. Without a GPU, TF32 is emulated: "
+    "the factors of every product are rounded to its ten bits of mantissa."
 )
 
 RATES = {"With l2:": "images/s", "with LPIPS:": "images/s, LPIPS"}

@@ -30,8 +30,8 @@ class ExecutionConfig(Settings):
 
     Attributes:
         precision: float32 | tf32 | bfloat16, of student's and teacher's networks; everything around them stays float32.
-            tf32 is a GPU's fast float32. bfloat16 should go with derivative="exact":
-            finite differences amplify its rounding.
+            tf32 is a GPU's fast float32, with ten bits of mantissa in its products. It and bfloat16 should go with
+            derivative="exact": finite differences amplify their rounding.
         recompute: activation checkpointing: recompute a U-Net's activations in the backward pass rather than keep them.
         compile: a backend of `torch.compile` for both networks, such as "inductor"; None does not compile. With the
             exact and can derivatives the student is compiled only if its network is a `SongUNet` or `DhariwalUNet`.

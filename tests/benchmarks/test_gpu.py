@@ -22,7 +22,7 @@ from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import machine, tables
 from benchmarks.gpu.benchmark import Benchmark
 from benchmarks.gpu.machine import Machine, flop, muon_flop
-from benchmarks.gpu.rounding import RecordingL2
+from benchmarks.gpu.rounding import TF32, RecordingL2, to_tf32
 from benchmarks.gpu.variants import BASELINE, BOUND, COMPILED, VARIANTS, step_of
 from benchmarks.table import RESULTS, Store
 from pidlearn.cli import commands
@@ -258,14 +258,38 @@ def test_the_largest_batch_is_found() -> None:
     assert tried == [2, 1]
 
 
+def test_products_in_tf32_are_those_of_rounded_factors() -> None:
+    x, weight = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3)
+    rounded = to_tf32(x)
+    assert ((rounded - x).abs() <= 2.0**-11 * x.abs()).all()
+    assert torch.equal(to_tf32(rounded), rounded)
+    assert to_tf32(torch.tensor([1 + 2.0**-11, -1 - 2.0**-11, 1 + 2.0**-12])).tolist() == [
+        1 + 2.0**-10, -1 - 2.0**-10, 1.0,
+    ]  # fmt: skip
+    inputs = [t.clone().requires_grad_() for t in (x, weight)]
+    with TF32():
+        out = torch.nn.functional.conv2d(*inputs)
+        (g_weight,) = torch.autograd.grad(out.square().sum(), inputs[1], retain_graph=True)
+        product = x[0, 0] @ x[1, 0] + x[0, 1]
+    expected = torch.nn.functional.conv2d(rounded, to_tf32(weight))
+    torch.testing.assert_close(out, expected)
+    assert not torch.equal(out, torch.nn.functional.conv2d(x, weight))
+    torch.testing.assert_close(
+        g_weight, torch.nn.grad.conv2d_weight(rounded, weight.shape, to_tf32(2 * expected)), rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(product, rounded[0, 0] @ rounded[1, 0] + x[0, 1])
+
+
 @pytest.mark.slow
 def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands.distill(str(recipe(tmp_path)), out=tmp_path / "run", device="cpu")
     gpu.main(["--trained", str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "rounding-run.json").read_text())["rows"]
     error = {key: row["residual error"] / row["residual"] for key, row in rows.items()}
-    assert len(rows) == len(VARIANTS) - 1
-    assert 10 * error["trained / ours, TF32"] < error["trained / official style, TF32"]
+    assert len(rows) == len(VARIANTS) + 1
+    for style in ("ours", "official style"):
+        assert 10 * error[f"trained / {style}, float32"] < error[f"trained / {style}, TF32"]
+    assert 10 * error["trained / ours, float32"] < error["trained / official style, float32"]
     assert error["trained / ours, bfloat16, exact"] < error["trained / ours, bfloat16, differences"]
     other = pid.load(tmp_path / "run" / "student.safetensors")
     next(other.student.parameters()).data += 1
