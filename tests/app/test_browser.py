@@ -199,7 +199,7 @@ def test_a_copied_address_shows_the_same_to_someone_else(visit: Visit) -> None:
     assert {**theirs, "play": 0, "frame": 0} == {**mine, "play": 0, "frame": 0}
     other.get_by_role("button", name="Reset").click()
     other.wait_for_url(lambda url: "solver" not in url)
-    wait(other, "v.view.solver === 'euler' && v.view.n === 10")
+    wait(other, "v.view.solver === 'euler' && v.view.n === 250")
 
 
 def set_n(page: Any, position: int) -> None:

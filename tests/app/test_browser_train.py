@@ -21,7 +21,7 @@ __all__ = ["browser", "server", "visit", "visitors"]  # fixtures
 
 def begun(page: Any) -> None:
     page.get_by_role("button", name="Train", exact=True).click()
-    wait(page)
+    wait(page, "v.drawn > 0 && v.scene.title.endsWith(': a student in training')")  # before, the page has a replay
 
 
 def workers(server: tuple[str, int]) -> int:
