@@ -288,7 +288,7 @@ def test_rounding_along_a_trained_student(tmp_path: Path, capsys: pytest.Capture
     error = {key: row["residual error"] / row["residual"] for key, row in rows.items()}
     assert len(rows) == len(VARIANTS) + 1
     for style in ("ours", "official style"):
-        assert 10 * error[f"trained / {style}, float32"] < error[f"trained / {style}, TF32"]
+        assert 2 * error[f"trained / {style}, float32"] < error[f"trained / {style}, TF32"]
     assert 10 * error["trained / ours, float32"] < error["trained / official style, float32"]
     assert error["trained / ours, bfloat16, exact"] < error["trained / ours, bfloat16, differences"]
     other = pid.load(tmp_path / "run" / "student.safetensors")
