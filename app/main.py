@@ -23,8 +23,15 @@ PAGES = [
 st.set_page_config(page_title="pidlearn", page_icon="🎯", layout="wide")
 # Streamlit's own padding above the first line is far larger.
 st.html("<style>.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }</style>")
-page = st.navigation(PAGES, position="top")
-page.run()
-from app.shared.lessons import links  # noqa: E402 - from a path that is set above
 
-st.caption(links(page.url_path))
+
+def main() -> None:
+    """Run the page of the address, and link to its lessons."""
+    from app.shared.lessons import links  # needs the path that is set above
+
+    page = st.navigation(PAGES, position="top")
+    page.run()
+    st.caption(links(page.url_path))
+
+
+main()

@@ -485,14 +485,14 @@ class TestSample:
         assert f"{tmp_path} is a folder: pass the path of a file" in fails("sample", tmp_path, "-o", out)
         assert "is not a pidlearn student" in fails("sample", made / "run" / "teacher.safetensors", "-o", out)
         (tmp_path / "edm.pkl").write_bytes(b"\x80\x04N.")
-        told = fails("sample", tmp_path / "edm.pkl", "-o", out)
-        assert "edm.pkl is a pickle, as EDM's teachers are, and no student: leave the student out and pass" in told
+        message = fails("sample", tmp_path / "edm.pkl", "-o", out)
+        assert "edm.pkl is a pickle, as EDM's teachers are, and no student: leave the student out and pass" in message
         assert "nothing to sample from: give a student's file, a teacher, or both" in fails("sample", "-o", out)
         both = [file, "--teacher", made / "run" / "teacher.safetensors"]
         for command in (["sample", file, "-o", out], ["sample", *both[1:], "-o", out], ["evaluate", *both[1:]]):
             options = ["--real", "digits"] if command[0] == "evaluate" else []
-            told = fails(*command, "--calls", 4, "--refine", 0.5, *options)
-            assert "got refine = 0.5, but errors are estimated of a student with its teacher: give both" in told
+            message = fails(*command, "--calls", 4, "--refine", 0.5, *options)
+            assert "got refine = 0.5, but errors are estimated of a student with its teacher: give both" in message
         assert "there is no file no.pkl" in fails("sample", file, "-o", out, "--teacher", "no.pkl")
         other = save_teacher(teacher(), tmp_path / "other.safetensors")
         told = fails("sample", file, "-o", out, "--teacher", other)
@@ -568,6 +568,11 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     expected = result.generate(z, labels, calls=4, refine=0.4)
     torch.testing.assert_close(rows["student and teacher, 4 calls for 40 %"], expected)
     capsys.readouterr()
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="refine"):
+            evaluate_command.evaluate(both[0], teacher=both[2], refine=share)
+    with pytest.raises(ValueError, match="calls"):
+        evaluate_command.evaluate(both[0], teacher=both[2], calls=0)
     assert main(["evaluate", *both, "--refine", "0.4"]) == 0
     measured = json.loads(capsys.readouterr().out)
     exact = pid.metrics.relative_rmse(expected, result.problem.exact_samples(z, labels))

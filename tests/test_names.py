@@ -43,9 +43,9 @@ def test_the_citation_says_what_the_file_for_machines_says() -> None:
     entries = pid.citation()
     for title in re.findall(r'title: "(.*)"', text):
         assert f"title = {{{title}}}" in entries
-    families, given = (re.findall(rf"{kind}-names: (.*)", text) for kind in ("family", "given"))
+    families, given_names = (re.findall(rf"{kind}-names: (.*)", text) for kind in ("family", "given"))
     authors = " ".join(re.search(r"author = {(.*?)},\n", entries, re.DOTALL)[1].split())  # type: ignore[index]  # found, or the test fails
-    assert authors.split(" and ") == [", ".join(name) for name in zip(families, given, strict=True)]
+    assert authors.split(" and ") == [", ".join(name) for name in zip(families, given_names, strict=True)]
     assert f"version = {{{version('pidlearn')}}}" in entries
     assert entries.count("{") == entries.count("}")
 

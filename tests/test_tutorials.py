@@ -106,18 +106,18 @@ def test_a_notebook_has_the_blocks_and_the_text_of_its_page(page: Path, monkeypa
     monkeypatch.chdir(HERE)
     from notebook import notebook
 
-    made = json.loads(notebook(page.read_text()))
-    assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
-    setup, *code = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "code"]
+    document = json.loads(notebook(page.read_text()))
+    assert (document["nbformat"], document["nbformat_minor"]) == (4, 5)
+    setup, *code = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
     compile(setup, "setup", "exec")
     for cell, (options, block) in zip(code, blocks_of(page), strict=True):
         magic = "" if 'result="text"' in options else "%%shown HTML\n" if "html" in options else "%%shown Markdown\n"
         assert cell == magic + block.strip("\n")
-    text = "\n".join("".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "markdown")
+    text = "\n".join("".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "markdown")
     assert text.startswith("# ")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert not re.search(r"^(\?\?\?|!!!|--8<--|    \S)", prose, re.MULTILINE)
-    assert [cell["id"] for cell in made["cells"]] == [*dict.fromkeys(cell["id"] for cell in made["cells"])]
+    assert [cell["id"] for cell in document["cells"]] == [*dict.fromkeys(cell["id"] for cell in document["cells"])]
 
 
 def test_blocks_are_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,11 +160,11 @@ def test_what_outputs_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     assert all((HERE / folder).is_dir() for folder in FOLDERS)
     (tmp_path / "pidlearn" / "__pycache__").mkdir(parents=True)
-    found = [fingerprint(tmp_path)]
+    hashes = [fingerprint(tmp_path)]
     for name, counts in (("pidlearn/a.py", True), ("pidlearn/__pycache__/a.pyc", False), ("README.md", False)):
         (tmp_path / name).write_text("x")
-        found.append(fingerprint(tmp_path))
-        assert (found[-1] != found[-2]) == counts
+        hashes.append(fingerprint(tmp_path))
+        assert (hashes[-1] != hashes[-2]) == counts
 
 
 def _split(name: str) -> tuple[Path, list[str]]:

@@ -24,5 +24,5 @@ LESSONS = {
 
 def links(page: str) -> str:
     """Return links to the lessons of a page, which its path names, as Markdown."""
-    found = [f"[{title}]({SITE}/learn/{name}/)" for name, (title, pages) in LESSONS.items() if page in pages]
-    return f"Lessons: {' · '.join(found)} (on the project's site, which `mkdocs serve` shows)"
+    entries = [f"[{title}]({SITE}/learn/{name}/)" for name, (title, pages) in LESSONS.items() if page in pages]
+    return f"Lessons: {' · '.join(entries)} (on the project's site, which `mkdocs serve` shows)"

@@ -32,6 +32,8 @@ PRODUCTS = {
     torch.ops.aten.bmm: (0, 1),
     torch.ops.aten.addmm: (1, 2),
     torch.ops.aten.baddbmm: (1, 2),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (0, 1, 2),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (0, 1, 2, 3),
 }
 """Operations whose factors a GPU rounds to TF32, and which of their arguments these are."""
 

@@ -59,14 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calls",
         type=positive_int,
         metavar="K",
-        help=f"network calls per sample (default: 1; {GRID_POINTS - 1} Euler steps of a teacher)",
+        help=f"network calls per sample (default: 1; {default_calls(None)} Euler steps of a teacher)",
     )
     parser.add_argument(
         "--refine",
         type=share,
         default=1.0,
         metavar="SHARE",
-        help="give the calls to this share of the samples alone, those whose errors look largest (default: 1)",
+        help="give the calls only to this share of the samples, those with the largest estimated errors (default: 1)",
     )
     parser.add_argument("--fid", help="reference statistics for the FID: an .npz of mu and sigma, such as EDM's")
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
@@ -96,7 +96,7 @@ def evaluate(
     real: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Measure a student, or a teacher alone, on n samples; each metric's name says on how many.
+    """Measure a student, or a teacher by itself, on n samples; each metric's name says on how many.
 
     With ``teacher``: the relative RMSE to its Euler solution from the same noise, or to the exact one if the teacher
     takes further calls; of students that add noise between calls, the energy distance to its samples instead. With
@@ -110,7 +110,7 @@ def evaluate(
         teacher: a file or a published name, as for `load_teacher`.
         n: number of samples; published FIDs use 50,000.
         seed: seed of the noise and the class labels.
-        calls: network calls per sample, as in `pidlearn.cli.sample.sample`; by default 1, and 249 of a teacher alone.
+        calls: network calls per sample, as in `pidlearn.cli.sample.sample`; by default 1, and 249 without a student.
         refine: the share of the samples that gets them, as in `Result.sample`.
         fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references.
         inception: weights of Inception; by default those in torch's cache, downloaded if missing.
@@ -126,7 +126,7 @@ def evaluate(
     check_refine(refine, student, teacher)
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
-    calls = calls or default_calls(student)
+    calls = default_calls(student) if calls is None else calls
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
     both = with_teacher(student_net, problem) if problem else student_net

@@ -40,15 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calls",
         type=positive_int,
         metavar="K",
-        help="network calls per image; all but one are the teacher's if the student is a path (default: 1; 249 Euler "
-        "steps of a teacher alone)",
+        help="network calls per image; all but one are the teacher's if the student is a path (default: 1; "
+        f"{default_calls(None)} Euler steps of a teacher)",
     )
     parser.add_argument(
         "--refine",
         type=share,
         default=1.0,
         metavar="SHARE",
-        help="give the calls to this share of the images alone, those whose errors look largest (default: 1)",
+        help="give the calls only to this share of the images, those with the largest estimated errors (default: 1)",
     )
     parser.add_argument("--label", type=int, help="class label of all images (default: drawn uniformly)")
     parser.add_argument("--teacher", help="also show the images of this teacher from the same noise")
@@ -84,7 +84,7 @@ def sample(
         n: number of images.
         seed: seed of the noise, and of the class labels if ``label`` is None.
         calls: network calls per image. For a student x(z, t), ``teacher`` takes all but the first; where it takes over
-            is measured, which is kept in the student's file. By default 1, and 249 Euler steps of a teacher alone.
+            is measured, which is kept in the student's file. By default 1, and 249 Euler steps without a student.
         refine: the share of the images that gets them, as in `Result.sample`.
         label: class label of all images.
         teacher: a file or a published name, as for `load_teacher`. The teacher's images from the same noise, by Euler
@@ -103,7 +103,7 @@ def sample(
     check_refine(refine, student, teacher)
     resolved = resolve_device(device)
     teacher_net = load_teacher(teacher).to(resolved) if teacher else None
-    calls = calls or default_calls(student)
+    calls = default_calls(student) if calls is None else calls
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
     if label is not None and not student_net.label_dim:

@@ -19,6 +19,7 @@ from pidlearn.refinement import WithTeacher, with_teacher
 from pidlearn.students import files
 from pidlearn.students.base import Student
 from pidlearn.students.official_pid import load_official_student
+from pidlearn.utils.arguments import check_argument, number
 from pidlearn.utils.torch_archive import LEGACY
 
 __all__ = [
@@ -37,8 +38,8 @@ GRID_POINTS = 250
 """Points of the grid on which a student's teacher is solved: 249 Euler steps, as in the paper."""
 
 
-class Solved(Student):
-    """A teacher as a student that makes no error: its Euler solution, which students aim at, with one step per call."""
+class EulerSolution(Student):
+    """A teacher's Euler solution, the target of its students, with the interface of a student and one step per call."""
 
     def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ def resolve_device(name: str | None) -> torch.device:
 
 
 def default_calls(student: str | Path | None) -> int:
-    """Network calls per sample if none are asked for: one of a student, the paper's grid of a teacher alone."""
+    """Default number of network calls per sample: 1 for a student, the paper's 249 steps for a teacher by itself."""
     return 1 if student else GRID_POINTS - 1
 
 
@@ -99,7 +100,7 @@ def read_student(path: str | Path | None, teacher: nn.Module | None = None) -> t
     if path is None:
         if teacher is None:
             raise ValueError("there is nothing to sample from: give a student's file, a teacher, or both")
-        return Solved(teacher), None
+        return EulerSolution(teacher), None
     head = b""
     if Path(path).is_file():
         with Path(path).open("rb") as file:
@@ -145,7 +146,8 @@ def calibration_kept(path: str | Path | None, student: Student) -> Iterator[None
 
 
 def check_refine(refine: float, student: str | Path | None, teacher: str | None) -> None:
-    """Raise a ValueError if errors are to be estimated without a student, or without its teacher."""
+    """Raise a ValueError for a share outside [0, 1], or for one below 1 without both student and teacher."""
+    check_argument("refine", refine, number(0, 1))
     if refine < 1 and not (student and teacher):
         raise ValueError(
             f"got refine = {refine:g}, but errors are estimated of a student with its teacher: give both, or leave "

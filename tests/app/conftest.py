@@ -14,6 +14,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     visit = getattr(item, "funcargs", {}).get("visit")
     if report.when == "call" and report.failed and visit is not None:
         for page in visit.pages:
+            if page.is_closed():
+                continue
             state = page.get_by_test_id("stApp").get_attribute("data-test-script-state", timeout=5_000)
             report.sections.append((f"{page.url}, {state}", page.inner_text("body", timeout=5_000)))
     return report

@@ -278,6 +278,10 @@ def test_products_in_tf32_are_those_of_rounded_factors() -> None:
         g_weight, torch.nn.grad.conv2d_weight(rounded, weight.shape, to_tf32(2 * expected)), rtol=1e-4, atol=1e-4
     )
     torch.testing.assert_close(product, rounded[0, 0] @ rounded[1, 0] + x[0, 1])
+    with TF32():
+        attended = torch.nn.functional.scaled_dot_product_attention(x, x, x)
+    torch.testing.assert_close(attended, torch.nn.functional.scaled_dot_product_attention(rounded, rounded, rounded))
+    assert not torch.allclose(attended, torch.nn.functional.scaled_dot_product_attention(x, x, x), rtol=1e-6, atol=0)
 
 
 @pytest.mark.slow

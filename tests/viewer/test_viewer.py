@@ -213,7 +213,7 @@ def test_light_and_dark(opened: Opened) -> None:
 def test_a_film_rests_where_nobody_sees_it(opened: Opened) -> None:
     page = opened(watched(), reduced_motion="no-preference")
     page.evaluate("document.body.insertAdjacentHTML('afterbegin', '<div id=above style=\"height: 3000px\"></div>')")
-    wait(page, "!v.seen")
+    wait(page, "!v.visible")
     page.wait_for_timeout(300)
     drawn, u = ask(page, "[v.drawn, v.u]")
     page.wait_for_timeout(500)

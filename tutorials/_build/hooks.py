@@ -41,12 +41,12 @@ def on_post_build(**_: Any) -> None:
 
 
 def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
-    """Replace formulas by MathML, which browsers show without a script from another server, and mend links.
+    """Replace formulas by MathML, which browsers show without a script from another server, and resolve links.
 
     Links in what code blocks print have not been seen by the builder: they still name the other page's source.
     """
 
-    def mended(match: re.Match[str]) -> str:
+    def resolved(match: re.Match[str]) -> str:
         source = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), match[1]))
         target = files.get_file_from_path(source)
         if target is None:
@@ -55,7 +55,7 @@ def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
         return f'href="{url}{anchor}"'
 
     link = f'<p><a href="{name}" download>This page as a notebook</a></p>' if (name := _notebook(page)) else ""
-    return LINK.sub(mended, FORMULA.sub(_formula, html)) + link
+    return LINK.sub(resolved, FORMULA.sub(_formula, html)) + link
 
 
 def on_post_page(output: str, page: Any, config: Any, **_: Any) -> str:

@@ -28,10 +28,10 @@ class Viewer {
     root.append(style, this.box);
     this.resizer = new ResizeObserver(() => this.redraw());
     this.resizer.observe(this.box);
-    this.seen = true; // whether any of it is on the screen: elsewhere on a long page nothing moves
+    this.visible = true; // whether any of it is on the screen: elsewhere on a long page nothing moves
     this.watcher = new IntersectionObserver((entries) => {
-      this.seen = entries[entries.length - 1].isIntersecting;
-      if (this.seen && this.playing) this.redraw();
+      this.visible = entries[entries.length - 1].isIntersecting;
+      if (this.visible && this.playing) this.redraw();
     });
     this.watcher.observe(this.box);
     this.dark = matchMedia("(prefers-color-scheme: dark)");
@@ -151,7 +151,7 @@ class Viewer {
     this.picture.layout(width);
     this.picture.draw(this.view, this.u, themeOf(this.box, this.dark.matches));
     this.drawn++;
-    if (this.playing && this.seen) this.redraw();
+    if (this.playing && this.visible) this.redraw();
   }
 
   labelTime() {
