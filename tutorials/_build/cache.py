@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ __all__ = ["Cache", "fingerprint"]
 FOLDERS = ("pidlearn", "app", "benchmarks", "tutorials/_build", "tests/teachers")
 """What code blocks import and read."""
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "markdown-exec")
+"""What else their output depends on."""
 
 Run = Callable[..., str]
 
 
-def fingerprint(root: Path) -> str:
+def fingerprint(root: Path, packages: Iterable[str] = PACKAGES) -> str:
     """Return a hash of all that the output of a block can depend on, besides its session's code."""
-    digest = hashlib.sha256(" ".join([platform.python_version(), *map(version, PACKAGES)]).encode())
+    digest = hashlib.sha256(" ".join([platform.python_version(), *map(version, packages)]).encode())
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
