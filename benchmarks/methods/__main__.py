@@ -21,7 +21,7 @@ from benchmarks.methods.contenders import CONTENDERS, SOLVERS
 from benchmarks.methods.measure import floor_row, row, solver_row
 from benchmarks.methods.search import SEED, TEXT, best, search
 from benchmarks.methods.search import lines as search_lines
-from benchmarks.methods.subjects import TOYS, digits_teacher, subject
+from benchmarks.methods.subjects import TOYS, subject, truth
 from benchmarks.methods.tables import figure, lines, text
 from benchmarks.table import RESULTS, Store, Task
 
@@ -43,7 +43,7 @@ def main() -> None:
     if not toys and (len(args.data) > 1 or args.equal_steps):
         parser.error("digits have a table of their own, at equal CPU time: leave other data and --equal-steps out")
     if not toys:
-        digits_teacher()
+        truth("digits")  # before the processes that read it
     kind, suffix, options = ("ring", "", "") if toys else ("digits", "-digits", " --data digits")
     budget = subject(kind).budget
     names = [name for name in args.only if toys or CONTENDERS[name].on_images is not None]
