@@ -1,8 +1,8 @@
-"""What lets PID learn faster: `python -m benchmarks.faster [--only NAME ...] [--seeds 0 1]`.
+"""What lets PID learn faster: `python -m benchmarks.faster [--data toys | digits] [--only NAME ...] [--seeds 0 1]`.
 
-Each change has the CPU time of the reference, the recipe of the first release: 7,000 steps of Adam. "Muon" changes its
-optimiser, and every further row one more thing. The cost of a step is measured against the reference in turns, right
-before the run.
+Each change has the CPU time of the reference: on toys the recipe of the first release, 7,000 steps of Adam; on digits,
+with a U-Net, 400 steps of the recipe of the same name. On toys, "Muon" changes the optimiser, and every further row one
+more thing. The cost of a step is measured against the reference in turns, right before the run.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
 
 import pidlearn as pid
-from benchmarks.methods.subjects import truth
+from benchmarks.methods.subjects import subject, truth
 from benchmarks.table import RESULTS, Store, Task, spread
+from pidlearn import recipes
 from pidlearn.evaluation.metrics import rmse
 from pidlearn.losses.distances import Distance, checked_distance, pseudo_huber
 from pidlearn.methods import Stage
@@ -33,9 +34,11 @@ from pidlearn.methods.base import Batch, Context
 from pidlearn.methods.pid.method import PID
 from pidlearn.training.muon import Muon
 from pidlearn.training.optim import MATRIX_LR, OptimizerConfig
+from pidlearn.utils.broadcast import expand_like
 
-STEPS = 7000
-DATA = ("ring", "checkerboard")
+STEPS = {"ring": 7000, "checkerboard": 7000, "digits": 400}
+"""Of the reference."""
+TOYS = ("ring", "checkerboard")
 
 
 @dataclass
@@ -112,7 +115,7 @@ class AfterRegression(PID):
     """A first share of the steps on solved paths: x(z, t_i) against DPM-Solver++'s states at its 20 times."""
 
     share: float = 0.2
-    pairs: ClassVar[int] = 4096
+    pairs: int = 4096
 
     def stages(self, context: Context, steps: int) -> list[Stage]:
         first = round(self.share * steps)
@@ -122,26 +125,24 @@ class AfterRegression(PID):
         super().begin(context, first)
         if context.stage_index:
             return
-        ode, grid = context.problem.ode, pid.karras_grid(21)
-        self.z = context.problem.sample_prior(self.pairs, torch.Generator().manual_seed(context.seed + 1))
-        self.times, self.paths = grid[1:], pid.solve(ode, self.z, grid, "dpm++")[1:]
+        problem, grid, generator = context.problem, pid.karras_grid(21), torch.Generator().manual_seed(context.seed + 1)
+        self.z, self.labels = problem.sample_prior(self.pairs, generator), problem.sample_labels(self.pairs, generator)
+        self.times, self.paths = grid[1:], pid.solve(problem.ode, self.z, grid, "dpm++", class_labels=self.labels)[1:]
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         if context.stage_index:
             return super().draw(context, n, generator)
         which, when = (torch.randint(k, (n,), generator=generator) for k in (self.pairs, len(self.times)))
-        return self.z[which], when, self.paths[when, which]
+        labels = None if self.labels is None else self.labels[which]
+        return self.z[which], when, labels, self.paths[when, which]
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
         if context.stage_index:
             return super().loss(context, batch)
-        z, when, x = batch
-        assert z is not None
-        assert when is not None
-        assert x is not None
+        z, when, labels, x = batch
         a, _ = context.student.skip_term(self.times[when])
-        (learned,) = context.student.learned_term(z, self.times[when])  # (1 - t/T) F
-        return checked_distance(context.distance, learned, x - a.to(z)[:, None] * z)
+        (learned,) = context.student.learned_term(z, self.times[when], class_labels=labels)  # (1 - t/T) F
+        return checked_distance(context.distance, learned, x - expand_like(a, z) * z)
 
 
 def linear(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -213,6 +214,24 @@ CHANGES = {
     "LBFGS in the last tenth": Change(MUON, polish=0.1),
 }
 
+IMAGES: dict[str, Any] = {"batch_size": 32}
+DIGITS = {
+    "reference": Change({}),
+    **{f"batches of {size}": Change({"batch_size": size}) for size in (64, 32, 16)},
+    "batches of 32, rate x 1/2": Change({**IMAGES, "lr": 5e-4}),
+    "batches of 32, rate x 2": Change({**IMAGES, "lr": 2e-3}),
+    "batches of 32, Muon": Change({**IMAGES, "optimizer": "muon"}),
+    "batches of 32, rate falls along a line": Change(IMAGES, schedule=linear),
+    "batches of 32, times follow the residual": Change({**IMAGES, "method": FollowsResidual()}),
+    "batches of 32, regression first, a fifth": Change({**IMAGES, "method": AfterRegression(pairs=1024)}),
+    "batches of 32, regression first, a half": Change({**IMAGES, "method": AfterRegression(share=0.5, pairs=1024)}),
+}
+
+
+def changes(data: str) -> dict[str, Change]:
+    """The changes that are tried on a toy, or on digits."""
+    return CHANGES if data in TOYS else DIGITS
+
 
 def scheduled(change: Change) -> AbstractContextManager[Any]:
     """A context in which training has the schedule of a change."""
@@ -221,38 +240,50 @@ def scheduled(change: Change) -> AbstractContextManager[Any]:
 
 def started(data: str, change: Change, steps: int, seed: int) -> Iterator[Any]:
     """The steps of a run, not yet taken."""
+    if data not in TOYS:
+        config = recipes.read(data).config
+        return pid.steps(subject(data).problem.teacher, config=config, steps=steps, seed=seed, **change.settings)
     teacher = pid.toy(data)
     torch.manual_seed(seed)
     student = pid.Trajectory(pid.nets.MLP(teacher.event_shape, **change.network), sigma_data=teacher.std)
     return pid.steps(teacher, student, steps=steps, seed=seed, **change.settings)
 
 
-def cost(data: str, change: Change, block: int = 30, rounds: int = 7) -> float:
-    """The CPU time of a step relative to the reference: the median over rounds of ``block`` steps of each."""
-    runs = [started(data, one, 10**6, 0) for one in (change, REFERENCE)]
-    ratios = []
+def cost(data: str, change: Change) -> tuple[float, float]:
+    """The CPU time of a step, and of what comes before the first, both in steps of the reference.
+
+    The first is the median over rounds of some steps of each; paths are solved in the first round, which also warms up.
+    """
+    block, rounds = (30, 7) if data in TOYS else (3, 5)
+    runs = [started(data, one, 10**6, 0) for one in (change, changes(data)["reference"])]
+    spent = []
     for _ in range(rounds):
-        spent = []
+        spent.append([])
         for run in runs:
             begun = time.process_time()
             list(islice(run, block))
-            spent.append(time.process_time() - begun)
-        ratios.append(spent[0] / spent[1])
-    return median(ratios[1:])  # the first round warms up, and solves paths
+            spent[-1].append(time.process_time() - begun)
+    (first, warm), *rest = spent
+    ratio = median(ours / theirs for ours, theirs in rest)
+    return ratio, max(0.0, block * (first - ratio * warm) / median(theirs for _, theirs in rest))
 
 
-def mean_cost(data: str, change: Change) -> float:
-    """The cost of a step of a whole run, of which a first share may have another one."""
+def costs(data: str, change: Change) -> tuple[float, float]:
+    """The costs of a whole run, of which a first share of the steps may have another one."""
+    per_step, before = cost(data, change)
     method = change.settings.get("method")
     if not isinstance(method, AfterRegression):
-        return cost(data, change)
-    return method.share * cost(data, change) + (1 - method.share) * cost(data, CHANGES["Muon"])
+        return per_step, 0.0
+    rest, _ = cost(data, Change({name: value for name, value in change.settings.items() if name != "method"}))
+    return method.share * per_step + (1 - method.share) * rest, before
 
 
 def row(data: str, name: str, seed: int) -> dict[str, float]:
     """Train with one change for the reference's CPU time; the error of one call to Euler-250."""
-    change = CHANGES[name]
-    steps = round(STEPS * (1 - change.polish) / mean_cost(data, change)) if name != "reference" else STEPS
+    change, steps = changes(data)[name], STEPS[data]
+    if name != "reference":
+        per_step, before = costs(data, change)
+        steps = round((steps * (1 - change.polish) - before) / per_step)
     begun = time.process_time()
     with scheduled(change):
         run: Any = started(data, change, steps, seed)
@@ -261,8 +292,8 @@ def row(data: str, name: str, seed: int) -> dict[str, float]:
     if change.polish:
         polish(run, (time.process_time() - begun) * change.polish / (1 - change.polish))
     seconds, true = time.process_time() - begun, truth(data)
-    x = run.result().generate(true.z).double()
-    return {"error": rmse(x, true.euler), "steps": steps, "seconds": seconds}
+    x = run.result().generate(true.z, true.labels).double()
+    return {"error": rmse(x, true.euler) / true.unit, "steps": steps, "seconds": seconds}
 
 
 def polish(run: Any, seconds: float) -> None:
@@ -282,45 +313,61 @@ def polish(run: Any, seconds: float) -> None:
         optimizer.step(closure)
 
 
-def lines(rows: dict[str, dict[str, float]]) -> list[dict[str, str]]:
-    """One line per change: its error on each toy, and the geometric mean of its ratios to Muon's own."""
+def lines(rows: dict[str, dict[str, float]], names: Sequence[str]) -> list[dict[str, str]]:
+    """One line per change: its error on each of the data, and the geometric mean of its ratios to what it changes."""
+    changed = "Muon" if names == TOYS else "reference"
     table = []
-    for name in CHANGES:
+    for name in changes(names[0]):
         line, ratios = {"change": name}, []
-        for data in DATA:
-            ours, muons = ([r for key, r in rows.items() if key.startswith(f"{data}/{n}/")] for n in (name, "Muon"))
+        for data in names:
+            ours, theirs = ([r for key, r in rows.items() if key.startswith(f"{data}/{n}/")] for n in (name, changed))
             if ours:
                 line[data] = spread([r["error"] for r in ours], 4)
                 line[f"{data}, steps"] = f"{ours[0]['steps']:,.0f}"
-                ratios += [math.log(a["error"] / b["error"]) for a, b in zip(ours, muons, strict=False)]
+                ratios += [math.log(a["error"] / b["error"]) for a, b in zip(ours, theirs, strict=False)]
         if ratios:
-            table.append({**line, "to Muon's": f"{math.exp(sum(ratios) / len(ratios)):.2f}"})
+            table.append({**line, f"to {changed}": f"{math.exp(sum(ratios) / len(ratios)):.2f}"})
     return table
 
 
-TEXT = f"""RMSE to Euler-250 of one call on new noise, in data units (scale about 1), after the CPU time that {STEPS:,}
-steps of the reference take; means over the seeds ± half of the range. From "Muon" on, each row changes one thing more
-than the optimiser. The last column is the ratio to Muon's own error, the geometric mean over toys and seeds."""
+TEXT = {
+    "toys": f"""RMSE to Euler-250 of one call on new noise, in data units (scale about 1), after the CPU time that
+{STEPS["ring"]:,} steps of the reference take; means over the seeds ± half of the range. From "Muon" on, each row
+changes one thing more than the optimiser. The last column is the ratio to Muon's own error, the geometric mean over
+toys and seeds.""",
+    "digits": f"""RMSE of one call to Euler-250 on new noise, relative to the data's standard deviation, after the CPU
+time that {STEPS["digits"]} steps of the recipe take, a fifth of its own, solved paths included; means over the seeds ±
+half of the range.""",
+}
 
 
 def main() -> None:
     """Compute the missing rows, and publish the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="toys", choices=TEXT, help="digits: with a U-Net")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", nargs="+", default=list(CHANGES), choices=CHANGES, metavar="NAME")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of changes; all")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the table")
     args = parser.parse_args()
-    store = Store(args.out, "faster", "python -m benchmarks.faster", steps=STEPS)
+    toys = args.data == "toys"
+    names = TOYS if toys else (args.data,)
+    if unknown := set(args.only or ()) - set(changes(names[0])):
+        parser.error(f"no such changes: {', '.join(sorted(unknown))}")
+    if not toys:
+        truth(args.data)  # before the processes that read it
+    name, options = ("faster", "") if toys else (f"faster-{args.data}", f" --data {args.data}")
+    store = Store(args.out, name, f"python -m benchmarks.faster{options}", steps=STEPS[names[0]])
     tasks: dict[str, Task] = {
-        f"{data}/{name}/seed {seed}": (row, data, name, seed)
+        f"{data}/{change}/seed {seed}": (row, data, change, seed)
         for seed in args.seeds
-        for name in args.only
-        for data in DATA
+        for change in args.only or changes(names[0])
+        for data in names
     }
     store.fill(tasks, args.jobs)
     seeds = sorted({key.split("/seed ")[1] for key in store.rows})
-    store.publish("What lets PID learn faster", f"{TEXT} Seeds {', '.join(seeds)}.", {"Toys": lines(store.rows)})
+    title = "What lets PID learn faster" + (", digits with a U-Net" if not toys else "")
+    store.publish(title, f"{TEXT[args.data]} Seeds {', '.join(seeds)}.", {args.data: lines(store.rows, names)})
 
 
 if __name__ == "__main__":

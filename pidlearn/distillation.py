@@ -74,7 +74,7 @@ def distill(
         seed: seed of all random numbers.
         progress: show a progress bar.
         track_error: number of samples used to track the error to the reference solution during training (Euler's on the
-            training grid, or SciPy's); 0 for none.
+            training grid, or SciPy's), with the first of the averaged weights where there are some; 0 for none.
         checkpoints: folder in which the run is saved, and from which it is resumed bit for bit if it was stopped (on a
             GPU as far as its kernels are deterministic). A run that is resumed on another kind of device draws other
             batches. No other run may use the folder at the same time.

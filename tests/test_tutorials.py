@@ -8,7 +8,8 @@ import re
 import sys
 import textwrap
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_a_cited_test_exists(cited: str) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(HERE)
-    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build/blocks"), *sys.path])
     module = ModuleType(f"page_{page.stem.replace('-', '_')}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
     for options, code in blocks_of(page):
@@ -167,6 +168,45 @@ def test_what_outputs_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (tmp_path / name).write_text("x")
         hashes.append(fingerprint(tmp_path, packages))
         assert (hashes[-1] != hashes[-2]) == counts
+
+
+def test_the_gallery_has_the_first_chart_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    from gallery import cards
+
+    def page(title: str, content: str) -> SimpleNamespace:
+        file = SimpleNamespace(url_relative_to=lambda here: f"{here}/{title}")
+        return SimpleNamespace(title=title, content=content, file=file)
+
+    chart = '<svg class="chart" role="img"><g>{}</g></svg>'
+    claim = "<p><strong>Claim.</strong>\nIt is <em>so</em>.</p>"
+    pages = [page("A", claim + chart.format(1) + chart.format(2)), page("B", claim), page("C", chart.format(3))]
+    assert cards(pages, "here") == (
+        f'<figure>{chart.format(1)}<figcaption><a href="here/A">A</a><p>It is <em>so</em>.</p></figcaption></figure>\n'
+        f'<figure>{chart.format(3)}<figcaption><a href="here/C">C</a></figcaption></figure>'
+    )
+
+
+def test_dots_are_means_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build/blocks"), *sys.path])
+    from dots import by_seed, dots, ordered
+
+    rows: dict[str, dict[str, Any]] = {
+        "b/seed 0": {"error": {"1": 1.0}},
+        "a, seed 1": {"error": {"1": 0.5}},
+        "b/seed 2": {"error": {"1": 3.0}},
+        "without": {"error": None},
+    }
+    errors = by_seed(rows, "error", "1")
+    assert errors == {"b": [1.0, 3.0], "a": [0.5]}
+    assert list(ordered(errors)) == ["a", "b"]
+    beside = dots({"left": errors, "right": errors}, "what it shows", line="a")
+    below = dots({"above": errors, "below": {"c": [1.0]}}, "what it shows")
+    for html, names in ((beside, "ab"), (below, "abc")):
+        assert html.startswith('<svg class="chart" role="img" aria-label="what it shows"')
+        assert [name for name in "abc" if f">{name}<" in html] == list(names)
+    wide, tall = ([float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', h)] for h in (beside, below))
+    assert wide[1] < tall[1]
 
 
 def _split(name: str) -> tuple[Path, list[str]]:

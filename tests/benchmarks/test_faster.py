@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import pidlearn as pid
 from benchmarks import faster
-from benchmarks.faster import CHANGES, lines, row, scheduled, started
+from benchmarks.faster import CHANGES, DIGITS, lines, row, scheduled, started
+from pidlearn.equations.from_teacher import problem_from_teacher
 
 
 @pytest.mark.parametrize("name", [name for name in CHANGES if not CHANGES[name].polish])
@@ -24,6 +26,19 @@ def test_every_change_changes_what_is_learned(name: str) -> None:
     assert (after[0] == after[1]) == (name == "RAdam")
 
 
+def test_every_change_of_the_recipe_for_digits_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = {"model_channels": 4, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []}
+    teacher = pid.nets.EDMPrecond(4, 1, 2, sigma_data=0.5, **network)
+    problem = problem_from_teacher(teacher)
+    monkeypatch.setattr(faster, "subject", lambda data: SimpleNamespace(problem=problem))
+    losses: dict[str, list[float]] = {}
+    for name, change in DIGITS.items():
+        with scheduled(change):
+            losses[name] = [step.loss for step in islice(started("digits", change, 4, 0), 4)]
+    assert all(torch.tensor(each).isfinite().all() for each in losses.values())
+    assert [name for name, each in losses.items() if each == losses["reference"]] == ["reference"]
+
+
 def test_lbfgs_lowers_the_loss_of_a_trained_student(monkeypatch: pytest.MonkeyPatch) -> None:
     run = started("ring", CHANGES["Muon"], 20, 0)
     list(run)
@@ -35,14 +50,13 @@ def test_lbfgs_lowers_the_loss_of_a_trained_student(monkeypatch: pytest.MonkeyPa
 
 
 def test_time_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = {"Muon": 1.25, "regression first, a third": 0.5}
-    names = {id(change): name for name, change in CHANGES.items()}
     z = 80 * torch.randn(4, 2)
-    monkeypatch.setattr(faster, "truth", lambda data: SimpleNamespace(z=z, euler=z.double()))
-    monkeypatch.setattr(faster, "STEPS", 30)
-    monkeypatch.setattr(faster, "cost", lambda data, change: costs[names[id(change)]])
+    monkeypatch.setattr(faster, "truth", lambda data: SimpleNamespace(z=z, labels=None, euler=z.double(), unit=1.0))
+    monkeypatch.setitem(faster.STEPS, "ring", 30)
+    # The paths of a regression take as long as four steps.
+    monkeypatch.setattr(faster, "cost", lambda data, change: (0.5, 4.0) if "method" in change.settings else (1.25, 0.1))
     assert row("ring", "Muon", 0)["steps"] == 24
-    assert row("ring", "regression first, a third", 0)["steps"] == 30  # a third at 0.5, the rest at 1.25
+    assert row("ring", "regression first, a third", 0)["steps"] == 26  # a third at 0.5, the rest at 1.25
     assert row("ring", "reference", 0)["steps"] == 30
 
 
@@ -51,10 +65,10 @@ def test_the_table_has_ratios_to_muon() -> None:
     rows = {
         f"{data}/{name}/seed 0": {"error": error, "steps": 10, "seconds": 1.0}
         for name, both in errors.items()
-        for data, error in zip(faster.DATA, both, strict=True)
+        for data, error in zip(faster.TOYS, both, strict=True)
     }
-    table = {line["change"]: line for line in lines(rows)}
-    assert {name: line["to Muon's"] for name, line in table.items()} == {
+    table = {line["change"]: line for line in lines(rows, faster.TOYS)}
+    assert {name: line["to Muon"] for name, line in table.items()} == {
         "reference": "1.50",
         "Muon": "1.00",
         "c = 0.1": "2.00",

@@ -19,6 +19,7 @@ from benchmarks.methods.measure import budgeted_steps, cost, distilled, row
 from benchmarks.methods.search import best, candidate, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.tables import figure, lines, looks
+from pidlearn.equations.solvers import solve_end
 from pidlearn.methods import METHODS, settings_of
 
 
@@ -30,6 +31,26 @@ def _few_samples() -> Iterator[None]:
         subjects.truth.cache_clear()
         yield
     subjects.truth.cache_clear()
+
+
+def test_ends_of_digits_are_solved_once_per_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = subjects.subject("ring")  # takes less time than digits
+    monkeypatch.setattr(subjects, "subject", lambda name: ring)
+    monkeypatch.setattr(subjects, "DIGITS", tmp_path / "teacher.safetensors")
+    solved: list[int] = []
+
+    def solve(ode: Any, z: torch.Tensor, *rest: Any) -> torch.Tensor:
+        solved.append(len(z))
+        return solve_end(ode, z, *rest)
+
+    monkeypatch.setattr(subjects, "solve_end", solve)
+    kept = []
+    for weights in (b"one", b"one", b"other"):
+        subjects.DIGITS.write_bytes(weights)
+        kept.append(subjects._solved("digits"))
+    assert solved == [64, 64]
+    assert kept[0].keys() == kept[1].keys()
+    assert all(torch.equal(kept[0][key], kept[1][key]) for key in ("z", "euler", "exact", "others"))
 
 
 def test_every_method_takes_part() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["Cache", "fingerprint"]
 
-FOLDERS = ("pidlearn", "app", "benchmarks", "tutorials/_build", "tests/teachers")
+FOLDERS = ("pidlearn", "app", "benchmarks", "tutorials/_build/blocks", "tests/teachers")
 """What code blocks import and read."""
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "markdown-exec")
 """What else their output depends on."""

@@ -1,4 +1,4 @@
-"""Hooks of the site's build: kept outputs of code blocks, notebooks, formulas as MathML, links in printed text."""
+"""Hooks of the site's build: kept outputs of code blocks, notebooks, the gallery, formulas as MathML, printed links."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ KEPT = Path(".cache/tutorials")
 
 
 def on_startup(**_: Any) -> None:
-    """Let code blocks import `show`, and run on one thread, which is fastest for small networks."""
-    sys.path.insert(0, str(Path(__file__).parent))
+    """Let code blocks import what is in `blocks`, and run on one thread, which is fastest for small networks."""
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "blocks")]
     torch.set_num_threads(1)
 
 
@@ -56,6 +56,17 @@ def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
 
     link = f'<p><a href="{name}" download>This page as a notebook</a></p>' if (name := _notebook(page)) else ""
     return LINK.sub(resolved, FORMULA.sub(_formula, html)) + link
+
+
+def on_env(env: Any, files: Any, **_: Any) -> None:
+    """Fill the gallery, now that all pages are rendered."""
+    from gallery import cards
+
+    pages = [files.get_file_from_path("index.md").page]
+    while page := pages[-1].next_page:  # in the order of the navigation
+        pages.append(page)
+    gallery = files.get_file_from_path("gallery.md")
+    gallery.page.content = gallery.page.content.replace("<!-- cards -->", cards(pages, gallery))
 
 
 def on_post_page(output: str, page: Any, config: Any, **_: Any) -> str:

@@ -22,7 +22,7 @@ from IPython.core.magic import register_cell_magic
 from IPython.display import HTML, Markdown, display
 from IPython.utils.capture import capture_output
 
-sys.path[:0] = [".", "tutorials/_build"]
+sys.path[:0] = [".", "tutorials/_build/blocks"]
 
 
 @register_cell_magic
