@@ -547,6 +547,8 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pidlearn.refinement.calibration.IMAGES", 4)
+    monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
+    monkeypatch.setattr("pidlearn.refinement.calibration.BEST", 1)
     monkeypatch.setattr("pidlearn.equations.diffusion.EXACT_STEPS", 8)
     monkeypatch.setattr(shared, "GRID_POINTS", 10)  # the teacher's row is not looked at
     rows: dict[str, torch.Tensor] = {}

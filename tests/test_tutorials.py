@@ -180,6 +180,8 @@ def test_the_gallery_has_the_first_chart_of_a_page(monkeypatch: pytest.MonkeyPat
 
     chart = '<svg class="chart" role="img"><g>{}</g></svg>'
     claim = "<p><strong>Claim.</strong>\nIt is <em>so</em>.</p>"
+    theorem = claim.replace("Claim.</strong>", "Claim</strong> (Theorem 1).")
+    assert cards([page("A", claim + chart)], "") == cards([page("A", theorem + chart)], "")
     pages = [page("A", claim + chart.format(1) + chart.format(2)), page("B", claim), page("C", chart.format(3))]
     assert cards(pages, "here") == (
         f'<figure>{chart.format(1)}<figcaption><a href="here/A">A</a><p>It is <em>so</em>.</p></figcaption></figure>\n'

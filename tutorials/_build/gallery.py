@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["cards"]
 
 CHART = re.compile(r'<svg class="chart".*?</svg>', re.DOTALL)
-CLAIM = re.compile(r"<p><strong>Claim\.?</strong>(.*?)</p>", re.DOTALL)
+CLAIM = re.compile(r"<p><strong>Claim\.?</strong>(?: \(.*?\)\.)?(.*?)</p>", re.DOTALL)
 
 
 def cards(pages: Iterable[Any], here: Any) -> str:
