@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("recipe", nargs="?", help="name of a recipe, or a TOML file")
     add("--list", action="store_true", help="list the recipes and exit")
     add("--teacher", help="a file or a published name, in place of the recipe's teacher")
-    add("--data", help="real images for a method that needs them: a folder or .zip of images, an .npz, or cifar-10-batches-bin")
+    add("--data", help="images for a method that needs them: a folder or .zip of images, .npz or cifar-10-batches-bin")
     names = ", ".join(sorted(METHODS))
     add("--method", choices=METHODS, metavar="NAME", help=f"{names} (default: the recipe's, which is pid)")
     add("--out", help="folder of the run (default: runs/RECIPE); a run that is already there is resumed")
