@@ -31,6 +31,19 @@ def test_two_dimensions(name: str) -> None:
     assert max(wrong) <= 0.006
 
 
+@pytest.mark.parametrize("name", ["ring", "checkerboard"])
+@pytest.mark.parametrize("points", ["own", "data"])
+def test_a_flow_map_gains_from_four_calls(name: str, points: str) -> None:
+    settings = {"identity": "lagrangian", "points": points, "at_end": 0.1, "steps": 2000, "progress": False}
+    ratios = []
+    for seed in (0, 1, 2):
+        result = pid.distill(pid.toy(name), method="flow_map", seed=seed, **settings)
+        one, four = (result.evaluate(8192, calls=calls)["rmse"] for calls in (1, 4))
+        assert one <= (0.012 if name == "ring" else 0.022)
+        ratios.append(four / one)
+    assert sum(ratios) / 3 <= 0.7
+
+
 @pytest.mark.parametrize(
     ("name", "bound"), [("pendulum", 0.02), ("lotka_volterra", 0.02), ("van_der_pol", 0.02), ("lorenz", 0.1)]
 )
