@@ -1,4 +1,4 @@
-"""The promised accuracy of the default recipes, trained in full: `make slow`, about fifteen minutes of one core."""
+"""The promised accuracy of the default recipes, trained in full: `make slow`, about twenty minutes of one core."""
 
 from __future__ import annotations
 
