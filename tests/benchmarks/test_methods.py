@@ -205,26 +205,37 @@ def test_the_figure_shows_every_method_with_a_look_of_its_own(tmp_path: Path, mo
 
 def test_claims_are_answered_by_ratios_and_verdicts() -> None:
     costs = {"without gradient": 0.0, "teacher": 1.0, "pairs": 0.0, "settings": {}, "steps": 100}
-    errors = dict.fromkeys(CONTENDERS, 0.01) | {"BOOT": 0.02, "PID, soft boundary": 0.011, "endpoint regression": 0.005}
+    others = {"BOOT": 0.02, "PID, soft boundary": 0.011, "PID, exact derivative": 0.012, "endpoint regression": 0.005}
+    errors = dict.fromkeys(CONTENDERS, 0.01) | others
     rows: dict[str, Any] = {}
     for name, error in errors.items():
         row = {**costs, "with gradient": {"CD": 1.0, "PD": 3.0}.get(name, 2.0)}
-        rows[f"ring/{name}/seed 0"] = {**row, "calls": {"1": {"euler": error}, "4": {"euler": error / 2}}}
+        exact = 0.008 if name == "PID, exact derivative" else error
+        calls = {"1": {"euler": error, "exact": exact}, "4": {"euler": error / 2, "exact": exact / 2}}
+        rows[f"ring/{name}/seed 0"] = {**row, "calls": calls}
     # 512 paths by 249 calls each, over 100 steps of 256 samples: 4.98 passes more than the 7 of each step
     rows["ring/endpoint regression/seed 0"]["pairs"] = 512.0
     lines = {line["claim"].split(": ")[1]: (line["metrics"], line["verdict"]) for line in claims(rows, ["ring"])}
-    better = lines["PID is better than BOOT, since its boundary is hard"]
-    assert better == ("BOOT / PID: ring 2.00; PID, soft boundary / PID: ring 1.10", "supported")
+    better = lines["PID is better than BOOT"]
+    assert better == ("BOOT / PID, to Euler-250: ring 2.00; BOOT / PID, to the exact ODE: ring 2.00", "supported")
+    assert lines["a hard boundary is better than a soft one"][1] == (
+        "partly; against it: BOOT, soft boundary / BOOT, to Euler-250 (ring), "
+        "BOOT, soft boundary / BOOT, to the exact ODE (ring)"
+    )
     assert lines["PID costs less per step than CD and PD"] == (
         "passes of CD / PID: ring 0.57; passes of PD / PID: ring 1.43",
         "partly; against it: passes of CD / PID (ring)",
     )
-    assert lines["finite differences are better than exact derivatives"][1] == "not supported"
+    # Better at their own target, and worse at the ODE's.
+    differences = lines["finite differences are better than exact derivatives"]
+    assert differences[0].endswith("to Euler-250: ring 1.20; PID, exact derivative / PID, to the exact ODE: ring 0.80")
+    assert differences[1] == "partly; against it: PID, exact derivative / PID, to the exact ODE (ring)"
     assert lines["without data, PID is as good as methods with data"][1] == "supported"
     operator = lines["learning an operator on solved paths costs more"]
     assert f"passes of endpoint regression / PID: ring {11.98 / 7:.2f}" in operator[0]
-    assert operator[1].endswith("DSNO / PID (ring), endpoint regression / PID (ring)")
-    assert lines["more calls do not help PID"][1] == "not supported"
+    assert "DSNO / PID, to Euler-250 (ring)" in operator[1]
+    assert "endpoint regression / PID, to the exact ODE (ring)" in operator[1]
+    assert lines["more calls, which PID cannot use, make samples better"][1] == "supported"
     del rows["ring/CD/seed 0"]
     lines = {line["claim"].split(": ")[1]: (line["metrics"], line["verdict"]) for line in claims(rows, ["ring"])}
     assert lines["PID costs less per step than CD and PD"] == (
