@@ -61,7 +61,7 @@ def test_other_methods_of_their_papers(
     save_teacher(tiny_teacher(), tmp_path / "teacher.safetensors")
     # A dry run needs no data, and on a small teacher no GPU; LPIPS needs 32 pixels and weights of its own.
     command = ["distill", name, "--teacher", str(tmp_path / "teacher.safetensors"), "--dry-run"]
-    brief = ["batch_size=4", "distance=l2", "micro_batch=None", *(["calls=4"] if method == "pd" else [])]
+    brief = ["batch_size=4", "micro_batch=None", *(["distance=l2"] if method == "cd" else [])]
     assert main([*command, "--set", *brief]) == 0
     assert f"{found.config.steps:,} steps of 4 samples by 1 process" in capsys.readouterr().err
 

@@ -49,7 +49,7 @@ def sampler_of(
         data = getattr(teacher, "sample", None)
         if data is None:
             raise ValueError(f"got no data, but this method needs them: pass data=, {KINDS}")
-    draw = data if callable(data) else _drawn_from(data, label_dim)
+    draw = data if callable(data) else _drawn_from(data, event_shape, label_dim)
 
     def sample(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         if generator.device.type != "cpu":  # data, and functions that draw them, are rarely on a GPU
@@ -78,7 +78,7 @@ def _check_finite(x: Tensor) -> None:
         raise ValueError("got data that hold NaN or infinite values, but data must be finite: leave those samples out")
 
 
-def _drawn_from(data: Any, label_dim: int) -> Callable[..., Any]:
+def _drawn_from(data: Any, event_shape: tuple[int, ...], label_dim: int) -> Callable[..., Any]:
     """A function that draws from a tensor, a pair of tensors or a data set, with replacement."""
     parts = data if isinstance(data, tuple | list) else (data,)
     if all(isinstance(part, Tensor) for part in parts) and len(parts) in (1, 2):
@@ -86,6 +86,12 @@ def _drawn_from(data: Any, label_dim: int) -> Callable[..., Any]:
         if x.ndim < 2 or not len(x) or x.is_meta or any(part.shape[:1] != x.shape[:1] for part in parts):
             received = " and ".join(map(describe_tensor, parts))
             raise ValueError(f"got data {received}, but data must be {KINDS}")
+        if x.shape[1:] != event_shape or not x.is_floating_point():
+            shape = ", ".join(map(str, ("M", *event_shape)))
+            raise ValueError(
+                f"got data {describe_tensor(x)}, but this teacher's are a floating tensor ({shape}): pass such data, "
+                f"bytes of images as x.float() / 127.5 - 1"
+            )
         _check_finite(x)  # all of them, before anything is trained
         if label_dim and len(parts) == 2:
             check_labels(parts[1], len(x), label_dim)

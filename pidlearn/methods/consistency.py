@@ -69,7 +69,7 @@ class Consistency(Method[Context]):
         return as_flow_map(network, problem, ConsistencyFunction)
 
     def check(self, context: Context) -> None:
-        check_flow_map(context.student, context.problem, ConsistencyFunction)
+        check_flow_map(context.student, context.problem, ConsistencyFunction, end_time=False)
 
     def begin(self, context: Context, first: bool) -> None:
         self.grid = context.time_grid()
@@ -114,7 +114,8 @@ class CT(Consistency):
     grid becomes finer, in stretches of equal length. The weight is that of `Config`, not the paper's 1 / (s - u).
 
     Args:
-        n_first: intervals of the first grid. Their number is doubled up to the n - 1 of the last.
+        n_first: intervals of the first grid. Their number is doubled up to the n - 1 of the last, which is the only one
+            if it has no more than that.
     """
 
     n_first: int = 10
@@ -165,8 +166,8 @@ class SCM(Consistency):
 
     The gradient of |f - (f - df/dln s)|^2 with the second f held constant: a step against the derivative of f along the
     path, whose size is limited, g / (|g| + c), since its variance is large. Both are in units of s / (s^2 +
-    sigma_data^2)^(1/2), EDM's c_out up to a factor. The paper's warm-up of the tangent and its learned weight are left
-    out.
+    sigma_data^2)^(1/2), EDM's c_out up to a factor, and |g| is the root mean square over the coordinates, so that c
+    means the same for a point and for an image. The paper's warm-up of the tangent and its learned weight are left out.
 
     Args:
         c: the size of a derivative below which it is not normalised; the paper's 0.1.

@@ -104,7 +104,7 @@ def as_flow_map(
     """A network F(x, c_noise, class_labels=None, end_time=None) as a student of the problem, a diffusion."""
     if not isinstance(problem, Diffusion):
         raise ValueError(
-            "got an ODE from given initial values, but a flow map's student is of a diffusion: use the method pid"
+            "got an ODE from given initial values, but this method trains a student of a diffusion: use the method pid"
         )
     return kind(
         network,

@@ -96,7 +96,11 @@ def check_flow_map(
     # A consistency function adds noise between its calls, which only its own methods teach it to remove.
     fits = isinstance(student, kind) and (kind is not FlowMap or not isinstance(student, ConsistencyFunction))
     if not fits or (end_time is not None and student.takes_end_time != end_time):
-        takes = {None: "", True: " of a network that takes end_time", False: " of a network that takes one time"}
+        takes = {
+            None: "",
+            True: " of a network that takes end_time (build it with end_time=True)",
+            False: " of a network that takes one time (build it without end_time)",
+        }
         raise ValueError(
             f"got a {summary(student)} as student, but this method trains a {kind.__name__}{takes[end_time]}: pass "
             f"one, or none"
