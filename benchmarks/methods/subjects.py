@@ -120,7 +120,7 @@ def truth(name: str) -> Truth:
 
 
 def _solved(name: str) -> dict[str, Any]:
-    """The tensors of `Truth`. Those of digits take minutes, and are kept beside their teacher."""
+    """The tensors of `Truth`. Those of digits take minutes, and are kept next to their teacher."""
     kept = None if name in TOYS else DIGITS.with_name(f"digits-truth-{digest(_digits_teacher().read_bytes())}.pt")
     if kept and kept.exists():
         solved: dict[str, Any] = torch.load(kept, weights_only=True)

@@ -14,10 +14,10 @@ CLAIM = re.compile(r"<p><strong>Claim\.?</strong>(?: \(.*?\)\.)?(.*?)</p>", re.D
 
 def cards(pages: Iterable[Any], here: Any) -> str:
     """The cards of those of the rendered pages that have a chart, with links from the file ``here`` and claims."""
-    figures = []
+    parts = []
     for page in pages:
         if chart := CHART.search(page.content):
             claim = f"<p>{match[1].strip()}</p>" if (match := CLAIM.search(page.content)) else ""
             link = f'<a href="{page.file.url_relative_to(here)}">{page.title}</a>'
-            figures.append(f"<figure>{chart[0]}<figcaption>{link}{claim}</figcaption></figure>")
-    return "\n".join(figures)
+            parts.append(f"<figure>{chart[0]}<figcaption>{link}{claim}</figcaption></figure>")
+    return "\n".join(parts)

@@ -47,7 +47,7 @@ def ordered(panel: Panel) -> dict[str, Sequence[float]]:
     return dict(sorted(panel.items(), key=lambda item: sum(item[1]) / len(item[1])))
 
 
-def dots(panels: Mapping[str, Panel], alt: str, colours: Mapping[str, str] | None = None, line: str = "") -> str:
+def dots(panels: Mapping[str, Panel], alt: str, colours: Mapping[str, str] = {}, line: str = "") -> str:
     """A chart with a logarithmic axis per panel: dots are means, lines go from the least to the largest value.
 
     Args:
@@ -57,21 +57,21 @@ def dots(panels: Mapping[str, Panel], alt: str, colours: Mapping[str, str] | Non
         line: name of a row whose mean is drawn through its panel, to compare the others with.
     """
     names = [list(panel) for panel in panels.values()]
-    beside = all(each == names[0] for each in names)
+    in_a_row = all(each == names[0] for each in names)
     heights = [0.24 * len(each) + 0.7 for each in names]
-    shape = (1, len(names)) if beside else (len(names), 1)
-    size = (7.5, heights[0]) if beside else (7.5, sum(heights))
-    ratios = None if beside else heights
+    shape = (1, len(names)) if in_a_row else (len(names), 1)
+    size = (7.5, heights[0]) if in_a_row else (7.5, sum(heights))
+    ratios = None if in_a_row else heights
     figure, axes = plt.subplots(
-        *shape, figsize=size, sharey=beside, squeeze=False, height_ratios=ratios, layout="constrained"
+        *shape, figsize=size, sharey=in_a_row, squeeze=False, height_ratios=ratios, layout="constrained"
     )
     for axis, (label, panel) in zip(axes.flat, panels.items(), strict=True):
         for place, (name, values) in enumerate(panel.items()):
-            colour = (colours or {}).get(name, STUDENT)
+            colour = colours.get(name, STUDENT)
             axis.plot([min(values), max(values)], [place, place], color=colour, lw=1.5)
             axis.plot(sum(values) / len(values), place, "o", color=colour, ms=5)
         if line in panel:
-            axis.axvline(sum(panel[line]) / len(panel[line]), color=colour, lw=0.6, alpha=0.6)
+            axis.axvline(sum(panel[line]) / len(panel[line]), color=colours.get(line, STUDENT), lw=0.6, alpha=0.6)
         axis.set(xscale="log", xlabel=label, yticks=range(len(panel)), yticklabels=panel)
         axis.set_ylim(len(panel) - 0.5, -0.5)
         _mark(axis, max(map(max, panel.values())) / min(map(min, panel.values())))
