@@ -136,7 +136,7 @@ def test_times_outside_are_refused() -> None:
 def test_an_ode_has_no_flow_map_yet() -> None:
     system = problem_from_teacher(pid.system("pendulum"))
     assert not isinstance(system, Diffusion)
-    with pytest.raises(ValueError, match="a flow map's student is of a diffusion: use the method pid"):
+    with pytest.raises(ValueError, match="this method trains a student of a diffusion: use the method pid"):
         build_flow_map(system, end_time=True)
 
 
