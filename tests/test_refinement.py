@@ -240,7 +240,9 @@ def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
     assert both.plan(3).t_star > 0.002
 
 
-def test_images_with_classes() -> None:
+def test_images_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
+    monkeypatch.setattr("pidlearn.refinement.calibration.BEST", 1)
     teacher = tiny.teacher(label_dim=3)
     result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
     problem: Any = result.problem
