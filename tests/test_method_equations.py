@@ -1,6 +1,7 @@
-"""The loss of each method against its equation, written out: its value, and its gradient for all weights, in float64.
+"""The losses of consistency methods, flow maps, BOOT, FreeFlow and reflow against their equations, written out.
 
-Equal gradients also mean that the same parts of a loss are held constant.
+Values, and gradients for all weights, in float64. Equal gradients also mean that the same parts of a loss are held
+constant. Those of PID, PD and regression are in `test_loss.py`, `test_progressive.py` and `test_supervised.py`.
 """
 
 from __future__ import annotations
