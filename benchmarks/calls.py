@@ -177,17 +177,21 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
-    name, command, title, samples = "calls", "python -m benchmarks.calls", "More calls than one", SAMPLES
-    students = "Students of `pidlearn.distill(teacher, seed=seed)`"
-    seeds = "Means over the seeds ± half of the range."
-    tasks: dict[str, Task] = {f"{toy}/solvers": (solver_row, toy) for toy in args.only}
-    tasks |= {f"{which}/seed {seed}": (row, toy, which, seed) for seed in args.seeds for which in args.only}
-    if args.data != "toys":
-        folder = Path("out", args.data)
-        tasks = {f"{args.data}/solvers": (solver_row_of_images, args.data, folder)}
-        tasks[f"{args.data}/seed 0"] = (row, images, args.data, folder)
-        name, command, title, samples = f"{name}-{args.data}", f"{command} --data {args.data}", f"{title}: images", FEW
-        students, seeds = f"The student of `pidlearn distill {args.data} --out {folder}`", "One student."
+    name, command, title = "calls", "python -m benchmarks.calls", "More calls than one"
+    tasks: dict[str, Task]
+    if args.data == "toys":
+        samples, seeds = SAMPLES, "Means over the seeds ± half of the range."
+        students = "Students of `pidlearn.distill(teacher, seed=seed)`"
+        tasks = {f"{which}/solvers": (solver_row, which) for which in args.only}
+        tasks |= {f"{which}/seed {seed}": (row, toy, which, seed) for seed in args.seeds for which in args.only}
+    else:
+        samples, seeds, folder = FEW, "One student.", Path("out", args.data)
+        students = f"The student of `pidlearn distill {args.data} --out {folder}`"
+        tasks = {
+            f"{args.data}/solvers": (solver_row_of_images, args.data, folder),
+            f"{args.data}/seed 0": (row, images, args.data, folder),
+        }
+        name, command, title = f"{name}-{args.data}", f"{command} --data {args.data}", f"{title}: images"
     store = Store(args.out, name, command, samples=samples)
     store.fill(tasks, args.jobs)
     store.publish(

@@ -21,7 +21,7 @@ from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 
 RING = pid.toy("ring")
 PROBLEM = problem_from_teacher(RING)
-T, T_MIN, SD, N = 80.0, 0.002, 0.7, 9  # SD is none of the defaults, and N - 1 is a power of 2
+T, T_MIN, SD, N = 80.0, 0.002, 0.7, 9  # SD differs from every default, and N - 1 is a power of 2
 GRID = pid.karras_grid(N)
 
 

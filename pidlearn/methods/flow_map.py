@@ -182,8 +182,8 @@ class FlowMapping(Method[Context]):
             and other numbers of calls only as far as its network interpolates.
         points: where the steps start: "own", at X(z; T -> s), which needs no data, or "data", with noise.
         at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (eulerian, meanflow): one call is
-            those. With 0.1, one call of a lagrangian map is worse, and four calls are at most 0.7 of its error instead
-            of 0.8 (`tests/test_learning.py`). The steps of semigroup have their lengths instead.
+            those. With 0.1, one call of a lagrangian map is worse, and four calls have at most 0.7 of its error on ring
+            and checkerboard (2,000 steps, `tests/test_learning.py`). The steps of semigroup have their lengths instead.
     """
 
     identity: str = "lagrangian"

@@ -16,7 +16,7 @@ from benchmarks.methods.measure import needs
 from benchmarks.table import RESULTS
 
 MARKS = {50: (1,), 8: (1, 3), 3: (1, 2, 5), 0: (1, 2, 3, 4, 5, 6, 8)}
-"""First digits of the numbers at an axis, where its largest value is more than so many times the least."""
+"""By the least ratio of an axis' largest value to its smallest: the first digits of the numbers at it."""
 ONE_CALL = ("calls", "1", "euler")
 """RMSE of one call to Euler-250, in a row of `benchmarks.methods`."""
 
