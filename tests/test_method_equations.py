@@ -213,10 +213,12 @@ class TestFlowMap:
     def semigroup(
         self, student: FlowMap, x: Tensor, s: Tensor, m: Tensor, t: Tensor, is_short: Tensor, within: Tensor
     ) -> Tensor:
-        """X(x; s -> t) - X(X(x; s -> m); m -> t) in units of 1 - t/s; the teacher's Euler steps where it is short."""
+        """X(x; s -> t) - X(X(x; s -> m); m -> t) in units of 1 - t/s; the teacher's steps of Heun where it is short."""
         steps = x
         for a, b in pairwise(within.unbind(1)):
-            steps = steps + column(b - a) * velocity(steps, a)
+            before = velocity(steps, a)
+            after = velocity(steps + column(b - a) * before, b)
+            steps = steps + column(b - a) * (before + after) / 2
         own = X(student, X(student, x, s, m), m, t)
         target = torch.where(column(is_short), steps, own).detach()
         return (X(student, x, s, t) - target) / column(1 - t / s)

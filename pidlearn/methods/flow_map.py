@@ -74,7 +74,7 @@ def semigroup_loss(
 ) -> Tensor:
     """G(x, s, t) against the student's own two steps over m, held constant; (B,).
 
-    Where ``is_short`` (B,), against the teacher's Euler steps over the times ``within`` (B, N), from s to t.
+    Where ``is_short`` (B,), against the teacher's Heun steps over the times ``within`` (B, N), from s to t.
     """
     s, m, t, is_short, within = times  # s > m > t
     target, own = torch.empty_like(x), torch.stack([s, m, t], 1)
@@ -82,12 +82,22 @@ def semigroup_loss(
         some = None if labels is None else labels[rows]
 
         def denoise(x: Tensor, s: Tensor, t: Tensor, labels: Any = some, by_teacher: bool = by_teacher) -> Tensor:
-            return ode.rhs(x, s, labels) if by_teacher else student.denoised(x, s, t, labels)
+            return heun(ode, x, s, t, labels) if by_teacher else student.denoised(x, s, t, labels)
 
         if rows.any():
             with torch.no_grad():
                 target[rows] = goal(denoise, x[rows], steps[rows].unbind(1))
     return checked_distance(distance, student.denoised(x, s, t, labels), target)
+
+
+def heun(ode: ODE, x: Tensor, s: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The point towards which the teacher's step of Heun from x (B, *event) at s to t moves, (B, *event).
+
+    Half of Euler's velocity (x - D) / s and half of that where it ends: D + s / (2 t) (D' - D), without a difference of
+    two states, whose size is that of the noise.
+    """
+    D = ode.rhs(x, s, labels)
+    return D + expand_like(s / (2 * t), x) * (ode.rhs(step(x, s, t, D), t, labels) - D)
 
 
 def meanflow_loss(
@@ -132,11 +142,15 @@ def eulerian_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tup
 
 
 def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Steps of 1, 2, 4, ... intervals, each length as often; the teacher's times lie within the shortest."""
+    """Steps of 1, 2, 4, ... intervals, each length in proportion to its number of steps: half are the shortest.
+
+    The teacher knows those, and its own times lie within them. If half of the steps were long, a copied U-Net, which
+    cannot tell ends apart at first, would learn from its own errors alone, and diverge.
+    """
     last, device = len(flow.grid) - 1, flow.grid.device
     levels = [torch.arange(0, last, 2**k, device=device) for k in range(last.bit_length())]  # starts of 2^k intervals
-    shares = [flow.density[starts] / flow.density[starts].sum() for starts in levels]
-    which = draw_index(torch.cat(shares), n, generator).to(device)
+    densities = torch.cat([flow.density[starts] / flow.density[starts].mean() for starts in levels])
+    which = draw_index(densities, n, generator).to(device)
     start = torch.cat(levels)[which]  # (n,)
     length = torch.cat([torch.full_like(starts, 2**k) for k, starts in enumerate(levels)])[which]
     pieces = (len(flow.fine) - 1) // last
@@ -167,8 +181,7 @@ class Identity:
 IDENTITIES = {
     "lagrangian": Identity(lagrangian_loss, lagrangian_times),
     "eulerian": Identity(eulerian_loss, eulerian_times, {"n": 80}),
-    # Its targets are the student's own steps of all lengths: larger updates than these diverge.
-    "semigroup": Identity(semigroup_loss, semigroup_times, {"n": 9, "optimizer": "adam", "lr": 2e-3}, doubles=True),
+    "semigroup": Identity(semigroup_loss, semigroup_times, {"n": 9}, doubles=True),
     "meanflow": Identity(meanflow_loss, eulerian_times, forward_mode=True),
 }
 
@@ -210,7 +223,8 @@ class FlowMapping(Method[Context]):
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # Where the start s is small, the error of G is s times that of the network: with one weight for all, steps from
         # there are learned least well, and more calls gain nothing.
-        return {"weight": "sqrt_karras", "time_sampling": "lognormal", **IDENTITIES[self.identity].defaults}
+        rate = {} if problem.is_low_dimensional else {"lr": 1e-3}
+        return {"weight": "sqrt_karras", "time_sampling": "lognormal", **rate, **IDENTITIES[self.identity].defaults}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
@@ -239,7 +253,7 @@ class FlowMapping(Method[Context]):
             )
 
     def begin(self, context: Context, first: bool) -> None:
-        pieces = max(1, 64 // (context.n - 1))
+        pieces = max(1, 32 // (context.n - 1))
         self.fine = context.time_grid(pieces * (context.n - 1) + 1)
         # A slice of the finer grid, since one of its own would be rounded otherwise: the teacher's steps within an
         # interval then start and end exactly where it does.
