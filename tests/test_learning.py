@@ -1,6 +1,8 @@
-"""The promised accuracy of the default recipes, trained in full: `make slow`, about twenty minutes of one core."""
+"""The promised accuracy of the default recipes, trained in full: `make slow`, about forty minutes of one core."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +31,41 @@ def test_two_dimensions(name: str) -> None:
     assert sum(errors) / 3 <= 0.016
     assert max(errors) <= 0.018
     assert max(wrong) <= 0.006
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_ring", "on_checkerboard"),
+    [
+        ({"method": "endpoint", "pairs": 32768}, 0.004, 0.008),
+        ({"method": "pid"}, 0.0075, 0.0125),
+        ({"method": "flow_map", "identity": "lagrangian"}, 0.012, 0.022),
+        ({"method": "flow_map", "identity": "lagrangian", "points": "data"}, 0.012, 0.022),
+        ({"method": "reflow", "pairs": 32768}, 0.009, 0.010),
+        ({"method": "boot"}, 0.028, 0.040),
+        ({"method": "pd"}, 0.018, 0.035),
+        ({"method": "cd"}, 0.045, 0.070),
+        ({"method": "ct"}, 0.08, 0.10),
+        ({"method": "flow_map", "identity": "eulerian", "points": "data"}, 0.05, 0.08),
+        ({"method": "flow_map", "identity": "meanflow", "points": "data"}, 0.05, 0.08),
+        ({"method": "flow_map", "identity": "semigroup", "points": "data"}, 0.06, 0.06),
+        ({"method": "scm"}, 0.06, 0.06),
+        ({"method": "dsno", "pairs": 32768}, 0.04, 0.04),
+    ],
+    ids=lambda value: "-".join(str(v) for v in value.values()) if isinstance(value, dict) else "",
+)
+def test_one_call_of_each_method(settings: dict[str, Any], on_ring: float, on_checkerboard: float) -> None:
+    for name, bound in (("ring", on_ring), ("checkerboard", on_checkerboard)):
+        result = pid.distill(pid.toy(name), seed=0, steps=2000, progress=False, **settings)
+        assert result.evaluate(8192)["rmse"] <= bound
+
+
+@pytest.mark.parametrize("name", ["ring", "checkerboard"])
+def test_a_corrector_halves_the_error_of_a_coarse_grid(name: str) -> None:
+    settings = {"n": 10, "seed": 0, "progress": False}
+    before = pid.distill(pid.toy(name), steps=2000, **settings).evaluate(8192)
+    after = pid.distill(pid.toy(name), method="corrector", slow=0.01, steps=2500, **settings).evaluate(8192)
+    assert after["rmse"] <= before["rmse"] / 2
+    assert after["energy"] <= before["energy"] / 10
 
 
 @pytest.mark.parametrize("name", ["ring", "checkerboard"])
