@@ -36,8 +36,10 @@ def text(limit: dict[str, Any], data: str) -> str:
         of = f"{limit['steps']:,} steps"
     if data in TOYS:
         unit, exact, wrong = "in data units (scale about 1)", "SciPy, rtol 1e-8", "nearest to another component"
+        search = "methods-search.md"
     else:
         unit, exact, wrong = "relative to the data's standard deviation", "Heun with 498 calls", "of another class"
+        search = f"methods-search-{data}.md"
     return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of
 {subject(data).samples:,} new noise samples, {unit}, to Euler-250 and to the exact ODE ({exact}); after a
 semicolon those of 2, 4 and 8 calls, where the student can make use of them. Consistency students add noise between
@@ -46,7 +48,7 @@ distance to other samples of the teacher, times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
 teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps. Kept:
 what training holds besides the teacher: networks, gradients, the optimiser's state, solved paths. Means over the
-seeds ± half of the range; one thread. The search (`methods-search.md`) trained with another seed, and compared on the
+seeds ± half of the range; one thread. The search (`{search}`) trained with another seed, and compared on the
 same noise."""
 
 
@@ -155,8 +157,12 @@ def figure(rows: Rows, path: Path) -> None:
             column[0].plot([int(k) for k in calls], errors, label=name, **look)
             column[1].plot(all_passes(data, name, results), errors[0], ls="", **look)
         for ax in column:
-            ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
             ax.set(xscale="log", yscale="log")
+            low, high = ax.get_ylim()  # without the line, which may be far below
+            ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
+            ax.set_ylim(low, min(high, 2 * rows[f"{data}/Euler"]["calls"]["1"]["exact"]))  # Heun's first are far above
+            if high < 10 * low:  # less than a decade, in which a logarithmic axis has no numbers
+                ax.set_yscale("linear")
         column[0].set(title=data, xlabel="calls of the student, or of the teacher (grey)")
         column[1].set(xlabel="forward passes per training sample, solved paths included")
         for ax, ticks in zip(column, ((*CALLS, 16, 32), (3, 5, 10, 20, 50, 100)), strict=True):
@@ -164,8 +170,8 @@ def figure(rows: Rows, path: Path) -> None:
             ax.set(xticks=ticks, xticklabels=ticks)
             ax.minorticks_off()
             ax.set_xlim(limits)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("RMSE to the exact ODE (line: Euler-250)")
+    axes[0, 0].set_ylabel("RMSE to the exact ODE (line: Euler-250)")
+    axes[1, 0].set_ylabel("RMSE to the exact ODE, one call")
     handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7.5)
     fig.text(0.5, 0.0, "filled: needs only noise; half: solved paths; white: data", ha="center", fontsize=8)
