@@ -83,7 +83,7 @@ def test_muons_rate_goes_with_the_root_of_the_steps(steps: int, factor: float) -
     [
         ("boot", ("muon", 3e-3), ("adam", 4e-3)),
         ("cd", ("muon", 3e-3), ("adam", 1e-3)),
-        ("flow_map", ("muon", 3e-3), ("adam", 4e-3)),
+        ("flow_map", ("muon", 3e-3), ("adam", 1e-3)),
         ("dsno", ("muon", 6e-3), ("adam", 4e-3)),
         ("reflow", ("muon", 6e-3), ("adam", 4e-3)),
         ("pd", ("muon", 6e-3), ("adam", 4e-3)),

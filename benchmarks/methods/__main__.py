@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.methods.claims import RULE, claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
 from benchmarks.methods.measure import floor_row, row, solver_row
-from benchmarks.methods.search import SEED, TEXT, best, search
+from benchmarks.methods.search import SEED, TEXT, at_edge, best, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.subjects import TOYS, subject, truth
 from benchmarks.methods.tables import figure, lines, text
@@ -51,7 +51,9 @@ def main() -> None:
     facts: dict[str, Any] = {"data": kind, "seed": SEED, "budget": budget}
     found = Store(args.out, f"methods-search{suffix}", f"python -m benchmarks.methods --search{options}", **facts)
     search(found, kind, names, args.jobs)
-    found.write("Settings of the methods", TEXT, {f"{kind}, seed {SEED}": search_lines(found.rows)})
+    found.write(
+        "Settings of the methods", f"{TEXT} {at_edge(found.rows)}", {f"{kind}, seed {SEED}": search_lines(found.rows)}
+    )
     if args.search:
         return
     options += " --equal-steps" if args.equal_steps else ""

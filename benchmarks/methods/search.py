@@ -13,7 +13,7 @@ from benchmarks.table import Store, Task
 from pidlearn.evaluation.metrics import rmse
 from pidlearn.methods import METHODS, settings_of
 
-__all__ = ["SEED", "TEXT", "best", "candidate", "lines", "search", "shown"]
+__all__ = ["SEED", "TEXT", "at_edge", "best", "candidate", "lines", "search", "shown"]
 
 Settings = dict[str, Any]
 Row = dict[str, Any]
@@ -76,6 +76,19 @@ def lines(rows: Rows) -> list[dict[str, str]]:
             second = f"{again[settings]:.4f}" + " ←" * (settings == chosen) if settings in again else ""
             table.append({"method": name, "settings": settings, "RMSE": f"{error:.4f}", "again": second})
     return table
+
+
+def at_edge(rows: Rows) -> str:
+    """Whose best rate is the least or the largest that was tried, so that another might be better still."""
+    names = []
+    for name in (name for name in CONTENDERS if _errors(rows, name, whole=True)):
+        chosen = best(rows, name)
+        rates = [
+            row["settings"]["lr"] for row in _of(rows, name) if row["settings"]["optimizer"] == chosen["optimizer"]
+        ]
+        if chosen["lr"] in (min(rates), max(rates)):
+            names.append(f"{name} ({chosen['lr']:g})")
+    return f"At an edge of the rates that were tried: {', '.join(names)}." if names else ""
 
 
 def shown(settings: Settings) -> str:

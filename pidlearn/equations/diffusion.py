@@ -63,7 +63,7 @@ class Diffusion(Problem):
                 f"the function spacing= returned {describe_tensor(grid)}, but must return a grid of n real times, "
                 f"floating-point ({n},): use for example pidlearn.karras_grid(n, t_min, t_max)"
             )
-        return grid
+        return grid.double()
 
     def plot_grid(self, n: int) -> Tensor:
         """EDM's grid."""

@@ -86,7 +86,12 @@ class OwnPath(Method[Context]):
         return {"n": 250, "time_sampling": "lognormal"}
 
     def check(self, context: Context) -> None:
-        if not isinstance(context.problem, Diffusion) or not isinstance(context.student, Trajectory):
+        if not isinstance(context.problem, Diffusion):
+            raise ValueError(
+                f"got an ODE from given initial values, but {type(self).__name__} needs the denoiser of a diffusion: "
+                f"use the method pid"
+            )
+        if not isinstance(context.student, Trajectory):
             raise ValueError(
                 f"got a {summary(context.student)} as student, but {type(self).__name__} trains a Trajectory of a "
                 f"diffusion: pass one, or none"

@@ -91,7 +91,7 @@ class Corrector(Method[Context]):
                 lambda v: v in names if isinstance(v, str) else isinstance(v, Method) and not isinstance(v, Corrector),
                 f"one of {names} or a pidlearn.methods.Method",
             ),
-            "share": number(0, 1),
+            "share": (lambda v: number(0, 1)[0](v) and v < 1, "a number from 0, for a trained student, to below 1"),
             "slow": number(positive=True),
         }
 
@@ -142,6 +142,11 @@ class Corrector(Method[Context]):
             self.before.check(context)
         else:
             check_end(context.student, context.problem)
+            if isinstance(context.student, ProgressiveStudent) and 1 not in context.student.numbers:
+                raise ValueError(
+                    f"got a ProgressiveStudent of {', '.join(map(str, context.student.numbers))} steps, but samples of "
+                    f"one step are corrected: pass a student that takes one, too"
+                )
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         alone = round(self.share * steps)

@@ -2,7 +2,8 @@
 
     lagrangian   dX/dt = f(X, t)                     along the end of the step: PID from any start
     eulerian     X(x; s -> t) = X(x'; u -> t)        along its start: x' is one step of the teacher from x
-    semigroup    X(x; s -> t) = X(X(x; s -> m); m -> t)      two steps are one ("shortcut")
+    semigroup    X(x; s -> t) = X(X(x; s -> m); m -> t)      two steps are one (shortcut models: Frans et al. 2024,
+                                                             arXiv 2410.12557; there the shortest are learned from data)
     meanflow     dX/ds + (dX/dx) f(x, s) = 0         the Eulerian one in the limit of u = s
 
 All are stated for G in X = (t/s) x + (1 - t/s) G (see `FlowMap`): x cancels, and every term has the size of the data.
@@ -141,6 +142,11 @@ def eulerian_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tup
     return flow.grid[start], flow.grid[start + 1], flow.grid[end]
 
 
+def doubling(intervals: int) -> list[int]:
+    """The lengths of steps that double: 1, 2, 4, ... intervals."""
+    return [2**k for k in range(intervals.bit_length())]
+
+
 def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Steps of 1, 2, 4, ... intervals, each length in proportion to its number of steps: half are the shortest.
 
@@ -148,11 +154,14 @@ def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tu
     cannot tell ends apart at first, would learn from its own errors alone, and diverge.
     """
     last, device = len(flow.grid) - 1, flow.grid.device
-    levels = [torch.arange(0, last, 2**k, device=device) for k in range(last.bit_length())]  # starts of 2^k intervals
+    levels = [torch.arange(0, last, length, device=device) for length in doubling(last)]  # starts of each length
     densities = torch.cat([flow.density[starts] / flow.density[starts].mean() for starts in levels])
     which = draw_index(densities, n, generator).to(device)
+    which = which[
+        torch.randperm(n, generator=generator, device=device)
+    ]  # or one of several processes has the teacher's
     start = torch.cat(levels)[which]  # (n,)
-    length = torch.cat([torch.full_like(starts, 2**k) for k, starts in enumerate(levels)])[which]
+    length = torch.cat([torch.full_like(starts, last // len(starts)) for starts in levels])[which]
     pieces = (len(flow.fine) - 1) // last
     within = flow.fine[pieces * start[:, None] + torch.arange(pieces + 1, device=device)]  # (n, pieces + 1)
     s, m, t = flow.grid[start], flow.grid[start + length // 2], flow.grid[start + length]
@@ -192,7 +201,7 @@ class FlowMapping(Method[Context]):
 
     Args:
         identity: lagrangian | eulerian | semigroup | meanflow. Semigroup learns the steps of 1, 2, 4, ... n - 1 calls,
-            and other numbers of calls only as far as its network interpolates.
+            and other numbers of calls only as far as its network interpolates: expect several times their error.
         points: where the steps start: "own", at X(z; T -> s), which needs no data, or "data", with noise.
         at_end: share of the batch whose steps start at T (lagrangian) or end at t_min (eulerian, meanflow): one call is
             those. With 0.1, one call of a lagrangian map is worse, and four calls have at most 0.7 of its error on ring
@@ -246,6 +255,8 @@ class FlowMapping(Method[Context]):
         if self.at_end != FlowMapping.at_end:
             raise ValueError(f"got at_end = {self.at_end:g}, but the steps of {self.identity} double: leave it out")
         student: FlowMap = context.student
+        for length in doubling(n - 1):  # a length that is never drawn would not be learned
+            context.density(context.time_grid()[:-1:length])
         if not torch.allclose(context.time_grid().cpu(), karras_grid(n, student.t_min, student.t_max)):
             raise ValueError(
                 f"got another spacing than karras with rho = 7, on whose points `generate` takes its steps, which "

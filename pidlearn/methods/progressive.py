@@ -117,6 +117,8 @@ class PD(Method[Context]):
                 f"got n = {context.n}, but {self.calls} calls of {self.teacher_steps} steps of the teacher have a grid "
                 f"of {self.points} points: leave n out, and set calls and teacher_steps"
             )
+        for steps in self.numbers:  # now, not when its stage begins
+            context.density(self._starts(context.time_grid(self.points), steps))
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         parts = list(context.student.stages)
@@ -137,9 +139,13 @@ class PD(Method[Context]):
         context.student.times = times[:: self.teacher_steps].cpu()  # along which it will take its steps
         # Between two times of the stage's own grid lie those of the steps before.
         self.grid = times[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
-        starts = self.grid[: -1 : self.pieces]
+        starts = self._starts(times, self.numbers[which])
         self.density = context.density(starts)
         checked_weight(context.weight, starts)
+
+    def _starts(self, times: Tensor, steps: int) -> Tensor:
+        """Where the steps of the stage with this number of them start, (steps,)."""
+        return times[: -1 : self.calls // steps * self.teacher_steps]
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         index = self.pieces * draw_index(self.density, n, generator)

@@ -65,8 +65,6 @@ class ProgressiveStudent(Student):
         self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
     ) -> Tensor:
         """Take ``calls`` steps with the stage that was trained for that number."""
-        if calls not in self.numbers:
-            raise ValueError(f"got calls = {calls}, but this student takes {self._steps} steps: choose one of these")
         return self._stage(calls).along(z, self.times[:: max(self.numbers) // calls], class_labels)
 
     def end(self, z: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -74,6 +72,8 @@ class ProgressiveStudent(Student):
         return self._stage(1).end(z, class_labels)
 
     def _stage(self, calls: int) -> FlowMap:
+        if calls not in self.numbers:
+            raise ValueError(f"got calls = {calls}, but this student takes {self._steps} steps: choose one of these")
         stage = self.stages[self.numbers.index(calls)]
         assert isinstance(stage, FlowMap)
         return stage

@@ -31,9 +31,20 @@ def chunk_size(z: Tensor, copies: int = 1) -> int:
 
 @torch.no_grad()
 def in_chunks(f: Callable[..., Tensor], z: Tensor, class_labels: Tensor | None, copies: int = 1) -> Tensor:
-    """Apply f, which works on ``copies`` of each sample at once, to z and class_labels in chunks: (B, *event)."""
+    """Apply f, which works on ``copies`` of each sample at once, to z and class_labels in chunks: (B, *event).
+
+    Raises:
+        ValueError: labels that are neither one for each sample nor one for all.
+    """
+    if class_labels is not None and len(class_labels) != len(z):
+        if len(class_labels) != 1:
+            raise ValueError(
+                f"got {len(class_labels):,} class_labels for {len(z):,} samples: pass one for each, or one for all"
+            )
+        class_labels = class_labels.expand(len(z), *class_labels.shape[1:])
     size = chunk_size(z, copies)
     if 0 < len(z) <= size:  # solvers come here at each step of small batches
         return f(z, class_labels)
-    labels = [None] * len(z) if class_labels is None else class_labels.split(size)
-    return torch.cat([f(*chunk) for chunk in zip(z.split(size), labels, strict=False)])
+    chunks = z.split(size)
+    labels = [None] * len(chunks) if class_labels is None else class_labels.split(size)
+    return torch.cat([f(*chunk) for chunk in zip(chunks, labels, strict=True)])

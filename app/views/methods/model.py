@@ -29,7 +29,8 @@ class Shown:
         label: its name.
         contender: its row in the benchmark.
         piece: which part of the flow map X(x; s -> t) it learns: "start" (s = T), "end" (t = t_min), "all", "steps"
-            (neighbours on grids that halve), "corner" (s = T and t = t_min) or "some" (s = T and a few t).
+            (neighbours on grids that halve), "corner" (s = T and t = t_min), "some" (s = T and a few t) or "new" (of
+            another flow: short steps).
         points: where the points x come from.
         identity: the equation that it makes true.
         constant: what is held constant.
@@ -97,9 +98,9 @@ METHODS = {
     "shortcut": Shown(
         "Shortcut",
         "shortcut",
-        "all",
+        "steps",
         "noised data",
-        "one step is two steps",
+        "one step is two steps; the shortest are the teacher's",
         "the two steps",
         ', method="flow_map", identity="semigroup", points="data"',
     ),
@@ -160,7 +161,7 @@ METHODS = {
     "reflow": Shown(
         "2-rectified flow",
         "2-rectified flow",
-        "all",
+        "new",
         "lines between noise and the teacher's samples",
         "a new, straighter ODE: the mean of these lines",
         "nothing",
@@ -240,6 +241,7 @@ def drawing(method: str) -> str:
         "end": f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}" class="m"/>',
         "all": f'<path d="M{left},{bottom} L{right},{top} L{right},{bottom} Z" class="a"/>',
         "corner": f'<circle cx="{right}" cy="{bottom}" r="6" class="d"/>',
+        "new": f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{top}" class="m" stroke-dasharray="1 11"/>',
         "some": "".join(f'<circle cx="{right}" cy="{bottom - k * 18}" r="5" class="d"/>' for k in range(8)),
         "steps": "".join(
             f'<circle cx="{left + (k + 1) * size / n}" cy="{bottom - k * size / n}" r="4" class="d"/>'
@@ -264,6 +266,7 @@ def piece(method: str) -> str:
         "end": "from every s to the end",
         "all": "from every s to every t",
         "corner": "from s = T to the end",
+        "new": "the short steps of another flow, whose paths are straighter",
         "some": "from s = T to several times",
         "steps": "the steps of grids that halve",
     }[METHODS[method].piece]
