@@ -82,6 +82,10 @@ class TestFlowMap:
         assert len(short) == pytest.approx(COUNT * 8 / 15, abs=2)
         assert share(short > 1) == pytest.approx(2 * early / (2 * early + 8 - early), abs=0.02)
         assert share((s == T) & (t == T_MIN)) == pytest.approx(1 / 15, abs=2 / COUNT)
+        two = [(s == grid[k]) & (t == grid[k + 2]) for k in (0, 2, 4, 6)]
+        frequency = torch.tensor([1.0 + (grid[k] > 1) for k in (0, 2, 4, 6)])
+        for which, expected in zip(two, frequency / frequency.sum() * 4 / 15, strict=True):
+            assert share(which) == pytest.approx(expected.item(), abs=2 / COUNT)
         assert not is_short[: COUNT // 4].all()  # of several processes none has all of the teacher's
 
     @pytest.mark.parametrize(("n", "pieces"), [(3, 16), (9, 4), (33, 1), (65, 1)])
@@ -150,9 +154,11 @@ class TestCorrector:
         started = run(method="corrector", share=0.0, student=pid.FlowMap(pid.nets.MLP(2), sigma_data=RING.std))
         method, context = started.trainer.method, started.trainer.context
         student, fake = context.student, method.auxiliary
+        torch.manual_seed(0)
         for p in (*student.parameters(), *fake.parameters()):
-            torch.nn.init.normal_(p, std=0.3)
+            torch.nn.init.normal_(p, std=0.1)
         z, labels, t, noise = method.draw(context, 16, torch.Generator().manual_seed(1))
+        t = t.clamp(min=0.5)  # or the second term, whose unit goes with t, hides the first
         x = student.end(z)
         y = (x + t[:, None] * noise).detach().float()
         D, G = RING.denoise(y, t), fake.denoised(y, t, t)
@@ -168,4 +174,4 @@ class TestCorrector:
             weights = list(network.parameters())
             theirs = torch.autograd.grad(alone.sum(), weights, retain_graph=True)
             for a, b in zip(torch.autograd.grad(ours.sum(), weights, retain_graph=True), theirs, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item() + 1e-6)
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * b.abs().max().item() + 1e-7)

@@ -118,7 +118,8 @@ def test_the_loss_of_a_sample_is_that_of_its_class(settings: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("method", ["endpoint", "reflow", "dsno"])
-def test_solved_paths_belong_to_their_noise_and_class(method: str) -> None:
+def test_solved_paths_belong_to_their_noise_and_class(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pidlearn.methods.supervised.BLOCK", 8)
     run = started({"method": method})
     for seed in range(4):  # the pairs are solved block by block
         z, solved, labels, *_ = run.trainer.method.draw(run.trainer.context, 8, torch.Generator().manual_seed(seed))
