@@ -156,10 +156,9 @@ def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tu
     last, device = len(flow.grid) - 1, flow.grid.device
     levels = [torch.arange(0, last, length, device=device) for length in doubling(last)]  # starts of each length
     densities = torch.cat([flow.density[starts] / flow.density[starts].mean() for starts in levels])
-    which = draw_index(densities, n, generator).to(device)
-    which = which[
-        torch.randperm(n, generator=generator, device=device)
-    ]  # or one of several processes has the teacher's
+    which = draw_index(densities, n, generator)
+    # Shuffled, since they are in order: of several processes one would have all of the teacher's calls.
+    which = which[torch.randperm(n, generator=generator, device=which.device)].to(device)
     start = torch.cat(levels)[which]  # (n,)
     length = torch.cat([torch.full_like(starts, last // len(starts)) for starts in levels])[which]
     pieces = (len(flow.fine) - 1) // last
