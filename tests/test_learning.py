@@ -56,7 +56,8 @@ def test_two_dimensions(name: str) -> None:
 def test_one_call_of_each_method(settings: dict[str, Any], on_ring: float, on_checkerboard: float) -> None:
     for name, bound in (("ring", on_ring), ("checkerboard", on_checkerboard)):
         result = pid.distill(pid.toy(name), seed=0, steps=2000, progress=False, **settings)
-        assert result.evaluate(8192)["rmse"] <= bound
+        # Many, since few samples, between two modes, make most of the smallest errors.
+        assert result.evaluate(40_960)["rmse"] <= bound
 
 
 @pytest.mark.parametrize("name", ["ring", "checkerboard"])
