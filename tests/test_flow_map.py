@@ -154,3 +154,14 @@ def test_files_give_the_same_samples(kind: type[FlowMap], tmp_path: Path) -> Non
             again.generate(z, calls=2, generator=torch.Generator().manual_seed(1)),
             student.generate(z, calls=2, generator=torch.Generator().manual_seed(1)),
         )
+
+
+def test_one_class_for_all_samples_of_several_chunks() -> None:
+    torch.manual_seed(0)
+    student = FlowMap(pid.nets.MLP(2, width=8, depth=1, label_dim=3))
+    for p in student.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    z = 80 * torch.randn(1500, 2)
+    of_one, of_each = (student.generate(z, labels) for labels in (torch.tensor([2]), torch.full((1500,), 2)))
+    assert of_one.shape == z.shape
+    assert torch.equal(of_one, of_each)

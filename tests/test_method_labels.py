@@ -1,4 +1,4 @@
-"""Every method, with class labels: each sample's loss is that of its class alone, in the teacher and in the student."""
+"""Every method, with class labels: each sample's loss is that of its class, in the teacher and in the student."""
 
 from __future__ import annotations
 
@@ -124,5 +124,6 @@ def test_solved_paths_belong_to_their_noise_and_class(method: str, monkeypatch: 
     for seed in range(4):  # the pairs are solved block by block
         z, solved, labels, *_ = run.trainer.method.draw(run.trainer.context, 8, torch.Generator().manual_seed(seed))
         x0 = solved[:, -1] if method == "dsno" else solved
-        grid = pid.karras_grid(run.config.n)
-        torch.testing.assert_close(x0, solve_end(run.problem.ode, z, grid, "euler", labels), rtol=0.02, atol=0.02)
+        end = solve_end(run.problem.ode, z, pid.karras_grid(run.config.n), "euler", labels)
+        off = 0.02 if method == "dsno" else 1e-5  # which takes its steps along another grid
+        torch.testing.assert_close(x0, end, rtol=off, atol=off)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.methods.tables import all_passes, mean, runs
+from pidlearn.methods import PD
 
 __all__ = ["RULE", "claims"]
 
@@ -78,7 +79,7 @@ def claims(rows: Rows, data: list[str]) -> list[dict[str, str]]:
                     lambda toy: PAPERS_PD / cost(toy, "PID")
                 )
             },
-            "forward passes per sample; PD's first stage takes 16 steps of the teacher here",
+            f"forward passes per sample; PD's first stage takes {PD.teacher_steps} steps of the teacher here",
         ),
         _line(
             "paper: finite differences are better than exact derivatives",

@@ -151,7 +151,7 @@ def semigroup_times(flow: FlowMapping, n: int, generator: torch.Generator) -> tu
     """Steps of 1, 2, 4, ... intervals, each length in proportion to its number of steps: half are the shortest.
 
     The teacher knows those, and its own times lie within them. If half of the steps were long, a copied U-Net, which
-    cannot tell ends apart at first, would learn from its own errors alone, and diverge.
+    cannot tell ends apart at first, would learn mostly from its own errors, and diverge.
     """
     last, device = len(flow.grid) - 1, flow.grid.device
     levels = [torch.arange(0, last, length, device=device) for length in doubling(last)]  # starts of each length
@@ -254,9 +254,10 @@ class FlowMapping(Method[Context]):
         if self.at_end != FlowMapping.at_end:
             raise ValueError(f"got at_end = {self.at_end:g}, but the steps of {self.identity} double: leave it out")
         student: FlowMap = context.student
+        grid = context.time_grid()
         for length in doubling(n - 1):  # a length that is never drawn would not be learned
-            context.density(context.time_grid()[:-1:length])
-        if not torch.allclose(context.time_grid().cpu(), karras_grid(n, student.t_min, student.t_max)):
+            context.density(grid[:-1:length])
+        if not torch.allclose(grid.cpu(), karras_grid(n, student.t_min, student.t_max)):
             raise ValueError(
                 f"got another spacing than karras with rho = 7, on whose points `generate` takes its steps, which "
                 f"{self.identity} learns alone: leave spacing and rho out"

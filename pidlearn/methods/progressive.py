@@ -117,8 +117,9 @@ class PD(Method[Context]):
                 f"got n = {context.n}, but {self.calls} calls of {self.teacher_steps} steps of the teacher have a grid "
                 f"of {self.points} points: leave n out, and set calls and teacher_steps"
             )
+        times = context.time_grid(self.points)
         for steps in self.numbers:  # now, not when its stage begins
-            context.density(self._starts(context.time_grid(self.points), steps))
+            context.density(self._starts(times, steps))
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         parts = list(context.student.stages)

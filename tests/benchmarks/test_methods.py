@@ -16,7 +16,7 @@ from benchmarks.methods import measure, subjects
 from benchmarks.methods.claims import claims
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS, Contender
 from benchmarks.methods.measure import budgeted_steps, cost, distilled, row
-from benchmarks.methods.search import best, candidate, search
+from benchmarks.methods.search import at_edge, best, candidate, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.tables import figure, lines, looks
 from pidlearn.equations.solvers import solve_end
@@ -137,6 +137,17 @@ def test_the_search_tries_rates_then_another_setting_then_the_best_again() -> No
     begun = {key: row for key, row in store.rows.items() if not row["whole"]}
     assert not any(line["again"] for line in search_lines(begun))  # of a search that was interrupted
     assert table[7]["RMSE"] == "0.0018"
+
+
+@pytest.mark.parametrize(("best_rate", "said"), [(1e-3, "CD (0.001)"), (2e-3, ""), (4e-3, "CD (0.004)")])
+def test_the_search_names_a_best_rate_at_an_edge(best_rate: float, said: str) -> None:
+    rates = [{"optimizer": "adam", "lr": lr} for lr in (1e-3, 2e-3, 4e-3)] + [{"optimizer": "muon", "lr": 8e-3}]
+    rows = {
+        f"{settings} {whole}": {"method": "CD", "settings": settings, "whole": whole, "error": error}
+        for settings in rates
+        for whole, error in ((False, 2.0 - (settings["lr"] == best_rate)), (True, 2.0 - (settings["lr"] == best_rate)))
+    }
+    assert at_edge(rows) == (f"At an edge of the rates that were tried: {said}." if said else "")
 
 
 def test_calls_are_the_students_own() -> None:
