@@ -90,10 +90,11 @@ class Run(Training):
             self.student, method, context, self.config, processes=self.processes, device=self.problem.rng_device
         )
         parts = [stage.part for stage in trainer.stages]
+        auxiliaries = [stage.auxiliary for stage in trainer.stages if stage.auxiliary is not None]
         computed_anew = self.config.recompute or self.config.compile is not None
         with seeded(self.config.seed):  # a scheme is tried, which may draw random numbers
             forward_mode = computed_anew and method.forward_mode(context)
-        self._start(trainer, overrides(self.config, forward_mode, parts, networks))
+        self._start(trainer, overrides(self.config, forward_mode, parts, networks, auxiliaries))
         self.errors: list[tuple[int, float]] = []
 
     def _context(self, method: Method, is_new: bool, data: Any) -> Context:

@@ -14,14 +14,19 @@ from pidlearn.training.distributed import current_processes
 from tests.tiny import teacher
 
 
-def run(folder: Path, stop: int | None = None, resumable: bool = False, **choices: Any) -> dict[str, Any]:
-    """Losses and student of a distillation."""
+def run(
+    folder: Path, stop: int | None = None, resumable: bool = False, images: bool = False, **choices: Any
+) -> dict[str, Any]:
+    """Losses and student of a distillation; with ``images`` of a method that needs some."""
     # A student that differs from process to process, as one that was drawn without a seed does.
     torch.manual_seed(current_processes().rank)
-    student = pid.Trajectory(pid.nets.SongUNet(**teacher().model.options), sigma_data=0.5)
+    student = None
+    if "method" not in choices:
+        student = pid.Trajectory(pid.nets.SongUNet(**teacher().model.options), sigma_data=0.5)
     result = pid.distill(
         teacher(),
         student,
+        data=torch.linspace(-1, 1, 9 * 64).reshape(9, 1, 8, 8) if images else None,
         progress=False,
         checkpoints=folder / "checkpoints" if resumable else None,
         callbacks=[lambda step: step.number == stop],

@@ -133,6 +133,17 @@ def test_times_outside_are_refused() -> None:
         FlowMap(network(), 0.002, t_min=80.0)
 
 
+def test_times_that_rise_are_refused() -> None:
+    student, (x, s) = FlowMap(network(end_time=True)), points()
+    t = s.clone()
+    t[0] = 1.5 * s[0]
+    for times in ((s, t), (1.0, 5.0)):
+        with pytest.raises(ValueError, match=r"got times s = .*, but a flow map carries from noise to data, s above"):
+            student(x, *times)
+    assert student(x, s, s.float()).isfinite().all()  # some of which are above s, but only by rounding
+    assert (s.float() > s).any()
+
+
 def test_an_ode_has_no_flow_map_yet() -> None:
     system = problem_from_teacher(pid.system("pendulum"))
     assert not isinstance(system, Diffusion)

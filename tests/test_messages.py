@@ -795,6 +795,7 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method="corrector"), "1 steps leave a stage without any at share = 0.6: use more, or another"),
         (lambda: pid.distill(pid.system("pendulum"), method="cd"),
          "but this method trains a student of a diffusion: use the method pid"),
+        (lambda: pid.FlowMap(net())(Z, 1.0, 5.0), "got times s = 1 and t = 5, but a flow map carries from noise to"),
         (lambda: pid.FlowMap(net(), 0.002, t_min=80.0), "a flow map runs from noise to data: swap them"),
         (lambda: run(method=DataEndpoint(), data=[1, 2]), "got data whose items are int, but data must be"),
         (lambda: run(method=DataEndpoint(), data=torch.cat([Z, Z / 0])), "got data that hold NaN or infinite values"),

@@ -150,7 +150,7 @@ def test_recomputation_keeps_less() -> None:
 
 def switched_off(*modules: nn.Module) -> bool:
     parts = [part for module in modules for part in module.modules()]
-    switched = {"compute_dtype", "recompute", "forward", "learned_term_jvp"}
+    switched = {"compute_dtype", "recompute", "forward", "learned_term_jvp", "denoised_jvp"}
     return not any(switched & vars(part).keys() for part in parts)
 
 
@@ -240,6 +240,42 @@ def test_a_scheme_passed_as_a_function_is_compiled() -> None:
         warnings.simplefilter("ignore")  # of torch's own compiler
         compiled = losses(compile="eager", derivative=pid.derivative.exact)
     np.testing.assert_allclose(compiled, plain(derivative="exact"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["scm", {"method": "flow_map", "identity": "meanflow", "points": "data"}])
+def test_maps_that_are_differentiated_in_forward_mode_are_compiled(method: Any) -> None:
+    settings = method if isinstance(method, dict) else {"method": method}
+    settings |= {"steps": 3, "batch_size": 4, "data": torch.linspace(-1, 1, 9 * 64).reshape(9, 1, 8, 8)}
+    plain = pid.steps(teacher(), **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own compiler
+        compiled = pid.steps(teacher(), compile="eager", **settings)
+        losses = [step.loss for step in compiled]
+    assert (compiled.student, "denoised_jvp") in [override[:2] for override in compiled.overrides]
+    np.testing.assert_allclose(losses, [step.loss for step in plain], rtol=1e-5)
+
+
+def test_a_correctors_auxiliary_network_is_computed_as_the_student_is() -> None:
+    settings = {"method": "corrector", "first": "boot", "share": 0.5, "steps": 4, "batch_size": 4}
+    run = pid.steps(teacher(), recompute=True, precision="bfloat16", **settings)
+    seen: list[tuple[torch.dtype, bool]] = []
+    auxiliary = run.trainer.stages[1].auxiliary
+    auxiliary.network.register_forward_pre_hook(lambda net, args: seen.append((args[0].dtype, _recomputes(net))))
+    assert all(np.isfinite(step.loss) for step in run)
+    assert set(seen) == {(torch.bfloat16, True)}  # in each step, and where it is recomputed
+    assert switched_off(auxiliary, run.student)
+
+
+def _recomputes(network: nn.Module) -> bool:
+    return all(part.recompute for part in network.modules() if hasattr(part, "recompute"))
+
+
+def test_the_method_before_a_corrector_that_gets_no_steps_forbids_nothing() -> None:
+    trained = pid.steps(teacher(), method="freeflow", steps=1, batch_size=4).student
+    settings = {"method": "corrector", "first": "freeflow", "steps": 2, "batch_size": 4}
+    with pytest.raises(ValueError, match=r"recompute does not work with .*forward-mode"):
+        pid.steps(teacher(), recompute=True, share=0.5, **settings)
+    assert len(list(pid.steps(teacher(), trained, recompute=True, share=0, **settings))) == 2
 
 
 def test_a_run_goes_on_with_another_way_of_computing(tmp_path: Path) -> None:

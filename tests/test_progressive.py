@@ -96,6 +96,22 @@ def test_the_student_takes_its_steps_where_it_learned_them(spacing: Any, tmp_pat
     assert torch.equal(student.generate(z, calls=2), x)
 
 
+@pytest.mark.parametrize("of", [{"method": "pd"}, {"method": "corrector", "first": "pd"}], ids=["pd", "corrector"])
+@pytest.mark.parametrize("grid", [{"teacher_steps": 3}, {"spacing": "log"}], ids=["rounded otherwise", "log"])
+def test_a_run_on_any_grid_is_resumed_and_its_average_takes_the_same_steps(of: Any, grid: Any, tmp_path: Any) -> None:
+    options: dict[str, Any] = {**of, **grid, "calls": 8, "steps": 20, "batch_size": 8, "ema": (0.9,)}
+    run = pid.steps(RING, **options)
+    list(run)
+    pid.distill(RING, callbacks=[lambda step: step.number == 5], checkpoints=tmp_path, progress=False, **options)
+    resumed = pid.distill(RING, checkpoints=tmp_path, progress=False, **options).student
+    average = run.result().student
+    assert average is not run.student
+    assert torch.equal(average.times, run.student.times)
+    assert torch.equal(average.times, resumed.times)
+    for a, b in zip(average.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 class TestCalls:
     def student(self) -> ProgressiveStudent:
         torch.manual_seed(0)

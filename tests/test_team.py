@@ -47,15 +47,27 @@ def assert_alike(one: dict[str, Any], two: dict[str, Any], tolerance: float) -> 
         torch.testing.assert_close(value, two["student"][name], rtol=0, atol=tolerance, msg=name)
 
 
+STAGES: dict[str, Any] = {"steps": 4, "batch_size": 6, "ema": [0.9], "n": 5}
+METHODS = [
+    {**STAGES, "method": "pd", "calls": 2, "teacher_steps": 2, "images": True},
+    {**STAGES, "method": "corrector", "share": 0.5},
+    {**STAGES, "method": "flow_map", "identity": "semigroup"},
+    {**STAGES, "method": "reflow", "pairs": 16},
+]
+"""Of each kind: networks in stages, one beside the student, lengths of steps, solved paths."""
+
+
 def test_two_processes_train_as_one_stop_together_and_go_on(tmp_path: Path) -> None:
     usual = {"steps": 6, "batch_size": 6, "ema": [0.9]}
     uneven = {**usual, "steps": 3, "derivative": "exact", "batch_size": 3, "micro_batch": 1}
     resumable = {**usual, "resumable": True}
     cases = [usual, uneven, {**resumable, "stop": 3}, resumable, {**usual, "optimizer": "muon"}]
-    one, two = by_two_processes(tmp_path, *cases)
+    one, two = by_two_processes(tmp_path, *cases, *METHODS)
     for mine, theirs in zip(one, two, strict=True):
         assert_alike(mine, theirs, 0)
-    whole, by_parts, half, resumed, muon = one
+    whole, by_parts, half, resumed, muon, *methods = one
+    for settings, theirs in zip(METHODS, methods, strict=True):
+        assert_alike(run(tmp_path, **settings, micro_batch=3), theirs, 0)
     # Of one process that takes its batch in the same parts, and sums them up in the same order, bit for bit. In another
     # order sums round differently, which Adam's division by gradients multiplies step by step.
     assert_alike(run(tmp_path, **usual, micro_batch=3), whole, 0)

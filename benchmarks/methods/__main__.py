@@ -70,8 +70,8 @@ def main() -> None:
                 tasks[f"{data}/{name}/seed {seed}"] = (row, data, CONTENDERS[name], chosen, seed, *limits)
     store.fill(tasks, args.jobs)
     sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}
-    about = text(limit, kind)
-    if toys and args.only == list(CONTENDERS):
+    about = f"{text(limit, kind)} {at_edge(found.rows)}".rstrip()
+    if args.only == list(CONTENDERS):
         sections["What it says to claims"] = claims(store.rows, list(sections))
         about += f" {RULE}"
     seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})

@@ -48,7 +48,8 @@ semicolon those of 2, 4 and 8 calls, where the student can make use of them. Con
 calls, so that only their distribution is compared then. Wrong mode: {wrong} than the exact sample. Energy: energy
 distance to other samples of the teacher, times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
-teacher one; a derivative by forward-mode AD is one pass here, and shows in the number of steps.
+teacher one, plus those that solved the paths, shared out among all training samples. A derivative by forward-mode AD is
+one pass here, and shows in the number of steps.
 {planned}Kept: what training holds besides the teacher: networks, gradients, the optimiser's state, solved paths.
 Means over the seeds ± half of the range; one thread. The search (`{search}`) trained with another seed, and
 compared on the same noise."""
@@ -74,7 +75,8 @@ def lines(rows: Rows, data: str) -> list[dict[str, str]]:
     results = {name: runs(rows, data, name) for name in CONTENDERS}
     ordered = sorted((name for name in results if results[name]), key=lambda name: mean(results[name], "1", "euler"))
     table += [
-        {**_line(name, results[name]), "needs": needs(CONTENDERS[name]), **_costs(results[name])} for name in ordered
+        {**_line(name, results[name]), "needs": needs(CONTENDERS[name]), **_costs(data, name, results[name])}
+        for name in ordered
     ]
     columns = list(dict.fromkeys(key for line in table for key in line))
     return [{column: line.get(column, "") for column in columns} for line in table]
@@ -113,10 +115,11 @@ def _mean(values: list[float]) -> float:
     return float(sum(values) / len(values)) if values else float("nan")
 
 
-def _costs(results: list[dict[str, Any]]) -> dict[str, str]:
+def _costs(data: str, name: str, results: list[dict[str, Any]]) -> dict[str, str]:
     row = results[0]
+    solved = all_passes(data, name, results) - _mean([passes(r) for r in results])
     return {
-        "passes": f"{passes(row):.1f}",
+        "passes": f"{passes(row):.1f}" + (f" + {solved:.1f}" if row["pairs"] else ""),
         "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),
         "steps": f"{_mean([r['steps'] for r in results]):,.0f}",
         "CPU s": spread([r["seconds"] for r in results], 0),

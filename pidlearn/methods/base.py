@@ -204,7 +204,10 @@ class Method(ABC, Generic[C]):
         """Raise a ValueError, before anything is trained, if this student or these settings cannot work."""
 
     def stages(self, context: C, steps: int) -> Sequence[Stage]:
-        """The stages of a run, whose steps add up to ``steps``; by default one over the whole student."""
+        """The stages of a run, whose steps add up to ``steps``; by default one over the whole student.
+
+        Called once, before averages of the student are made and its description is kept.
+        """
         return [Stage(context.student, steps)]
 
     def begin(self, context: C, first: bool) -> None:

@@ -121,7 +121,7 @@ class Corrector(Method[Context]):
         return own
 
     def forward_mode(self, context: Context) -> bool:
-        return self.before.forward_mode(context)
+        return bool(self.share) and self.before.forward_mode(context)
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.before.defaults(problem, given) if self.share else {}

@@ -18,7 +18,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.losses.weighting import checked_weight
-from pidlearn.methods.base import DEFAULTS, Batch, Context, Method, Stage
+from pidlearn.methods.base import Batch, Context, Method, Stage
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.flow_map import Denoiser, FlowMap, goal
@@ -85,7 +85,7 @@ class PD(Method[Context]):
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         rate = {"lr": 6e-3} if problem.is_low_dimensional else {}  # each stage is short
-        return {"time_sampling": "lognormal", "weight": "sqrt_karras", **rate}
+        return {"time_sampling": "lognormal", "weight": "sqrt_karras", "n": self.points, **rate}
 
     @property
     def numbers(self) -> list[int]:
@@ -94,7 +94,7 @@ class PD(Method[Context]):
 
     @property
     def points(self) -> int:
-        """Number of the teacher's times, which hold those of every stage; n is not used."""
+        """Number of the teacher's times, which hold those of every stage: n is this."""
         return self.calls * self.teacher_steps + 1
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
@@ -112,7 +112,7 @@ class PD(Method[Context]):
                 f"{self.calls} the stages take {', '.join(map(str, self.numbers))}: set calls to its first number, "
                 f"build it with these, or pass none"
             )
-        if context.n not in (DEFAULTS["n"], self.points):
+        if context.n != self.points:
             raise ValueError(
                 f"got n = {context.n}, but {self.calls} calls of {self.teacher_steps} steps of the teacher have a grid "
                 f"of {self.points} points: leave n out, and set calls and teacher_steps"
@@ -122,6 +122,8 @@ class PD(Method[Context]):
             context.density(self._starts(times, steps))
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
+        # The times along which the student will take its steps: now, before it is described and its averages are made.
+        context.student.times = context.time_grid(self.points)[:: self.teacher_steps].cpu()
         parts = list(context.student.stages)
         shares = [self.shortening**k for k in range(len(parts))]
         lengths = [int(steps * share / sum(shares)) for share in shares]
@@ -137,7 +139,6 @@ class PD(Method[Context]):
         self.before = None if which == 0 else parts[which - 1]
         self.pieces = self.teacher_steps if which == 0 else 2
         times = context.time_grid(self.points)
-        context.student.times = times[:: self.teacher_steps].cpu()  # along which it will take its steps
         # Between two times of the stage's own grid lie those of the steps before.
         self.grid = times[:: 1 if which == 0 else self.teacher_steps * 2 ** (which - 1)]
         starts = self._starts(times, self.numbers[which])

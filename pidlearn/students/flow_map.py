@@ -87,12 +87,13 @@ class FlowMap(Student):
         """X(x; s -> t): x (B, *event) at times s, a scalar or (B,), to the states (B, *event) at times t.
 
         Raises:
-            ValueError: a time outside the span.
+            ValueError: a time outside the span, or an end t above the start s.
         """
         check_class_labels(self, class_labels)
         for time in (s, t):
             check_time(time, self.t_max, self.t_min)
         s, t = as_float64_time(s, x), as_float64_time(t, x)
+        _check_falling(s, t)
         with reraise_with_context("student", self.network, x, s, class_labels):
             return self.carried(x, s, t, class_labels)
 
@@ -175,6 +176,21 @@ class ConsistencyFunction(FlowMap):
             x = x + (s**2 - self.t_min**2) ** 0.5 * noise
             x = in_chunks(lambda x, labels, s=s: self(x, s, self.t_min, labels), x, class_labels)
         return x
+
+
+def _check_falling(s: Tensor, t: Tensor) -> None:
+    if torch.compiler.is_compiling():  # values are not known while a program is compiled
+        return
+    try:
+        rise, which = (t / s).max(0)
+        if not rise.item() > 1 + 1e-6:  # two roundings of one time are the same
+            return
+    except RuntimeError:  # nor under vmap, or of tensors without numbers; and an empty batch has no maximum
+        return
+    raise ValueError(
+        f"got times s = {s[which]:g} and t = {t[which]:g}, but a flow map carries from noise to data, s above t: swap "
+        f"them"
+    )
 
 
 def step(x: Tensor, s: Tensor, t: Tensor, denoised: Tensor) -> Tensor:

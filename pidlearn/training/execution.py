@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pidlearn.nets.unets import UNet
+from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.trajectory import Trajectory
 from pidlearn.utils.arguments import one_of
 from pidlearn.utils.overrides import Override, tf32
@@ -22,6 +23,8 @@ from pidlearn.utils.settings import FLAG, Rule, Settings
 __all__ = ["ExecutionConfig", "overrides", "use_channels_last"]
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
+FORWARD_MODE = {Trajectory: "learned_term_jvp", FlowMap: "denoised_jvp"}
+"""What differentiates a student by forward-mode automatic differentiation, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,11 @@ class ExecutionConfig(Settings):
 
 
 def overrides(
-    config: ExecutionConfig, forward_mode: bool, students: Sequence[nn.Module], teachers: Sequence[nn.Module]
+    config: ExecutionConfig,
+    forward_mode: bool,
+    students: Sequence[nn.Module],
+    teachers: Sequence[nn.Module],
+    auxiliaries: Sequence[nn.Module] = (),
 ) -> list[Override]:
     """The attributes of these modules, and of torch, that realise the configuration during a step.
 
@@ -64,10 +71,12 @@ def overrides(
         forward_mode: whether students are differentiated by forward-mode automatic differentiation.
         students: the parts of the student that are trained.
         teachers: the networks of the teacher.
+        auxiliaries: what else is trained; one without a U-Net is computed as ever.
 
     Raises:
         ValueError: settings that do not fit these modules, or forward mode.
     """
+    students = [*students, *filter(_has_unet, auxiliaries)]
     unets = [[part for part in student.modules() if isinstance(part, UNet)] for student in students]
     for name, wanted in (("recompute", config.recompute), ("precision='bfloat16'", config.precision == "bfloat16")):
         if wanted and not all(unets):
@@ -101,9 +110,14 @@ def _compiled(
         parts = [part for part in (*networks, *teachers) if isinstance(part, nn.Module)]
         return [(part, "forward", compiled(part.forward)) for part in parts]
     # A compiled network has no forward-mode derivative: value and derivative are compiled together instead.
-    unets = [s for s in students if isinstance(s, Trajectory) and isinstance(s.network, UNet)]
+    unets = [
+        (student, name)
+        for student in students
+        for kind, name in FORWARD_MODE.items()
+        if isinstance(student, kind) and isinstance(student.network, UNet)
+    ]
     return [
-        *((student, "learned_term_jvp", compiled(student.learned_term_jvp)) for student in unets),
+        *((student, name, compiled(getattr(student, name))) for student, name in unets),
         *((part, "forward", compiled(part.forward)) for part in teachers),
     ]
 
@@ -111,5 +125,9 @@ def _compiled(
 def use_channels_last(modules: Sequence[nn.Module]) -> None:
     """Lay out the U-Nets among these modules as a GPU's tensor cores like them."""
     for module in modules:
-        if any(isinstance(part, UNet) for part in module.modules()):
+        if _has_unet(module):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
+
+
+def _has_unet(module: nn.Module) -> bool:
+    return any(isinstance(part, UNet) for part in module.modules())

@@ -73,7 +73,7 @@ def test_tables_and_figure(tmp_path: Path) -> None:
 def test_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     short = pid.distill(pid.toy("ring"), steps=300, progress=False)
     monkeypatch.setattr(pid, "distill", lambda *args, **options: short)
-    row = calls.row("ring", 0)
+    row = calls.row(calls.toy, "ring", 0)
     assert row["errors"]["20"] < 0.5 * row["errors"]["1"]
     assert row["estimates"]["12"]["rank"] > 0.7
     assert row["refined"]["13"] < row["refined"]["9"] < row["refined"]["3"] < row["errors"]["1"]

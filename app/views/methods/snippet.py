@@ -20,6 +20,7 @@ def snippet(methods: tuple[str, str], calls: int, view: View) -> str:
         shown = ", ".join(f'"{METHODS[name].label}": {calls_of(name, calls)}' for name in names)
         numbers = f"calls = {{{shown}}}  # of the student alone\n"
         evaluated = '    print(name, result.evaluate(calls=calls[name]), sep="\\n")'
+    of_one = "" if calls == 1 else "\n# The scene shows the paths of one call, whatever the numbers of calls above."
     return f'''"""Two methods on {TOY}, with their default settings. About a minute per student on one core."""
 
 import pidlearn as pid
@@ -34,5 +35,5 @@ results = {{
 
 students = {{name: result.student for name, result in results.items()}}
 scene = pid.watch(teacher, students, view={view_call(view)})
-scene.save("{TOY}-methods.html")  # in a notebook, `scene` as the last line of a cell shows it
+scene.save("{TOY}-methods.html")  # in a notebook, `scene` as the last line of a cell shows it{of_one}
 '''
