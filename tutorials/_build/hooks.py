@@ -11,14 +11,10 @@ from typing import Any
 
 import torch
 from latex2mathml.converter import convert
-from markdown_exec._internal.formatters import python as formatter
 
 FORMULA = re.compile(r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', re.DOTALL)
+BLOCK = 'exec="on"'
 LINK = re.compile(r'href="(?![a-z]+:)([^"#]+\.md)(#[^"]*)?"')
-
-
-KEPT = Path(".cache/tutorials")
-"""Folder of what code blocks printed, below the project's."""
 
 
 def on_startup(**_: Any) -> None:
@@ -27,16 +23,18 @@ def on_startup(**_: Any) -> None:
     torch.set_num_threads(1)
 
 
-def on_pre_build(**_: Any) -> None:
-    """Execute only code blocks whose output is not known. markdown-exec has no setting for that."""
-    from cache import Cache, fingerprint
+def on_pre_build(config: Any, **_: Any) -> None:
+    """Execute code blocks whose output is not known, on all cores."""
+    from fill import fill, keep
 
-    run = getattr(formatter._run_python, "run", formatter._run_python)  # once, where a server builds again and again
-    formatter._run_python = Cache(run, KEPT, fingerprint(Path()))
+    fill(page for page in sorted(Path(config.docs_dir).rglob("*.md")) if BLOCK in page.read_text(encoding="utf-8"))
+    keep()
 
 
 def on_post_build(**_: Any) -> None:
     """Delete outputs that no page has any more."""
+    from fill import formatter
+
     formatter._run_python.forget_others()
 
 
@@ -82,7 +80,7 @@ def on_post_page(output: str, page: Any, config: Any, **_: Any) -> str:
 
 def _notebook(page: Any) -> str | None:
     """File name of a page's notebook; None of a page without code blocks."""
-    return f"{Path(page.file.src_uri).stem}.ipynb" if 'exec="on"' in page.markdown else None
+    return f"{Path(page.file.src_uri).stem}.ipynb" if BLOCK in page.markdown else None
 
 
 def _formula(match: re.Match[str]) -> str:
