@@ -226,7 +226,7 @@ def call_lines(rows: dict[str, Row]) -> list[dict[str, str]]:
             best = min(rows[f"{toy}/solvers"][k].values())
             own = sum(row["errors"]["1"] for row in of) / len(of)
             line[f"{k} calls"] = (
-                f"{spread([row['errors'][k] / row['errors']['1'] for row in of], 2)} ({best / own:.0f})"
+                f"{spread([row['errors'][k] / row['errors']['1'] for row in of], 2)} ({best / own:.2g})"
             )
         lines.append(line)
     means = {f"{k} calls": _geometric_mean(rows, "errors", str(k)) for k in SHOWN}
@@ -271,8 +271,9 @@ def figure(rows: dict[str, Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     toys = subjects(rows)
-    above = min(2, len(toys))
-    fig, axes = plt.subplots(above, (len(toys) + 1) // 2, figsize=(11, 3.1 * above), sharex=True, squeeze=False)
+    above, across = min(2, len(toys)), (len(toys) + 1) // 2
+    size = (max(7.6, 3.7 * across), 3.1 * above)
+    fig, axes = plt.subplots(above, across, figsize=size, sharex=True, squeeze=False)
     for ax, toy in zip(axes.flat, toys, strict=False):
         solvers = rows[f"{toy}/solvers"]
         calls = [int(k) for k in solvers]
@@ -289,7 +290,7 @@ def figure(rows: dict[str, Row], path: Path) -> None:
         ax.set_ylabel("RMSE to the exact ODE")
     handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
     fig.legend(handles.values(), handles, loc="upper center", ncols=3, frameon=False)
-    fig.tight_layout(rect=(0, 0, 1, 0.95))
+    fig.tight_layout(rect=(0, 0, 1, 1 - 0.3 / size[1]))
     fig.savefig(path, dpi=100)
     plt.close(fig)
 

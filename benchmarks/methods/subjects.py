@@ -17,7 +17,7 @@ from pidlearn import recipes
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.equations.solvers import solve_end
-from pidlearn.evaluation.metrics import agreement, wrong_mode_share
+from pidlearn.evaluation.metrics import agreement, rmse, wrong_mode_share
 from pidlearn.recipes.teacher import training_data
 from pidlearn.teachers import load_teacher, save_teacher
 from pidlearn.utils.fingerprint import digest
@@ -64,7 +64,7 @@ class Truth:
         euler: the ends of Euler-250, (n, *event) float64.
         exact: those of the ODE.
         others: Euler-250's ends from other noise.
-        unit: of errors: 1 on toys, whose scale is about 1, and the standard deviation of images.
+        unit: of errors: 1 on toys, whose scale is about 1; of images the standard deviation, as in `relative_rmse`.
         wrong: the share of samples (n, *event) in another mode than ``exact``, or of another class.
     """
 
@@ -111,7 +111,8 @@ def truth(name: str) -> Truth:
         def wrong(x: Tensor) -> float:
             return wrong_mode_share(x, solved["exact"], of.problem.teacher)
     else:
-        unit, classify = solved["exact"].std().item(), digits().classify
+        exact, classify = solved["exact"], digits().classify
+        unit = rmse(exact, exact.mean(0, keepdim=True).expand_as(exact))
 
         def wrong(x: Tensor) -> float:
             return 1 - agreement(x.float(), solved["exact"].float(), classify)

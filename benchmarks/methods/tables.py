@@ -40,7 +40,11 @@ def text(limit: dict[str, Any], data: str) -> str:
         unit, exact, wrong = "in data units (scale about 1)", "SciPy, rtol 1e-8", "nearest to another component"
         search = "methods-search.md"
     else:
-        unit, exact, wrong = "relative to the data's standard deviation", "Heun with 498 calls", "of another class"
+        unit, exact, wrong = (
+            "relative to the standard deviation of the teacher's samples",
+            "Heun with 498 calls",
+            "of another class",
+        )
         search = f"methods-search-{data}.md"
     return f"""Each method had {of}, its solved paths included, and the same network. Errors are those of
 {subject(data).samples:,} new noise samples, {unit}, to Euler-250 and to the exact ODE ({exact}); after a
