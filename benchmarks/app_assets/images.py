@@ -1,4 +1,4 @@
-"""Assets of the page Images: small images on their way from noise."""
+"""Assets of images: on their way from noise, of the page Images, and after several calls, of the page More steps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 import pidlearn as pid
+from benchmarks import calls
 from benchmarks.app_assets.common import SEED, STARTS_SEED, Metrics, student_trajectories
 from benchmarks.table import RESULTS
 from pidlearn import data
 from pidlearn.cli import commands
+from pidlearn.evaluation.images import to_uint8
+from pidlearn.refinement.certificate import size
 
 __all__ = ["tasks"]
 
@@ -23,12 +26,18 @@ COUNTS = {"digits": 24, "clothes": 14, "fashion": 14}
 """Number of starts per data set."""
 CLOTHES_RUN = Path("out", "fashion-mnist")
 """The folder of `benchmarks.student`'s run."""
+DIGITS_RUN = Path("out", "digits")
+"""The folder of ``pidlearn distill digits``."""
+PICTURED = (1, 3, 5, 9, 20)
+"""Numbers of calls whose samples are shown."""
+COLUMNS = 16
 
 
 def tasks() -> Iterator[tuple[Path, Callable[[Path], Metrics]]]:
     """Yield each file and the function that makes it."""
     for name in COUNTS:
         yield Path("images", f"{name}.npz"), partial(save_images, name)
+    yield Path("more_steps", "digits.npz"), save_calls
 
 
 def train_student(name: str) -> pid.Result:
@@ -70,3 +79,35 @@ def save_images(name: str, path: Path) -> Metrics:
         figures=np.array(json.dumps(metrics)),
     )
     return metrics
+
+
+def save_calls(path: Path) -> Metrics:
+    """Save what `benchmarks.calls` measured, and samples by number of calls, from the worst estimate to the best."""
+    of, rows = calls.images("digits", DIGITS_RUN), json.loads((RESULTS / "calls-digits.json").read_text())["rows"]
+    result, measured = of.result, rows["digits/seed 0"]["errors"]
+    alone = {"method": "student alone", "calls": 1, "error": measured["1"]}
+    solvers = [
+        {"method": "teacher, its best solver", "calls": int(k), "error": min(errors.values())}
+        for k, errors in rows["digits/solvers"].items()
+        if k != "1"
+    ]
+    planned = [
+        {"method": "student, then as measured", "calls": int(k), "error": error} for k, error in measured.items()
+    ]
+    x, estimate = result.generate(of.z, of.labels), result.error_estimate(of.z, of.labels, calls=calls.EXTRA[-1])
+    wrong = of.mode(x.double()) != of.mode(of.exact)
+    columns = {"error": size(x - of.exact), "estimate": estimate, "wrong": wrong.double()}
+    shown = estimate.argsort(descending=True)[:: len(estimate) // COLUMNS][:COLUMNS]
+    labels = None if of.labels is None else of.labels[shown]
+    pictures = [result.generate(of.z[shown], labels, calls=k) for k in PICTURED] + [of.exact[shown].float()]
+    document = {
+        "errors": [alone, *solvers, *planned],
+        "estimates": {
+            name: [float(f"{value:.4g}") for value in column[:400].tolist()] for name, column in columns.items()
+        },
+        "calls": PICTURED,
+    }
+    np.savez_compressed(
+        path, figures=np.array(json.dumps(document)), pictures=to_uint8(torch.stack(pictures))[:, :, 0].numpy()
+    )
+    return {}

@@ -295,6 +295,21 @@ def test_more_steps_mend_what_one_call_leaves() -> None:
     assert all(planned[calls] <= min(solver[calls], 1.05 * alone) for calls in planned if calls > 1)
 
 
+@pytest.mark.parametrize("name", more_steps.IMAGES)
+def test_images_come_nearer_to_the_exact_ones_with_more_calls(name: str) -> None:
+    images = more_steps.pictures(name, zoom=1, gap=1)
+    calls = more_steps.recorded(name)["calls"]
+    rows = np.stack([images[9 * k : 9 * k + 8].astype(float) for k in range(len(calls) + 1)])  # the last are exact
+    errors = np.sqrt(((rows[:-1] - rows[-1:]) ** 2).mean((1, 2))) / 127.5
+    planned = {row["calls"]: row["error"] for row in more_steps.errors(name) if row["method"] == more_steps.PLANNED}
+    assert errors[-1] < errors[0] / 2
+    assert planned[1] / 2 < errors[0] < 2 * planned[1]  # of 16 images, one of which has the largest estimate
+    said = more_steps.sentence(name)
+    assert all(f"{planned[k]:.3f} with {k}" in said for k in calls if k > 1)
+    assert f"{calls[-1]} calls, and the exact ODE" in more_steps.pictures_sentence(name)
+    assert {row["sample"] for row in more_steps.estimate_rows(name)} <= {"of the same class", "of another class"}
+
+
 def test_estimates_are_those_of_the_starts_shown() -> None:
     scene = more_steps.scene("ring")
     with torch.no_grad():

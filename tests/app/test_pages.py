@@ -19,6 +19,7 @@ from app.shared.lessons import LESSONS, links
 from app.shared.url_state import PARAMETERS
 from app.training import drawn_points
 from app.views.break_it import model as break_it
+from app.views.more_steps import model as more_steps
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["watch", "residual", "break_it", "train", "more_steps", "methods", "systems", "images"]
@@ -43,6 +44,14 @@ def test_a_page_runs(page: str) -> None:
     app = AppTest.from_file(f"../../app/views/{page}/page.py", default_timeout=60).run()
     assert not app.exception
     assert app.markdown[0].value.startswith("###")
+
+
+def test_more_steps_of_images() -> None:
+    app = AppTest.from_file("../../app/views/more_steps/page.py", default_timeout=60)
+    app.query_params["data"] = next(iter(more_steps.IMAGES.values()))
+    app.run()
+    assert not app.exception
+    assert len(app.get("image")) == 1
 
 
 @pytest.mark.parametrize("question", break_it.QUESTIONS)

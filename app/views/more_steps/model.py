@@ -11,18 +11,50 @@ import numpy as np
 from app.shared.assets import ASSETS, PRESETS, network, scene_arrays, student_path
 from pidlearn.viewer import Plane, Scene, View
 
-__all__ = ["chart_rows", "errors", "estimate_rows", "estimate_sentence", "scene", "sentence", "student_alone"]
+__all__ = [
+    "IMAGES",
+    "chart_rows",
+    "errors",
+    "estimate_rows",
+    "estimate_sentence",
+    "pictures",
+    "pictures_sentence",
+    "scene",
+    "sentence",
+    "student_alone",
+]
 
+IMAGES = {"digits": "Digits 8 × 8, a U-Net"}
+"""Images whose samples are shown, and their label."""
+PLACES = (("in the same mode", "in another mode"), ("of the same class", "of another class"))
+"""Where samples are, of points and of images."""
 PLANNED = "student, then as measured"
 WORST = 40
-"""The samples with the largest estimates of which the page speaks."""
+"""The number of samples with the largest estimates of which the page speaks."""
 
 
 @cache
 def recorded(preset: str) -> dict[str, Any]:
-    """Load what `benchmarks.app_assets.presets` records."""
-    document: dict[str, Any] = json.loads((ASSETS / "more_steps" / f"{preset}.json").read_text())
+    """Load what `benchmarks.app_assets` records."""
+    text = (
+        str(_arrays(preset)["figures"]) if preset in IMAGES else (ASSETS / "more_steps" / f"{preset}.json").read_text()
+    )
+    document: dict[str, Any] = json.loads(text)
     return document
+
+
+@cache
+def _arrays(name: str) -> dict[str, np.ndarray]:
+    with np.load(ASSETS / "more_steps" / f"{name}.npz") as file:
+        return {key: file[key] for key in file.files}
+
+
+def pictures(name: str, zoom: int = 8, gap: int = 4) -> np.ndarray:
+    """Return one picture, uint8: a row per number of calls and one of the exact ODE, a column per noise."""
+    images = _arrays(name)["pictures"]  # (rows, columns, H, W)
+    framed = np.pad(images.repeat(zoom, 2).repeat(zoom, 3), ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=255)
+    rows, columns, height, width = framed.shape
+    return framed.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)[:-gap, :-gap]
 
 
 def errors(preset: str) -> list[dict[str, Any]]:
@@ -33,9 +65,9 @@ def errors(preset: str) -> list[dict[str, Any]]:
 
 def estimate_rows(preset: str) -> list[dict[str, Any]]:
     """One row per start: its error, the estimate of it, and where the sample is."""
-    columns = recorded(preset)["estimates"]
+    columns, (same, another) = recorded(preset)["estimates"], PLACES[preset in IMAGES]
     return [
-        {"estimate": estimate, "error": error, "sample": "in another mode" if wrong else "in the same mode"}
+        {"estimate": estimate, "error": error, "sample": another if wrong else same}
         for error, estimate, wrong in zip(columns["error"], columns["estimate"], columns["wrong"], strict=True)
     ]
 
@@ -47,7 +79,7 @@ def estimate_sentence(preset: str) -> str:
     worst = np.argsort(-estimate)[:WORST]
     share = (error[worst] ** 2).sum() / (error**2).sum()
     return (
-        f"`result.error_estimate(z, calls=12)` of the 400 starts: {100 * (error <= 2 * estimate).mean():.0f} % of the "
+        f"`result.error_estimate(z, calls=12)` of 400 starts: {100 * (error <= 2 * estimate).mean():.0f} % of the "
         f"errors are within twice the estimate. The {WORST} samples with the largest estimates hold "
         f"{100 * share:.0f} % of the mean squared error: `result.generate(z, calls=10, refine=0.1)` spends its calls "
         f"among those alone."
@@ -63,7 +95,8 @@ def chart_rows(preset: str) -> list[dict[str, Any]]:
     """Return all rows, those of the measured plan first, with the student alone as a horizontal line."""
     error = student_alone(preset)
     planned = [row for row in errors(preset) if row["method"] == PLANNED]
-    alone = [{"method": "student alone", "calls": calls, "error": error} for calls in (1, 50)]
+    calls = [row["calls"] for row in errors(preset)]
+    alone = [{"method": "student alone", "calls": k, "error": error} for k in (1, max(calls))]
     return planned + alone + [row for row in errors(preset) if row["method"] not in (PLANNED, "student alone")]
 
 
@@ -74,7 +107,9 @@ def first_to_pay(preset: str) -> dict[str, Any]:
 
 
 def sentence(preset: str) -> str:
-    """State where a handover first pays off, and where it makes the error larger."""
+    """State where a handover first pays off, and where it makes the error larger; of images, what calls are worth."""
+    if preset in IMAGES:
+        return _sentence_of_images(preset)
     best = first_to_pay(preset)
     worst = max((row for row in errors(preset) if "t_star" in row and row["calls"] > 3), key=lambda row: row["error"])
     return (
@@ -83,6 +118,30 @@ def sentence(preset: str) -> str:
         f"{(best['calls'] - 1) // 2} Heun steps. Too few steps make the error larger: {worst['calls']} calls from t* = "
         f"{worst['t_star']:g} give {worst['error']:.3f}. *{PLANNED}*: `result.generate(z, calls=k)`, which measures t* "
         f"and the solver for each number of calls, once per student."
+    )
+
+
+def _sentence_of_images(name: str) -> str:
+    rows, alone = errors(name), student_alone(name)
+    planned = {row["calls"]: row["error"] for row in rows if row["method"] == PLANNED}
+    as_near = [row["calls"] for row in rows if row["method"].startswith("teacher") and row["error"] <= alone]
+    *some, last = [k for k in recorded(name)["calls"] if k > 1]
+    return (
+        f"RMSE to the exact ODE over 1,024 starts: {alone:.3f} with one call, "
+        + ", ".join(f"{planned[k]:.3f} with {k}" for k in some)
+        + f" and {planned[last]:.3f} with {last}. "
+        + (f"The teacher alone is as near as one call of its student from {min(as_near)} calls on. " if as_near else "")
+        + f"*{PLANNED}*: `result.generate(z, labels, calls=k)`, which measures t* and the solver for each number of "
+        f"calls, once per student."
+    )
+
+
+def pictures_sentence(name: str) -> str:
+    """Say what the rows and columns of the picture are."""
+    *some, last = recorded(name)["calls"]
+    return (
+        f"From above: {', '.join(map(str, some))} and {last} calls, and the exact ODE. Each column starts from one "
+        f"noise; from left to right the estimate of the error falls."
     )
 
 

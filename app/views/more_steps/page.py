@@ -12,8 +12,11 @@ from app.views.more_steps.snippet import snippet
 st.markdown("### More than one call: the student jumps to t*, the teacher's solver does the rest")
 left, right = st.columns([1.5, 1], gap="large")
 with left:
-    preset = pick("Data", PRESETS, "data", "anisotropic")
-    show(model.scene(preset), "more-steps", lambda view: snippet(preset, view), student_file(preset))
+    preset = pick("Data", PRESETS | model.IMAGES, "data", "anisotropic")
+    if preset in model.IMAGES:
+        st.image(model.pictures(preset), model.pictures_sentence(preset), output_format="PNG")
+    else:
+        show(model.scene(preset), "more-steps", lambda view: snippet(preset, view), student_file(preset))
 with right:
     st.markdown("#### Error and number of network calls")
     line_chart(
