@@ -142,6 +142,7 @@ def test_times_that_rise_are_refused() -> None:
             student(x, *times)
     assert student(x, s, s.float()).isfinite().all()  # some of which are above s, but only by rounding
     assert (s.float() > s).any()
+    assert student(x[:0], s[:0], s[:0]).shape == (0, 2)
 
 
 def test_an_ode_has_no_flow_map_yet() -> None:

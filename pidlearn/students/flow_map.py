@@ -181,12 +181,13 @@ class ConsistencyFunction(FlowMap):
 def _check_falling(s: Tensor, t: Tensor) -> None:
     if torch.compiler.is_compiling():  # values are not known while a program is compiled
         return
+    rises = t > s * (1 + 1e-6)  # two roundings of one time are the same
     try:
-        rise, which = (t / s).max(0)
-        if not rise.item() > 1 + 1e-6:  # two roundings of one time are the same
+        if not rises.any().item():
             return
-    except RuntimeError:  # nor under vmap, or of tensors without numbers; and an empty batch has no maximum
+    except RuntimeError:  # nor under vmap, or of tensors without numbers
         return
+    which = rises.int().argmax()
     raise ValueError(
         f"got times s = {s[which]:g} and t = {t[which]:g}, but a flow map carries from noise to data, s above t: swap "
         f"them"
