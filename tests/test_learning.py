@@ -96,6 +96,16 @@ def test_a_flow_map_gains_from_four_calls(name: str, points: str) -> None:
     assert sum(ratios) / 3 <= 0.7
 
 
+@pytest.mark.parametrize("name", ["ring", "checkerboard"])
+def test_a_rectified_flow_gains_from_four_calls(name: str) -> None:
+    settings = {"method": "reflow", "pairs": 32768, "steps": 2000, "progress": False}
+    z, ends = solved(name)
+    for seed in (0, 1, 2):
+        result = pid.distill(pid.toy(name), seed=seed, **settings)
+        one, four = (metrics.rmse(result.generate(z, calls=calls), ends) for calls in (1, 4))
+        assert four < one
+
+
 @pytest.mark.parametrize(
     ("name", "bound"), [("pendulum", 0.02), ("lotka_volterra", 0.02), ("van_der_pol", 0.02), ("lorenz", 0.1)]
 )

@@ -54,7 +54,7 @@ METHODS = [
     {**STAGES, "method": "flow_map", "identity": "semigroup"},
     {**STAGES, "method": "reflow", "pairs": 16},
 ]
-"""Of each kind: networks in stages, one beside the student, lengths of steps, solved paths."""
+"""Of each kind: networks in stages, an auxiliary one, steps of many lengths, solved paths."""
 
 
 def test_two_processes_train_as_one_stop_together_and_go_on(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_images_come_nearer_to_the_exact_ones_with_more_calls(name: str) -> None
     errors = np.sqrt(((rows[:-1] - rows[-1:]) ** 2).mean((1, 2))) / 127.5
     planned = {row["calls"]: row["error"] for row in more_steps.errors(name) if row["method"] == more_steps.PLANNED}
     assert errors[-1] < errors[0] / 2
-    assert planned[1] / 2 < errors[0] < 2 * planned[1]  # of 16 images, one of which has the largest estimate
+    assert planned[1] / 2 < errors[0] < 3 * planned[1]  # of 8 images, one of which has the largest estimate of 1,024
     said = more_steps.sentence(name)
     assert all(f"{planned[k]:.3f} with {k}" in said for k in calls if k > 1)
     assert f"{calls[-1]} calls, and the exact ODE" in more_steps.pictures_sentence(name)
