@@ -83,8 +83,8 @@ def save_images(name: str, path: Path) -> Metrics:
 
 def save_calls(path: Path) -> Metrics:
     """Save what `benchmarks.calls` measured, and samples by number of calls, from the worst estimate to the best."""
-    of, rows = calls.images("digits", DIGITS_RUN), json.loads((RESULTS / "calls-digits.json").read_text())["rows"]
-    result, measured = of.result, rows["digits/seed 0"]["errors"]
+    subject, rows = calls.images("digits", DIGITS_RUN), json.loads((RESULTS / "calls-digits.json").read_text())["rows"]
+    result, measured = subject.result, rows["digits/seed 0"]["errors"]
     alone = {"method": "student alone", "calls": 1, "error": measured["1"]}
     solvers = [
         {"method": "teacher, its best solver", "calls": int(k), "error": min(errors.values())}
@@ -94,12 +94,16 @@ def save_calls(path: Path) -> Metrics:
     planned = [
         {"method": "student, then as measured", "calls": int(k), "error": error} for k, error in measured.items()
     ]
-    x, estimate = result.generate(of.z, of.labels), result.error_estimate(of.z, of.labels, calls=calls.EXTRA[-1])
-    wrong = of.mode(x.double()) != of.mode(of.exact)
-    columns = {"error": size(x - of.exact), "estimate": estimate, "wrong": wrong.double()}
+    x, estimate = (
+        result.generate(subject.z, subject.labels),
+        result.error_estimate(subject.z, subject.labels, calls=calls.EXTRA[-1]),
+    )
+    wrong = subject.mode(x.double()) != subject.mode(subject.exact)
+    columns = {"error": size(x - subject.exact), "estimate": estimate, "wrong": wrong.double()}
     shown = estimate.argsort(descending=True)[:: len(estimate) // COLUMNS][:COLUMNS]
-    labels = None if of.labels is None else of.labels[shown]
-    pictures = [result.generate(of.z[shown], labels, calls=k) for k in PICTURED] + [of.exact[shown].float()]
+    assert subject.labels is not None  # of a teacher with classes
+    z, labels = subject.z[shown], subject.labels[shown]
+    pictures = [result.generate(z, labels, calls=k) for k in PICTURED] + [subject.exact[shown].float()]
     document = {
         "errors": [alone, *solvers, *planned],
         "estimates": {

@@ -214,7 +214,7 @@ class FlowMapping(Method[Context]):
     uses: ClassVar[Sequence[str]] = ("distance", "weight", "time_sampling")
 
     @property
-    def needs(self) -> str:  # type: ignore[override]  # of the class elsewhere; here it follows from a setting
+    def needs(self) -> str:  # type: ignore[override]  # a class attribute elsewhere; here it depends on a setting
         """Noise, or data to start from."""
         return "noise" if self.points == "own" else "data"
 

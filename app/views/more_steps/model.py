@@ -78,11 +78,12 @@ def estimate_sentence(preset: str) -> str:
     error, estimate = columns["error"], columns["estimate"]
     worst = np.argsort(-estimate)[:WORST]
     share = (error[worst] ** 2).sum() / (error**2).sum()
+    starts = "z, labels" if preset in IMAGES else "z"
     return (
-        f"`result.error_estimate(z, calls=12)` of 400 starts: {100 * (error <= 2 * estimate).mean():.0f} % of the "
-        f"errors are within twice the estimate. The {WORST} samples with the largest estimates hold "
-        f"{100 * share:.0f} % of the mean squared error: `result.generate(z, calls=10, refine=0.1)` spends its calls "
-        f"among those alone."
+        f"`result.error_estimate({starts}, calls=12)` of 400 starts: {100 * (error <= 2 * estimate).mean():.0f} % of "
+        f"the errors are within twice the estimate. The {WORST} samples with the largest estimates hold "
+        f"{100 * share:.0f} % of the mean squared error: `result.generate({starts}, calls=10, refine=0.1)` spends its "
+        f"calls among those alone."
     )
 
 
