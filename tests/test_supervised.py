@@ -134,3 +134,28 @@ def test_an_evaluation_with_the_seed_of_the_run_has_other_starts(method: str) ->
     ours = run.trainer.method.z
     theirs = run.problem.sample_prior(64, torch.Generator().manual_seed(1))
     assert not (ours[:, None] == theirs).all(2).any()
+
+
+class CountedImages(Counted):
+    event_shape = (1, 8, 8)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        self.samples += len(x)
+        return 0.5 * x
+
+
+@pytest.mark.filterwarnings("ignore:the teacher")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("teacher", "solver", "n"),
+    [(Counted, None, 250), (CountedImages, None, 18), (CountedImages, "euler", 250)],
+)
+def test_paths_of_images_take_fewer_calls_unless_a_solver_is_chosen(
+    method: str, teacher: Any, solver: str | None, n: int
+) -> None:
+    run = steps(method, teacher(), n=pid.Config().n, solver=solver)
+    assert run.config.n == n
+    assert run.trainer.method.solver_for(run.problem) == ("dpm++" if n == 18 else "euler")
+    # DSNO's path has four parts of equally many steps.
+    per_path = 4 * -(-(n - 1) // 4) if method == "dsno" else n - 1
+    assert samples_per_step(run)[0] == 8 * per_path

@@ -106,7 +106,7 @@ def solving(data: str, contender: Contender, row: dict[str, Any]) -> float:
     of = subject(data)
     settings = {**DEFAULTS, **method.defaults(of.problem, {}), **of.settings, **settings}
     states = getattr(method, "times", 1)  # of each path; from one to the next, DSNO rounds the number of steps up
-    calls = states * math.ceil((settings["n"] - 1) / states) * SOLVERS[method.solver]().nfe
+    calls = states * math.ceil((settings["n"] - 1) / states) * SOLVERS[method.solver_for(of.problem)]().nfe
     return float(row["pairs"] * calls / (row["steps"] * settings["batch_size"]))
 
 

@@ -24,7 +24,7 @@ from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, as_operator, build_flow_map, build_operator
 from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.validate import check_flow_map, check_path_student
-from pidlearn.utils.arguments import count, number, one_of
+from pidlearn.utils.arguments import count, number, one_of, optional
 from pidlearn.utils.broadcast import expand_like
 from pidlearn.utils.random import mixed
 from pidlearn.utils.settings import SIZE, Rule
@@ -48,20 +48,27 @@ class Endpoint(Method[Context]):
 
     Args:
         pairs: pairs (z, x0) in total.
-        solver: euler | heun | dpm | dpm++.
+        solver: euler | heun | dpm | dpm++; None for euler on low-dimensional problems, and for dpm++ on others, whose
+            n is then 18 unless it is set: there the paths would else take far longer than the training.
     """
 
     pairs: int = 32768
-    solver: str = "euler"
+    solver: str | None = None
 
     needs: ClassVar[str] = "paths"
     uses: ClassVar[Sequence[str]] = ("distance",)
 
     def rules(self) -> dict[str, Rule]:
-        return {"pairs": SIZE, "solver": one_of(*SOLVERS)}
+        return {"pairs": SIZE, "solver": optional(one_of(*SOLVERS))}
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"lr": 6e-3} if problem.is_low_dimensional else {}  # with targets that stay, a larger one than others
+        if problem.is_low_dimensional:
+            return {"lr": 6e-3}  # with targets that stay, a larger one than others
+        return {"n": 18} if self.solver is None else {}
+
+    def solver_for(self, problem: Problem) -> str:
+        """The name of the solver of a problem's paths."""
+        return self.solver or ("euler" if problem.is_low_dimensional else "dpm++")
 
     def check(self, context: Context) -> None:
         if not isinstance(context.problem, Diffusion):
@@ -80,7 +87,7 @@ class Endpoint(Method[Context]):
 
     def solve(self, context: Context, z: Tensor, labels: Tensor | None) -> Tensor:
         """What the student learns about the path from each z (B, *event), (B, ...)."""
-        return solve_end(context.problem.ode, z, context.time_grid(), self.solver, labels)
+        return solve_end(context.problem.ode, z, context.time_grid(), self.solver_for(context.problem), labels)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         if self.count < self.wanted:
@@ -169,7 +176,7 @@ class DSNO(Endpoint):
         # From time to time, so that of the whole paths no more than these states is in memory.
         for s, t in pairwise([context.student.t_max, *times]):
             grid = replace(problem, t_start=s, t_end=t).time_grid(steps + 1, context.spacing)
-            x = solve_end(problem.ode, x, grid, self.solver, labels)
+            x = solve_end(problem.ode, x, grid, self.solver_for(problem), labels)
             states.append(x)
         return torch.stack(states, 1)
 
