@@ -669,6 +669,35 @@ class TestEvaluate:
         reference = pid.metrics.Statistics(torch.zeros(3).double(), torch.eye(3).double())
         assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)
 
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_fid_to_images_of_ones_own(
+        self, made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str], fails: Any, packed: bool
+    ) -> None:
+        monkeypatch.setattr(evaluate_command, "CHUNK", 3)
+        monkeypatch.setattr(evaluate_command, "Inception", lambda weights: lambda images: images.flatten(1)[:, 20:23])
+        folder, student = tmp_path / "mine", made / "run" / "student.safetensors"
+        folder.mkdir()
+        images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / f"{i}.png")
+        source = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", folder)) if packed else folder
+        assert main(["evaluate", str(student), "-n", "5", "--fid", str(source)]) == 0
+        figures = json.loads(capsys.readouterr().out)
+        ours = pid.load(student).student.sample(5, generator=torch.Generator().manual_seed(0))
+        theirs = torch.from_numpy(images).flatten(1)[:, 20:23] / 127.5 - 1
+        expected = pid.metrics.frechet_distance(ours.flatten(1)[:, 20:23], theirs)
+        assert figures["fid (n = 5)"] == pytest.approx(expected, rel=1e-4)
+        for i in range(3, 8):
+            (folder / f"{i}.png").unlink()
+        assert f"3 samples ({folder}) are too few for a Fréchet distance of 3" in fails(
+            "evaluate", student, "-n", 5, "--fid", folder
+        )
+        for file in folder.iterdir():
+            Image.fromarray(images[0, :4, :4]).save(file)
+        assert "mine are (1, 4, 4), but the student's are (1, 8, 8): resize them" in fails(
+            "evaluate", student, "-n", 5, "--fid", folder
+        )
+
     def test_what_it_refuses_before_it_computes(self, made: Path, tmp_path: Path, fails: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr("pidlearn.equations.diffusion.Diffusion.reference_samples", None)
         monkeypatch.setattr(urllib.request, "urlopen", refuse)

@@ -184,6 +184,14 @@ def test_a_teacher_of_a_file_is_distilled_with_data_of_a_file(
     Path("own.toml").write_text('teacher = "teacher.safetensors"\n[config]\nmethod = "cd"\nsteps = 2\nbatch_size = 4\n')
     assert main(["distill", "own.toml"]) == 1
     assert "needs real images, but the recipe own has a teacher without them: pass --data" in capsys.readouterr().err
+    np.savez("plain.npz", images=np.zeros((6, 8, 8, 1), np.uint8))
+    np.savez("large.npz", images=np.zeros((6, 9, 9, 1), np.uint8))
+    for file, words in (
+        ("plain", "images in plain.npz have no labels, but the teacher has 3 classes: add a dataset.json"),
+        ("large", "images in large.npz are (1, 9, 9), but the teacher's are (1, 8, 8): resize them"),
+    ):
+        assert main(["distill", "own.toml", "--data", f"{file}.npz"]) == 1
+        assert words in capsys.readouterr().err
     assert main(["distill", "own.toml", "--data", "images.npz"]) == 0
     assert pid.load("runs/own/student.safetensors").config.method == "cd"
 

@@ -167,8 +167,8 @@ def rounding_lines(store: Store) -> list[dict[str, str]]:
             "residual": f"{row['residual']:.2e}",
             "its error": f"{row['residual error']:.1e}",
             "error / residual": f"{row['residual error'] / row['residual']:.1e}",
+            f"below {LARGEST_ERROR}": "yes" if counts(row) else "no",
             "gradient error": f"{row['gradient error']:.1e}",
-            "counts": "yes" if counts(row) else "no",
         }
         for key, row in store.rows.items()
     ]

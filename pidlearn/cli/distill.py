@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("recipe", nargs="?", help="name of a recipe, or a TOML file")
     add("--list", action="store_true", help="list the recipes and exit")
     add("--teacher", help="a file or a published name, in place of the recipe's teacher")
-    add("--data", help="images for a method that needs them: a folder or .zip of images, .npz or cifar-10-batches-bin")
+    add(
+        "--data",
+        help="images for a method that needs them, of the teacher's size: a folder or .zip, with labels in a "
+        "dataset.json as EDM's tools write it; an .npz of images and labels; or cifar-10-batches-bin",
+    )
     names = ", ".join(sorted(METHODS))
     add("--method", choices=METHODS, metavar="NAME", help=f"{names} (default: the recipe's, which is pid)")
     add("--out", help="folder of the run (default: runs/RECIPE); a run that is already there is resumed")
@@ -224,14 +228,25 @@ def _configured(config: Config, settings: dict[str, Any]) -> Config:
 
 def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teacher: nn.Module, dry_run: bool) -> Any:
     """What a method that needs data gets: the user's files, or what the recipe's teacher is trained on."""
+    of_teacher: Any = teacher
     if path is not None:
-        return sampler_of_bytes(*read_images(path))
+        images, labels = read_images(path)
+        shape, classes = tuple(of_teacher.event_shape), getattr(of_teacher, "label_dim", 0)
+        if images.shape[1:] != shape:
+            raise ValueError(
+                f"the images in {path} are {tuple(images.shape[1:])}, but the teacher's are {shape}: resize them"
+            )
+        if classes and labels is None:
+            raise ValueError(
+                f"the images in {path} have no labels, but the teacher has {classes} classes: add a dataset.json as "
+                f"EDM's tools write it, or pass an .npz file of images and labels"
+            )
+        return sampler_of_bytes(images, labels)
     if method_of(config.method).needs != "data":
         return None
     if not isinstance(recipe.teacher, str):
         return recipes.training_data(recipe.teacher)
     if dry_run:  # what it measures does not depend on the images
-        of_teacher: Any = teacher
         x = torch.zeros(1, *of_teacher.event_shape)
         return (x, torch.zeros(1, dtype=torch.int64)) if getattr(of_teacher, "label_dim", 0) else x
     raise ValueError(

@@ -23,6 +23,7 @@ from pidlearn.cli.shared import (
     share,
 )
 from pidlearn.data import DATA_SETS
+from pidlearn.data.files import read_images
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.problem import Problem
@@ -68,7 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="give the calls only to this share of the samples, those with the largest estimated errors (default: 1)",
     )
-    parser.add_argument("--fid", help="reference statistics for the FID: an .npz of mu and sigma, such as EDM's")
+    parser.add_argument(
+        "--fid",
+        help="what the FID compares with: an .npz of mu and sigma, such as EDM's, or a folder or .zip of images",
+    )
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
     parser.add_argument("--real", choices=list(DATA_SETS), help="real images to compare with")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -112,7 +116,8 @@ def evaluate(
         seed: seed of the noise and the class labels.
         calls: network calls per sample, as in `pidlearn.cli.sample.sample`; by default 1, and 249 without a student.
         refine: the share of the samples that gets them, as in `Result.sample`.
-        fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references.
+        fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references, or a folder or ZIP file of images, all of
+            which are used.
         inception: weights of Inception; by default those in torch's cache, downloaded if missing.
         real: "digits" or "fashion-mnist".
         device: by default a GPU if there is one.
@@ -132,11 +137,15 @@ def evaluate(
     both = with_teacher(student_net, problem) if problem else student_net
     with calibration_kept(student, student_net):
         shape = _draw(both, problem, 1, seed, calls, refine).shape[1:]
-    reference = metrics.read_statistics(fid) if fid else None
+    reference = _reference(fid, shape) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None
     features = Inception(inception) if fid or inception else quantize
     if fid or real:
         k = _extract(features, torch.zeros(1, *shape, device=resolved)).shape[1]
+        if isinstance(reference, Tensor):
+            _check_counts(k, {str(fid): len(reference)})
+            batches = (images.to(resolved) / 127.5 - 1 for images in reference.split(CHUNK))
+            reference = metrics.statistics(_extract(features, images) for images in batches)
         if reference and len(reference.mean) != k:
             raise ValueError(
                 f"{fid} holds statistics of {len(reference.mean)} features, but Inception has {k}: give statistics of "
@@ -212,6 +221,19 @@ def _check_counts(k: int, counts: dict[str, int]) -> None:
 def _extract(features: metrics.Features, images: Tensor) -> Tensor:
     """Features (n, k) of images (n, C, H, W), computed in chunks."""
     return torch.cat([features(chunk).flatten(1) for chunk in images.split(CHUNK)])
+
+
+def _reference(path: str | Path, shape: torch.Size) -> metrics.Statistics | Tensor:
+    """Published statistics, or images (M, C, H, W) uint8 of the student's shape."""
+    if not (Path(path).is_dir() or Path(path).suffix == ".zip"):
+        return metrics.read_statistics(path)
+    images = read_images(path)[0]
+    if images.shape[1:] != shape:
+        raise ValueError(
+            f"the images in {path} are {tuple(images.shape[1:])}, but the student's are {tuple(shape)}: resize them, "
+            f"or pass others"
+        )
+    return images
 
 
 def _real_images(name: str, shape: torch.Size, n: int) -> Tensor:
