@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fid",
-        help="what the FID compares with: an .npz of mu and sigma, such as EDM's, or a folder or .zip of images",
+        help="reference for the FID: an .npz of mu and sigma, such as EDM's, or a folder or .zip of images",
     )
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
     parser.add_argument("--real", choices=list(DATA_SETS), help="real images to compare with")
