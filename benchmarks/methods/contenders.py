@@ -41,11 +41,11 @@ CONTENDERS = {
         Contender("BOOT", "boot"),
         Contender("BOOT, soft boundary", "boot", {"boundary_weight": 1.0}, on_images=None),
         Contender("FreeFlow, prediction", "freeflow"),
-        # at_end stays at its default: a search for the least error of one call would give few calls away.
+        # at_end and at_start keep their defaults: a search for the least error of one call would give few calls away.
         Contender("Lagrangian map, own path", "flow_map", {"identity": "lagrangian"}),
         Contender("Lagrangian map, data", "flow_map", {"identity": "lagrangian", "points": "data"}),
         Contender("Eulerian map", "flow_map", {"identity": "eulerian", "points": "data"}, ("n", 40, 80)),
-        Contender("MeanFlow", "flow_map", {"identity": "meanflow", "points": "data"}, ("at_end", 0.25, 0.5)),
+        Contender("MeanFlow", "flow_map", {"identity": "meanflow", "points": "data"}),
         Contender("shortcut", "flow_map", {"identity": "semigroup", "points": "data"}, ("n", 9, 17)),
         Contender("CD", "cd", {}, ("n", 18, 40)),
         Contender("CT", "ct", {}, ("n", 81, 161)),
@@ -60,7 +60,7 @@ CONTENDERS = {
             {"n": 18, "pairs": 2048},
         ),
         Contender("DSNO", "dsno", {}, ("times", 4, 8), PAIRS),
-        Contender("2-rectified flow", "reflow", {}, ("at_start", 0.25, 0.5), PAIRS),
+        Contender("2-rectified flow", "reflow", {}, ("pairs", 16384, 32768), PAIRS),
         Contender("PID with N = 10", "pid", {"n": 10}),
         Contender("PID with N = 10, corrector", "corrector", {"n": 10}, ("slow", 0.005, 0.01)),
     )

@@ -25,7 +25,7 @@ from pidlearn.utils.fingerprint import digest
 __all__ = ["TOYS", "Subject", "Truth", "subject", "truth"]
 
 TOYS = ("ring", "checkerboard", "anisotropic")
-TOY_RATES = {"adam": (1e-3, 2e-3, 4e-3, 8e-3, 16e-3), "muon": (7.5e-4, 1.5e-3, 3e-3, 6e-3)}
+TOY_RATES = {"adam": (1e-3, 2e-3, 4e-3, 8e-3, 16e-3), "muon": (7.5e-4, 1.5e-3, 3e-3, 6e-3, 12e-3)}
 DIGITS = Path("out/digits-teacher.safetensors")
 """The teacher of the recipe ``digits``; `benchmarks.unet` uses the same file."""
 
@@ -88,7 +88,7 @@ def subject(name: str) -> Subject:
         samples=1024,
         data=training_data(recipe.teacher),
         settings={"batch_size": 64},
-        rates={"adam": (5e-4, 1e-3, 2e-3, 4e-3)},
+        rates={"adam": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)},
         budget=200,
         trial=10,
     )

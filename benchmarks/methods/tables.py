@@ -148,16 +148,16 @@ def looks() -> dict[str, dict[str, Any]]:
 
 
 def figure(rows: Rows, path: Path) -> None:
-    """Errors to the exact ODE: above, against calls of the student; below, of one call against the cost of a step."""
+    """Errors to the exact ODE: left, against calls of the student; right, of one call against the cost of a step."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(key.split("/")[0] for key in rows))
-    fig, axes = plt.subplots(2, len(names), figsize=(5.4 * len(names), 9.5), sharey="row", squeeze=False)
-    for column, data in zip(axes.T, names, strict=True):
+    fig, axes = plt.subplots(len(names), 2, figsize=(8.6, 2 + 3.1 * len(names)), squeeze=False, layout="constrained")
+    for line, data in zip(axes, names, strict=True):
         for solver, style in zip(SOLVERS, ("-", "--", ":"), strict=True):
             calls = rows[f"{data}/{solver}"]["calls"]
             errors = [c["exact"] for c in calls.values()]
-            column[0].plot([int(k) for k in calls], errors, style, color=".6", label=solver)
+            line[0].plot([int(k) for k in calls], errors, style, color=".6", label=solver)
         most = next(iter(rows[f"{data}/Euler"]["calls"].values()))["exact"]  # Heun's first errors are far above
         for name, look in looks().items():
             if not (results := runs(rows, data, name)):
@@ -165,35 +165,28 @@ def figure(rows: Rows, path: Path) -> None:
             calls = [k for k in results[0]["calls"] if k == "1" or not _adds_noise(name)]
             errors = [mean(results, k, "exact") for k in calls]
             most = max(most, *errors)
-            column[0].plot([int(k) for k in calls], errors, label=name, **look)
-            column[1].plot(all_passes(data, name, results), errors[0], ls="", **look)
-        for ax in column:
+            line[0].plot([int(k) for k in calls], errors, label=name, **look)
+            line[1].plot(all_passes(data, name, results), errors[0], ls="", **look)
+        for ax in line:
             ax.set(xscale="log", yscale="log")
             low, high = ax.get_ylim()  # without the line, which may be far below
             ax.axhline(rows[f"{data}/Euler-250"]["exact"], color="k", lw=0.6)
             ax.set_ylim(low, min(high, 2 * most))
             if high < 10 * low:  # less than a decade, in which a logarithmic axis has no numbers
                 ax.set_yscale("linear")
-        column[0].set(title=data, xlabel="calls of the student, or of the teacher (grey)")
-        column[1].set(xlabel="forward passes per training sample, solved paths included")
-        for ax, ticks in zip(column, ((*CALLS, 16, 32), (3, 5, 10, 20, 50, 100)), strict=True):
+        line[0].set(title=f"{data}, by calls", ylabel="RMSE to the exact ODE")
+        line[1].set(title=f"{data}, one call, by cost")
+        for ax, ticks in zip(line, ((*CALLS, 16, 32), (3, 5, 10, 20, 50, 100)), strict=True):
             limits = ax.get_xlim()  # of the data
             ax.set(xticks=ticks, xticklabels=ticks)
             ax.minorticks_off()
             ax.set_xlim(limits)
-    axes[0, 0].set_ylabel("RMSE to the exact ODE (line: Euler-250)")
-    axes[1, 0].set_ylabel("RMSE to the exact ODE, one call")
-    handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=7.5)
-    fig.text(
-        0.5,
-        0.0,
-        "filled: needs only noise; half: solved paths; white: data. A forward-mode derivative is one pass",
-        ha="center",
-        fontsize=8,
-    )
-    fig.tight_layout()
-    fig.savefig(path, dpi=100, bbox_inches="tight")
+    axes[-1, 0].set_xlabel("calls of the student, or of the teacher (grey)")
+    axes[-1, 1].set_xlabel("forward passes per sample, solved paths included")
+    handles = {label: h for ax in axes[:, 0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    title = "Black line: Euler-250. Filled: needs only noise; half: solved paths; white: data."
+    fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=9, title=title)
+    fig.savefig(path, dpi=100)
     plt.close(fig)
 
 

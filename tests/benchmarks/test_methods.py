@@ -123,14 +123,14 @@ def test_the_search_tries_rates_then_another_setting_then_the_best_again() -> No
     store: Any = Filled()
     search(store, "ring", ["CD"], 1)
     rows = list(store.rows.values())
-    first, second, again = rows[:9], rows[9:10], rows[10:]
+    first, second, again = rows[:10], rows[10:11], rows[11:]
     tried = [(row["settings"]["optimizer"], row["settings"]["lr"]) for row in first]
     assert tried == [("adam", lr) for lr in (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)] + [
-        ("muon", lr) for lr in (7.5e-4, 1.5e-3, 3e-3, 6e-3)
+        ("muon", lr) for lr in (7.5e-4, 1.5e-3, 3e-3, 6e-3, 12e-3)
     ]
     assert [row["settings"] for row in second] == [{"optimizer": "muon", "lr": 3e-3, "n": 40}]
     assert [row["settings"]["lr"] for row in again] == [3e-3, 1.5e-3]
-    assert all("on checkerboard for 6000" in key for key in [*store.rows][10:])
+    assert all("on checkerboard for 6000" in key for key in [*store.rows][11:])
     assert best(store.rows, "CD") == {"optimizer": "muon", "lr": 1.5e-3, "n": 18}
     table = search_lines(store.rows)
     assert [line["again"] for line in table if line["again"]] == ["0.1000 ←", "1.0000"]
