@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -73,9 +74,13 @@ def needs(contender: Contender) -> str:
 def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
     """What a run costs: CPU seconds of its preparation and per step, passes and teacher calls per sample, and memory.
 
-    A pass is one sample through the student's network, with or without gradient, or through the teacher.
+    A pass is one sample through the student's network, with or without gradient, or through the teacher. A step of PID
+    with Adam, the unit of budgets, is measured in turns with the run's own: other processes then slow down both alike.
     """
-    run: Any = distilled(data, contender, settings, steps=subject(data).trial)
+    trial = subject(data).trial
+    run: Any = distilled(data, contender, settings, steps=trial)
+    reference: Any = distilled(data, CONTENDERS["PID"], {"optimizer": "adam"}, steps=2 * trial)
+    next(reference)
     passes: Counter[str] = Counter()
     started = time.process_time()
     next(run)
@@ -83,18 +88,28 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
     while pairs and method.count < pairs:  # solved by the first steps, of which a short run may have too few
         method.draw(run.trainer.context, run.config.batch_size, torch.Generator())
     first = time.process_time() - started
+    spent, steps = {"own": 0.0, "reference": 0.0}, 0
     with _counted(run, passes):
-        started = time.process_time()
-        steps = sum(1 for _ in run)
-        per_step = (time.process_time() - started) / steps
+        while taken := _seconds(run, max(1, trial // 10), spent, "own"):
+            steps += _seconds(reference, taken, spent, "reference")
+    per_step = spent["own"] / steps
     trained = (steps + 1) * run.config.batch_size  # the last update is checked by one more loss
     return {
         "preparation": max(0.0, first - per_step),
         "per step": per_step,
+        "per step of PID": spent["reference"] / steps,
         **{name: passes[name] / trained for name in ("with gradient", "without gradient", "teacher")},
         "pairs": float(pairs),
         "megabytes": _kept(run.trainer) / 1e6,
     }
+
+
+def _seconds(run: Iterator[Any], steps: int, spent: dict[str, float], name: str) -> int:
+    """Take up to ``steps`` steps and add their CPU seconds; returns how many there were."""
+    started = time.process_time()
+    taken = sum(1 for _ in islice(run, steps))
+    spent[name] += time.process_time() - started
+    return taken
 
 
 def solving(data: str, contender: Contender, row: dict[str, Any]) -> float:
@@ -170,7 +185,7 @@ def _tensors(held: Any) -> Iterator[Tensor]:
 
 def budgeted_steps(data: str, costs: dict[str, float], budget: int) -> int:
     """How many steps fit into the CPU time of ``budget`` steps of PID with Adam."""
-    seconds = budget * cost(data, CONTENDERS["PID"], {"optimizer": "adam"})["per step"]
+    seconds = budget * costs["per step of PID"]
     return max(subject(data).trial, round((seconds - costs["preparation"]) / costs["per step"]))
 
 

@@ -76,13 +76,40 @@ def test_passes_are_counted(name: str, passes: tuple[float, ...]) -> None:
     assert measured["per step"] > 0
 
 
-def test_the_budget_is_shared_by_preparation_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def of_pid(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
-        assert (contender.method, settings) == ("pid", {"optimizer": "adam"})  # the unit of all budgets
-        return {"per step": 0.005}
+def test_the_budget_is_shared_by_preparation_and_steps() -> None:
+    assert budgeted_steps("ring", {"preparation": 4.0, "per step": 0.01, "per step of PID": 0.005}, 2000) == 600
 
-    monkeypatch.setattr(measure, "cost", of_pid)
-    assert budgeted_steps("ring", {"preparation": 4.0, "per step": 0.01}, 2000) == 600
+
+def test_the_unit_of_budgets_is_measured_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, dict[str, Any]]] = []
+    turns: list[int] = []
+
+    def counted(data: str, contender: Contender, settings: dict[str, Any], **options: Any) -> Any:
+        made.append((contender.method, settings))
+        return Turns(distilled(data, contender, settings, **options), len(made))
+
+    class Turns:
+        """A run that notes when it takes a step."""
+
+        def __init__(self, run: Any, which: int) -> None:
+            self.run, self.which = run, which
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.run, name)
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            turns.append(self.which)
+            return next(self.run)
+
+    monkeypatch.setattr(measure, "distilled", counted)
+    settings = {"optimizer": "adam", "batch_size": 8}
+    costs = cost("ring", CONTENDERS["BOOT"], settings)
+    assert made == [("boot", settings), ("pid", {"optimizer": "adam"})]
+    assert costs["per step of PID"] > 0
+    assert turns[2:50] == [*[1] * 12, *[2] * 12] * 2
 
 
 def test_a_candidate_with_a_part_of_the_time_solves_that_part_of_the_paths(monkeypatch: pytest.MonkeyPatch) -> None:
