@@ -186,7 +186,9 @@ def test_a_teacher_of_a_file_is_distilled_with_data_of_a_file(
     assert "needs real images, but the recipe own has a teacher without them: pass --data" in capsys.readouterr().err
     np.savez("plain.npz", images=np.zeros((6, 8, 8, 1), np.uint8))
     np.savez("large.npz", images=np.zeros((6, 9, 9, 1), np.uint8))
+    np.savez("strange.npz", images=np.zeros((6, 8, 8, 1), np.uint8), labels=np.arange(6) % 4)
     for file, words in (
+        ("strange", "have class labels 0..3, but the teacher has 3 classes: number them 0..2"),
         ("plain", "images in plain.npz have no labels, but the teacher has 3 classes: add a dataset.json"),
         ("large", "images in large.npz are (1, 9, 9), but the teacher's are (1, 8, 8): resize them"),
     ):

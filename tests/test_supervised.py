@@ -148,7 +148,7 @@ class CountedImages(Counted):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("teacher", "solver", "n"),
-    [(Counted, None, 250), (CountedImages, None, 18), (CountedImages, "euler", 250)],
+    [(Counted, None, 250), (CountedImages, None, 18), (CountedImages, "dpm++", 18), (CountedImages, "euler", 250)],
 )
 def test_paths_of_images_take_fewer_calls_unless_a_solver_is_chosen(
     method: str, teacher: Any, solver: str | None, n: int

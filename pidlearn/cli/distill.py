@@ -241,6 +241,11 @@ def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teach
                 f"the images in {path} have no labels, but the teacher has {classes} classes: add a dataset.json as "
                 f"EDM's tools write it, or pass an .npz file of images and labels"
             )
+        if classes and labels is not None and not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(
+                f"the images in {path} have class labels {labels.min()}..{labels.max()}, but the teacher has {classes} "
+                f"classes: number them 0..{classes - 1}"
+            )
         return sampler_of_bytes(images, labels)
     if method_of(config.method).needs != "data":
         return None

@@ -225,7 +225,7 @@ def _extract(features: metrics.Features, images: Tensor) -> Tensor:
 
 def _reference(path: str | Path, shape: torch.Size) -> metrics.Statistics | Tensor:
     """Published statistics, or images (M, C, H, W) uint8 of the student's shape."""
-    if not (Path(path).is_dir() or Path(path).suffix == ".zip"):
+    if not (Path(path).is_dir() or Path(path).suffix.lower() == ".zip"):
         return metrics.read_statistics(path)
     images = read_images(path)[0]
     if images.shape[1:] != shape:

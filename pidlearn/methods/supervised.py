@@ -48,8 +48,8 @@ class Endpoint(Method[Context]):
 
     Args:
         pairs: pairs (z, x0) in total.
-        solver: euler | heun | dpm | dpm++; None for euler on low-dimensional problems, and for dpm++ on others, whose
-            n is then 18 unless it is set: there the paths would else take far longer than the training.
+        solver: euler | heun | dpm | dpm++; None for euler on low-dimensional problems, and for dpm++ on others. There n
+            is 18 with dpm++ unless it is set: with 250 the paths would take far longer than the training.
     """
 
     pairs: int = 32768
@@ -64,7 +64,7 @@ class Endpoint(Method[Context]):
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         if problem.is_low_dimensional:
             return {"lr": 6e-3}  # with targets that stay, a larger one than others
-        return {"n": 18} if self.solver is None else {}
+        return {"n": 18} if self.solver_for(problem) == "dpm++" else {}
 
     def solver_for(self, problem: Problem) -> str:
         """The name of the solver of a problem's paths."""
