@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pidlearn import recipes
 from pidlearn.cli.cost import plan
@@ -231,21 +231,7 @@ def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teach
     of_teacher: Any = teacher
     if path is not None:
         images, labels = read_images(path)
-        shape, classes = tuple(of_teacher.event_shape), getattr(of_teacher, "label_dim", 0)
-        if images.shape[1:] != shape:
-            raise ValueError(
-                f"the images in {path} are {tuple(images.shape[1:])}, but the teacher's are {shape}: resize them"
-            )
-        if classes and labels is None:
-            raise ValueError(
-                f"the images in {path} have no labels, but the teacher has {classes} classes: add a dataset.json as "
-                f"EDM's tools write it, or pass an .npz file of images and labels"
-            )
-        if classes and labels is not None and not 0 <= labels.min() <= labels.max() < classes:
-            raise ValueError(
-                f"the images in {path} have class labels {labels.min()}..{labels.max()}, but the teacher has {classes} "
-                f"classes: number them 0..{classes - 1}"
-            )
+        _check_images(path, images, labels, tuple(of_teacher.event_shape), getattr(of_teacher, "label_dim", 0))
         return sampler_of_bytes(images, labels)
     if method_of(config.method).needs != "data":
         return None
@@ -258,6 +244,28 @@ def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teach
         f"method = {config.method!r} needs real images, but the recipe {recipe.name} has a teacher without them: pass "
         f"--data, a folder, a .zip or an .npz file"
     )
+
+
+def _check_images(
+    path: str | Path, images: Tensor, labels: Tensor | None, shape: tuple[int, ...], classes: int
+) -> None:
+    """Raise if images of files are not of the teacher's shape, or lack labels of its classes."""
+    if images.shape[1:] != shape:
+        raise ValueError(
+            f"the images in {path} are {tuple(images.shape[1:])}, but the teacher's are {shape}: resize them"
+        )
+    if not classes:
+        return
+    if labels is None:
+        raise ValueError(
+            f"the images in {path} have no labels, but the teacher has {classes} classes: add a dataset.json as EDM's "
+            f"tools write it, or pass an .npz file of images and labels"
+        )
+    if not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"the images in {path} have class labels {labels.min()}..{labels.max()}, but the teacher has {classes} "
+            f"classes: number them 0..{classes - 1}"
+        )
 
 
 def _possible_init(config: Config, teacher: nn.Module, processes: Processes) -> Config:

@@ -157,25 +157,36 @@ def evaluate(
     results: dict[str, Any] = {"n": n, "seed": seed, "calls": calls}
     if refine < 1:
         results["refine"] = refine
-    m = min(n, MAX_TEACHER_SAMPLES)
-    if problem and calls > 1 and both.adds_noise:  # a sample does not belong to its noise: distributions are compared
-        others = _teacher_samples(problem, n, seed + 1, m, exact=False)
-        results[f"energy (n = {m})"] = metrics.energy_distance(samples[:m], others)
-    elif problem:
-        target = _teacher_samples(problem, n, seed, m, exact=calls > 1 and both.has_path)
-        results[f"relative_rmse (n = {m})"] = metrics.relative_rmse(samples[:m], target)
+    if problem:
+        results |= _to_teacher(both, problem, samples, seed, calls)
     if reference:
         chunks = _extract(features, samples).split(CHUNK)
         results[f"fid (n = {n})"] = metrics.frechet_distance(metrics.statistics(chunks), reference)
     if real_images is not None:
-        suffix = f"({'pixels' if features is quantize else 'Inception'}, n = {n}, {len(real_images)} real)"
-        pair = _extract(features, samples), _extract(features, real_images)
-        results[f"frechet {suffix}"] = metrics.frechet_distance(*pair)
-        half = len(real_images) // 2
-        if half > pair[1].shape[1]:
-            floor = metrics.floor(metrics.frechet_distance, pair[1], splits=2)
-            results[f"frechet floor ({half} and {half} real)"] = floor
-        results[f"precision {suffix}"], results[f"recall {suffix}"] = metrics.precision_recall(*pair)
+        results |= _to_real(features, samples, real_images)
+    return results
+
+
+def _to_teacher(student: Student, problem: Problem, samples: Tensor, seed: int, calls: int) -> dict[str, float]:
+    """The error of the first samples (n, C, H, W) to the teacher's, or the distance to others of the teacher."""
+    n = len(samples)
+    m = min(n, MAX_TEACHER_SAMPLES)
+    if calls > 1 and student.adds_noise:  # a sample does not belong to its noise: distributions are compared
+        others = _teacher_samples(problem, n, seed + 1, m, exact=False)
+        return {f"energy (n = {m})": metrics.energy_distance(samples[:m], others)}
+    target = _teacher_samples(problem, n, seed, m, exact=calls > 1 and student.has_path)
+    return {f"relative_rmse (n = {m})": metrics.relative_rmse(samples[:m], target)}
+
+
+def _to_real(features: metrics.Features, samples: Tensor, real: Tensor) -> dict[str, float]:
+    """Distances on features between samples and real images, (n, C, H, W) each, and the Fréchet distance's floor."""
+    suffix = f"({'pixels' if features is quantize else 'Inception'}, n = {len(samples)}, {len(real)} real)"
+    pair = _extract(features, samples), _extract(features, real)
+    results = {f"frechet {suffix}": metrics.frechet_distance(*pair)}
+    half = len(real) // 2
+    if half > pair[1].shape[1]:
+        results[f"frechet floor ({half} and {half} real)"] = metrics.floor(metrics.frechet_distance, pair[1], splits=2)
+    results[f"precision {suffix}"], results[f"recall {suffix}"] = metrics.precision_recall(*pair)
     return results
 
 

@@ -49,6 +49,7 @@ def test_a_training_is_seen_goes_on_elsewhere_and_is_cancelled_and_its_student_t
     page.get_by_role("button", name="Pause", exact=True).click()
     page.get_by_role("button", name="Resume").wait_for()
     page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Pause", exact=True).wait_for()  # a click on buttons that change is lost
     cancel = page.get_by_role("button", name="Cancel")
     cancel.wait_for()
     cancel.click()
