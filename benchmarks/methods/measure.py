@@ -72,44 +72,58 @@ def needs(contender: Contender) -> str:
 
 
 def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
-    """What a run costs: CPU seconds of its preparation and per step, passes and teacher calls per sample, and memory.
+    """What a run costs: its preparation and each step, in steps of PID with Adam, the unit of budgets; and memory.
 
-    A pass is one sample through the student's network, with or without gradient, or through the teacher. A step of PID
-    with Adam, the unit of budgets, is measured in turns with the run's own: other processes then slow down both alike.
+    Both are measured in turns with such steps: other processes then slow down both alike. Besides: passes per sample,
+    each of which is one sample through the student's network, with or without gradient, or through the teacher.
     """
-    trial = subject(data).trial
-    run: Any = distilled(data, contender, settings, steps=trial)
-    reference: Any = distilled(data, CONTENDERS["PID"], {"optimizer": "adam"}, steps=2 * trial)
-    next(reference)
+    of = subject(data)
+    run: Any = distilled(data, contender, settings, steps=of.trial)
+    reference: Any = distilled(data, CONTENDERS["PID"], {"optimizer": "adam"}, steps=of.budget)
+    next(reference)  # may load and allocate
     passes: Counter[str] = Counter()
-    started = time.process_time()
-    next(run)
-    method, pairs = run.trainer.method, getattr(run.trainer.method, "pairs", 0)
-    while pairs and method.count < pairs:  # solved by the first steps, of which a short run may have too few
-        method.draw(run.trainer.context, run.config.batch_size, torch.Generator())
-    first = time.process_time() - started
-    spent, steps = {"own": 0.0, "reference": 0.0}, 0
+    turn = max(1, of.trial // 10)
+    preparation, _ = _in_turns(_prepared(run), 1, reference, max(1, turn // 8))  # with the first step
     with _counted(run, passes):
-        while taken := _seconds(run, max(1, trial // 10), spent, "own"):
-            steps += _seconds(reference, taken, spent, "reference")
-    per_step = spent["own"] / steps
-    trained = (steps + 1) * run.config.batch_size  # the last update is checked by one more loss
+        # Not to the end: the last update is checked by one more loss, which is much of a short run.
+        training, steps = _in_turns(islice(run, of.trial - 2), turn, reference, turn)
     return {
-        "preparation": max(0.0, first - per_step),
-        "per step": per_step,
-        "per step of PID": spent["reference"] / steps,
-        **{name: passes[name] / trained for name in ("with gradient", "without gradient", "teacher")},
-        "pairs": float(pairs),
+        "preparation / PID step": max(0.0, preparation - training / steps),
+        "step / PID step": training / steps,
+        **{
+            name: passes[name] / (steps * run.config.batch_size)
+            for name in ("with gradient", "without gradient", "teacher")
+        },
+        "pairs": float(getattr(run.trainer.method, "pairs", 0)),
         "megabytes": _kept(run.trainer) / 1e6,
     }
 
 
-def _seconds(run: Iterator[Any], steps: int, spent: dict[str, float], name: str) -> int:
-    """Take up to ``steps`` steps and add their CPU seconds; returns how many there were."""
+def _prepared(run: Any) -> Iterator[Any]:
+    """The first step of a run, and all paths that the next ones would solve; a short run may have too few of them."""
+    yield next(run)
+    method = run.trainer.method
+    while hasattr(method, "pairs") and method.count < method.pairs:
+        yield method.draw(run.trainer.context, run.config.batch_size, torch.Generator())
+
+
+def _in_turns(run: Iterator[Any], turn: int, reference: Iterator[Any], steps: int) -> tuple[float, int]:
+    """CPU time of all that is left of a run, in steps of the reference, and how many steps the run took.
+
+    Each ``turn`` of its steps is followed by these ``steps`` of the reference.
+    """
+    turns = []
+    while (taken := _timed(run, turn))[0]:
+        turns.append((*taken, *_timed(reference, steps)))
+    count, seconds, reference_count, reference_seconds = map(sum, zip(*turns, strict=True))
+    return seconds * reference_count / reference_seconds, int(count)
+
+
+def _timed(run: Iterator[Any], steps: int) -> tuple[int, float]:
+    """Take up to ``steps`` steps; returns how many there were, and their CPU seconds."""
     started = time.process_time()
-    taken = sum(1 for _ in islice(run, steps))
-    spent[name] += time.process_time() - started
-    return taken
+    count = sum(1 for _ in islice(run, steps))
+    return count, time.process_time() - started
 
 
 def solving(data: str, contender: Contender, row: dict[str, Any]) -> float:
@@ -185,8 +199,7 @@ def _tensors(held: Any) -> Iterator[Tensor]:
 
 def budgeted_steps(data: str, costs: dict[str, float], budget: int) -> int:
     """How many steps fit into the CPU time of ``budget`` steps of PID with Adam."""
-    seconds = budget * costs["per step of PID"]
-    return max(subject(data).trial, round((seconds - costs["preparation"]) / costs["per step"]))
+    return max(subject(data).trial, round((budget - costs["preparation / PID step"]) / costs["step / PID step"]))
 
 
 def row(

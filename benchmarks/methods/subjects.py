@@ -51,7 +51,7 @@ class Subject:
     settings: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, tuple[float, ...]] = field(default_factory=lambda: TOY_RATES)
     budget: int = 6000
-    trial: int = 120
+    trial: int = 240
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def subject(name: str) -> Subject:
         settings={"batch_size": 64},
         rates={"adam": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)},
         budget=200,
-        trial=10,
+        trial=20,
     )
 
 
