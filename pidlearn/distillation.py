@@ -61,7 +61,8 @@ def distill(
             the teacher has no weights, it stays where it is. Of a bare network pd trains one copy per stage, and leaves
             the network itself as it is. By default one is built: for a convolutional teacher a copy of its network.
         method: name of a method in `pidlearn.methods.METHODS` ("pid" by default), or a `pidlearn.methods.Method`.
-        config: settings; unset fields take values that suit the kind of problem (`pidlearn.methods.pid.recipes`).
+        config: settings; unset fields take values that suit the kind of problem (`pidlearn.methods.pid.recipes`). A
+            ``result.config`` has none: with another method pass ``n=None``, ``lr=None``, ... for values that suit that.
         data: for methods that need real data: a tensor x (M, *event), a pair (x, class_labels (M,) int64), a map-style
             data set of such items, or a function ``(n, generator=None)`` that returns x or the pair for n samples. By
             default an exact teacher's own samples.

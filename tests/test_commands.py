@@ -669,9 +669,9 @@ class TestEvaluate:
         reference = pid.metrics.Statistics(torch.zeros(3).double(), torch.eye(3).double())
         assert figures["fid (n = 5)"] == pytest.approx(pid.metrics.frechet_distance(ours, reference), rel=1e-4)
 
-    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
     def test_fid_to_images_of_ones_own(
-        self, made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str], fails: Any, packed: bool
+        self, made: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str], fails: Any, kind: str
     ) -> None:
         monkeypatch.setattr(evaluate_command, "CHUNK", 3)
         monkeypatch.setattr(evaluate_command, "Inception", lambda weights: lambda images: images.flatten(1)[:, 20:23])
@@ -680,7 +680,11 @@ class TestEvaluate:
         images = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
         for i, image in enumerate(images):
             Image.fromarray(image).save(folder / f"{i}.png")
-        source = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", folder)) if packed else folder
+        source = folder if kind == "folder" else tmp_path / f"packed.{kind}"
+        if kind == "zip":
+            shutil.make_archive(str(source.with_suffix("")), "zip", folder)
+        elif kind == "npz":
+            np.savez(source, images=images[:, None])
         assert main(["evaluate", str(student), "-n", "5", "--fid", str(source)]) == 0
         figures = json.loads(capsys.readouterr().out)
         ours = pid.load(student).student.sample(5, generator=torch.Generator().manual_seed(0))

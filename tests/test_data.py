@@ -159,6 +159,18 @@ class TestFiles:
         (folder / "dataset.json").write_text('{"labels": null}')
         self.assert_read(folder, has_labels=False)
 
+    def test_grey_and_black_and_white_pictures(self, tmp_path: Path) -> None:
+        grey = self.PIXELS[0, :, :, :1]
+        Image.fromarray(grey[..., 0]).save(tmp_path / "0.png")
+        Image.fromarray(np.concatenate([grey, 255 - grey], 2), "LA").save(tmp_path / "1.png")
+        Image.fromarray(grey[..., 0] > 20).save(tmp_path / "2.png")
+        images, _ = read_images(tmp_path)
+        expected = torch.from_numpy(np.stack([grey, grey, np.where(grey > 20, 255, 0)])).permute(0, 3, 1, 2)
+        assert torch.equal(images, expected.to(torch.uint8))
+        Image.fromarray(np.full((6, 6), 40000, np.uint16)).save(tmp_path / "3.png")
+        with pytest.raises(ValueError, match=r"3.png in .* has more than 8 bits per channel: convert it to 8"):
+            read_images(tmp_path)
+
     def test_arrays(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "last.npz", images=self.PIXELS, labels=self.LABELS)
         np.savez(tmp_path / "first.npz", images=self.PIXELS.transpose(0, 3, 1, 2))

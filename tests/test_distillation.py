@@ -131,6 +131,7 @@ class TestWhatComesBack:
         ours, recipe = vars(result.config), vars(pid.distill(pid.toy("ring"), net(), **TINY).config)
         assert {k: v for k, v in ours.items() if v != recipe[k]} == {"steps": 3, "batch_size": 4, "n": 7, "seed": 9}
         assert pid.distill(pid.toy("ring"), net(), config=result.config, progress=False).config == result.config
+        assert pid.distill(pid.toy("ring"), net(), config=result.config, n=None, progress=False).config.n == 250
         assert pid.distill(pid.toy("ring"), net(), config=given, steps=2, progress=False).config.steps == 2
 
     def test_what_a_config_leaves_out_is_the_recipes(self) -> None:

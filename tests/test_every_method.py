@@ -194,6 +194,8 @@ def test_a_teacher_of_a_file_is_distilled_with_data_of_a_file(
     ):
         assert main(["distill", "own.toml", "--data", f"{file}.npz"]) == 1
         assert words in capsys.readouterr().err
+    assert main(["distill", "own.toml", "--method", "pid", "--data", "plain.npz"]) == 1
+    assert "method = 'pid' needs no data: leave --data out" in capsys.readouterr().err
     assert main(["distill", "own.toml", "--data", "images.npz"]) == 0
     assert pid.load("runs/own/student.safetensors").config.method == "cd"
 

@@ -229,12 +229,14 @@ def _configured(config: Config, settings: dict[str, Any]) -> Config:
 def _data(path: str | Path | None, config: Config, recipe: recipes.Recipe, teacher: nn.Module, dry_run: bool) -> Any:
     """What a method that needs data gets: the user's files, or what the recipe's teacher is trained on."""
     of_teacher: Any = teacher
+    if method_of(config.method).needs != "data":
+        if path is not None:
+            raise ValueError(f"got --data {path}, but method = {config.method!r} needs no data: leave --data out")
+        return None
     if path is not None:
         images, labels = read_images(path)
         _check_images(path, images, labels, tuple(of_teacher.event_shape), getattr(of_teacher, "label_dim", 0))
         return sampler_of_bytes(images, labels)
-    if method_of(config.method).needs != "data":
-        return None
     if not isinstance(recipe.teacher, str):
         return recipes.training_data(recipe.teacher)
     if dry_run:  # what it measures does not depend on the images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fid",
-        help="reference for the FID: an .npz of mu and sigma, such as EDM's, or a folder or .zip of images",
+        help="reference for the FID: an .npz of mu and sigma, such as EDM's, or images as for `distill --data`",
     )
     parser.add_argument("--inception", help="weights of Inception (default: torch's cache, downloaded if missing)")
     parser.add_argument("--real", choices=list(DATA_SETS), help="real images to compare with")
@@ -116,8 +117,8 @@ def evaluate(
         seed: seed of the noise and the class labels.
         calls: network calls per sample, as in `pidlearn.cli.sample.sample`; by default 1, and 249 without a student.
         refine: the share of the samples that gets them, as in `Result.sample`.
-        fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's references, or a folder or ZIP file of images, all of
-            which are used.
+        fid: an ``.npz`` of ``mu`` and ``sigma``, such as EDM's, or images as for `pidlearn.data.read_images`,
+            all of which are used.
         inception: weights of Inception; by default those in torch's cache, downloaded if missing.
         real: "digits" or "fashion-mnist".
         device: by default a GPU if there is one.
@@ -236,7 +237,7 @@ def _extract(features: metrics.Features, images: Tensor) -> Tensor:
 
 def _reference(path: str | Path, shape: torch.Size) -> metrics.Statistics | Tensor:
     """Published statistics, or images (M, C, H, W) uint8 of the student's shape."""
-    if not (Path(path).is_dir() or Path(path).suffix.lower() == ".zip"):
+    if not _holds_images(Path(path)):
         return metrics.read_statistics(path)
     images = read_images(path)[0]
     if images.shape[1:] != shape:
@@ -245,6 +246,16 @@ def _reference(path: str | Path, shape: torch.Size) -> metrics.Statistics | Tens
             f"or pass others"
         )
     return images
+
+
+def _holds_images(path: Path) -> bool:
+    """Whether a file, or a folder, is of images rather than of statistics."""
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as arrays:
+        return "images.npy" in arrays.namelist()
 
 
 def _real_images(name: str, shape: torch.Size, n: int) -> Tensor:

@@ -109,9 +109,12 @@ def _pictures(path: Path) -> tuple[Tensor, Tensor | None]:
             continue
         try:
             with Image.open(io.BytesIO(content)) as picture:
-                pixels = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
+                deep, grey = picture.mode[0] in "IF", picture.mode in ("1", "L", "LA")
+                pixels = np.asarray(picture.convert("L" if grey else "RGB"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{name} in {path} cannot be read as a picture ({error}): remove it") from error
+        if deep:  # clipped to 255 by the conversion
+            raise ValueError(f"{name} in {path} has more than 8 bits per channel: convert it to 8")
         images.append(np.moveaxis(np.atleast_3d(pixels), 2, 0))  # (R, R) or (R, R, 3) -> (C, R, R)
         names.append(name)
     if len(shapes := {image.shape for image in images}) != 1:
