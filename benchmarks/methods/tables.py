@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def text(limit: dict[str, Any], data: str) -> str:
     """What the tables show."""
     if "budget" in limit:
         of = f"the CPU time that {limit['budget']:,} steps of PID with Adam took on the same processor"
-        planned = "Steps: planned by what a few cost right before; processors are shared, so that CPU s differ. "
+        planned = """Steps: planned by what a few cost right before, in turns with steps of PID with Adam: their CPU
+time is 1 of "a step". Processors are shared, so that CPU s differ. """
     else:
         planned = ""
         of = f"{limit['steps']:,} steps"
@@ -126,6 +128,7 @@ def _costs(data: str, name: str, results: list[dict[str, Any]]) -> dict[str, str
         "passes": f"{passes(row):.1f}" + (f" + {solved:.1f}" if row["pairs"] else ""),
         "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),
         "steps": f"{_mean([r['steps'] for r in results]):,.0f}",
+        "a step": f"{_mean([r.get('step / PID step', math.nan) for r in results]):.2f}",
         "CPU s": spread([r["seconds"] for r in results], 0),
         "kept, MB": f"{row['megabytes']:.1f}",
     }

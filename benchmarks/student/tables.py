@@ -73,10 +73,10 @@ def goals(rows: dict[str, Row]) -> str:
 
 
 def goal(name: str, values: list[float], most: float) -> str:
-    """Whether a goal is reached, by what margin, and how much that varies over the sets of real images."""
+    """How far a mean is below or above the largest that is allowed, and how much it varies over sets of real images."""
     mean = sum(values) / len(values)
-    met = f"{'met' if mean <= most else 'missed'} by {abs(mean / most - 1):.0%}"
-    return f"{name} {spread(values, 3)} of at most {most}, {met}"
+    side = "below" if mean <= most else "above"
+    return f"{name} {spread(values, 3)}, {abs(mean / most - 1):.0%} {side} the limit of {most}"
 
 
 def text(store: Store, recipe: Recipe, size: Size) -> str:
