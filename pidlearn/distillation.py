@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from pidlearn.config import NEW_NAMES, Config, with_overrides
@@ -101,6 +102,8 @@ def distill(
     track_error = overrides.pop("track_error", track_error)
     named = {"method": method, "t_max": t_start, "t_min": t_end, "steps": steps, "batch_size": batch_size, "seed": seed}
     run = Run(teacher, student, _configured(config, named, overrides), prior, event_shape, data)
+    if run.problem.device.type == "cpu" and not run.problem.is_low_dimensional and torch.cuda.is_available():
+        warnings.warn('the teacher, and so training, is on the CPU: for the GPU pass teacher.to("cuda")', stacklevel=2)
     stop = drive(
         run,
         "student",

@@ -114,7 +114,7 @@ def _pictures(path: Path) -> tuple[Tensor, Tensor | None]:
         except (OSError, ValueError) as error:
             raise ValueError(f"{name} in {path} cannot be read as a picture ({error}): remove it") from error
         if deep:  # clipped to 255 by the conversion
-            raise ValueError(f"{name} in {path} has more than 8 bits per channel: convert it to 8")
+            raise ValueError(f"{name} in {path} has more than 8 bits per channel, but 8 are read: save it with 8")
         images.append(np.moveaxis(np.atleast_3d(pixels), 2, 0))  # (R, R) or (R, R, 3) -> (C, R, R)
         names.append(name)
     if len(shapes := {image.shape for image in images}) != 1:
