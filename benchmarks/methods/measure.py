@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import pidlearn as pid
 from benchmarks.methods.contenders import CONTENDERS, Contender
@@ -30,6 +31,7 @@ __all__ = [
     "distilled",
     "floor_row",
     "needs",
+    "relative_time",
     "row",
     "settings_on",
     "solver_row",
@@ -75,7 +77,8 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
     """What a run costs: its preparation and each step, in steps of PID with Adam, the unit of budgets; and memory.
 
     Both are measured in turns with such steps: other processes then slow down both alike. Besides: passes per sample,
-    each of which is one sample through the student's network, with or without gradient, or through the teacher.
+    each of which is one sample, or its tangent of forward-mode AD, through the student's network, with or without
+    gradient, or through the teacher.
     """
     of = subject(data)
     run: Any = distilled(data, contender, settings, steps=of.trial)
@@ -130,13 +133,26 @@ def solving(data: str, contender: Contender, row: dict[str, Any]) -> float:
     """Teacher calls for the paths that a run solved in advance, per training sample of that run."""
     if not row["pairs"]:
         return 0.0
-    kind, settings = METHODS[contender.method], {**settings_on(data, contender), **row["settings"]}
-    method: Any = kind(**{name: settings[name] for name in settings_of(kind) if name in settings})
     of = subject(data)
-    settings = {**DEFAULTS, **method.defaults(of.problem, {}), **of.settings, **settings}
+    method, settings = _resolved(data, contender, row)
     states = getattr(method, "times", 1)  # of each path; from one to the next, DSNO rounds the number of steps up
     calls = states * math.ceil((settings["n"] - 1) / states) * SOLVERS[method.solver_for(of.problem)]().nfe
     return float(row["pairs"] * calls / (row["steps"] * settings["batch_size"]))
+
+
+def relative_time(data: str, contender: Contender, row: dict[str, Any]) -> float:
+    """CPU time per training sample, the preparation included, in that of PID with Adam."""
+    per_step = row["step / PID step"] + row["preparation / PID step"] / row["steps"]
+    batch, of_pid = (_resolved(data, c, r)[1]["batch_size"] for c, r in ((contender, row), (CONTENDERS["PID"], {})))
+    return float(per_step / batch * of_pid)
+
+
+def _resolved(data: str, contender: Contender, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The method of a row, and all settings of its run."""
+    of, kind = subject(data), METHODS[contender.method]
+    settings = {**settings_on(data, contender), **row.get("settings", {})}
+    method = kind(**{name: settings[name] for name in settings_of(kind) if name in settings})
+    return method, {**DEFAULTS, **method.defaults(of.problem, {}), **of.settings, **settings}
 
 
 @contextmanager
@@ -150,8 +166,11 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
         out: Tensor = denoise(x, *args, **kwargs)
         return out
 
-    def count(network: nn.Module, args: tuple[Any, ...]) -> None:
-        passes["with gradient" if torch.is_grad_enabled() else "without gradient"] += len(args[0])
+    def count(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        has_tangent = any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+        rows = len(args[0]) * (2 if has_tangent else 1)  # the tangent takes all that the network computes once more
+        passes["with gradient" if torch.is_grad_enabled() else "without gradient"] += rows
 
     trained = [run.student, getattr(run.trainer.method, "auxiliary", None)]
     networks = [
@@ -161,7 +180,7 @@ def _counted(run: Any, passes: Counter[str]) -> Iterator[None]:
         for m in part.modules()
         if isinstance(m, pid.nets.MLP | pid.nets.SongUNet)
     ]
-    handles = [network.register_forward_pre_hook(count) for network in networks]
+    handles = [network.register_forward_pre_hook(count, with_kwargs=True) for network in networks]
     ode.denoise = counted  # of this object; the teacher stays what a method may copy
     try:
         yield

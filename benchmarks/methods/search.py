@@ -20,18 +20,22 @@ Row = dict[str, Any]
 Rows = dict[str, Row]
 
 SEED = 100
-SHARE, FINALISTS, FINAL = 3, 2, "checkerboard"
-"""The first candidates have 1 / SHARE of the table's time; the FINALISTS have all of it, on toys with FINAL."""
-TEXT = f"""Every optimiser with several learning rates, then another value of one more setting with the best of them;
-each run has 1 / {SHARE} of the CPU time and of the solved paths of those in the table. The best {FINALISTS} are tried
+SHARE, FINAL = 3, "checkerboard"
+"""Candidates have 1 / SHARE of the table's time; the best of them have all of it, on toys with FINAL."""
+BEYOND = 2
+"""How many rates outside those that all methods try follow a best one at their edge."""
+TEXT = f"""Every optimiser with several learning rates; up to {BEYOND} more, each a factor of 2 outside, while the best
+is at the edge of those that were tried; then another value of one more setting with the best of them. Each run has 1 /
+{SHARE} of the CPU time and of the solved paths of those in the table. The best with each value of the setting is tried
 once more with all of it, on toys with another teacher. The settings with the least product of both errors (RMSE to
 Euler-250 of one call) serve in the table, with other seeds."""
 
 
 def search(store: Store, data: str, names: Sequence[str], jobs: int) -> None:
-    """Compute what is missing of the search: three rounds, each of which depends on those before."""
+    """Compute what is missing of the search: rounds, each of which depends on those before."""
     final = FINAL if data in TOYS else data
-    for propose, on, share in ((_rates, data, SHARE), (_second_settings, data, SHARE), (_best, final, 1)):
+    rounds = [(_rates, data, SHARE), *[(_beyond, data, SHARE)] * BEYOND, (_second_settings, data, SHARE)]
+    for propose, on, share in (*rounds, (_finalists, final, 1)):
         budget = subject(on).budget // share
         tasks: dict[str, Task] = {
             f"{name} on {on} for {budget}: {shown(settings)}": (candidate, name, on, settings, budget)
@@ -43,10 +47,9 @@ def search(store: Store, data: str, names: Sequence[str], jobs: int) -> None:
 
 def best(rows: Rows, name: str) -> Settings:
     """The settings that serve in the table: those with the least product of the errors of both rounds."""
-    first = _errors(rows, name, whole=False)
-    again = [row for row in _of(rows, name) if row["whole"]]
-    settings: Settings = min(again, key=lambda row: row["error"] * first[shown(row["settings"])])["settings"]
-    return settings
+    first, again = _errors(rows, name), _errors_again(rows, name)
+    finalists = [settings for settings in _with_each_value(rows, name) if shown(settings) in again]
+    return min(finalists, key=lambda settings: again[shown(settings)] * first[shown(settings)])
 
 
 def candidate(name: str, data: str, settings: Settings, budget: int) -> Row:
@@ -70,9 +73,9 @@ def lines(rows: Rows) -> list[dict[str, str]]:
     """Every candidate, with the errors that it reached."""
     table = []
     for name in (name for name in CONTENDERS if _of(rows, name)):
-        again = _errors(rows, name, whole=True)
+        again = _errors_again(rows, name)
         chosen = shown(best(rows, name)) if again else None  # of a search that was interrupted, some have no last round
-        for settings, error in _errors(rows, name, whole=False).items():
+        for settings, error in _errors(rows, name).items():
             second = f"{again[settings]:.4f}" + " ←" * (settings == chosen) if settings in again else ""
             table.append({"method": name, "settings": settings, "RMSE": f"{error:.4f}", "again": second})
     return table
@@ -81,7 +84,7 @@ def lines(rows: Rows) -> list[dict[str, str]]:
 def at_edge(rows: Rows) -> str:
     """Whose best rate is the least or the largest that was tried, so that another might be better still."""
     names = []
-    for name in (name for name in CONTENDERS if _errors(rows, name, whole=True)):
+    for name in (name for name in CONTENDERS if _errors_again(rows, name)):
         chosen = best(rows, name)
         rates = [
             row["settings"]["lr"] for row in _of(rows, name) if row["settings"]["optimizer"] == chosen["optimizer"]
@@ -110,15 +113,33 @@ def _rates(rows: Rows, data: str, name: str) -> list[Settings]:
     return [{"optimizer": optimizer, "lr": lr, setting: first} for optimizer in rates for lr in rates[optimizer]]
 
 
+def _beyond(rows: Rows, data: str, name: str) -> list[Settings]:
+    """The next rate outside, if the best one is at the edge of those that were tried."""
+    setting, first, _ = _second(data, name)
+    tried = [row for row in _of(rows, name) if row["settings"][setting] == first and not row["whole"]]
+    chosen = min(tried, key=lambda row: row["error"])["settings"]
+    rates = [row["settings"]["lr"] for row in tried if row["settings"]["optimizer"] == chosen["optimizer"]]
+    outside = {min(rates): min(rates) / 2, max(rates): 2 * max(rates)}.get(chosen["lr"])
+    for_all = subject(data).rates[chosen["optimizer"]]
+    if outside is None or not min(for_all) / 2**BEYOND <= outside <= max(for_all) * 2**BEYOND:
+        return []
+    return [{**chosen, "lr": outside}]
+
+
 def _second_settings(rows: Rows, data: str, name: str) -> list[Settings]:
     setting, first, second = _second(data, name)
     tried = [row for row in _of(rows, name) if row["settings"][setting] == first and not row["whole"]]
     return [{**min(tried, key=lambda row: row["error"])["settings"], setting: second}]
 
 
-def _best(rows: Rows, data: str, name: str) -> list[Settings]:
-    tried = [row for row in _of(rows, name) if not row["whole"]]
-    return [row["settings"] for row in sorted(tried, key=lambda row: row["error"])[:FINALISTS]]
+def _finalists(rows: Rows, data: str, name: str) -> list[Settings]:
+    return _with_each_value(rows, name)
+
+
+def _with_each_value(rows: Rows, name: str) -> list[Settings]:
+    """The best of the first rounds with each value of the second setting, which comes last."""
+    tried = sorted((row for row in _of(rows, name) if not row["whole"]), key=lambda row: -row["error"])
+    return list({[*row["settings"].values()][-1]: row["settings"] for row in tried}.values())
 
 
 def _second(data: str, name: str) -> tuple[str, Any, Any]:
@@ -130,6 +151,14 @@ def _of(rows: Rows, name: str) -> list[Row]:
     return [row for row in rows.values() if row["method"] == name]
 
 
-def _errors(rows: Rows, name: str, whole: bool) -> dict[str, float]:
-    """Errors of a round by settings."""
-    return {shown(row["settings"]): row["error"] for row in _of(rows, name) if row["whole"] == whole}
+def _errors(rows: Rows, name: str) -> dict[str, float]:
+    """Errors of the first rounds by settings."""
+    return {shown(row["settings"]): row["error"] for row in _of(rows, name) if not row["whole"]}
+
+
+def _errors_again(rows: Rows, name: str) -> dict[str, float]:
+    """Errors of the finalists with all of the time, by settings; an earlier search may have had others."""
+    finalists = _with_each_value(rows, name)
+    return {
+        shown(row["settings"]): row["error"] for row in _of(rows, name) if row["whole"] and row["settings"] in finalists
+    }

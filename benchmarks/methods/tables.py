@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
-from benchmarks.methods.measure import CALLS, needs, solving
+from benchmarks.methods.measure import CALLS, needs, relative_time, solving
 from benchmarks.methods.subjects import TOYS, subject
 from benchmarks.table import spread
 
@@ -54,9 +54,10 @@ semicolon those of 2, 4 and 8 calls, where the student can make use of them. Con
 calls, so that only their distribution is compared then. Wrong mode: {wrong} than the exact sample. Energy: energy
 distance to other samples of the teacher, times 1e4.
 Passes: forward passes of the network per training sample, where one with a gradient counts three, and a call of the
-teacher one, plus those that solved the paths, shared out among all training samples. A derivative by forward-mode AD is
-one pass here, and shows in the number of steps.
-{planned}Kept: what training holds besides the teacher: networks, gradients, the optimiser's state, solved paths.
+teacher one, plus those that solved the paths, shared out among all training samples. The tangent of forward-mode AD is
+another pass.
+{planned}Kept: what training holds between steps besides the teacher, so no activations: networks, gradients, the
+optimiser's state, solved paths.
 Means over the seeds ± half of the range; one thread. The search (`{search}`) trained with another seed, and
 compared on the same noise."""
 
@@ -124,11 +125,12 @@ def _mean(values: list[float]) -> float:
 def _costs(data: str, name: str, results: list[dict[str, Any]]) -> dict[str, str]:
     row = results[0]
     solved = all_passes(data, name, results) - _mean([passes(r) for r in results])
+    step = _mean([r.get("step / PID step", math.nan) for r in results])  # measured for tables at equal CPU time
     return {
         "passes": f"{passes(row):.1f}" + (f" + {solved:.1f}" if row["pairs"] else ""),
         "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),
         "steps": f"{_mean([r['steps'] for r in results]):,.0f}",
-        "a step": f"{_mean([r.get('step / PID step', math.nan) for r in results]):.2f}",
+        **({} if math.isnan(step) else {"a step": f"{step:.2f}"}),
         "CPU s": spread([r["seconds"] for r in results], 0),
         "kept, MB": f"{row['megabytes']:.1f}",
     }
@@ -151,7 +153,7 @@ def looks() -> dict[str, dict[str, Any]]:
 
 
 def figure(rows: Rows, path: Path) -> None:
-    """Errors to the exact ODE: left, against calls of the student; right, of one call against the cost of a step."""
+    """Errors to the exact ODE: left, against calls of the student; right, of one call against the cost of a sample."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(key.split("/")[0] for key in rows))
@@ -169,7 +171,8 @@ def figure(rows: Rows, path: Path) -> None:
             errors = [mean(results, k, "exact") for k in calls]
             most = max(most, *errors)
             line[0].plot([int(k) for k in calls], errors, label=name, **look)
-            line[1].plot(all_passes(data, name, results), errors[0], ls="", **look)
+            cost = _mean([relative_time(data, CONTENDERS[name], row) for row in results])
+            line[1].plot(cost, errors[0], ls="", **look)
         for ax in line:
             ax.set(xscale="log", yscale="log")
             low, high = ax.get_ylim()  # without the line, which may be far below
@@ -179,13 +182,13 @@ def figure(rows: Rows, path: Path) -> None:
                 ax.set_yscale("linear")
         line[0].set(title=f"{data}, by calls", ylabel="RMSE to the exact ODE")
         line[1].set(title=f"{data}, one call, by cost")
-        for ax, ticks in zip(line, ((*CALLS, 16, 32), (3, 5, 10, 20, 50, 100)), strict=True):
+        for ax, ticks in zip(line, ((*CALLS, 16, 32), (0.5, 1, 2, 4, 8)), strict=True):
             limits = ax.get_xlim()  # of the data
             ax.set(xticks=ticks, xticklabels=ticks)
             ax.minorticks_off()
             ax.set_xlim(limits)
     axes[-1, 0].set_xlabel("calls of the student, or of the teacher (grey)")
-    axes[-1, 1].set_xlabel("forward passes per sample, solved paths included")
+    axes[-1, 1].set_xlabel("CPU time per training sample, PID with Adam = 1, paths included")
     handles = {label: h for ax in axes[:, 0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     title = "Black line: Euler-250. Filled: needs only noise; half: solved paths; white: data."
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=9, title=title)

@@ -61,6 +61,7 @@ def test_every_method_takes_part() -> None:
     ("name", "passes"),
     [
         ("PID", (2, 0, 1)),  # the student at t and at the next time, the teacher once
+        ("PID, exact derivative", (2, 0, 1)),  # the student and its tangent
         ("BOOT", (1, 1, 1)),
         ("CD", (1, 1, 2)),
         ("CT", (1, 1, 0)),
@@ -73,26 +74,31 @@ def test_passes_are_counted(name: str, passes: tuple[float, ...]) -> None:
     brief = {"batch_size": 15} | ({"pairs": 8} if contender.also[0] == "pairs" else {})
     measured = cost("ring", contender, brief)
     assert tuple(measured[key] for key in ("with gradient", "without gradient", "teacher")) == passes
-    assert measured["per step"] > 0
+    assert measured["step / PID step"] > 0
 
 
 def test_the_budget_is_shared_by_preparation_and_steps() -> None:
-    assert budgeted_steps("ring", {"preparation": 4.0, "per step": 0.01, "per step of PID": 0.005}, 2000) == 600
+    assert budgeted_steps("ring", {"preparation / PID step": 800.0, "step / PID step": 2.0}, 2000) == 600
+    assert budgeted_steps("ring", {"preparation / PID step": 3000.0, "step / PID step": 2.0}, 2000) == 240  # at least
 
 
-def test_the_unit_of_budgets_is_measured_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[str, dict[str, Any]]] = []
-    turns: list[int] = []
+def test_the_cost_of_a_sample_is_relative_to_pids() -> None:
+    row = {"settings": {"batch_size": 64}, "steps": 100, "preparation / PID step": 50.0, "step / PID step": 0.5}
+    assert measure.relative_time("ring", CONTENDERS["BOOT"], row) == (0.5 + 50 / 100) * 256 / 64
 
-    def counted(data: str, contender: Contender, settings: dict[str, Any], **options: Any) -> Any:
-        made.append((contender.method, settings))
-        return Turns(distilled(data, contender, settings, **options), len(made))
 
-    class Turns:
-        """A run that notes when it takes a step."""
+@pytest.mark.parametrize("name", ["BOOT", "endpoint regression"])
+def test_costs_are_measured_in_turns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    turns: list[str] = []
 
-        def __init__(self, run: Any, which: int) -> None:
-            self.run, self.which = run, which
+    class Run:
+        """A run whose steps take 3 s each, and those of PID 2 s; 600 paths, 256 of which a draw solves in 5 s."""
+
+        def __init__(self, which: str, run: Any) -> None:
+            self.which, self.run = which, run
+            if hasattr(method := run.trainer.method, "pairs"):
+                method.solve = self.solve
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.run, name)
@@ -101,15 +107,35 @@ def test_the_unit_of_budgets_is_measured_in_turns(monkeypatch: pytest.MonkeyPatc
             return self
 
         def __next__(self) -> Any:
-            turns.append(self.which)
+            self.takes(3.0 if self.which == "own" else 2.0)
             return next(self.run)
 
+        def solve(self, context: Any, z: torch.Tensor, labels: Any) -> torch.Tensor:
+            self.takes(5.0)
+            return z
+
+        def takes(self, seconds: float) -> None:
+            nonlocal clock
+            clock += seconds
+            turns.append(self.which)
+
+    made: list[dict[str, Any]] = []
+
+    def counted(data: str, contender: Contender, settings: dict[str, Any], **options: Any) -> Any:
+        made.append(settings)
+        return Run("PID" if len(made) == 2 else "own", distilled(data, contender, settings, **options))
+
     monkeypatch.setattr(measure, "distilled", counted)
-    settings = {"optimizer": "adam", "batch_size": 8}
-    costs = cost("ring", CONTENDERS["BOOT"], settings)
-    assert made == [("boot", settings), ("pid", {"optimizer": "adam"})]
-    assert costs["per step of PID"] > 0
-    assert turns[2:50] == [*[1] * 12, *[2] * 12] * 2
+    monkeypatch.setattr(measure.time, "process_time", lambda: clock)
+    paths = name == "endpoint regression"
+    settings = {"optimizer": "adam", "batch_size": 8, **({"pairs": 600} if paths else {})}
+    costs = cost("ring", CONTENDERS[name], settings)
+    assert made == [settings, {"optimizer": "adam"}]
+    assert costs["step / PID step"] == pytest.approx(1.5)
+    assert costs["preparation / PID step"] == pytest.approx(15 / 2 if paths else 0)
+    first = ["own", *["PID"] * 3]  # of the run, and of PID
+    begun = ["PID", *(["own"] + 3 * first if paths else first)]  # the first step of a run solves paths, too
+    assert turns[: len(begun) + 96] == [*begun, *([*["own"] * 24, *["PID"] * 24] * 2)]
 
 
 def test_a_candidate_with_a_part_of_the_time_solves_that_part_of_the_paths(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +143,7 @@ def test_a_candidate_with_a_part_of_the_time_solves_that_part_of_the_paths(monke
 
     def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str, float]:
         given.append(settings)
-        return {"preparation": 0.0, "per step": 1.0}
+        return {}
 
     monkeypatch.setattr("benchmarks.methods.search.cost", cost)
     monkeypatch.setattr("benchmarks.methods.search.budgeted_steps", lambda *args: 4)
@@ -132,22 +158,23 @@ def test_a_candidate_with_a_part_of_the_time_solves_that_part_of_the_paths(monke
 
 
 class Filled:
-    """A store that computes errors by a formula instead of training."""
+    """A store that computes errors by a formula instead of training; the best rate is ``best``."""
 
-    def __init__(self) -> None:
+    def __init__(self, best: float) -> None:
+        self.best = best
         self.rows: dict[str, dict[str, Any]] = {}
 
     def fill(self, tasks: dict[str, Any], jobs: int) -> None:
         for key, (_, name, data, settings, budget) in tasks.items():
             lr, muon = settings["lr"], settings["optimizer"] == "muon"
-            error = abs(lr - 3e-3) + 1e-4 * settings["n"] + (0 if muon else 1e-3)
+            error = abs(lr - self.best) + 1e-4 * settings["n"] + (0 if muon else 1)
             if data == "checkerboard":  # where the winner of the ring is far behind
-                error = 1.0 if settings["n"] == 18 and lr == 3e-3 else 0.1
+                error = 1.0 if settings["n"] == 18 else 0.1
             self.rows[key] = {"method": name, "settings": settings, "whole": budget == 6000, "error": error}
 
 
 def test_the_search_tries_rates_then_another_setting_then_the_best_again() -> None:
-    store: Any = Filled()
+    store: Any = Filled(best=3e-3)
     search(store, "ring", ["CD"], 1)
     rows = list(store.rows.values())
     first, second, again = rows[:10], rows[10:11], rows[11:]
@@ -156,14 +183,38 @@ def test_the_search_tries_rates_then_another_setting_then_the_best_again() -> No
         ("muon", lr) for lr in (7.5e-4, 1.5e-3, 3e-3, 6e-3, 12e-3)
     ]
     assert [row["settings"] for row in second] == [{"optimizer": "muon", "lr": 3e-3, "n": 40}]
-    assert [row["settings"]["lr"] for row in again] == [3e-3, 1.5e-3]
+    assert {row["settings"]["n"]: row["settings"]["lr"] for row in again} == {18: 3e-3, 40: 3e-3}
     assert all("on checkerboard for 6000" in key for key in [*store.rows][11:])
-    assert best(store.rows, "CD") == {"optimizer": "muon", "lr": 1.5e-3, "n": 18}
+    assert best(store.rows, "CD") == {"optimizer": "muon", "lr": 3e-3, "n": 40}
+    # What an earlier search tried again does not count.
+    store.rows["earlier"] = {**first[6], "whole": True, "error": 1e-9}
+    assert best(store.rows, "CD") == {"optimizer": "muon", "lr": 3e-3, "n": 40}
     table = search_lines(store.rows)
-    assert [line["again"] for line in table if line["again"]] == ["0.1000 ←", "1.0000"]
+    assert [line["again"] for line in table if line["again"]] == ["1.0000", "0.1000 ←"]
     begun = {key: row for key, row in store.rows.items() if not row["whole"]}
     assert not any(line["again"] for line in search_lines(begun))  # of a search that was interrupted
     assert table[7]["RMSE"] == "0.0018"
+
+
+@pytest.mark.parametrize(
+    ("best_rate", "beyond", "said"),
+    [
+        (1e-4, [3.75e-4, 1.875e-4], "CD (0.0001875)"),
+        (4e-4, [3.75e-4, 1.875e-4], ""),
+        (0.024, [0.024, 0.048], ""),
+        (1.0, [0.024, 0.048], "CD (0.048)"),
+    ],
+)
+def test_the_search_goes_on_outside_while_the_best_is_at_the_edge(
+    best_rate: float, beyond: list[float], said: str
+) -> None:
+    store: Any = Filled(best_rate)
+    for _ in range(2):  # a search that is repeated goes no further
+        search(store, "ring", ["CD"], 1)
+        rates = [row["settings"]["lr"] for row in store.rows.values() if row["settings"]["n"] == 18]
+        assert rates[10 : 10 + len(beyond)] == beyond
+        assert len(rates) == 10 + len(beyond) + 1  # the best once more
+    assert at_edge(store.rows) == (f"At an edge of the rates that were tried: {said}." if said else "")
 
 
 @pytest.mark.parametrize(("best_rate", "said"), [(1e-3, "CD (0.001)"), (2e-3, ""), (4e-3, "CD (0.004)")])
@@ -201,6 +252,7 @@ def made_up() -> dict[str, dict[str, Any]]:
     """Rows of two seeds and two methods, one of which can be called twice."""
     found = {"euler": 0.02, "exact": 0.03, "wrong": 0.01, "energy": 2e-4}
     costs = {"with gradient": 2.0, "without gradient": 0.0, "teacher": 1.0, "pairs": 0.0, "megabytes": 0.5}
+    costs |= {"preparation / PID step": 0.0, "step / PID step": 1.25}
     rows: dict[str, dict[str, Any]] = {"ring/Euler-250": {"energy floor": 1e-4, "energy": 1.1e-4, "exact": 0.004}}
     rows |= {f"ring/{name}": {"calls": {"2": found, "4": found}} for name in SOLVERS}
     for seed in (0, 1):
@@ -217,7 +269,11 @@ def test_the_table_orders_by_error_and_tells_calls(tmp_path: Path) -> None:
     eulerian, pid = table[-2:]
     assert eulerian["RMSE to Euler-250"] == "0.0050 ± 0.0000; 0.0200"
     assert pid["RMSE to Euler-250"] == "0.0150 ± 0.0050"
-    assert pid["passes"] == "7.0"
+    assert (pid["passes"], pid["a step"]) == ("7.0", "1.25")
+    by_steps = made_up()
+    for line in by_steps.values():
+        line.pop("step / PID step", None)
+    assert "a step" not in lines(by_steps, "ring")[-1]
     assert (pid["needs"], eulerian["needs"]) == ("noise", "data")
     assert table[1]["RMSE to Euler-250"] == "(2 calls) 0.0200; 0.0200"
     figure(made_up(), tmp_path / "figure.png")
