@@ -48,8 +48,28 @@ def test_freeflows_value_is_that_of_the_exact_derivative() -> None:
     student, index = trajectory(), INDEX[1:]
     free = freeflow_loss(student, ODE, Z[1:], GRID[index], pid.l2)
     residual = pid.pid_loss(student, ODE, Z[1:], GRID, index, derivative="exact", distance="l2")
-    torch.testing.assert_close(free, residual, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(free, residual, rtol=1e-10, atol=1e-12)
     assert (gradient(free, student) - gradient(residual, student)).norm() > 0.1 * gradient(residual, student).norm()
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-3])
+def test_the_exact_path_is_a_zero_of_freeflow(off: float) -> None:
+    """That of N(0, 0.49): x = r z with r = sqrt((0.49 + t^2) / (0.49 + T^2)), and the learned term is (r - t/T) z."""
+    T_max, student = 80.0, trajectory()
+
+    def learned_term_jvp(z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> tuple[tuple[Tensor], ...]:
+        r = ((0.49 + t**2) / (0.49 + T_max**2)).sqrt()
+        y = r - t / T_max + off * (1 - t / T_max)
+        slope = t / (0.49 + T_max**2) / r - (1 + off) / T_max
+        return (y[:, None] * z,), (slope[:, None] * z,)
+
+    student.learned_term_jvp = learned_term_jvp  # type: ignore[method-assign]
+    ode = pid.DenoiserODE(pid.GaussianMixture(torch.zeros(1, 2), 0.49))
+    losses = freeflow_loss(student, ode, Z, GRID[1:], pid.l2)
+    if off:
+        assert losses.mean() > 1e-3
+    else:
+        assert losses.max() < 1e-20
 
 
 def test_eulers_path_is_a_zero_of_boot() -> None:

@@ -54,26 +54,6 @@ def test_two_steps_are_one() -> None:
 
 
 class TestLagrangian:
-    def test_from_the_prior_it_is_pids(self) -> None:
-        student, n = network(), 11
-        z, index = 80 * torch.randn(n, 2, dtype=torch.float64), torch.arange(n)
-        T = torch.full((n,), 80.0, dtype=torch.float64)
-
-        class Path:
-            """X(z; T -> t) as `pid_loss` calls a trajectory."""
-
-            t_max = 80.0
-
-            def __call__(self, z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
-                return student.carried(z, T[: len(z)] if len(z) == n else T.repeat(len(z) // n), t)
-
-        ours = lagrangian_loss(student, pid.DenoiserODE(RING), z, (T, GRID[index], GRID[index + 1]), pid.l2)
-        (mine,) = torch.autograd.grad(ours.mean(), [student.network.first.weight])
-        theirs = pid.pid_loss(Path(), pid.DenoiserODE(RING), z, GRID, index, derivative="forward", distance="l2")
-        (other,) = torch.autograd.grad(theirs.mean(), [student.network.first.weight])
-        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
-        torch.testing.assert_close(mine, other, rtol=1e-8, atol=1e-10)
-
     def test_its_zero_is_euler(self) -> None:
         z = 80 * torch.randn(GRID.numel() - 1, 2, dtype=torch.float64)
         path = pid.solve(pid.DenoiserODE(RING), z, GRID)  # (N, B, 2)
@@ -179,7 +159,7 @@ class TestMeanFlow:
         error = (value - (v - (tau - r)[:, None] * slope)).square().mean(1)
         size = (tau * (1 + t) / (1 + s)).square()
         torch.testing.assert_close(
-            meanflow_loss(student, ode, x, (s, s, t), pid.l2), error * size, rtol=1e-8, atol=1e-12
+            meanflow_loss(student, ode, x, (s, s, t), pid.l2), error * size, rtol=1e-10, atol=1e-12
         )
 
 

@@ -1,7 +1,7 @@
-"""The losses of consistency methods, flow maps, BOOT, FreeFlow and reflow against their equations, written out.
+"""The losses of all methods but PID against their equations, written out; those of PID are in `test_loss.py`.
 
 Values, and gradients for all weights, in float64. Equal gradients also mean that the same parts of a loss are held
-constant. Those of PID, PD and regression are in `test_loss.py`, `test_progressive.py` and `test_supervised.py`.
+constant.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 
 import pidlearn as pid
 from pidlearn.equations.from_teacher import problem_from_teacher
-from pidlearn.methods import BOOT, CD, CT, SCM, Batch, Context, FlowMapping, FreeFlow, Reflow
+from pidlearn.methods import BOOT, CD, CT, PD, SCM, Batch, Context, Endpoint, FlowMapping, FreeFlow, Reflow
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
+from pidlearn.students.progressive import ProgressiveStudent
 
 RING = pid.toy("ring")
 PROBLEM = problem_from_teacher(RING)
@@ -284,6 +285,18 @@ class TestFlowMap:
         theirs = CD("euler").loss(context(student, weight=torch.ones_like), (x0, noise, s, u, None))
         assert_same(ours, theirs, student)
 
+    def test_meanflow_has_the_change_of_the_end_along_the_teachers_path(self) -> None:
+        """s (dX/ds + J v) with the Jacobian J of X in x: the derivative that the Eulerian identity sets to zero."""
+        student = flow_map()
+        x0, noise, s, m = neighbours()
+        x, t = x0 + column(s) * noise, m / 2 + T_MIN / 2
+        v = velocity(x, s)
+        of_time = slope(lambda time: X(student, x, time, t), s)
+        _, of_x = torch.func.jvp(lambda x: X(student, x, s, t), (x,), (v,))
+        ours = FlowMapping("meanflow", "data").loss(context(student), (x, None, s, m, t))
+        residual = column(s) * (of_time + of_x)
+        torch.testing.assert_close(ours, weight(s) * mean_square(residual), rtol=1e-10, atol=1e-12)
+
     def test_in_the_time_of_its_paper_meanflow_has_a_residual_of_another_size(self) -> None:
         """Over time tau = s / (1 + s) on the paths y = x / (1 + s), by u = v - (tau - r) du/dtau."""
         student = flow_map()
@@ -348,6 +361,70 @@ class TestOwnPath:
         residual = U(t) - (velocity(x(t), t) - column(t - T) * slope(U, t)).detach()
         scaled = weight(t) * t * mean_square(residual)
         assert_same(FreeFlow().loss(context(student), (z, t, None)), t * scaled, student, T * scaled)
+
+
+class TestProgressive:
+    @pytest.mark.parametrize("stage", [0, 1, 2])
+    def test_a_stage_has_the_end_of_several_steps_of_the_one_before(self, stage: int) -> None:
+        """G'' with X'' = t/s x + (1 - t/s) G'', where X'' is the end of the steps; the first are the teacher's."""
+        method = PD(calls=4, teacher_steps=2)
+        parts = [FlowMap(mlp(), sigma_data=SD) for _ in method.numbers]
+        student: Any = ProgressiveStudent(parts, method.numbers)
+        here = context(student)
+        here.stage_index, here.stage = stage, method.stages(here, 30)[stage]
+        method.begin(here, first=False)
+        x, times, labels = method.draw(here, 40, torch.Generator().manual_seed(1))
+        x, end = x.double(), x.double()
+        for s, u in pairwise(times.unbind(1)):
+            end = end + column(u - s) * velocity(end, s) if stage == 0 else X(parts[stage - 1], end, s, u)
+        s, t = times[:, 0], times[:, -1]
+        target = (end - column(t / s) * x) / column(1 - t / s)
+        expected = weight(s) * mean_square(G(parts[stage], x, s, t) - target.detach())
+        assert_same(method.loss(here, (x, times, labels)), expected, parts[stage])
+
+    def test_a_stage_begins_with_the_weights_of_the_one_before(self) -> None:
+        method = PD(calls=2, teacher_steps=2)
+        student: Any = ProgressiveStudent([FlowMap(mlp(), sigma_data=SD) for _ in method.numbers], method.numbers)
+        here = context(student)
+        here.stage_index, here.stage = 1, method.stages(here, 30)[1]
+        method.begin(here, first=True)
+        weights = [torch.cat([p.flatten() for p in part.parameters()]) for part in student.stages]
+        assert torch.equal(*weights)
+
+
+class TestEndpoint:
+    def regression(self, student: Any, x0: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss on a batch that the method draws, and what it should be of the ends x0 of each start."""
+        here, method = context(student), Endpoint(pairs=40)
+        method.begin(here, first=True)
+        z, end, labels = method.draw(here, 40, torch.Generator().manual_seed(1))
+        z, end = z.double(), end.double()
+        expected = mean_square(student(z, torch.full((40,), T_MIN, dtype=torch.float64)) - x0(z))
+        return method.loss(here, (z, end, labels)), expected
+
+    def ends(self, z: Tensor) -> Tensor:
+        """Where Euler's steps along the grid lead from z."""
+        for s, u in pairwise(GRID):
+            z = z + (u - s) * velocity(z, s.expand(len(z)))
+        return z
+
+    def test_the_end_of_its_path_is_that_of_the_solver(self) -> None:
+        student = path()
+        ours, expected = self.regression(student, self.ends)
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)  # the pairs are kept in float32
+        ours_slope, slope_expected = gradient(ours, student), gradient(expected, student)
+        torch.testing.assert_close(ours_slope, slope_expected, rtol=1e-5, atol=1e-5 * slope_expected.abs().max().item())
+
+    @pytest.mark.parametrize("off", [0.0, 1e-2])
+    def test_the_solvers_end_is_a_zero(self, off: float) -> None:
+        class Solver(torch.nn.Module):
+            t_max = T
+
+            def forward(_, z: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+                return self.ends(z) + off
+
+        losses, _ = self.regression(Solver(), self.ends)
+        assert losses.min() > 1e-5 if off else losses.max() < 1e-8
 
 
 class TestReflow:
