@@ -43,8 +43,11 @@ BLOCK = 256
 class Endpoint(Method[Context]):
     """Endpoint regression, knowledge distillation (Luhman & Luhman 2021, arXiv 2101.02388): d(x(z, t_min), x0).
 
-    x0 is where the solver ends from z, along the grid of n points. The first steps solve some pairs each and draw among
-    those that are solved, so that a run can be stopped, saved and resumed in between.
+    x0 is where the solver ends from z, along the grid of n points. Only the end of the student is trained: at earlier
+    times x(z, t), which a picture of its path shows, is not on the teacher's path.
+
+    The first steps solve some pairs each and draw among those that are solved, so that a run can be stopped, saved and
+    resumed in between.
 
     Args:
         pairs: pairs (z, x0) in total.
