@@ -74,9 +74,6 @@ def main() -> None:
     if args.only == list(CONTENDERS):
         sections["What it says to claims"] = claims(store.rows, list(sections))
         about += f" {RULE}"
-    in_turns = {key.split("/")[1] for key, row in store.rows.items() if "step / PID step" in row}
-    if not args.equal_steps and 0 < len(in_turns) < len(names):
-        about += f" Measured in turns with PID: {', '.join(sorted(in_turns))}; the cost of the others before PID's."
     seeds = sorted({key.split("/seed ")[1] for key in store.rows if "/seed " in key})
     title = "Every method on the same truth" if toys else "Every method on digits, with a U-Net"
     if args.equal_steps:
