@@ -159,3 +159,17 @@ def test_paths_of_images_take_fewer_calls_unless_a_solver_is_chosen(
     # DSNO's path has four parts of equally many steps.
     per_path = 4 * -(-(n - 1) // 4) if method == "dsno" else n - 1
     assert samples_per_step(run)[0] == 8 * per_path
+
+
+def test_the_path_of_a_student_of_ends_is_the_straight_line_to_its_end(tmp_path: Path) -> None:
+    result = pid.distill(pid.toy("ring"), method="endpoint", pairs=32, n=10, batch_size=8, steps=3, progress=False)
+    z, times = 80 * torch.randn(5, 2), torch.tensor([80.0, 20.0, 0.3, 0.002], dtype=torch.float64)
+    for student in (result.student, pid.load(result.save(tmp_path / "a")).student):
+        path, end = student.trajectory(z, times), student.generate(z)
+        share = ((times - 0.002) / (80 - 0.002)).float()
+        torch.testing.assert_close(path, torch.lerp(end, z, share[:, None, None]), rtol=1e-5, atol=1e-5)
+    log = pid.Trajectory(result.student.network, sigma_data=result.student.sigma_data)
+    assert torch.equal(log(z, 0.002), result.generate(z))  # the network sees the same at the end
+    network = pid.nets.MLP(2, width=8, depth=1)
+    run = pid.steps(pid.toy("ring"), network, method="endpoint", pairs=32, n=10, batch_size=8, steps=1)
+    assert run.student.time is result.student.time

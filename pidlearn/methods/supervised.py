@@ -21,8 +21,17 @@ from pidlearn.equations.solvers import SOLVERS, solve_end
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.methods.base import Batch, Context, Method
 from pidlearn.students.base import Student
-from pidlearn.students.build import as_flow_map, as_operator, build_flow_map, build_operator
+from pidlearn.students.boundaries import TIMES
+from pidlearn.students.build import (
+    as_flow_map,
+    as_operator,
+    as_trajectory,
+    build_flow_map,
+    build_operator,
+    build_student,
+)
 from pidlearn.students.operator import NeuralOperator
+from pidlearn.students.trajectory import Trajectory
 from pidlearn.students.validate import check_flow_map, check_path_student
 from pidlearn.utils.arguments import count, number, one_of, optional
 from pidlearn.utils.broadcast import expand_like
@@ -43,8 +52,8 @@ BLOCK = 256
 class Endpoint(Method[Context]):
     """Endpoint regression, knowledge distillation (Luhman & Luhman 2021, arXiv 2101.02388): d(x(z, t_min), x0).
 
-    x0 is where the solver ends from z, along the grid of n points. Only the end of the student is trained: at earlier
-    times x(z, t), which a picture of its path shows, is not on the teacher's path.
+    x0 is where the solver ends from z, along the grid of n points. Only the end of the student is trained, so what is
+    built is a straight line to it: the network takes ``time="end"``.
 
     The first steps solve some pairs each and draw among those that are solved, so that a run can be stopped, saved and
     resumed in between.
@@ -72,6 +81,12 @@ class Endpoint(Method[Context]):
     def solver_for(self, problem: Problem) -> str:
         """The name of the solver of a problem's paths."""
         return self.solver or ("euler" if problem.is_low_dimensional else "dpm++")
+
+    def student(self, problem: Problem, init: str, windows: int) -> Student:
+        return _straight(build_student(problem, init, windows))
+
+    def wrap(self, network: nn.Module, problem: Problem) -> Student:
+        return _straight(as_trajectory(network, problem))
 
     def check(self, context: Context) -> None:
         if not isinstance(context.problem, Diffusion):
@@ -121,6 +136,13 @@ class Endpoint(Method[Context]):
     def loss(self, context: Context, batch: Batch) -> Tensor:
         z, x0, labels = batch
         return checked_distance(context.distance, context.student(z, context.problem.t_end, labels), x0)
+
+
+def _straight(student: Student) -> Student:
+    """A diffusion's path student whose path is the straight line to its end, with the same end."""
+    if isinstance(student, Trajectory) and student.time is TIMES["log"]:
+        student.time = TIMES["end"]
+    return student
 
 
 def operator_loss(

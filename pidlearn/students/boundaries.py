@@ -60,4 +60,9 @@ def linear_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
     return 2 * (t - t_max) / (t_min - t_max) - 1  # [-1, 1] is the interval of Chebyshev polynomials
 
 
-TIMES: dict[str, Time] = {"log": log_time, "linear": linear_time}
+def end_time(t: Tensor, t_max: float, t_min: float) -> Tensor:
+    """ln(t_min) / 4 at every t: with a hard boundary the path is then the straight line from z to its end."""
+    return log_time(torch.full_like(t, t_min), t_max, t_min)
+
+
+TIMES: dict[str, Time] = {"log": log_time, "linear": linear_time, "end": end_time}
