@@ -243,6 +243,18 @@ def run(**options: Any) -> Any:
     return pid.steps(**{"teacher": RING, "student": net(), "steps": 1, "batch_size": 4, "n": 5, **options})
 
 
+class Side(pid.DenoiserODE):
+    """Eq. 9 with a function of its left side."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__(RING)
+        self.change = change
+
+    def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
+        changed: Tensor = self.change(super().lhs(x, dxdt, t))
+        return changed
+
+
 def ode_run(f: Any = lambda x, t: -x, **options: Any) -> Any:
     return run(**{"teacher": pid.VelocityODE(f), "prior": normal, "windows": 1, **SPAN, **options})
 
@@ -735,6 +747,10 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(student=None, windows=2), "got windows = 2, but a diffusion is solved in one window"),
         (lambda: run(student=None, init="none"), "got init = 'none', but init must be"),
         (lambda: run(data=Z), "got data, but PID needs none: leave"),
+        (lambda: run(teacher=Side(lambda side: side + 0.5), event_shape=(2,)), "Side.lhs(3 x, 3 dxdt, t) must be 3"),
+        (lambda: run(teacher=Side(torch.tanh), event_shape=(2,)), "move what is constant to rhs, and what"),
+        (lambda: run(teacher=Side(lambda side: side * torch.ones(3)), event_shape=(2,)),
+         "Side.lhs failed for x and dxdt of shape (5,) ("),
         (lambda: run(method=type("Wrong", (Endpoint,), {"needs": "pairs"})()), "Wrong.needs = 'pairs', but it must be"),
         (lambda: run(config=pid.Config(method=Endpoint(t_max=80.0), t_max=70.0)),
          "t_max is set both in the method and"),

@@ -35,7 +35,7 @@ class Endpoint(Method[Context]):
         self.x = context.problem.reference_samples(self.z, context.time_grid())
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
-        which = torch.randint(self.pairs, (n,), generator=generator)
+        which = torch.randint(self.pairs, (n,), generator=generator, device=generator.device).to(self.z.device)
         return self.z[which], self.x[which]
 
     def loss(self, context: Context, batch: Batch) -> Tensor:

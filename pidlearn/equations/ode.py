@@ -35,7 +35,7 @@ class ODE(Protocol):
         ...
 
     def lhs(self, x: Tensor, dxdt: Tensor, t: Any) -> Tensor:
-        """The path's side of the residual; linear in (x, dxdt)."""
+        """The path's side of the residual: alpha(t) x + beta(t) dxdt; `pid_loss` also calls it with x and dxdt (B,)."""
         ...
 
     def rhs(self, x: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:

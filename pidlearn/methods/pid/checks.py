@@ -37,6 +37,25 @@ def finite(lhs: Tensor, rhs: Tensor, t: Tensor) -> None:
     )
 
 
+def linear(ode: ODE, t: Tensor) -> None:
+    """Raise if the path's side is not linear at times t (N,): the loss applies it to the terms of a student."""
+    name = f"{type(ode).__name__}.lhs"
+    x, dxdt = torch.linspace(-1, 2, len(t)).to(t), torch.linspace(3, -2, len(t)).to(t)
+    try:
+        one, three = (ode.lhs(k * x, k * dxdt, t) for k in (1, 3))
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0][:150]
+        raise ValueError(
+            f"{name} failed for x and dxdt of shape ({len(t)},) ({reason}), but must take them: the loss applies it to "
+            f"one number per sample, a(t). Use the same factor for all coordinates"
+        ) from error
+    if not torch.allclose(three, 3 * one, equal_nan=True):
+        raise ValueError(
+            f"{name}(3 x, 3 dxdt, t) must be 3 {name}(x, dxdt, t), since the loss applies it to the terms of a "
+            f"student one by one, but it is not: move what is constant to rhs, and what is not linear to the distance"
+        )
+
+
 def points(scheme: Scheme, path: Path, grid: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """The points (t, y, dy/dt) of a derivative scheme."""
     with reraise_from_function("function derivative=", "derivative(path, grid, index)"):

@@ -18,6 +18,7 @@ from pidlearn.losses.distances import Distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.losses.weighting import checked_weight
 from pidlearn.methods.base import Batch, Context, Method, Stage
+from pidlearn.methods.pid import checks
 from pidlearn.methods.pid.derivatives import SCHEMES, Scheme, needs_forward_mode
 from pidlearn.methods.pid.loss import boundary_loss, pid_loss
 from pidlearn.methods.pid.recipes import recipe
@@ -110,8 +111,8 @@ class PID(Method[Context]):
         return recipe(problem, given)
 
     def check(self, context: Context) -> None:
-        """Check that the student is a path that starts at z, and that there is a grid."""
-        context.time_grid()
+        """Check that the student is a path that starts at z, the equation's side linear, and that there is a grid."""
+        checks.linear(context.problem.ode, context.time_grid())
         check_path_student(context.student, context.problem, soft_boundary=self.boundary_weight > 0)
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
