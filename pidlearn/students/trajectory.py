@@ -41,7 +41,7 @@ class Trajectory(Student):
         sigma_data: standard deviation of the data, EDM's 0.5 for images in [-1, 1].
         boundary: "hard", "increment", "soft", "signal", or a `Boundary` function.
         time: the network's time input: "log" (ln(t)/4), "linear" (-1 to 1), "end" (ln(t_min)/4 at every t, for a
-            student that learns its end alone), or a `Time` function.
+            student that learns only its end), or a `Time` function.
         c_in: scale of z at the network's input; by default 1 / sqrt(sigma_data^2 + t_max^2), for every t.
         event_shape: shape of one sample, which `sample` needs.
 
