@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,13 @@ PROJECTS: dict[str, tuple[dict[str, Any], Any, float, tuple[int, ...]]] = {
     "azula": (
         {"denoiser": SimpleNamespace(backbone=net)},
         lambda x, s: edm(net, x.flatten(1), s[..., 0, 0], [], lambda s: s.log(), 1.0).reshape(x.shape),
+        3.0,
+        (3, 32, 32),
+    ),
+    # alpha = 1 / 10^(1/2) and s = 3 alpha at sigma = 3, and x0 = alpha x_t - s v
+    "v-prediction": (
+        {"model": net},
+        lambda x, s: (x / 10**0.5 - 3 * net(x / 10**0.5, torch.tensor([-2 * math.log(3)]))) / 10**0.5,
         3.0,
         (3, 32, 32),
     ),
