@@ -21,8 +21,8 @@ QUESTIONS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "Derivative": (
         "The paper prefers finite differences to exact derivatives. With 250 grid points all schemes give similar "
-        "students. With 10, only the forward difference reproduces the polygon of Euler's method; the others deviate "
-        "from it, and end closer to the exact solution of the ODE.",
+        "students. With 10, only the forward difference reproduces the polygon of Euler's method. Central and exact "
+        "derivatives deviate from it and end closer to the exact solution of the ODE, the coupled one farther away.",
         {
             "central": "central, N = 250",
             "exact": "exact (autodiff), N = 250",

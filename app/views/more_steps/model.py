@@ -82,8 +82,8 @@ def estimate_sentence(preset: str) -> str:
     return (
         f"`result.error_estimate({starts}, calls=12)` of 400 starts: {100 * (error <= 2 * estimate).mean():.0f} % of "
         f"the errors are within twice the estimate. The {WORST} samples with the largest estimates hold "
-        f"{100 * share:.0f} % of the mean squared error: `result.generate({starts}, calls=10, refine=0.1)` spends its "
-        f"calls among those alone."
+        f"{100 * share:.0f} % of the mean squared error. `result.generate({starts}, calls=10, refine=0.1)` ranks by "
+        f"one further call, less well, and spends the others on the worst tenth."
     )
 
 

@@ -39,8 +39,8 @@ def main() -> None:
     with right:
         if training is None:
             st.info(
-                "Choose what the student should solve, then press **Train**. It takes 10 to 60 seconds. Until then, a "
-                "training that was recorded: grey is the teacher, orange is the student, from the same noise. Drag "
+                "Choose what the student should solve, then press **Train**. It takes 10 seconds to 3 minutes. Until "
+                "then, a training that was recorded: grey is the teacher, orange is the student, from the same noise. Drag "
                 "**step**.",
                 icon=":material/school:",
             )
