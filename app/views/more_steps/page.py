@@ -31,7 +31,7 @@ with right:
         height=560,
     )
     st.caption(model.sentence(preset))
-st.markdown("#### Which samples are off is known in advance")
+st.markdown("#### Which samples are off can be estimated")
 chart, text = st.columns([1.5, 1], gap="large")
 with chart:
     scatter_chart(

@@ -40,8 +40,8 @@ def main() -> None:
         if training is None:
             st.info(
                 "Choose what the student should solve, then press **Train**. It takes 10 seconds to 3 minutes. Until "
-                "then, a training that was recorded: grey is the teacher, orange is the student, from the same noise. Drag "
-                "**step**.",
+                "then, a training that was recorded: grey is the teacher, orange is the student, from the same noise. "
+                "Drag **step**.",
                 icon=":material/school:",
             )
             show(model.replay(), "replay", lambda view: REPLAY)
