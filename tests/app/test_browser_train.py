@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,19 @@ __all__ = ["browser", "server", "visit", "visitors"]  # fixtures
 def begun(page: Any) -> None:
     page.get_by_role("button", name="Train", exact=True).click()
     wait(page, "v.drawn > 0 && v.scene.title.endsWith(': a student in training')")  # before, the page has a replay
+
+
+def press(page: Any, name: str, then: Any) -> None:
+    """Press a button until something is there: a press while Streamlit replaces the buttons has no effect."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    button = page.get_by_role("button", name=name, exact=True)
+    end = time.monotonic() + PATIENCE / 1000
+    while not then.is_visible():
+        assert time.monotonic() < end, f"{name} has no effect"
+        with suppress(TooLate):  # it is disabled, or gone
+            button.click(timeout=5000)
+            then.wait_for(timeout=5000)
 
 
 def workers(server: tuple[str, int]) -> int:
@@ -46,14 +60,10 @@ def test_a_training_is_seen_goes_on_elsewhere_and_is_cancelled_and_its_student_t
     page.wait_for_timeout(1500)
     page.get_by_role("link", name="Train").first.click()
     wait(page, "v.scene.title === 'Moons: a student in training'")
-    page.get_by_role("button", name="Pause", exact=True).click()
-    page.get_by_role("button", name="Resume").wait_for()
-    page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Pause", exact=True).wait_for()  # a click on buttons that change is lost
-    cancel = page.get_by_role("button", name="Cancel")
-    cancel.wait_for()
-    cancel.click()
-    page.get_by_text("Cancelled").wait_for()
+    pause, resume = (page.get_by_role("button", name=name, exact=True) for name in ("Pause", "Resume"))
+    press(page, "Pause", then=resume)
+    press(page, "Resume", then=pause)
+    press(page, "Cancel", then=page.get_by_text("Cancelled"))
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.get_by_role("button", name="Save").click()
     with page.expect_download() as waiting:
