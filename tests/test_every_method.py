@@ -203,8 +203,8 @@ def test_a_teacher_of_a_file_is_distilled_with_data_of_a_file(
 def test_training_on_the_cpu_next_to_a_gpu_is_worth_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.warns(UserWarning, match=r"training, is on the CPU: for the GPU pass teacher.to\(.cuda.\)"):
-        assert distill("pid", image_teacher(), steps=1).stopped is None
-    assert distill("pid", steps=1).stopped is None  # of a toy: the CPU is faster, and warnings are errors
+        distill("pid", image_teacher(), steps=1)
+    distill("pid", steps=1)  # of a toy: the CPU is faster, and warnings are errors
 
 
 def test_data_sets_of_many_kinds() -> None:

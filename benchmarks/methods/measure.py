@@ -80,16 +80,16 @@ def cost(data: str, contender: Contender, settings: dict[str, Any]) -> dict[str,
     each of which is one sample, or its tangent of forward-mode AD, through the student's network, with or without
     gradient, or through the teacher.
     """
-    of = subject(data)
-    run: Any = distilled(data, contender, settings, steps=of.trial)
-    reference: Any = distilled(data, CONTENDERS["PID"], {"optimizer": "adam"}, steps=of.budget)
+    trial, budget = subject(data).trial, subject(data).budget
+    run: Any = distilled(data, contender, settings, steps=trial)
+    reference: Any = distilled(data, CONTENDERS["PID"], {"optimizer": "adam"}, steps=budget)
     next(reference)  # may load and allocate
     passes: Counter[str] = Counter()
-    turn = max(1, of.trial // 10)
+    turn = max(1, trial // 10)
     preparation, _ = _in_turns(_prepared(run), 1, reference, max(1, turn // 8))  # with the first step
     with _counted(run, passes):
         # Not to the end: the last update is checked by one more loss, which is much of a short run.
-        training, steps = _in_turns(islice(run, of.trial - 2), turn, reference, turn)
+        training, steps = _in_turns(islice(run, trial - 2), turn, reference, turn)
     return {
         "preparation / PID step": max(0.0, preparation - training / steps),
         "step / PID step": training / steps,

@@ -26,9 +26,9 @@ BEYOND = 2
 """How many rates outside those that all methods try follow a best one at their edge."""
 TEXT = f"""Every optimiser with several learning rates; up to {BEYOND} more, each a factor of 2 outside, while the best
 is at the edge of those that were tried; then another value of one more setting with the best of them. Each run has 1 /
-{SHARE} of the CPU time and of the solved paths of those in the table. The best with each value of the setting is tried
-once more with all of it, on toys with another teacher. The settings with the least product of both errors (RMSE to
-Euler-250 of one call) serve in the table, with other seeds."""
+{SHARE} of the CPU time and of the solved paths of those in the table. The best two, and the best with each value of the
+setting, are tried once more with all of it, on toys with another teacher. The settings with the least product of both
+errors (RMSE to Euler-250 of one call) serve in the table, with other seeds."""
 
 
 def search(store: Store, data: str, names: Sequence[str], jobs: int) -> None:
@@ -48,7 +48,7 @@ def search(store: Store, data: str, names: Sequence[str], jobs: int) -> None:
 def best(rows: Rows, name: str) -> Settings:
     """The settings that serve in the table: those with the least product of the errors of both rounds."""
     first, again = _errors(rows, name), _errors_again(rows, name)
-    finalists = [settings for settings in _with_each_value(rows, name) if shown(settings) in again]
+    finalists = [settings for settings in _promising(rows, name) if shown(settings) in again]
     return min(finalists, key=lambda settings: again[shown(settings)] * first[shown(settings)])
 
 
@@ -119,11 +119,10 @@ def _beyond(rows: Rows, data: str, name: str) -> list[Settings]:
     tried = [row for row in _of(rows, name) if row["settings"][setting] == first and not row["whole"]]
     chosen = min(tried, key=lambda row: row["error"])["settings"]
     rates = [row["settings"]["lr"] for row in tried if row["settings"]["optimizer"] == chosen["optimizer"]]
-    outside = {min(rates): min(rates) / 2, max(rates): 2 * max(rates)}.get(chosen["lr"])
+    outside = {min(rates): min(rates) / 2, max(rates): 2 * max(rates)}
     for_all = subject(data).rates[chosen["optimizer"]]
-    if outside is None or not min(for_all) / 2**BEYOND <= outside <= max(for_all) * 2**BEYOND:
-        return []
-    return [{**chosen, "lr": outside}]
+    beyond = [rate for edge, rate in outside.items() if edge == chosen["lr"]]
+    return [{**chosen, "lr": rate} for rate in beyond if min(for_all) / 2**BEYOND <= rate <= max(for_all) * 2**BEYOND]
 
 
 def _second_settings(rows: Rows, data: str, name: str) -> list[Settings]:
@@ -133,13 +132,15 @@ def _second_settings(rows: Rows, data: str, name: str) -> list[Settings]:
 
 
 def _finalists(rows: Rows, data: str, name: str) -> list[Settings]:
-    return _with_each_value(rows, name)
+    return _promising(rows, name)
 
 
-def _with_each_value(rows: Rows, name: str) -> list[Settings]:
-    """The best of the first rounds with each value of the second setting, which comes last."""
-    tried = sorted((row for row in _of(rows, name) if not row["whole"]), key=lambda row: -row["error"])
-    return list({[*row["settings"].values()][-1]: row["settings"] for row in tried}.values())
+def _promising(rows: Rows, name: str) -> list[Settings]:
+    """The best two of the first rounds, and the best with each value of the second setting, which comes last."""
+    tried = sorted((row for row in _of(rows, name) if not row["whole"]), key=lambda row: row["error"])
+    ordered = [row["settings"] for row in tried]
+    of_each = {[*settings.values()][-1]: settings for settings in reversed(ordered)}
+    return [settings for settings in ordered if settings in ordered[:2] or settings in of_each.values()]
 
 
 def _second(data: str, name: str) -> tuple[str, Any, Any]:
@@ -158,7 +159,7 @@ def _errors(rows: Rows, name: str) -> dict[str, float]:
 
 def _errors_again(rows: Rows, name: str) -> dict[str, float]:
     """Errors of the finalists with all of the time, by settings; an earlier search may have had others."""
-    finalists = _with_each_value(rows, name)
+    finalists = _promising(rows, name)
     return {
         shown(row["settings"]): row["error"] for row in _of(rows, name) if row["whole"] and row["settings"] in finalists
     }

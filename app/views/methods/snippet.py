@@ -21,7 +21,7 @@ def snippet(methods: tuple[str, str], calls: int, view: View) -> str:
         numbers = f"calls = {{{shown}}}  # of the student alone\n"
         evaluated = '    print(name, result.evaluate(calls=calls[name]), sep="\\n")'
     of_one = "" if calls == 1 else "\n# The scene shows the paths of one call, whatever the numbers of calls above."
-    return f'''"""Two methods on {TOY}, with their default settings. One to three minutes per student on one core."""
+    return f'''"""Two methods on {TOY}, with their default settings. Up to three minutes per student on one core."""
 
 import pidlearn as pid
 from pidlearn.viewer import View
