@@ -34,16 +34,18 @@ class Store:
         folder: folder of the table; created if missing.
         name: name of the table.
         command: the command that computes the whole table.
-        device: the device that computes it; the facts name the GPU, or else the processor.
+        device: the device that computes it; the facts name the GPU, or else the processor. None for rows that mean the
+            same on any processor: those of several may stand together then, and each row names its own.
         **facts: what else the rows depend on. Rows with different facts are never mixed.
 
     Raises:
         ValueError: the file holds rows with other facts.
     """
 
-    def __init__(self, folder: Path, name: str, command: str, device: torch.device = CPU, **facts: Any) -> None:
+    def __init__(self, folder: Path, name: str, command: str, device: torch.device | None = CPU, **facts: Any) -> None:
         self.path = folder / f"{name}.json"
-        machine = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {"cpu": _cpu()}
+        self.anywhere = device is None
+        machine = {} if device is None else _machine(device)
         facts = {"command": command, **facts, "torch": torch.__version__, **machine, "threads": 1}
         self.facts = json.loads(json.dumps(facts))  # as they will be read back, e.g. lists for tuples
         self.rows = self._read()
@@ -63,6 +65,8 @@ class Store:
 
     def add(self, key: str, row: Row) -> None:
         """Add a row and write the file, keeping rows that another command has added to it since."""
+        if self.anywhere:
+            row = {**row, **_machine(CPU)}
         self.rows = {**self._read(), **self.rows, key: row}
         _write(self.path, json.dumps({"facts": self.facts, "rows": self.rows}, indent=1) + "\n")
 
@@ -86,7 +90,9 @@ class Store:
 
     def write(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> str:
         """Write the table as Markdown next to the rows, with one section per heading; returns the document."""
-        where = f"torch {self.facts['torch']}, {self.facts.get('gpu') or self.facts['cpu']}, one thread per run"
+        held = self.rows.values() if self.anywhere else [self.facts]
+        machines = " and ".join(dict.fromkeys(machine.get("gpu") or machine["cpu"] for machine in held))
+        where = f"torch {self.facts['torch']}, {machines}, one thread per run"
         parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all settings are in `{self.path.name}`)", text]
         for heading, lines in sections.items():
             parts += [f"## {heading}", _markdown(lines)]
@@ -133,6 +139,10 @@ def _write(path: Path, text: str) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(text)
     part.replace(path)
+
+
+def _machine(device: torch.device) -> dict[str, str]:
+    return {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {"cpu": _cpu()}
 
 
 def _cpu() -> str:

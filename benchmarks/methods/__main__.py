@@ -49,7 +49,8 @@ def main() -> None:
     names = [name for name in args.only if toys or CONTENDERS[name].on_images is not None]
 
     facts: dict[str, Any] = {"data": kind, "seed": SEED, "budget": budget}
-    found = Store(args.out, f"methods-search{suffix}", f"python -m benchmarks.methods --search{options}", **facts)
+    # Settings that are best on one processor serve on any: a budget is a number of steps on the same one.
+    found = Store(args.out, f"methods-search{suffix}", f"python -m benchmarks.methods --search{options}", None, **facts)
     search(found, kind, names, args.jobs)
     found.write(
         "Settings of the methods", f"{TEXT} {at_edge(found.rows)}", {f"{kind}, seed {SEED}": search_lines(found.rows)}

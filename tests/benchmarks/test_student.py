@@ -249,3 +249,17 @@ def test_facts_name_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(store.facts) == ["command", "torch", "gpu", "threads"]
     store.publish("Title", "Text.", {})
     assert "a GPU, one thread per run" in (tmp_path / "name.md").read_text()
+
+
+def test_rows_that_mean_the_same_anywhere_name_their_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cpu in ("one", "another"):
+        monkeypatch.setattr(table, "_cpu", lambda cpu=cpu: cpu)
+        store = table.Store(tmp_path, "name", "command", None)
+        store.add(f"row on {cpu}", {"value": 1})
+    assert store.rows == {"row on one": {"value": 1, "cpu": "one"}, "row on another": {"value": 1, "cpu": "another"}}
+    store.publish("Title", "Text.", {})
+    assert "one and another, one thread per run" in (tmp_path / "name.md").read_text()
+    with pytest.raises(ValueError, match="move the file"):
+        table.Store(tmp_path, "name", "command")
