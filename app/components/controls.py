@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.shared.markdown import escape_markdown
 
-__all__ = ["pick"]
+__all__ = ["pick", "slide"]
 
 
 def pick(label: str, options: Mapping[str, str], key: str, default: str | None = None) -> str:
@@ -21,10 +21,7 @@ def pick(label: str, options: Mapping[str, str], key: str, default: str | None =
         default: the value that is selected first.
     """
     default = default or next(iter(options))
-    param = st.query_params.get(key)
-    if param is not None and param not in options.values():
-        message = f"The address has {key}={param[:20]!r}, which is not an option here: ignored."
-        st.toast(escape_markdown(message), icon=":material/link_off:")
+    _check_address(key, options)
     value = st.pills(
         label,
         list(options),
@@ -37,3 +34,26 @@ def pick(label: str, options: Mapping[str, str], key: str, default: str | None =
         wrap=True,
     )
     return default if value is None else value  # None: the parameter is in the address, but empty
+
+
+def slide(label: str, options: Mapping[str, str], key: str) -> str:
+    """Return the option to which the visitor drags a slider, the first one until then; arguments as in `pick`."""
+    _check_address(key, options)
+    value = st.select_slider(
+        label,
+        list(options),
+        format_func=options.__getitem__,
+        key=key,
+        bind="query-params",
+        label_visibility="collapsed",
+        width=400,
+    )
+    return str(value)
+
+
+def _check_address(key: str, options: Mapping[str, str]) -> None:
+    """Show the visitor that the address holds another value than an option's label."""
+    param = st.query_params.get(key)
+    if param is not None and param not in options.values():
+        message = f"The address has {key}={param[:20]!r}, which is not an option here: ignored."
+        st.toast(escape_markdown(message), icon=":material/link_off:")

@@ -65,6 +65,19 @@ def test_every_choice_of_break_it(question: str) -> None:
         assert any("seeds 0 and 1" in text.value for text in app.markdown)
 
 
+def test_calls_are_a_slider() -> None:
+    app = AppTest.from_file("../../app/views/methods/page.py", default_timeout=60)
+    app.query_params |= {"one": "PID", "two": "Lagrangian map", "calls": "4 calls"}
+    app.run()
+    slider = app.select_slider(key="calls")
+    assert (slider.options, slider.value) == (["1 call", "2 calls", "4 calls", "8 calls"], "4")
+    for calls in ("8", "1"):
+        slider.set_value(calls).run()
+        assert not app.exception
+        shown = [text.value for text in app.caption if "one call is shown instead of" in text.value]
+        assert shown == [f"Its student is called once, so one call is shown instead of {calls}."] * (calls == "8")
+
+
 def test_pages_and_lessons_lead_to_each_other() -> None:
     learn = ROOT / "tutorials" / "learn"
     assert {path.stem for path in learn.glob("*.md")} == LESSONS.keys()
@@ -89,6 +102,7 @@ EMPTY = [
     "changed-equation",
     "seed",
     "one",
+    "calls",
 ]
 
 
@@ -132,7 +146,7 @@ def test_no_choice_takes_a_name_that_is_the_view_s() -> None:
             if not isinstance(call, ast.Call):
                 continue
             keys = [k.value for k in call.keywords if k.arg == "key" and any(k.arg == "bind" for k in call.keywords)]
-            if isinstance(call.func, ast.Name) and call.func.id == "pick":
+            if isinstance(call.func, ast.Name) and call.func.id in ("pick", "slide"):
                 keys.append(call.args[2])
             for key in (ast.unparse(key).strip("f'\"") for key in keys):
                 found += 1

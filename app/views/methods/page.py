@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.components.controls import pick
+from app.components.controls import pick, slide
 from app.components.viewer import show
 from app.views.methods import model
 from app.views.methods.snippet import snippet
@@ -11,7 +11,7 @@ st.markdown("### Methods: each learns a piece of the flow map X(x; s → t), whi
 labels = {name: shown.label for name, shown in model.METHODS.items()}
 one = pick("First method", labels, "one", "pid")
 two = pick("Second method", labels, "two", "cd")
-calls = int(pick("Calls", {str(k): f"{k} call{'s' * (k > 1)}" for k in model.CALLS}, "calls"))
+calls = int(slide("Calls", {str(k): f"{k} call{'s' * (k > 1)}" for k in model.CALLS}, "calls"))
 show(model.scene((one, two), calls), "methods", lambda view: snippet((one, two), calls, view))
 for column, method in zip(st.columns(2, gap="large"), (one, two), strict=True):
     shown = model.METHODS[method]
