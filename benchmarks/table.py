@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["RESULTS", "Store", "Task", "publish_measured", "spread"]
+__all__ = ["CPU", "RESULTS", "Store", "Task", "publish_measured", "spread"]
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")

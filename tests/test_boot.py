@@ -8,6 +8,7 @@ from torch import Tensor
 
 import pidlearn as pid
 from pidlearn.methods.boot import boot_loss, freeflow_loss
+from pidlearn.training.loop import draw_batch
 
 RING, GRID = pid.toy("ring"), pid.karras_grid(12)
 ODE = pid.DenoiserODE(RING)
@@ -50,6 +51,17 @@ def test_freeflows_value_is_that_of_the_exact_derivative() -> None:
     residual = pid.pid_loss(student, ODE, Z[1:], GRID, index, derivative="exact", distance="l2")
     torch.testing.assert_close(free, residual, rtol=1e-10, atol=1e-12)
     assert (gradient(free, student) - gradient(residual, student)).norm() > 0.1 * gradient(residual, student).norm()
+
+
+@pytest.mark.parametrize("method", ["pid", "boot", "freeflow"])
+def test_times_are_drawn_where_the_density_has_them(method: str) -> None:
+    grid = pid.karras_grid(20)
+    at_one = {"time_sampling": lambda t, _: (t == grid[7]).double(), "n": 20, "batch_size": 8, "steps": 2}
+    run = pid.steps(RING, method=method, **at_one)
+    next(run)
+    _, times, *_ = draw_batch(run.trainer, 64)
+    assert times is not None
+    assert torch.equal(grid[times] if method == "pid" else times, grid[7].expand(64))
 
 
 @pytest.mark.parametrize("off", [0.0, 1e-3])

@@ -628,6 +628,7 @@ def equations() -> list[tuple[Call, str]]:
 def training() -> list[tuple[Call, str]]:
     conditional = pid.nets.Preconditioned(net(label_dim=3))
     third_party = teachers.from_network(First(2, 2), "edm", event_shape=(1, 8, 8))
+    plain_unet = teachers.from_network(unet(), "vp", event_shape=(1, 8, 8))
     """Calls of losses, networks, students and runs."""
     chain = PiecewiseTrajectory([path(t_min=1.0), path(t_max=1.0)])
     chebyshev, scene = pid.nets.ChebyshevMLP(2, width=8, depth=2), viewer.Scene("a", np.ones(3), [])
@@ -767,6 +768,7 @@ def training() -> list[tuple[Call, str]]:
          "got data without labels, but the teacher is"),
         (lambda: run(method="pd", student=None, teacher_steps=8, calls=8, n=64),
          "got n = 64, but 8 calls of 8 steps of the teacher have a grid of 65 points: leave n out"),
+        (lambda: run(method="pd", student=None, n=250), "got n = 250, but 8 calls of 16 steps of the teacher have a"),
         (lambda: run(method="pd", student=None, n=129), "1 steps cannot train 4 stages: use more steps or fewer calls"),
         (lambda: ProgressiveStudent([pid.FlowMap(net())], [1]).generate(Z, calls=3),
          "got calls = 3, but this student takes 1 steps: choose"),
@@ -775,6 +777,13 @@ def training() -> list[tuple[Call, str]]:
         (lambda: run(method="pd", student=ProgressiveStudent([pid.FlowMap(net())], [2])),
          "got a ProgressiveStudent of 2 steps, but with calls = 8 the stages take 8, 4, 2, 1: set calls to"),
         (lambda: run(student=pid.FlowMap(net())), "got a FlowMap as student, but this method trains a path"),
+        (lambda: run(student=path(time="end")), "got a student whose network does not see t (time='end', as method="),
+        (lambda: run(method="corrector", student=pid.ConsistencyFunction(net())),
+         "as 'flow_map', 'cd' or 'pd' do. Or set first to the method that trained this student, or share=0 to correct"),
+        (lambda: build_flow_map(problem_from_teacher(plain_unet), end_time=True),
+         "got a teacher whose network, SongUNet, takes one time, but this"),
+        (lambda: build_operator(problem_from_teacher(plain_unet), "teacher", 4),
+         "got a teacher whose network, SongUNet, has no temporal layers, but this"),
         (lambda: run(method="boot", student=path(boundary="increment")),
          "got a Trajectory with the boundary increment, but the equation of BOOT holds for hard only"),
         (lambda: run(method="boot", student=Bare()), "but BOOT trains a Trajectory of a diffusion: pass one"),

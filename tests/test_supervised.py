@@ -161,6 +161,17 @@ def test_paths_of_images_take_fewer_calls_unless_a_solver_is_chosen(
     assert samples_per_step(run)[0] == 8 * per_path
 
 
+@pytest.mark.parametrize("method", ["pid", "boot", "freeflow", "corrector"])
+def test_a_student_of_ends_is_none_of_paths(method: str) -> None:
+    """Its network sees no time: on paths it would train without a word, to something far off."""
+    options: dict[str, Any] = {"batch_size": 8, "steps": 4}
+    student = pid.steps(RING, method="endpoint", pairs=32, n=10, **options).student
+    with pytest.raises(ValueError, match="does not see t"):
+        pid.steps(RING, student, method=method, **options)
+    for accepts in ({"method": "corrector", "share": 0}, {"method": "endpoint", "pairs": 32}):
+        assert next(pid.steps(RING, student, n=10, **accepts, **options)).loss > 0
+
+
 def test_the_path_of_a_student_of_ends_is_the_straight_line_to_its_end(tmp_path: Path) -> None:
     result = pid.distill(pid.toy("ring"), method="endpoint", pairs=32, n=10, batch_size=8, steps=3, progress=False)
     z, times = 80 * torch.randn(5, 2), torch.tensor([80.0, 20.0, 0.3, 0.002], dtype=torch.float64)

@@ -23,7 +23,7 @@ from benchmarks.methods.search import SEED, TEXT, at_edge, best, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.subjects import TOYS, subject, truth
 from benchmarks.methods.tables import figure, lines, text
-from benchmarks.table import RESULTS, Store, Task
+from benchmarks.table import CPU, RESULTS, Store, Task
 
 STEPS = 2000
 
@@ -60,7 +60,8 @@ def main() -> None:
     options += " --equal-steps" if args.equal_steps else ""
     limit: dict[str, Any] = {"steps": STEPS} if args.equal_steps else {"budget": budget}
     table = "methods-steps" if args.equal_steps else f"methods{suffix}"
-    store = Store(args.out, table, f"python -m benchmarks.methods{options}", **limit)
+    device = None if args.equal_steps else CPU
+    store = Store(args.out, table, f"python -m benchmarks.methods{options}", device, **limit)
     tasks: dict[str, Task] = {f"{data}/Euler-250": (floor_row, data) for data in args.data}
     tasks |= {f"{data}/{key}": (solver_row, data, solver) for data in args.data for key, solver in SOLVERS.items()}
     for seed in args.seeds or ((0, 1, 2) if toys else (0,)):

@@ -36,7 +36,7 @@ def text(limit: dict[str, Any], data: str) -> str:
         planned = """Steps: planned by what a few cost right before, in turns with steps of PID with Adam: their CPU
 time is 1 of "a step". Processors are shared, so that CPU s differ. """
     else:
-        planned = ""
+        planned = "Where two processors are named, CPU s of different rows do not compare. "
         of = f"{limit['steps']:,} steps"
     if data in TOYS:
         unit, exact, wrong = "in data units (scale about 1)", "SciPy, rtol 1e-8", "nearest to another component"
@@ -125,7 +125,7 @@ def _mean(values: list[float]) -> float:
 def _costs(data: str, name: str, results: list[dict[str, Any]]) -> dict[str, str]:
     row = results[0]
     solved = all_passes(data, name, results) - _mean([passes(r) for r in results])
-    step = _mean([r.get("step / PID step", math.nan) for r in results])  # measured for tables at equal CPU time
+    step = _mean([r.get("step / PID step", math.nan) for r in results])  # of rows at equal CPU time
     return {
         "passes": f"{passes(row):.1f}" + (f" + {solved:.1f}" if row["pairs"] else ""),
         "of the teacher": f"{row['teacher']:.1f}" + (f" + {row['pairs']:.0f} paths" if row["pairs"] else ""),

@@ -177,11 +177,13 @@ class FreeFlow(OwnPath):
 
     def begin(self, context: Context, first: bool) -> None:
         super().begin(context, first)
-        checked_weight(context.weight, self.grid[1:])
+        times = self.grid[1:]  # those below T, where b = 0
+        self.density = context.density(times)
+        checked_weight(context.weight, times)
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         z, _, u, labels = super().draw(context, n, generator)
-        return z, u, labels  # the times below T, where b = 0
+        return z, u, labels
 
     def loss(self, context: Context, batch: Batch) -> Tensor:
         z, t, labels = batch

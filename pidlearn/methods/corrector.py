@@ -140,7 +140,7 @@ class Corrector(Method[Context]):
                 "the method that comes first alone"
             )
         if self.share:
-            self.before.check(context)
+            self._check_before(context)
         else:
             check_end(context.student, context.problem)
             if isinstance(context.student, ProgressiveStudent) and 1 not in context.student.numbers:
@@ -148,6 +148,17 @@ class Corrector(Method[Context]):
                     f"got a ProgressiveStudent of {', '.join(map(str, context.student.numbers))} steps, but samples of "
                     f"one step are corrected: pass a student that takes one, too"
                 )
+
+    def _check_before(self, context: Context) -> None:
+        """The first method's own check."""
+        try:
+            self.before.check(context)
+        except ValueError as error:
+            if context.is_new:
+                raise
+            raise ValueError(
+                f"{error}. Or set first to the method that trained this student, or share=0 to correct it as it is"
+            ) from error
 
     def stages(self, context: Context, steps: int) -> Sequence[Stage]:
         alone = round(self.share * steps)

@@ -94,7 +94,7 @@ class Endpoint(Method[Context]):
                 "got an ODE from given initial values, whose student is its whole path, but endpoint regression trains "
                 "the end of a path alone: use the method pid"
             )
-        check_path_student(context.student, context.problem, soft_boundary=True)  # only its end is trained
+        check_path_student(context.student, context.problem, soft_boundary=False, end_only=True)
 
     def begin(self, context: Context, first: bool) -> None:
         generator = torch.Generator().manual_seed(mixed(context.seed, PAIRS))

@@ -122,8 +122,8 @@ def _copied(original: nn.Module, problem: Problem, init: str, end_time: bool) ->
         _check_init(init)
         if end_time:
             raise ValueError(
-                f"got a teacher with a third-party {type(original).__name__}, which takes one time, but this method's "
-                f"student takes two: pass a student, FlowMap(network) with a network that takes end_time"
+                f"got a teacher whose network, {_name(original)}, takes one time, but this method's student takes two: "
+                f"pass a student, FlowMap(network) with a network that takes end_time"
             )
         return copy.deepcopy(original).requires_grad_(True)
     network = _extended(original, init, end_time=end_time)
@@ -161,8 +161,8 @@ def build_operator(problem: Problem, init: str, times: int) -> NeuralOperator:
     original = network.network if is_adapted else network
     if not isinstance(original, UNet):
         raise ValueError(
-            f"got a teacher with a third-party {type(original).__name__}, which has no temporal layers, but this "
-            f"method's student needs them: pass a network of your own as student, such as SongUNet(times={times})"
+            f"got a teacher whose network, {_name(original)}, has no temporal layers, but this method's student needs "
+            f"them: pass a network of your own as student, such as SongUNet(times={times})"
         )
     extended = _extended(original, "teacher", times=times).requires_grad_(True)
     if is_adapted:
@@ -255,6 +255,11 @@ def _copy(teacher: nn.Module, problem: Problem, init: str) -> nn.Module:
         at = torch.tensor([problem.t_start], dtype=torch.float64)
         body.scale_output(_denoiser(problem).coefficients(at).c_out.item())
     return body if init == "official" else network
+
+
+def _name(network: nn.Module) -> str:
+    """The class of a network, or of what an adapter holds."""
+    return str(getattr(network, "name", type(network).__name__))
 
 
 def _check_init(init: str) -> None:

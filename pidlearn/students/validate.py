@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.problem import Problem
 from pidlearn.students.base import Student, as_student
+from pidlearn.students.boundaries import TIMES
 from pidlearn.students.build import as_trajectory
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.operator import NeuralOperator
@@ -121,11 +122,17 @@ def check_end(student: Any, problem: Problem) -> None:
             _check_values(as_student(part, problem).end(z, labels), z, problem.t_end)
 
 
-def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool) -> None:
+def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool, end_only: bool = False) -> None:
     """Check that a student is a path x(z, t) over the problem's span that starts at z.
 
+    Args:
+        student: as it will be trained.
+        problem: what it shall solve.
+        soft_boundary: it need not start at z.
+        end_only: only its end is trained: it may be a straight line, and need not start at z.
+
     Raises:
-        ValueError: another shape or span, NaN, or a boundary condition that is not met (unless ``soft_boundary``).
+        ValueError: another shape or span, NaN, a boundary condition that is not met, or a straight line.
     """
     _check_span(student, problem)
     if isinstance(student, NeuralOperator):
@@ -137,6 +144,11 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         raise ValueError(
             f"got a {type(student).__name__} as student, but this method trains a path x(z, t): pass a Trajectory, or "
             f"a method that trains such a student, as 'flow_map', 'cd' or 'pd' do"
+        )
+    if not end_only and isinstance(student, Trajectory) and student.time is TIMES["end"]:
+        raise ValueError(
+            "got a student whose network does not see t (time='end', as method='endpoint' builds it), so that its "
+            "paths are straight lines, but this method trains any path: pass a Trajectory with time='log', or none"
         )
     z, labels = _noise(problem)
     t = as_float64_time(problem.t_start, z)
@@ -151,7 +163,7 @@ def check_path_student(student: nn.Module, problem: Problem, soft_boundary: bool
         )
     # Per coordinate, since each may have units of its own; the rounding of float32 is that of the largest.
     error, size = (start - z).abs().amax(0), z.abs().amax(0)
-    if not soft_boundary and (error > 1e-4 * size + 1e-6 * size.max()).any():
+    if not (soft_boundary or end_only) and (error > 1e-4 * size + 1e-6 * size.max()).any():
         raise ValueError(
             f"the student does not start at z: x(z, {problem.t_start:g}) is off by {error.max():.3g}. Use a Trajectory "
             f"with a hard boundary, or set boundary_weight"
