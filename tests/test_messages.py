@@ -768,7 +768,6 @@ def training() -> list[tuple[Call, str]]:
          "got data without labels, but the teacher is"),
         (lambda: run(method="pd", student=None, teacher_steps=8, calls=8, n=64),
          "got n = 64, but 8 calls of 8 steps of the teacher have a grid of 65 points: leave n out"),
-        (lambda: run(method="pd", student=None, n=250), "got n = 250, but 8 calls of 16 steps of the teacher have a"),
         (lambda: run(method="pd", student=None, n=129), "1 steps cannot train 4 stages: use more steps or fewer calls"),
         (lambda: ProgressiveStudent([pid.FlowMap(net())], [1]).generate(Z, calls=3),
          "got calls = 3, but this student takes 1 steps: choose"),

@@ -18,7 +18,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.losses.distances import Distance, checked_distance
 from pidlearn.losses.time_sampling import draw_index
 from pidlearn.losses.weighting import checked_weight
-from pidlearn.methods.base import Batch, Context, Method, Stage
+from pidlearn.methods.base import DEFAULTS, Batch, Context, Method, Stage
 from pidlearn.students.base import Student
 from pidlearn.students.build import as_flow_map, build_flow_map
 from pidlearn.students.flow_map import Denoiser, FlowMap, goal
@@ -85,7 +85,7 @@ class PD(Method[Context]):
 
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         rate = {"lr": 6e-3} if problem.is_low_dimensional else {}  # each stage is short
-        return {"n": self.points, "time_sampling": "lognormal", "weight": "sqrt_karras", **rate}
+        return {"time_sampling": "lognormal", "weight": "sqrt_karras", **rate}
 
     @property
     def numbers(self) -> list[int]:
@@ -94,7 +94,7 @@ class PD(Method[Context]):
 
     @property
     def points(self) -> int:
-        """Number of the teacher's times, which hold those of every stage."""
+        """Number of the teacher's times, which hold those of every stage; n is not used."""
         return self.calls * self.teacher_steps + 1
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
@@ -112,7 +112,7 @@ class PD(Method[Context]):
                 f"{self.calls} the stages take {', '.join(map(str, self.numbers))}: set calls to its first number, "
                 f"build it with these, or pass none"
             )
-        if context.n != self.points:
+        if context.n not in (DEFAULTS["n"], self.points):  # the default stands in every resolved config
             raise ValueError(
                 f"got n = {context.n}, but {self.calls} calls of {self.teacher_steps} steps of the teacher have a grid "
                 f"of {self.points} points: leave n out, and set calls and teacher_steps"
