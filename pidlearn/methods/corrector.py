@@ -64,7 +64,7 @@ class Corrector(Method[Context]):
     Args:
         first: the method that comes before: its name, or a `Method`. Its settings are accepted together with these.
         share: share of the steps that it gets; 0 for a student that has been trained, by whatever method, or for one
-            that learns the distribution alone.
+            that learns the distribution alone. The settings of ``first`` then only say which student is built.
         slow: factor on the learning rate while the student is corrected. Adam divides by the gradient's size, so that
             no weight of a loss would slow it down; the auxiliary network keeps the full rate.
     """
