@@ -22,7 +22,7 @@ from benchmarks.methods.measure import floor_row, row, solver_row
 from benchmarks.methods.search import SEED, TEXT, at_edge, best, search
 from benchmarks.methods.search import lines as search_lines
 from benchmarks.methods.subjects import TOYS, subject, truth
-from benchmarks.methods.tables import figure, lines, text
+from benchmarks.methods.tables import figure, lines, measured, text
 from benchmarks.table import CPU, RESULTS, Store, Task
 
 STEPS = 2000
@@ -71,7 +71,7 @@ def main() -> None:
                 limits = (limit.get("budget"), limit.get("steps"))
                 tasks[f"{data}/{name}/seed {seed}"] = (row, data, CONTENDERS[name], chosen, seed, *limits)
     store.fill(tasks, args.jobs)
-    sections = {data: lines(store.rows, data) for data in dict.fromkeys(key.split("/")[0] for key in store.rows)}
+    sections = {data: lines(store.rows, data) for data in measured(store.rows)}
     about = f"{text(limit, kind)} {at_edge(found.rows)}".rstrip()
     if args.only == list(CONTENDERS):
         sections["What it says to claims"] = claims(store.rows, list(sections))

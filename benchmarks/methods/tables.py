@@ -11,7 +11,7 @@ from benchmarks.methods.measure import CALLS, needs, relative_time, solving
 from benchmarks.methods.subjects import TOYS, subject
 from benchmarks.table import spread
 
-__all__ = ["all_passes", "figure", "lines", "looks", "mean", "passes", "runs", "text"]
+__all__ = ["all_passes", "figure", "lines", "looks", "mean", "measured", "passes", "runs", "text"]
 
 Rows = dict[str, dict[str, Any]]
 
@@ -60,6 +60,12 @@ another pass.
 optimiser's state, solved paths.
 Means over the seeds ± half of the range; one thread. The search (`{search}`) trained with another seed, and
 compared on the same noise."""
+
+
+def measured(rows: Rows) -> list[str]:
+    """The names of the subjects that rows are of; rows themselves stand in the order in which they were computed."""
+    names = {key.split("/")[0] for key in rows}
+    return [name for name in (*TOYS, "digits") if name in names]
 
 
 def runs(rows: Rows, data: str, name: str) -> list[dict[str, Any]]:
@@ -156,7 +162,7 @@ def figure(rows: Rows, path: Path) -> None:
     """Errors to the exact ODE: left, against calls of the student; right, of one call against the cost of a sample."""
     import matplotlib.pyplot as plt
 
-    names = list(dict.fromkeys(key.split("/")[0] for key in rows))
+    names = measured(rows)
     fig, axes = plt.subplots(len(names), 2, figsize=(8.6, 2 + 3.1 * len(names)), squeeze=False, layout="constrained")
     for line, data in zip(axes, names, strict=True):
         for solver, style in zip(SOLVERS, ("-", "--", ":"), strict=True):
