@@ -805,6 +805,8 @@ def training() -> list[tuple[Call, str]]:
         (lambda: operator()(Z, 2.0), "got t = 2, but this operator is defined at t_max and its 2 times, 1, 0.002: use"),
         (lambda: operator(network=net(times=2)).network(Z[:3], Z[:3, 0]), "got 3 rows, but a network built with times"),
         (lambda: run(student=operator()), "got a NeuralOperator as student, which has 2 times only, but this method"),
+        (lambda: run(method="dsno", times=8, student=operator(network=net(times=2))),
+         "got times = 8, but the student has 2: leave times out"),
         (lambda: run(student=net(times=2)), "a network of times = 2, but only method='dsno' trains such a network"),
         (lambda: build_operator(problem_from_teacher(third_party), "teacher", 4),
          "but this method's student needs them: pass a network of your own as student"),

@@ -193,6 +193,11 @@ class DSNO(Endpoint):
 
     def check(self, context: Context) -> None:
         check_flow_map(context.student, context.problem, NeuralOperator)
+        if self.times not in (DSNO.times, len(context.student.times)):
+            raise ValueError(
+                f"got times = {self.times}, but the student has {len(context.student.times)}: leave times out, or pass "
+                f"another student"
+            )
 
     def solve(self, context: Context, z: Tensor, labels: Tensor | None) -> Tensor:
         """The states at the student's times, (B, M, *event)."""
