@@ -29,5 +29,5 @@ for column, method in zip(st.columns(2, gap="large"), (one, two), strict=True):
 st.caption(
     "Measured by `python -m benchmarks.methods`: the same network and CPU time for each method, its solved paths "
     "included; optimiser, learning rate and one more setting from the same small search. The picture shows one of "
-    "the runs, with straight lines where a method learns no state between the two ends of a step."
+    "the runs, with straight lines, which its scale bends, where a method learns no state between the ends of a step."
 )
