@@ -20,7 +20,7 @@ from pidlearn.losses.distances import DISTANCES, Distance
 from pidlearn.losses.time_sampling import DENSITIES, Density
 from pidlearn.losses.weighting import Weight, weights
 from pidlearn.methods import METHODS, Method, method_of, settings_of
-from pidlearn.methods.base import DEFAULTS, LOW_DIMENSIONAL_DEFAULTS, USABLE
+from pidlearn.methods.base import DEFAULTS, LOW_DIMENSIONAL_ADAM_LR, LOW_DIMENSIONAL_DEFAULTS, USABLE
 from pidlearn.methods.pid.method import PIDConfig
 from pidlearn.training.execution import ExecutionConfig
 from pidlearn.training.optim import OptimizerConfig
@@ -285,7 +285,9 @@ def resolve_settings(problem: Problem, config: Config) -> tuple[Config, Method]:
     if unknown := sorted(recipe.keys() - defaults.keys()):
         raise ValueError(f"{type(method).__name__}.defaults returned {unknown}, but must return fields of Config")
     optimizer = {**LOW_DIMENSIONAL_DEFAULTS, **recipe, **given}["optimizer"]
-    few = LOW_DIMENSIONAL_DEFAULTS if problem.is_low_dimensional and optimizer == "muon" else {}
+    few: Mapping[str, Any] = {}
+    if problem.is_low_dimensional:
+        few = LOW_DIMENSIONAL_DEFAULTS if optimizer == "muon" else {"lr": LOW_DIMENSIONAL_ADAM_LR}
     values = {"t_max": problem.t_start, "t_min": problem.t_end, **DEFAULTS, **few, **recipe}
     config = replace(config, **{name: values[name] for name in config.unset() & values.keys()})
     if isinstance(problem, Diffusion) and config.windows != 1:

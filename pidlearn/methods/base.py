@@ -32,7 +32,7 @@ Batch = tuple[Any, ...]
 DEFAULTS: dict[str, Any] = {
     "steps": 6000,
     "batch_size": 256,
-    "lr": 4e-3,
+    "lr": 1e-3,  # with 4e-3 BOOT and FreeFlow diverge on MLPs of images
     "warmup": 0.02,
     "optimizer": "adam",
     "n": 250,
@@ -46,6 +46,9 @@ DEFAULTS: dict[str, Any] = {
 LOW_DIMENSIONAL_DEFAULTS: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3}
 """In place of those, for low-dimensional problems, unless another optimiser is chosen: `benchmarks.methods --search`
 has both optimisers with each method."""
+
+LOW_DIMENSIONAL_ADAM_LR = 4e-3
+"""The rate of another optimiser there."""
 
 NEEDS = ("noise", "data", "paths")
 """What a method may need besides the teacher; see `Method.needs`."""

@@ -231,8 +231,7 @@ class FlowMapping(Method[Context]):
     def defaults(self, problem: Problem, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # Where the start s is small, the error of G is s times that of the network: with one weight for all, steps from
         # there are learned least well, and more calls gain nothing.
-        rate = {} if problem.is_low_dimensional else {"lr": 1e-3}
-        return {"weight": "sqrt_karras", "time_sampling": "lognormal", **rate, **IDENTITIES[self.identity].defaults}
+        return {"weight": "sqrt_karras", "time_sampling": "lognormal", **IDENTITIES[self.identity].defaults}
 
     def student(self, problem: Problem, init: str, windows: int) -> Student:
         return build_flow_map(problem, init, end_time=True)
