@@ -44,8 +44,7 @@ class Store:
 
     def __init__(self, folder: Path, name: str, command: str, device: torch.device | None = CPU, **facts: Any) -> None:
         self.path = folder / f"{name}.json"
-        self.anywhere = device is None
-        machine = {} if device is None else _machine(device)
+        machine = _machine(device) if device else {}
         facts = {"command": command, **facts, "torch": torch.__version__, **machine, "threads": 1}
         self.facts = json.loads(json.dumps(facts))  # as they will be read back, e.g. lists for tuples
         self.rows = self._read()
@@ -65,7 +64,7 @@ class Store:
 
     def add(self, key: str, row: Row) -> None:
         """Add a row and write the file, keeping rows that another command has added to it since."""
-        if self.anywhere:
+        if not _name(self.facts):
             row = {**row, **_machine(CPU)}
         self.rows = {**self._read(), **self.rows, key: row}
         _write(self.path, json.dumps({"facts": self.facts, "rows": self.rows}, indent=1) + "\n")
@@ -90,8 +89,8 @@ class Store:
 
     def write(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> str:
         """Write the table as Markdown next to the rows, with one section per heading; returns the document."""
-        held = self.rows.values() if self.anywhere else [self.facts]
-        machines = " and ".join(dict.fromkeys(machine.get("gpu") or machine["cpu"] for machine in held))
+        named = [self.facts] if _name(self.facts) else self.rows.values()
+        machines = " and ".join(dict.fromkeys(map(_name, named)))
         where = f"torch {self.facts['torch']}, {machines}, one thread per run"
         parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all settings are in `{self.path.name}`)", text]
         for heading, lines in sections.items():
@@ -143,6 +142,11 @@ def _write(path: Path, text: str) -> None:
 
 def _machine(device: torch.device) -> dict[str, str]:
     return {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {"cpu": _cpu()}
+
+
+def _name(facts: dict[str, Any]) -> str:
+    """The machine of all rows, or of one; empty if these facts name none."""
+    return str(facts.get("gpu") or facts.get("cpu") or "")
 
 
 def _cpu() -> str:
