@@ -28,10 +28,8 @@ STARTS, TIMES = 4096, 201
 UNSEEN = {"unseen-1": 101, "unseen-2": 102, "unseen-3": 103}
 """Random mixtures, and the seed of each."""
 
-SEEDS = {"ring": 3, "checkerboard": 3, **dict.fromkeys(("moons", "spiral", "grid", "anisotropic", *UNSEEN), 1)}
-"""The 2-D teachers, and the number of seeds that each is distilled with."""
-
-ODE_SEEDS = 3
+DIFFUSIONS = ("ring", "checkerboard", "moons", "spiral", "grid", "anisotropic", *UNSEEN)
+SEEDS = 3
 
 
 def unseen(seed: int) -> pid.GaussianMixture:
@@ -121,6 +119,7 @@ def ode_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
         "worst coordinate": max(map(relative_rmse, x.T, exact.T)),
         "median path": path_errors.median().item(),
         "worst hundredth": path_errors.quantile(0.99).item(),
+        "evaluate": result.evaluate(integrator="Radau" if system.stiff else None)["relative_rmse"],
         "seconds": seconds,
         "steps": len(result.history["loss"]),
     }
@@ -129,7 +128,7 @@ def ode_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
 def diffusion_lines(store: Store) -> list[dict[str, str]]:
     """The table of the diffusions."""
     lines = []
-    for name in SEEDS:
+    for name in DIFFUSIONS:
         rows = [row for key, row in store.rows.items() if key.startswith(f"{name}/")]
         if rows:
             line = {
@@ -160,6 +159,7 @@ def ode_lines(store: Store) -> list[dict[str, str]]:
                 "of the worst coordinate": spread([row["worst coordinate"] for row in rows], 4),
                 "median path": spread([row["median path"] for row in rows], 4),
                 "1 path in 100 above": spread([row["worst hundredth"] for row in rows], 4),
+                "largest, other starts": f"{max(row['evaluate'] for row in rows):.4f}",
                 "CPU s": spread([row["seconds"] for row in rows], 0),
                 "steps": f"{rows[0]['steps']}",
             }
@@ -173,13 +173,14 @@ Diffusions: one student call on {SAMPLES:,} new noise samples, compared with Eul
 differs from the reference's; where components overlap (moons, spiral), a small error suffices. ODEs: the error over the
 whole path ({STARTS:,} new initial values, {TIMES} times), compared with SciPy (rtol 1e-8) and relative to the standard
 deviation over times and initial values. A few initial values, near those whose paths the ODE itself separates, cause
-most of the error, so the table gives the median over paths as well. CPU seconds are for one thread."""
+most of the error, so the table gives the median over paths as well, and the largest error that
+`result.evaluate()` reports, on other initial values. CPU seconds are for one thread."""
 
 
 def main() -> None:
     """Compute the missing rows, and publish both tables."""
-    runs = [(name, seed) for name, seeds in SEEDS.items() for seed in range(seeds)]
-    ode_runs = [(name, seed) for name in (*SYSTEMS, *OWN) for seed in range(ODE_SEEDS)]
+    runs = [(name, seed) for name in DIFFUSIONS for seed in range(SEEDS)]
+    ode_runs = [(name, seed) for name in (*SYSTEMS, *OWN) for seed in range(SEEDS)]
     names = [f"{name}/seed {seed}" for name, seed in runs + ode_runs]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="Write the learning tables.")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))

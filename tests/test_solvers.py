@@ -284,6 +284,21 @@ def test_a_reference_that_gets_nowhere_says_so(monkeypatch: pytest.MonkeyPatch) 
     pid.solve(stiff, torch.ones(1, 1).double(), [0.0, 5.0], "scipy", integrator="Radau")
 
 
+def test_implicit_integrators_factorize_chunks_of_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "MAX_IMPLICIT", 21)  # 10 starts of 2 numbers, then 5
+    calls = []
+
+    def stiff(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        return torch.stack([-50 * (x[:, 0] - t.cos()), x[:, 0] - x[:, 1]], 1)
+
+    x, grid = torch.randn(15, 2, generator=torch.Generator().manual_seed(0)).double(), [0.0, 1.0, 2.0]
+    path = pid.solve(pid.VelocityODE(stiff), x, grid, "scipy", integrator="Radau", rtol=1e-9, atol=1e-9)
+    assert set(calls) - {1} == {10, 5}  # one start is tried for jumps
+    expected = pid.solve(pid.VelocityODE(stiff), x, grid, "scipy", rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(path, expected, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize("method", [None, SOLVERS["heun"]()])
 def test_what_is_no_method(method: object) -> None:
     with pytest.raises(ValueError, match="method must be one of"):

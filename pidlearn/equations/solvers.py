@@ -137,7 +137,7 @@ INTEGRATORS = ("DOP853", "Radau", "RK45", "RK23", "BDF", "LSODA")
 """SciPy's methods."""
 
 IMPLICIT, MAX_IMPLICIT = ("Radau", "BDF"), 1024
-"""Those that factorize matrices, and the numbers of a batch above which these are factorized start by start."""
+"""Those that factorize matrices, and the most numbers whose matrix they factorize at once."""
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"euler": Euler, "heun": Heun, "dpm": DPM, "dpm++": DPMPlusPlus}
 
@@ -307,13 +307,13 @@ def _scipy_in_parts(
     atol: Tensor,
     integrator: str = "DOP853",
 ) -> Tensor:
-    """SciPy's solution; of a large system start by start if the integrator factorizes matrices."""
+    """SciPy's solution; in chunks of starts if the integrator factorizes matrices."""
     check_argument("integrator", integrator, one_of(*INTEGRATORS))
-    if integrator not in IMPLICIT or x.numel() <= MAX_IMPLICIT:
-        return _scipy(ode, x, grid, class_labels, rtol, atol, integrator)
-    labels = [None] * len(x) if class_labels is None else class_labels.split(1)
-    parts = zip(x.split(1), labels, strict=True)
-    return torch.cat([_scipy(ode, one, grid, label, rtol, atol, integrator) for one, label in parts], 1)
+    size = max(1, MAX_IMPLICIT // x[0].numel()) if integrator in IMPLICIT else len(x)
+    starts = x.split(size)
+    labels = [None] * len(starts) if class_labels is None else class_labels.split(size)
+    parts = zip(starts, labels, strict=True)
+    return torch.cat([_scipy(ode, chunk, grid, label, rtol, atol, integrator) for chunk, label in parts], 1)
 
 
 def _scipy(
