@@ -26,8 +26,8 @@ __all__ = ["TOYS", "Subject", "Truth", "subject", "truth"]
 
 TOYS = ("ring", "checkerboard", "anisotropic")
 TOY_RATES = {"adam": (1e-3, 2e-3, 4e-3, 8e-3, 16e-3), "muon": (7.5e-4, 1.5e-3, 3e-3, 6e-3, 12e-3)}
-DIGITS = Path("out/digits-teacher.safetensors")
-"""The teacher of the recipe ``digits``; `benchmarks.unet` uses the same file."""
+TEACHERS = {"digits": Path("out/digits-teacher.safetensors"), "digits-mlp": Path("out/digits-mlp-teacher.safetensors")}
+"""Files of trained teachers: that of the recipe ``digits``, which `benchmarks.unet` uses, too, and an MLP."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,15 @@ class Truth:
 
 @cache
 def subject(name: str) -> Subject:
-    """One of `TOYS`, or "digits": a class-conditional U-Net on 8 x 8 images."""
+    """One of `TOYS`, or a network on 8 x 8 images: "digits", a class-conditional U-Net, or "digits-mlp"."""
     if name in TOYS:
         return Subject(problem_from_teacher(pid.toy(name)))
+    problem = problem_from_teacher(load_teacher(_teacher(name)))
+    if name == "digits-mlp":
+        return Subject(problem, samples=2048)
     recipe = recipes.read("digits")
     return Subject(
-        problem_from_teacher(load_teacher(_digits_teacher())),
+        problem,
         samples=1024,
         data=training_data(recipe.teacher),
         settings={"batch_size": 64},
@@ -94,11 +97,14 @@ def subject(name: str) -> Subject:
     )
 
 
-def _digits_teacher() -> Path:
-    """The file of the digits' teacher, which is trained if it is missing."""
-    if not DIGITS.exists():
-        save_teacher(recipes.teacher_from_recipe(recipes.read("digits")), DIGITS)
-    return DIGITS
+def _teacher(name: str) -> Path:
+    """The file of a trained teacher, which is trained if it is missing."""
+    path = TEACHERS[name]
+    if not path.exists():
+        is_mlp = name == "digits-mlp"
+        teacher = pid.train_denoiser(digits().train) if is_mlp else recipes.teacher_from_recipe(recipes.read("digits"))
+        save_teacher(teacher, path)
+    return path
 
 
 @cache
@@ -121,8 +127,11 @@ def truth(name: str) -> Truth:
 
 
 def _solved(name: str) -> dict[str, Any]:
-    """The tensors of `Truth`. Those of digits take minutes, and are kept next to their teacher."""
-    kept = None if name in TOYS else DIGITS.with_name(f"digits-truth-{digest(_digits_teacher().read_bytes())}.pt")
+    """The tensors of `Truth`. Those of a U-Net take minutes, and are kept next to their teacher, as are an MLP's."""
+    kept = None
+    if name in TEACHERS:
+        teacher = _teacher(name)
+        kept = teacher.with_name(f"{name}-truth-{digest(teacher.read_bytes())}.pt")
     if kept and kept.exists():
         solved: dict[str, Any] = torch.load(kept, weights_only=True)
         return solved

@@ -10,7 +10,7 @@ import torch
 
 import pidlearn as pid
 from benchmarks import faster
-from benchmarks.faster import CHANGES, DIGITS, lines, row, scheduled, started
+from benchmarks.faster import CHANGES, DIGITS, DIGITS_MLP, Change, lines, row, scheduled, started
 from pidlearn.equations.from_teacher import problem_from_teacher
 
 
@@ -26,17 +26,33 @@ def test_every_change_changes_what_is_learned(name: str) -> None:
     assert (after[0] == after[1]) == (name == "RAdam")
 
 
-def test_every_change_of_the_recipe_for_digits_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("data", "table"), [("digits", DIGITS), ("digits-mlp", DIGITS_MLP)])
+def test_every_change_of_a_recipe_for_digits_does(
+    data: str, table: dict[str, Change], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = {"model_channels": 4, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []}
-    teacher = pid.nets.EDMPrecond(4, 1, 2, sigma_data=0.5, **network)
+    teacher: torch.nn.Module = pid.nets.EDMPrecond(4, 1, 2, sigma_data=0.5, **network)
+    if data == "digits-mlp":
+        teacher = pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8, depth=2), sigma_data=0.5)
     problem = problem_from_teacher(teacher)
     monkeypatch.setattr(faster, "subject", lambda data: SimpleNamespace(problem=problem))
-    losses: dict[str, list[float]] = {}
-    for name, change in DIGITS.items():
+    z = problem.sample_prior(3, torch.Generator().manual_seed(0))
+    labels = problem.sample_labels(3, torch.Generator().manual_seed(0))
+
+    def samples(change: Change, steps: int) -> torch.Tensor:
         with scheduled(change):
-            losses[name] = [step.loss for step in islice(started("digits", change, 4, 0), 4)]
-    assert all(torch.tensor(each).isfinite().all() for each in losses.values())
-    assert [name for name, each in losses.items() if each == losses["reference"]] == ["reference"]
+            run = started(data, change, steps, 0)
+            list(run)
+        return run.result().generate(z, labels)
+
+    changed = []
+    for name, change in table.items():
+        steps = 51 if name == "times follow the residual" else 4  # it changes the times after 50 steps
+        x = samples(change, steps)
+        assert x.isfinite().all()
+        if not torch.equal(x, samples(table["reference"], steps)):
+            changed.append(name)
+    assert changed == [name for name in table if name != "reference"]
 
 
 def test_lbfgs_lowers_the_loss_of_a_trained_student(monkeypatch: pytest.MonkeyPatch) -> None:

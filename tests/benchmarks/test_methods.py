@@ -36,7 +36,7 @@ def _few_samples() -> Iterator[None]:
 def test_ends_of_digits_are_solved_once_per_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = subjects.subject("ring")  # takes less time than digits
     monkeypatch.setattr(subjects, "subject", lambda name: ring)
-    monkeypatch.setattr(subjects, "DIGITS", tmp_path / "teacher.safetensors")
+    monkeypatch.setitem(subjects.TEACHERS, "digits", tmp_path / "teacher.safetensors")
     solved: list[int] = []
 
     def solve(ode: Any, z: torch.Tensor, *rest: Any) -> torch.Tensor:
@@ -46,7 +46,7 @@ def test_ends_of_digits_are_solved_once_per_teacher(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(subjects, "solve_end", solve)
     kept = []
     for weights in (b"one", b"one", b"other"):
-        subjects.DIGITS.write_bytes(weights)
+        subjects.TEACHERS["digits"].write_bytes(weights)
         kept.append(subjects._solved("digits"))
     assert solved == [64, 64]
     assert kept[0].keys() == kept[1].keys()
