@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -203,7 +204,7 @@ def main() -> None:
             f"Estimates\n\n{ESTIMATES}": estimate_lines(store.rows),
         },
     )
-    figure(store.rows, args.out / f"{name}.png")
+    figure(store.rows).savefig(args.out / f"{name}.png", dpi=100)
 
 
 def subjects(rows: dict[str, Row]) -> list[str]:
@@ -266,14 +267,13 @@ def estimate_lines(rows: dict[str, Row]) -> list[dict[str, str]]:
     return lines
 
 
-def figure(rows: dict[str, Row], path: Path) -> None:
+def figure(rows: dict[str, Row]) -> Figure:
     """Error against calls: the student with its teacher, and the teacher alone."""
-    import matplotlib.pyplot as plt
-
     toys = subjects(rows)
     above, across = min(2, len(toys)), (len(toys) + 1) // 2
     size = (max(7.6, 3.7 * across), 3.1 * above)
-    fig, axes = plt.subplots(above, across, figsize=size, sharex=True, squeeze=False)
+    fig = Figure(figsize=size)
+    axes = fig.subplots(above, across, sharex=True, squeeze=False)
     for ax, toy in zip(axes.flat, toys, strict=False):
         solvers = rows[f"{toy}/solvers"]
         calls = [int(k) for k in solvers]
@@ -291,8 +291,7 @@ def figure(rows: dict[str, Row], path: Path) -> None:
     handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
     fig.legend(handles.values(), handles, loc="upper center", ncols=3, frameon=False)
     fig.tight_layout(rect=(0, 0, 1, 1 - 0.3 / size[1]))
-    fig.savefig(path, dpi=100)
-    plt.close(fig)
+    return fig
 
 
 if __name__ == "__main__":

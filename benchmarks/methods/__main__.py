@@ -82,7 +82,7 @@ def main() -> None:
         title += ", at equal steps"
     store.publish(title, f"{about} Seeds: {', '.join(seeds)}.", sections)
     if not args.equal_steps:
-        figure(store.rows, args.out / f"{table}.png")
+        figure(store.rows).savefig(args.out / f"{table}.png", dpi=100)
 
 
 if __name__ == "__main__":

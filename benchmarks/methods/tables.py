@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from benchmarks.methods.contenders import CONTENDERS, SOLVERS
 from benchmarks.methods.measure import CALLS, needs, relative_time, solving
@@ -158,12 +159,11 @@ def looks() -> dict[str, dict[str, Any]]:
     return table
 
 
-def figure(rows: Rows, path: Path) -> None:
+def figure(rows: Rows) -> Figure:
     """Errors to the exact ODE: left, against calls of the student; right, of one call against the cost of a sample."""
-    import matplotlib.pyplot as plt
-
     names = measured(rows)
-    fig, axes = plt.subplots(len(names), 2, figsize=(8.6, 2 + 3.1 * len(names)), squeeze=False, layout="constrained")
+    fig = Figure(figsize=(8.6, 2 + 3.1 * len(names)), layout="constrained")
+    axes = fig.subplots(len(names), 2, squeeze=False)
     for line, data in zip(axes, names, strict=True):
         for solver, style in zip(SOLVERS, ("-", "--", ":"), strict=True):
             calls = rows[f"{data}/{solver}"]["calls"]
@@ -198,8 +198,7 @@ def figure(rows: Rows, path: Path) -> None:
     handles = {label: h for ax in axes[:, 0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     title = "Black line: Euler-250. Filled: needs only noise; half: solved paths; white: data."
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=9, title=title)
-    fig.savefig(path, dpi=100)
-    plt.close(fig)
+    return fig
 
 
 def _adds_noise(name: str) -> bool:

@@ -65,7 +65,7 @@ def test_tables_and_figure(tmp_path: Path) -> None:
     ring, _, mean = refined_lines(made_up())
     assert ring["9 calls on average"] == "0.70 ± 0.00 (0.33)"
     assert mean["9 calls on average"] == "0.70"
-    figure(made_up(), tmp_path / "calls.png")
+    figure(made_up()).savefig(tmp_path / "calls.png")
     assert (tmp_path / "calls.png").stat().st_size > 10_000
 
 
@@ -115,4 +115,4 @@ def test_a_student_of_images_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
     of = calls.images("digits", tmp_path)
     assert errors["1"] == pytest.approx(calls.rms(calls.size(of.result.generate(of.z, of.labels) - of.exact)))
     assert 0 < errors["3"] <= 1.1 * errors["1"]
-    figure(rows, tmp_path / "calls.png")
+    figure(rows).savefig(tmp_path / "calls.png")

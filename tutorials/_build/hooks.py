@@ -1,18 +1,15 @@
-"""Hooks of the site's build: kept outputs of code blocks, notebooks, the gallery, formulas as MathML, printed links."""
+"""Hooks of the site's build: formulas, kept outputs of code blocks, notebooks, the gallery, printed links."""
 
 from __future__ import annotations
 
 import posixpath
 import re
 import sys
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import torch
-from latex2mathml.converter import convert
 
-FORMULA = re.compile(r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', re.DOTALL)
 BLOCK = 'exec="on"'
 LINK = re.compile(r'href="(?![a-z]+:)([^"#]+\.md)(#[^"]*)?"')
 
@@ -21,6 +18,14 @@ def on_startup(**_: Any) -> None:
     """Let code blocks import what is in `blocks`, and run on one thread, which is fastest for small networks."""
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "blocks")]
     torch.set_num_threads(1)
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    """Add the extension for formulas; its module can be imported only since `on_startup`."""
+    from mathml import MathML
+
+    config.markdown_extensions.append(MathML())
+    return config
 
 
 def on_pre_build(config: Any, **_: Any) -> None:
@@ -39,7 +44,7 @@ def on_post_build(**_: Any) -> None:
 
 
 def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
-    """Replace formulas by MathML, which browsers show without a script from another server, and resolve links.
+    """Resolve links, and add one to the page's notebook.
 
     Links in what code blocks print have not been seen by the builder: they still name the other page's source.
     """
@@ -53,7 +58,7 @@ def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:
         return f'href="{url}{anchor}"'
 
     link = f'<p><a href="{name}" download>This page as a notebook</a></p>' if (name := _notebook(page)) else ""
-    return LINK.sub(resolved, FORMULA.sub(_formula, html)) + link
+    return LINK.sub(resolved, html) + link
 
 
 def on_env(env: Any, files: Any, **_: Any) -> None:
@@ -81,11 +86,3 @@ def on_post_page(output: str, page: Any, config: Any, **_: Any) -> str:
 def _notebook(page: Any) -> str | None:
     """File name of a page's notebook; None of a page without code blocks."""
     return f"{Path(page.file.src_uri).stem}.ipynb" if BLOCK in page.markdown else None
-
-
-def _formula(match: re.Match[str]) -> str:
-    """A formula as MathML; one that stands alone can be scrolled on a narrow screen."""
-    latex = unescape(match[2])
-    if match[1] == "(":
-        return convert(latex, display="inline")
-    return f'<div class="formula">{convert(latex, display="block")}</div>'

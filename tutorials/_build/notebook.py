@@ -14,14 +14,18 @@ BLOCK = re.compile(r"^( *)```python ([^\n]*exec=\"on\"[^\n]*)\n(.*?)^\1```$", re
 FOLD = re.compile(r"^(?:\?\?\?|!!!)\+? \w+ \"(.*)\"$", re.MULTILINE)
 INCLUDED = re.compile(r'^--8<-- "([^":]*)(?::(\d*):?(\d*))?"$', re.MULTILINE)
 SETUP = '''\
-# Start Jupyter in the project's folder.
+# Keep this file in the project's folder, or below it; it needs pidlearn and Jupyter.
+import os
 import sys
+from pathlib import Path
 
 from IPython import get_ipython
 from IPython.core.magic import register_cell_magic
 from IPython.display import HTML, Markdown, display
 from IPython.utils.capture import capture_output
 
+here = Path.cwd()  # Jupyter starts in the notebook's folder; files are read from the project's
+os.chdir(next((p for p in (here, *here.parents) if (p / "tutorials/_build").is_dir()), here))
 sys.path[:0] = [".", "tutorials/_build/blocks"]
 
 
