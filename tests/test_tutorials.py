@@ -205,7 +205,7 @@ def test_dots_are_means_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     side_by_side = dots({"left": errors, "right": errors}, "what it shows", line="a")
     below = dots({"above": errors, "below": {"c": [1.0]}}, "what it shows")
     for html, names in ((side_by_side, "ab"), (below, "abc")):
-        assert html.startswith('<svg class="chart" role="img" aria-label="what it shows"')
+        assert html.startswith('<div class="scroll"><svg class="chart" role="img" aria-label="what it shows"')
         assert [name for name in "abc" if f">{name}<" in html] == list(names)
     wide, tall = (
         [float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', h)] for h in (side_by_side, below)

@@ -50,7 +50,8 @@ class View:
         n: number of grid points of the teacher's solver.
         solver: euler | heun | exact.
         frame: the frame shown.
-        play: whether the animation starts by itself (never if the system prefers reduced motion).
+        play: whether the animation starts by itself (if the system prefers reduced motion it shows its
+            end instead).
         raw: draw x itself instead of x / sqrt(sigma_data^2 + t^2).
         density: draw the density behind the points.
         flow: draw the direction of the vector field.

@@ -199,7 +199,7 @@ def test_it_plays_by_itself(opened: Opened) -> None:
 
 def test_it_stands_still_where_motion_is_not_wanted(opened: Opened) -> None:
     page = opened(watched(), reduced_motion="reduce")
-    assert ask(page, "[v.playing, v.u]") == [False, 0]
+    assert ask(page, "[v.playing, v.u - v.model.last]") == [False, 0]  # its end
     page.locator("canvas").press(" ")
     assert ask(page, "v.playing") is True
 

@@ -62,9 +62,10 @@ class Viewer {
     if (view.row !== null) view.row = model.heat ? Math.min(view.row, model.heat.values.shape[0] - 1) : null;
     if (!view.probe && model.count) view.probe = [...model.start(view.row === null ? 0 : model.heat.order[view.row])];
     this.view = view;
-    this.seek(scene.view.frame);
+    const stands = scene.view.play && this.still.matches; // a film that may not move shows its end
+    this.seek(stands ? model.last : scene.view.frame);
     this.build();
-    this.play(scene.view.play && !this.still.matches);
+    this.play(scene.view.play && !stands);
     this.redraw();
   }
 

@@ -43,7 +43,7 @@ def chart(drawing: Figure, alt: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": alt, "svg.fonttype": "none"}):
         drawing.savefig(file, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     svg = file.getvalue().partition("<svg")[2].replace("\n", " ").replace(INK, "currentColor")
-    return f'<svg class="chart" role="img" aria-label="{escape(alt)}"{svg}'
+    return f'<div class="scroll"><svg class="chart" role="img" aria-label="{escape(alt)}"{svg}</div>'
 
 
 def picture(path: str, alt: str) -> str:

@@ -42,6 +42,6 @@ def tree(questions: list[tuple[str, str]], last: str, label: str) -> str:
     bottom = 1 + len(questions) * (HEIGHT + GAP)
     parts.append(box(1, bottom, last, "answer"))
     return (
-        f'<svg class="tree" viewBox="0 0 {RIGHT + WIDTH + 1} {bottom + HEIGHT + 1}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+        f'<div class="scroll"><svg class="tree" viewBox="0 0 {RIGHT + WIDTH + 1} {bottom + HEIGHT + 1}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg></div>'
     )
