@@ -1,6 +1,6 @@
 """A chain of questions as inline SVG: "yes" leads to the right, to an answer, "no" down, to the next question.
 
-Colours come from the classes in `style.css`, which follow the theme.
+Colours come from the classes in `style.css`, which follow the theme; on a phone it shows a list instead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def tree(questions: list[tuple[str, str]], last: str, label: str) -> str:
         parts += [arrow(WIDTH / 2, y + HEIGHT, WIDTH / 2, y + HEIGHT + GAP, "no")]
     bottom = 1 + len(questions) * (HEIGHT + GAP)
     parts.append(box(1, bottom, last, "answer"))
+    lines = [f"<li>{escape(question)} <b>{escape(answer)}</b></li>" for question, answer in questions]
+    listed = f'<ol class="tree-list">{"".join(lines)}<li>Otherwise: <b>{escape(last)}</b></li></ol>'
     return (
-        f'<div class="scroll"><svg class="tree" viewBox="0 0 {RIGHT + WIDTH + 1} {bottom + HEIGHT + 1}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg></div>'
+        f'<svg class="tree" viewBox="0 0 {RIGHT + WIDTH + 1} {bottom + HEIGHT + 1}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>{listed}'
     )
