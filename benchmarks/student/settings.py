@@ -26,7 +26,7 @@ class Size:
 
 
 SIZES = {
-    "fashion-mnist": Size(steps=300, samples=1000, points=(18, 80, 250)),  # for a CPU
+    "fashion-mnist": Size(steps=600, samples=1000, points=(18, 80, 250)),  # for a CPU
     "fashion-mnist-32": Size(),
     "digits": Size(samples=1500),
 }
