@@ -14,7 +14,7 @@ __all__ = ["MathML"]
 class MathML(Extension):
     """Replace the LaTeX that `pymdownx.arithmatex` marks."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802, the name that Markdown calls
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - the name that Markdown calls
         """Register the replacement after "inline" (priority 20), which marks formulas within a line."""
         md.treeprocessors.register(Formulas(md), "mathml", 15)
 
@@ -26,7 +26,7 @@ class Formulas(Treeprocessor):
         """Convert all formulas of a document."""
         for element in root.iter():
             if element.get("class") == "arithmatex" and element.text:
-                kind, latex = element.text[:2], element.text[2:-2]  # \\( ... \\) or \\[ ... \\]
+                kind, latex = element.text[:2], element.text[2:-2]  # \( ... \) or \[ ... \]
                 is_block = kind == "\\["
                 element.attrib = {"class": "formula"} if is_block else {}
                 element.text = self.md.htmlStash.store(convert(latex, display="block" if is_block else "inline"))
