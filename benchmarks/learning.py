@@ -11,6 +11,7 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,51 +78,56 @@ OWN = {
 """Systems outside the zoo."""
 
 
-def diffusion_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
-    """Distil one 2-D diffusion, and compare it with Euler's method in float64 on new noise."""
-    teacher = unseen(UNSEEN[name]) if name in UNSEEN else pid.toy(name)
+def problem(name: str) -> dict[str, Any]:
+    """What `pidlearn.distill` gets: a teacher, and of an ODE its initial values and time span."""
+    if name in DIFFUSIONS:
+        return {"teacher": unseen(UNSEEN[name]) if name in UNSEEN else pid.toy(name)}
+    system = {**SYSTEMS, **OWN}[name]
+    span = {"t_start": system.t_start, "t_end": system.t_end}
+    return {"teacher": pid.VelocityODE(system.f), "prior": system.prior, **span}
+
+
+def row(name: str, seed: int, steps: int | None) -> dict[str, float]:
+    """Distil one teacher or system, and compare the student with other solutions."""
     started = time.process_time()
-    result = pid.distill(teacher, seed=seed, steps=steps, progress=False)
-    seconds = time.process_time() - started
-    grid = pid.karras_grid(EULER)
+    result: Any = pid.distill(**problem(name), seed=seed, steps=steps, progress=False)
+    row = {"seconds": time.process_time() - started, "steps": len(result.history["loss"])}
+    if name not in DIFFUSIONS:
+        integrator = "Radau" if {**SYSTEMS, **OWN}[name].stiff else None
+        row["evaluate"] = result.evaluate(integrator=integrator)["relative_rmse"]
+    return errors(name, result.student) | row
+
+
+@torch.no_grad()
+def errors(name: str, student: Any) -> dict[str, float]:
+    """The errors of a student on new noise or initial values."""
+    return (diffusion_errors if name in DIFFUSIONS else path_errors)(name, student)
+
+
+def diffusion_errors(name: str, student: Any) -> dict[str, float]:
+    """Compare a student of a 2-D diffusion with Euler's method in float64."""
+    teacher, grid = problem(name)["teacher"], pid.karras_grid(EULER)
     z = (grid[0] * torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(10**6))).float()
     euler = pid.solve(pid.DenoiserODE(teacher), z.double(), grid)[-1]
-    with torch.no_grad():
-        x = result.student(z, grid[-1]).double()
-    wrong = wrong_mode_share(x, euler, teacher)
-    return {"error": rmse(x, euler), "wrong": wrong, "seconds": seconds, "steps": len(result.history["loss"])}
+    x = student(z, grid[-1]).double()
+    return {"error": rmse(x, euler), "wrong": wrong_mode_share(x, euler, teacher)}
 
 
-def ode_row(name: str, seed: int, steps: int | None) -> dict[str, float]:
-    """Distil one initial value problem, and compare it with SciPy over the whole path from new initial values."""
+def path_errors(name: str, student: Any) -> dict[str, float]:
+    """Compare a student of an ODE with SciPy over the whole path."""
     system = {**SYSTEMS, **OWN}[name]
-    started = time.process_time()
-    result = pid.distill(
-        pid.VelocityODE(system.f),
-        prior=system.prior,
-        t_start=system.t_start,
-        t_end=system.t_end,
-        seed=seed,
-        steps=steps,
-        progress=False,
-    )
-    seconds = time.process_time() - started
     z = system.prior(STARTS, torch.Generator().manual_seed(10**6))
     grid = torch.linspace(system.t_start, system.t_end, TIMES, dtype=torch.float64)
     exact = pid.solve(system.ode, z.double(), grid, "scipy", rtol=1e-8, atol=1e-8)
-    with torch.no_grad():
-        x = torch.stack([result.student(z, t) for t in grid]).double()
+    x = torch.stack([student(z, t) for t in grid]).double()
     # (TIMES, STARTS, d) to (STARTS,): the relative RMSE of each path.
-    path_errors = ((x - exact) / exact.flatten(0, 1).std(0)).square().mean((0, 2)).sqrt()
+    of_paths = ((x - exact) / exact.flatten(0, 1).std(0)).square().mean((0, 2)).sqrt()
     x, exact = x.flatten(0, 1), exact.flatten(0, 1)
     return {
         "error": relative_rmse(x, exact),
         "worst coordinate": max(map(relative_rmse, x.T, exact.T)),
-        "median path": path_errors.median().item(),
-        "worst hundredth": path_errors.quantile(0.99).item(),
-        "evaluate": result.evaluate(integrator="Radau" if system.stiff else None)["relative_rmse"],
-        "seconds": seconds,
-        "steps": len(result.history["loss"]),
+        "median path": of_paths.median().item(),
+        "worst hundredth": of_paths.quantile(0.99).item(),
     }
 
 
@@ -179,9 +185,8 @@ most of the error, so the table gives the median over paths as well, and the lar
 
 def main() -> None:
     """Compute the missing rows, and publish both tables."""
-    runs = [(name, seed) for name in DIFFUSIONS for seed in range(SEEDS)]
-    ode_runs = [(name, seed) for name in (*SYSTEMS, *OWN) for seed in range(SEEDS)]
-    names = [f"{name}/seed {seed}" for name, seed in runs + ode_runs]
+    runs = [(name, seed) for name in (*DIFFUSIONS, *SYSTEMS, *OWN) for seed in range(SEEDS)]
+    names = [f"{name}/seed {seed}" for name, seed in runs]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="Write the learning tables.")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--steps", type=int, help="training steps, instead of each recipe's own")
@@ -189,8 +194,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
     args = parser.parse_args()
 
-    tasks: dict[str, Task] = {f"{name}/seed {seed}": (diffusion_row, name, seed, args.steps) for name, seed in runs}
-    tasks |= {f"{name}/seed {seed}": (ode_row, name, seed, args.steps) for name, seed in ode_runs}
+    tasks: dict[str, Task] = {f"{name}/seed {seed}": (row, name, seed, args.steps) for name, seed in runs}
     kinds = {"2-D": pid.toy("ring"), "ODE": pid.system("pendulum")}
     recipes = {
         kind: str(resolve_settings(problem_from_teacher(teacher), pid.Config())[0]) for kind, teacher in kinds.items()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pidlearn as pid
-from benchmarks import faster
+from benchmarks import faster, learning
 from benchmarks.faster import CHANGES, DIGITS, DIGITS_MLP, Change, lines, row, scheduled, started
 from pidlearn.equations.from_teacher import problem_from_teacher
 
@@ -53,6 +53,31 @@ def test_every_change_of_a_recipe_for_digits_does(
         if not torch.equal(x, samples(table["reference"], steps)):
             changed.append(name)
     assert changed == [name for name in table if name != "reference"]
+
+
+@pytest.mark.parametrize("data", ["unseen-1", "forced_duffing"])
+def test_recipes_of_unseen_problems_are_those_of_both_releases(data: str) -> None:
+    old, new = (started(data, change, 60, 0) for change in faster.RECIPES.values())
+    assert (old.config.optimizer, new.config.optimizer) == ("adam", "muon")
+    assert old.config.lr == (6e-3 if data == "unseen-1" else 1e-2)
+    default = pid.steps(**learning.problem(data), steps=60, seed=0)
+    assert [step.loss for step in islice(new, 3)] == [step.loss for step in islice(default, 3)]
+
+
+def test_errors_of_unseen_problems_are_those_of_the_accuracy_table() -> None:
+    result = pid.distill(**learning.problem("unseen-1"), seed=0, steps=20, progress=False)
+    assert faster.error("unseen-1", result) == learning.row("unseen-1", 0, 20)["error"]
+
+
+def test_the_table_of_unseen_problems_compares_seed_by_seed() -> None:
+    errors = {"reference": (0.02, 0.04), "today's recipe": (0.01, 0.01)}
+    rows = {
+        f"unseen-1/{name}/seed {seed}": {"error": error, "steps": 10, "seconds": 1.0}
+        for name, both in errors.items()
+        for seed, error in enumerate(both)
+    }
+    (line,) = faster.unseen_lines(rows)
+    assert (line["problem"], line["today's"], line["ratio"]) == ("unseen-1", "0.0100 ± 0.0000", "0.35")
 
 
 def test_lbfgs_lowers_the_loss_of_a_trained_student(monkeypatch: pytest.MonkeyPatch) -> None:
