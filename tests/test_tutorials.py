@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -18,6 +19,8 @@ import pidlearn
 HERE = Path(__file__).parents[1]
 PAGES = sorted((HERE / "tutorials").rglob("*.md"))
 LESSONS = sorted((HERE / "tutorials/learn").glob("*.md"))
+YOURS = {"teachers": ("folder", "model", "net", "score_model", "denoiser", "diffusion")}
+"""Names that a page says are the reader's own."""
 CITED_TESTS = sorted(
     {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", page.read_text())}
 )
@@ -32,11 +35,29 @@ def blocks_of(page: Path) -> list[tuple[str, str]]:
     return [(options, textwrap.dedent(code)) for _, options, code in blocks]
 
 
+def shown_code(page: Path) -> str:
+    """The visible Python blocks of a page, one after the other."""
+    return "\n".join(code for options, code in blocks_of(page) if "source=" in options)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_python_is_run_and_is_python(page: Path) -> None:
     for options, code in blocks_of(page):
         assert 'exec="on"' in options
         compile(code, page.name, "exec")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if shown_code(page)], ids=lambda page: page.stem)
+def test_what_a_page_shows_can_be_typed(page: Path) -> None:
+    """No visible block uses a name that only a hidden one has: a drawing, or a part of the build."""
+    pytest.importorskip("ruff")  # of the extra dev
+    code = shown_code(page)
+    assert not re.search(r"^(from|import) (show|dots|tree|triangle)\b", code, re.MULTILINE)
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821,F823", "--output-format=json", "-"]
+    found = json.loads(subprocess.run(command, input=code, text=True, capture_output=True).stdout)
+    assert {problem["message"] for problem in found} <= {
+        f"Undefined name `{name}`" for name in YOURS.get(page.stem, ())
+    }
 
 
 def test_there_are_ten_lessons() -> None:
@@ -119,6 +140,34 @@ def test_a_notebook_has_the_blocks_and_the_text_of_its_page(page: Path, monkeypa
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert not re.search(r"^(\?\?\?|!!!|--8<--|    \S)", prose, re.MULTILINE)
     assert [cell["id"] for cell in document["cells"]] == [*dict.fromkeys(cell["id"] for cell in document["cells"])]
+
+
+def test_dead_links_of_the_built_site_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    from links import dead_links
+
+    (tmp_path / "learn").mkdir()
+    (tmp_path / "film.svg").touch()
+    home = '<a href="learn/#part">a</a> <a href="https://example.org/b">b</a> <img src="film.svg"> <a href="#top">c</a>'
+    (tmp_path / "index.html").write_text(home + '<a href="learn/#other">d</a>')
+    (tmp_path / "learn/index.html").write_text('<h2 id="part">e</h2> <a href="../#no">f</a> <a href="../lost/">g</a>')
+    assert dead_links(tmp_path) == [
+        "index.html: learn/#other",
+        "learn/index.html: ../#no",
+        "learn/index.html: ../lost/",
+    ]
+
+
+def test_a_card_of_the_gallery_has_one_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(HERE / "tutorials/_build"), *sys.path])
+    from gallery import cards
+
+    file = SimpleNamespace(url_relative_to=lambda here: "../learn/tangent/")
+    content = '<p><strong>Claim.</strong> See <a href="../break-it/">lesson 6</a>.</p><svg class="chart">x</svg>'
+    page = SimpleNamespace(content=content, file=file, title="4. The loss")
+    (card,) = [cards([page], None)]
+    assert re.findall(r'href="([^"]*)"', card) == ["../learn/tangent/"]
+    assert "See lesson 6." in card
 
 
 def test_blocks_are_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

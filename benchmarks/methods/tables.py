@@ -196,7 +196,7 @@ def figure(rows: Rows) -> Figure:
     axes[-1, 0].set_xlabel("calls of the student, or of the teacher (grey)")
     axes[-1, 1].set_xlabel("CPU time per training sample; PID with Adam: 1")
     handles = {label: h for ax in axes[:, 0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    title = "Black line: Euler-250. Filled: needs only noise; half: solved paths; white: data."
+    title = "Thin line: Euler-250. Filled: needs only noise; half: solved paths; white: data."
     fig.legend(handles.values(), handles, loc="outside upper center", ncols=3, fontsize=9, title=title)
     return fig
 

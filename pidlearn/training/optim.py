@@ -35,8 +35,7 @@ class OptimizerConfig(Settings):
             returns a `torch.optim.Optimizer`.
         matrix_lr: peak learning rate of Muon's matrices; None for 5 times ``lr``, the rate of all other weights.
         ema: decay rates of the averaged copies of the weights, kept side by side; the first is the one returned. In a
-            student of several windows only the last is averaged: the others keep their final weights, at whose ends the
-            windows after them were trained to start.
+            student of several windows each is averaged over its own updates.
         seed: seed of all random numbers.
         micro_batch: samples per forward and backward pass, in each process; their gradients are accumulated. None for
             the whole batch at once.

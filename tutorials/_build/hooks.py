@@ -1,4 +1,4 @@
-"""Hooks of the site's build: formulas, kept outputs of code blocks, notebooks, the gallery, printed links."""
+"""Hooks of the site's build: formulas, kept outputs of code blocks, notebooks, the gallery, links."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import posixpath
 import re
 import sys
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 
 BLOCK = 'exec="on"'
+PROSE = re.compile(r"^(?:\*\*)?[A-Z“\"].*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r'href="(?![a-z]+:)([^"#]+\.md)(#[^"]*)?"')
 
 
@@ -36,11 +38,24 @@ def on_pre_build(config: Any, **_: Any) -> None:
     keep()
 
 
-def on_post_build(**_: Any) -> None:
-    """Delete outputs that no page has any more."""
+def on_post_build(config: Any, **_: Any) -> None:
+    """Delete outputs that no page has any more, and check all links."""
     from fill import formatter
+    from links import dead_links
 
     formatter._run_python.forget_others()
+    if dead := dead_links(Path(config.site_dir).resolve()):
+        raise ValueError("links that lead nowhere:\n" + "\n".join(dead))
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> None:
+    """Describe a page to search engines, and in previews of links, by a lesson's claim, or the first paragraph."""
+    outside = re.sub(r"^( *)```.*?^\1```$", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    plain = [text for text in PROSE.findall(outside) if "\\" not in text]  # no formula with commands
+    claims = [text.partition(".** ")[2] for text in plain if text.startswith("**Claim.** ")]
+    if first := next(iter([*claims, *plain]), ""):
+        words = re.sub(r"\[([^]]*)\](?:\([^)]*\)|\[[^]]*\])|[*`$]|<[^>]*>", r"\1", first)
+        page.meta.setdefault("description", shorten(words, 160, placeholder=" …"))
 
 
 def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:

@@ -2,8 +2,8 @@
 
 import { prepare } from "./theme.js";
 
-const [TOP, BOTTOM] = [1.5, 0.008];
-const TICKS = [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01];
+const [TOP, BOTTOM] = [1.5, 0.002];
+const TICKS = [1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
 const FONT = "12px system-ui, sans-serif";
 const MARGIN = { left: 44, right: 92, top: 10, bottom: 34 };
 

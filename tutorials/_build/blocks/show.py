@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -33,8 +34,8 @@ def chart(drawing: Figure, alt: str) -> str:
         axes.tick_params(which="both", colors=INK)
         for spine in axes.spines.values():
             spine.set_edgecolor(INK)
-        if legend := axes.get_legend():
-            legend.set_frame_on(False)
+    for legend in drawing.findobj(Legend):
+        legend.set_frame_on(False)
     for part in drawing.findobj(lambda artist: isinstance(artist, Text | Line2D)):
         if part.get_color() in ("black", "k"):
             part.set_color(INK)
