@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -69,33 +70,76 @@ def fashion() -> Images:
     return train_classifier(*data.fashion_mnist(), *data.fashion_mnist(split="test"), epochs=4)
 
 
-def rows(
-    name: str, images: Images, make_teacher: Callable[[], Any], seeds: Sequence[int] = (0,), **settings: Any
-) -> dict[str, dict[str, Any]]:
-    """Distil a teacher; returns one row per few-step solver and one per student (seed), all from the same noise."""
-    teacher, teacher_seconds = timed(make_teacher)
-    ode, problem = pid.DenoiserODE(teacher), problem_from_teacher(teacher)
-    z = problem.sample_prior(SAMPLES, torch.Generator().manual_seed(1))
-    target = problem.reference_samples(z, pid.karras_grid())
+@dataclass
+class Subject:
+    """A teacher that is made when it is first needed, and what its samples are compared with.
 
-    def evaluate(x: Tensor, calls: int, seconds: float | None = None) -> dict[str, Any]:
+    Attributes:
+        images: the data set, with its classifier.
+        make_teacher: returns the teacher.
+    """
+
+    images: Images
+    make_teacher: Callable[[], Any]
+
+    @cached_property
+    def teacher(self) -> tuple[Any, float]:
+        """The teacher, and the CPU seconds that making it took."""
+        return timed(self.make_teacher)
+
+    @cached_property
+    def problem(self) -> Any:
+        """The teacher's ODE with its noise."""
+        return problem_from_teacher(self.teacher[0])
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """Starts, (SAMPLES, *event)."""
+        z: Tensor = self.problem.sample_prior(SAMPLES, torch.Generator().manual_seed(1))
+        return z
+
+    @cached_property
+    def target(self) -> Tensor:
+        """Their ends by Euler-250."""
+        x: Tensor = self.problem.reference_samples(self.noise, pid.karras_grid())
+        return x
+
+    def compared(self, x: Tensor, calls: int, seconds: float | None = None) -> Row:
+        """The metrics of samples x from the same noise."""
+        train = self.images.train[:SAMPLES]
         return {
             "calls": calls,
-            "RMSE/std": metrics.relative_rmse(x, target),
-            "agreement": metrics.agreement(x, target, images.classify),
-            "FD": metrics.frechet_distance(x, images.train[:SAMPLES], images.features),
-            "energy": metrics.energy_distance(x, images.train[:SAMPLES]),
+            "RMSE/std": metrics.relative_rmse(x, self.target),
+            "agreement": metrics.agreement(x, self.target, self.images.classify),
+            "FD": metrics.frechet_distance(x, train, self.images.features),
+            "energy": metrics.energy_distance(x, train),
             "CPU s": seconds,
         }
 
-    table = {f"{name} / Euler-250": evaluate(target, 249, teacher_seconds)}
-    for n in (40, 18, 10):
-        table[f"{name} / Euler-{n}"] = evaluate(pid.solve(ode, z, pid.karras_grid(n))[-1], n - 1)
-    for seed in seeds:
-        result, seconds = timed(lambda seed=seed: pid.distill(teacher, seed=seed, **settings))
-        key = f"{name} / student" + (f", seed {seed}" if len(seeds) > 1 else "")
-        table[key] = evaluate(result.generate(z), 1, seconds)
-    return table
+    def own(self) -> Row:
+        """The teacher's samples by Euler-250."""
+        return self.compared(self.target, 249, self.teacher[1])
+
+    def euler(self, n: int) -> Row:
+        """Its samples by Euler's method on fewer points."""
+        return self.compared(pid.solve(self.problem.ode, self.noise, pid.karras_grid(n))[-1], n - 1)
+
+    def student(self, **settings: Any) -> Row:
+        """The samples of a student."""
+        result, seconds = timed(lambda: pid.distill(self.teacher[0], **settings))
+        return self.compared(result.generate(self.noise), 1, seconds)
+
+
+Row = dict[str, Any]
+Rows = dict[str, Callable[[], Row]]
+"""Functions that compute the rows of a table."""
+
+
+def rows(name: str, subject: Subject, students: Mapping[str, Mapping[str, Any]]) -> Rows:
+    """A teacher's samples by Euler's method, and those of students by their settings, all from the same noise."""
+    table: Rows = {f"{name} / Euler-250": subject.own}
+    table |= {f"{name} / Euler-{n}": partial(subject.euler, n) for n in (40, 18, 10)}
+    return table | {f"{name} / {student}": partial(subject.student, **s) for student, s in students.items()}
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
@@ -105,61 +149,71 @@ def timed(make: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.process_time() - started
 
 
-def floors(name: str, images: Images) -> dict[str, dict[str, Any]]:
+def floors(name: str, images: Images) -> Rows:
     """The distances between real images: one half of the training set against the other, and test against training."""
     half = len(images.train[:SAMPLES]) // 2
     a, b = images.train[:half], images.train[half : 2 * half]
     test = images.test[:SAMPLES]
     blank = {"calls": None, "RMSE/std": None, "agreement": None}
-    return {
-        f"{name}, real images / {label}": {
-            **blank,
+
+    def row(x: Tensor, y: Tensor) -> Row:
+        distances = {
             "FD": metrics.frechet_distance(x, y, images.features),
             "energy": metrics.energy_distance(x, y),
-            "CPU s": None,
         }
-        for label, x, y in (("half against half", a, b), ("test against train", test, images.train[:SAMPLES]))
+        return {**blank, **distances, "CPU s": None}
+
+    return {
+        f"{name}, real images / half against half": partial(row, a, b),
+        f"{name}, real images / test against train": partial(row, test, images.train[:SAMPLES]),
     }
 
 
-def warm_start(images: Images) -> dict[str, dict[str, Any]]:
+def starts(subject: Subject) -> Rows:
     """Students with the teacher's architecture that start from its weights, only its frequencies, or neither."""
-    teacher = pid.train_denoiser(images.train)
-    warm = copy.deepcopy(teacher.model).requires_grad_(True)
-    torch.manual_seed(1)
-    frequencies_only, cold = type(warm)(**warm.options), type(warm)(**warm.options)
-    frequencies_only.frequencies.copy_(warm.frequencies)
-    students = {
-        "the teacher's weights": warm,
-        "new weights, its frequencies": frequencies_only,
-        "new weights and frequencies": cold,
-    }
-    table = {}
-    for name, network in students.items():
-        key = f"{name} / student"
-        table[key] = rows(name, images, lambda: teacher, student=network)[key]
-    return table
+
+    def row(which: str) -> Row:
+        network = copy.deepcopy(subject.teacher[0].model).requires_grad_(True)
+        if which != "the teacher's weights":
+            torch.manual_seed(1)
+            frequencies, network = network.frequencies, type(network)(**network.options)
+            if which == "new weights, its frequencies":
+                network.frequencies.copy_(frequencies)
+        return subject.student(student=network, seed=0)
+
+    names = ("the teacher's weights", "new weights, its frequencies", "new weights and frequencies")
+    return {f"{name} / student": partial(row, name) for name in names}
 
 
-def digits_table(images: Images) -> dict[str, dict[str, Any]]:
+def digits_table(images: Images) -> Rows:
     """The rows of the digits: three teachers."""
     train = images.train
+    network = Subject(images, lambda: pid.train_denoiser(train))
+    mixture = Subject(images, lambda: pid.SubspaceMixture.fit(train, components=20, directions=40))
+    empirical = Subject(images, lambda: pid.EmpiricalDenoiser(train, bandwidth=0.15))
     return (
         floors("digits", images)
-        | rows("trained network", images, lambda: pid.train_denoiser(train), seeds=(0, 1, 2))
-        | warm_start(images)
-        | rows("exact mixture", images, lambda: pid.SubspaceMixture.fit(train, components=20, directions=40))
-        | rows("empirical, h = 0.15", images, lambda: pid.EmpiricalDenoiser(train, bandwidth=0.15))
+        | rows("trained network", network, {f"student, seed {seed}": {"seed": seed} for seed in (0, 1, 2)})
+        | starts(network)
+        | rows("exact mixture", mixture, {"student": {"seed": 0}})
+        | rows("empirical, h = 0.15", empirical, {"student": {"seed": 0}})
     )
 
 
-def fashion_table(images: Images) -> dict[str, dict[str, Any]]:
+LONG = 25_000
+"""Steps of a run of about ten minutes."""
+
+
+def fashion_table(images: Images) -> Rows:
     """The rows of Fashion-MNIST: one teacher, 30 Gaussians in 64 principal directions."""
-    return floors("fashion", images) | rows("exact mixture", images, lambda: pid.SubspaceMixture.fit(images.train))
+    students = {"student": {"seed": 0}, f"student, {LONG:,} steps": {"seed": 0, "steps": LONG}}
+    return floors("fashion", images) | rows(
+        "exact mixture", Subject(images, lambda: pid.SubspaceMixture.fit(images.train)), students
+    )
 
 
 def main() -> None:
-    """Measure the chosen data sets, and write one table for each."""
+    """Compute the missing rows of the chosen data sets, and publish one table for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", choices=["digits", "fashion"], default=["digits", "fashion"])
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
@@ -170,7 +224,8 @@ def main() -> None:
         command = f"python -m benchmarks.images --data {name}"
         store = Store(args.out, f"images-{name}", command, samples=SAMPLES, classifier=round(images.accuracy, 4))
         for key, row in table(images).items():
-            store.add(key, row)
+            if key not in store.rows:
+                store.add(key, row())
         lines = [
             {"teacher / sampler": key, **{k: _format(v) for k, v in row.items()}} for key, row in store.rows.items()
         ]
