@@ -88,13 +88,16 @@ class Store:
         print(self.write(title, text, sections))
 
     def write(self, title: str, text: str, sections: dict[str, list[dict[str, str]]]) -> str:
-        """Write the table as Markdown next to the rows, with one section per heading; returns the document."""
+        """Write the table as Markdown next to the rows, with one section per heading; returns the document.
+
+        A section without a heading, "", is a table alone.
+        """
         named = [self.facts] if _name(self.facts) else self.rows.values()
         machines = " and ".join(dict.fromkeys(map(_name, named)))
         where = f"torch {self.facts['torch']}, {machines}, one thread per run"
         parts = [f"# {title}", f"`{self.facts['command']}` ({where}; all settings are in `{self.path.name}`)", text]
         for heading, lines in sections.items():
-            parts += [f"## {heading}", _markdown(lines)]
+            parts += [*([f"## {heading}"] if heading else []), _markdown(lines)]
         document = "\n\n".join(parts) + "\n"
         _write(self.path.with_suffix(".md"), document)
         return document

@@ -61,7 +61,7 @@ def test_images_with_classes_are_swept_in_chunks(monkeypatch: pytest.MonkeyPatch
     path = (grid / 80).to(z).reshape(-1, 1, 1, 1, 1) * z
     whole = sweep(3, ode, path, grid, labels)
     torch.testing.assert_close(whole, pid.solve(ode, z, grid, class_labels=labels), rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr("pidlearn.utils.batching.NUMBERS", 64)
+    monkeypatch.setattr("pidlearn.utils.batching.CPU_NUMBERS", 64)
     torch.testing.assert_close(sweep(3, ode, path, grid, labels), whole, rtol=1e-4, atol=1e-5)
 
 

@@ -29,15 +29,17 @@ REFERENCES = sorted(
 )
 
 
-def blocks_of(page: Path) -> list[tuple[str, str]]:
-    """The Python blocks of a page, those within a folded answer, too: options and code."""
-    blocks = re.findall(r"^( *)```(python.*?)\n(.*?)^\1```", page.read_text(), re.DOTALL | re.MULTILINE)
+def blocks_of(page: Path | str) -> list[tuple[str, str]]:
+    """The Python blocks of a page, or of its text, those within a folded answer, too: options and code."""
+    text = page if isinstance(page, str) else page.read_text()
+    blocks = re.findall(r"^( *)```(python.*?)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
     return [(options, textwrap.dedent(code)) for _, options, code in blocks]
 
 
-def shown_code(page: Path) -> str:
-    """The visible Python blocks of a page, one after the other."""
-    return "\n".join(code for options, code in blocks_of(page) if "source=" in options)
+def shown_code(page: Path, folded: bool = True) -> str:
+    """The visible Python blocks of a page, one after the other, with or without those of folded answers."""
+    text = page.read_text() if folded else re.sub(r"^ +```python.*?^ +```$", "", page.read_text(), flags=re.S | re.M)
+    return "\n".join(code for options, code in blocks_of(text) if "source=" in options)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -48,10 +50,11 @@ def test_every_block_of_python_is_run_and_is_python(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if shown_code(page)], ids=lambda page: page.stem)
-def test_what_a_page_shows_can_be_typed(page: Path) -> None:
+@pytest.mark.parametrize("folded", [True, False])
+def test_what_a_page_shows_can_be_typed(page: Path, folded: bool) -> None:
     """No visible block uses a name that only a hidden one has: a drawing, or a part of the build."""
     pytest.importorskip("ruff")  # of the extra dev
-    code = shown_code(page)
+    code = shown_code(page, folded)
     assert not re.search(r"^(from|import) (show|dots|tree|triangle)\b", code, re.MULTILINE)
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821,F823", "--output-format=json", "-"]
     found = json.loads(subprocess.run(command, input=code, text=True, capture_output=True).stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+from html import escape
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -55,7 +56,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> None:
     claims = [text.partition(".** ")[2] for text in plain if text.startswith("**Claim.** ")]
     if first := next(iter([*claims, *plain]), ""):
         words = re.sub(r"\[([^]]*)\](?:\([^)]*\)|\[[^]]*\])|[*`$]|<[^>]*>", r"\1", first)
-        page.meta.setdefault("description", shorten(words, 160, placeholder=" …"))
+        page.meta.setdefault("description", escape(shorten(words, 160, placeholder=" …")))
 
 
 def on_page_content(html: str, page: Any, files: Any, **_: Any) -> str:

@@ -325,7 +325,7 @@ class Explorer {
     };
     new MutationObserver(recolour).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
     new ResizeObserver(() => this.wake()).observe(this.root);
-    new IntersectionObserver(([entry]) => this.#seen(entry.isIntersecting)).observe(this.root.querySelector(".panels"));
+    new IntersectionObserver(([entry]) => this.#seen(entry.isIntersecting)).observe(this.root);
   }
 
   /** Everything starts, and moves, only while it is in view. */
