@@ -28,6 +28,7 @@ from pidlearn import recipes
 from pidlearn.equations.solvers import solve_end
 from pidlearn.refinement.certificate import size
 from pidlearn.teachers import load_teacher
+from pidlearn.utils.fingerprint import digest
 
 TOYS = ("ring", "checkerboard", "moons", "spiral", "grid", "anisotropic")
 IMAGES = ("digits", "fashion-mnist")
@@ -65,6 +66,7 @@ class Subject:
         exact: the ends of their paths, (n, *event) float64.
         mode: of samples (n, *event): the nearest component (n,), or the class of images.
         calls: how many are tried.
+        keep: called after each of them: calibrating a student of images takes minutes, and a run may be stopped.
     """
 
     result: Any
@@ -73,6 +75,7 @@ class Subject:
     exact: Tensor
     mode: Callable[[Tensor], Tensor]
     calls: tuple[int, ...]
+    keep: Callable[[], object] = lambda: None
 
 
 def toy(name: str, seed: int) -> Subject:
@@ -85,9 +88,12 @@ def toy(name: str, seed: int) -> Subject:
 
 
 def images(name: str, folder: Path) -> Subject:
-    """A recipe's student, read from the folder of its run."""
-    teacher = load_teacher(folder / "teacher.safetensors")
-    result = pid.load(folder / "student.safetensors", teacher)
+    """A recipe's student, read from the folder of its run, with what an earlier call has calibrated and solved."""
+    files = [folder / f"{part}.safetensors" for part in ("teacher", "student")]
+    of_teacher, of_student = (digest(file.read_bytes()) for file in files)
+    solved, calibrated = folder / f"exact-{FEW}-{of_teacher}.pt", folder / f"calibrated-{of_student}.safetensors"
+    teacher = load_teacher(files[0])
+    result = pid.load(calibrated if calibrated.exists() else files[1], teacher)
     problem: Any = result.problem
     generator = torch.Generator().manual_seed(10**6)
     z, labels = problem.sample_prior(FEW, generator), problem.sample_labels(FEW, generator)
@@ -98,7 +104,12 @@ def images(name: str, folder: Path) -> Subject:
     def mode(x: Tensor) -> Tensor:
         return judge.classify(x.float()).argmax(1)
 
-    return Subject(result, z, labels, problem.exact_samples(z, labels).double(), mode, SHOWN)
+    if not solved.exists():
+        part = solved.with_suffix(".part")
+        torch.save(problem.exact_samples(z, labels), part)
+        part.replace(solved)
+    exact = torch.load(solved, weights_only=True).double()
+    return Subject(result, z, labels, exact, mode, SHOWN, lambda: result.save(calibrated))
 
 
 def row(subject_of: Callable[..., Subject], *which: Any) -> Row:
@@ -108,7 +119,10 @@ def row(subject_of: Callable[..., Subject], *which: Any) -> Row:
     x = result.generate(z, labels)
     true, wrong = size(x - exact), of.mode(x.double()) != of.mode(exact)
     started = time.process_time()
-    errors = {"1": rms(true)} | {str(k): rms(size(result.generate(z, labels, calls=k) - exact)) for k in of.calls}
+    errors = {"1": rms(true)}
+    for k in of.calls:
+        errors[str(k)] = rms(size(result.generate(z, labels, calls=k) - exact))
+        of.keep()
     seconds = time.process_time() - started
     estimates = {}
     for m in EXTRA:
@@ -119,10 +133,10 @@ def row(subject_of: Callable[..., Subject], *which: Any) -> Row:
             "within": (true <= 2 * estimate).double().mean().item(),
             "wrong": (wrong[worst].sum() / wrong.sum().clamp(min=1)).item(),
         }
-    refined = {
-        str(mean): rms(size(result.generate(z, labels, calls=calls, refine=share) - exact))
-        for mean, (share, calls) in REFINED.items()
-    }
+    refined = {}
+    for mean, (share, calls) in REFINED.items():
+        refined[str(mean)] = rms(size(result.generate(z, labels, calls=calls, refine=share) - exact))
+        of.keep()
     plans = {name: kept for name, kept in result.student.calibration.items() if "solver" in kept}
     return {
         "errors": errors,
