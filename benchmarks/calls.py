@@ -23,6 +23,7 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.images import train_classifier
+from benchmarks.kept import kept
 from benchmarks.table import RESULTS, Store, Task, spread
 from pidlearn import recipes
 from pidlearn.equations.solvers import solve_end
@@ -91,7 +92,7 @@ def images(name: str, folder: Path) -> Subject:
     """A recipe's student, read from the folder of its run, with what an earlier call has calibrated and solved."""
     files = [folder / f"{part}.safetensors" for part in ("teacher", "student")]
     of_teacher, of_student = (digest(file.read_bytes()) for file in files)
-    solved, calibrated = folder / f"exact-{FEW}-{of_teacher}.pt", folder / f"calibrated-{of_student}.safetensors"
+    calibrated = folder / f"calibrated-{of_student}.safetensors"
     teacher = load_teacher(files[0])
     result = pid.load(calibrated if calibrated.exists() else files[1], teacher)
     problem: Any = result.problem
@@ -104,11 +105,7 @@ def images(name: str, folder: Path) -> Subject:
     def mode(x: Tensor) -> Tensor:
         return judge.classify(x.float()).argmax(1)
 
-    if not solved.exists():
-        part = solved.with_suffix(".part")
-        torch.save(problem.exact_samples(z, labels), part)
-        part.replace(solved)
-    exact = torch.load(solved, weights_only=True).double()
+    exact = kept(folder / f"exact-{FEW}-{of_teacher}.pt", lambda: problem.exact_samples(z, labels)).double()
     return Subject(result, z, labels, exact, mode, SHOWN, lambda: result.save(calibrated))
 
 

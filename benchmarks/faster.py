@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 from unittest import mock
 
@@ -384,9 +384,9 @@ def lines(rows: dict[str, dict[str, float]], names: Sequence[str]) -> list[dict[
             if ours:
                 line[data] = spread([r["error"] for r in ours], 4)
                 line[f"{data}, steps"] = f"{ours[0]['steps']:,.0f}"
-                ratios += [math.log(a["error"] / b["error"]) for a, b in zip(ours, theirs, strict=False)]
+                ratios += [a["error"] / b["error"] for a, b in zip(ours, theirs, strict=False)]
         if ratios:
-            table.append({**line, f"to {changed}": f"{math.exp(sum(ratios) / len(ratios)):.2f}"})
+            table.append({**line, f"to {changed}": f"{geometric_mean(ratios):.2f}"})
     return table
 
 
@@ -396,7 +396,7 @@ def unseen_lines(rows: dict[str, dict[str, float]]) -> list[dict[str, str]]:
     for data in DATA["unseen"]:
         old, new = ([r for key, r in rows.items() if key.startswith(f"{data}/{name}/")] for name in RECIPES)
         if new:
-            ratios = [math.log(b["error"] / a["error"]) for a, b in zip(old, new, strict=True)]
+            ratios = [b["error"] / a["error"] for a, b in zip(old, new, strict=True)]
             table.append(
                 {
                     "problem": data,
@@ -404,7 +404,7 @@ def unseen_lines(rows: dict[str, dict[str, float]]) -> list[dict[str, str]]:
                     "its steps": f"{old[0]['steps']:,}",
                     "today's": spread([r["error"] for r in new], 4),
                     "steps": f"{new[0]['steps']:,}",
-                    "ratio": f"{math.exp(sum(ratios) / len(ratios)):.2f}",
+                    "ratio": f"{geometric_mean(ratios):.2f}",
                 }
             )
     return table

@@ -57,8 +57,8 @@ def test_what_a_page_shows_can_be_typed(page: Path, folded: bool) -> None:
     code = shown_code(page, folded)
     assert not re.search(r"^(from|import) (show|dots|tree|triangle)\b", code, re.MULTILINE)
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821,F823", "--output-format=json", "-"]
-    found = json.loads(subprocess.run(command, input=code, text=True, capture_output=True).stdout)
-    assert {problem["message"] for problem in found} <= {
+    problems = json.loads(subprocess.run(command, input=code, text=True, capture_output=True).stdout)
+    assert {problem["message"] for problem in problems} <= {
         f"Undefined name `{name}`" for name in YOURS.get(page.stem, ())
     }
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pidlearn as pid
 from benchmarks.images import digits
+from benchmarks.kept import kept
 from pidlearn import recipes
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.from_teacher import problem_from_teacher
@@ -128,13 +129,17 @@ def truth(name: str) -> Truth:
 
 def _solved(name: str) -> dict[str, Any]:
     """The tensors of `Truth`. Those of a U-Net take minutes, and are kept next to their teacher, as are an MLP's."""
-    kept = None
-    if name in TEACHERS:
-        teacher = _teacher(name)
-        kept = teacher.with_name(f"{name}-truth-{digest(teacher.read_bytes())}.pt")
-    if kept and kept.exists():
-        solved: dict[str, Any] = torch.load(kept, weights_only=True)
-        return solved
+    if name not in TEACHERS:
+        return _solve(name)
+    teacher = _teacher(name)
+    tensors: dict[str, Any] = kept(
+        teacher.with_name(f"{name}-truth-{digest(teacher.read_bytes())}.pt"), lambda: _solve(name)
+    )
+    return tensors
+
+
+def _solve(name: str) -> dict[str, Any]:
+    """Draw noise, and solve for its ends."""
     of = subject(name)
     problem: Diffusion = of.problem
     noise = []
@@ -151,9 +156,4 @@ def _solved(name: str) -> dict[str, Any]:
         exact = pid.solve(problem.ode, z.double(), grid[[0, -1]], "scipy", rtol=1e-8, atol=1e-8)[-1]
     else:
         exact = solve_end(problem.ode, z, grid, "heun", labels).double()
-    solved = {"z": z, "labels": labels, "euler": ends(z, labels), "exact": exact, "others": ends(*other)}
-    if kept:
-        part = kept.with_suffix(".part")
-        torch.save(solved, part)
-        part.replace(kept)
-    return solved
+    return {"z": z, "labels": labels, "euler": ends(z, labels), "exact": exact, "others": ends(*other)}

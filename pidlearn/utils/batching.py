@@ -16,7 +16,7 @@ __all__ = ["call_student", "chunk_size", "in_chunks"]
 ROWS, NUMBERS, CPU_NUMBERS = 1024, 2**18, 2**16
 """Samples in a chunk, and their numbers: 85 images of CIFAR-10, of which a U-Net keeps hundreds of channels.
 
-A CPU has fewer: activations above 32 MB are new memory pages at each layer, which took a U-Net 0.4 of its time.
+A CPU has fewer: for activations above 32 MB, malloc maps new memory at each layer, which takes time.
 """
 
 

@@ -20,17 +20,17 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Images:
 
 
 def test_rows_share_one_teacher_and_its_noise(data: Images) -> None:
-    made = []
+    builds = []
 
     def make_teacher() -> Any:
-        made.append(1)
+        builds.append(1)
         return pid.EmpiricalDenoiser(data.train, bandwidth=0.5)
 
     subject = Subject(data, make_teacher)
     table = rows("few", subject, {"short": {"steps": 3, "seed": 0}, "longer": {"steps": 60, "seed": 0}})
-    assert not made  # nothing is computed before it is needed
+    assert not builds  # nothing is computed before it is needed
     row = {key: compute() for key, compute in table.items()}
-    assert len(made) == 1
+    assert len(builds) == 1
     assert list(row) == [*(f"few / Euler-{n}" for n in (250, 40, 18, 10)), "few / short", "few / longer"]
     assert (row["few / Euler-250"]["RMSE/std"], row["few / Euler-250"]["calls"]) == (0, 249)
     errors = [row[f"few / Euler-{n}"]["RMSE/std"] for n in (40, 18, 10)]
@@ -39,9 +39,9 @@ def test_rows_share_one_teacher_and_its_noise(data: Images) -> None:
 
 
 def test_real_images_have_no_error(data: Images) -> None:
-    half, test = (compute() for compute in floors("few", data).values())
-    assert half["RMSE/std"] is None
-    assert half["FD"] > 1e-3 > abs(test["FD"])  # the test images are the training images in another order
+    split, test = (compute() for compute in floors("few", data).values())
+    assert split["RMSE/std"] is None  # nothing to follow
+    assert split["FD"] > 1e-3 > abs(test["FD"])  # the test images are the training images in another order
 
 
 def test_starts_are_of_the_teachers_architecture(data: Images, monkeypatch: pytest.MonkeyPatch) -> None:
