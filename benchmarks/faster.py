@@ -36,6 +36,7 @@ from pidlearn.methods import Stage
 from pidlearn.methods.base import Batch, Context
 from pidlearn.methods.pid.method import PID
 from pidlearn.students.build import as_trajectory, build_student
+from pidlearn.training.loop import DivergedError
 from pidlearn.training.muon import Muon
 from pidlearn.training.optim import MATRIX_LR, OptimizerConfig
 from pidlearn.utils.broadcast import expand_like
@@ -331,17 +332,23 @@ def costs(data: str, change: Change) -> tuple[float, float]:
     return method.share * per_step + (1 - method.share) * rest, before
 
 
-def row(data: str, name: str, seed: int) -> dict[str, float]:
-    """Train with one change for its share of the reference's CPU time; the error of one call to Euler-250."""
+def row(data: str, name: str, seed: int) -> dict[str, float | None]:
+    """Train with one change for its share of the reference's CPU time; the error of one call to Euler-250.
+
+    A run that diverges has none.
+    """
     change, steps = changes(data)[name], STEPS[data]
     if name != "reference":
         per_step, before = costs(data, change)
         steps = round((steps * change.time * (1 - change.polish) - before) / per_step)
     begun = time.process_time()
-    with scheduled(change):
-        run: Any = started(data, change, steps, seed)
-        for _ in run:
-            pass
+    try:
+        with scheduled(change):
+            run: Any = started(data, change, steps, seed)
+            for _ in run:
+                pass
+    except DivergedError:
+        return {"error": None, "steps": steps, "seconds": time.process_time() - begun}
     if change.polish:
         polish(run, (time.process_time() - begun) * change.polish / (1 - change.polish))
     seconds = time.process_time() - begun
@@ -373,7 +380,7 @@ def polish(run: Any, seconds: float) -> None:
         optimizer.step(closure)
 
 
-def lines(rows: dict[str, dict[str, float]], names: Sequence[str]) -> list[dict[str, str]]:
+def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[str, str]]:
     """One line per change: its error on each of the data, and the geometric mean of its ratios to what it changes."""
     changed = "Muon" if names == TOYS else "reference"
     table = []
@@ -382,15 +389,16 @@ def lines(rows: dict[str, dict[str, float]], names: Sequence[str]) -> list[dict[
         for data in names:
             ours, theirs = ([r for key, r in rows.items() if key.startswith(f"{data}/{n}/")] for n in (name, changed))
             if ours:
-                line[data] = spread([r["error"] for r in ours], 4)
+                errors = [r["error"] for r in ours]
+                line[data] = "diverged" if None in errors else spread(errors, 4)
                 line[f"{data}, steps"] = f"{ours[0]['steps']:,.0f}"
-                ratios += [a["error"] / b["error"] for a, b in zip(ours, theirs, strict=False)]
-        if ratios:
-            table.append({**line, f"to {changed}": f"{geometric_mean(ratios):.2f}"})
+                ratios += [a["error"] / b["error"] for a, b in zip(ours, theirs, strict=False) if a["error"]]
+        if len(line) > 1:
+            table.append({**line, f"to {changed}": f"{geometric_mean(ratios):.2f}" if ratios else ""})
     return table
 
 
-def unseen_lines(rows: dict[str, dict[str, float]]) -> list[dict[str, str]]:
+def unseen_lines(rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     """One line per unseen problem: the errors of both recipes, and their ratio."""
     table = []
     for data in DATA["unseen"]:

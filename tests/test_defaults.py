@@ -12,6 +12,7 @@ import pidlearn as pid
 from pidlearn.config import resolve_settings
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.students.build import build_flow_map, build_student
+from pidlearn.students.directions import principal_directions
 
 
 def blank(x: Tensor, sigma: Tensor) -> Tensor:
@@ -142,3 +143,36 @@ def test_students_of_a_diffusion_know_its_scale(large: bool) -> None:
     assert (student.sigma_data, student.event_shape) == (teacher.std, teacher.event_shape)
     # Layer norms are worth their time in many dimensions only.
     assert any(isinstance(part, torch.nn.LayerNorm) for part in student.modules()) == large
+
+
+class TestDirections:
+    """What students in many dimensions see of a teacher without a network."""
+
+    @staticmethod
+    def teacher() -> pid.SubspaceMixture:
+        torch.manual_seed(0)
+        basis = torch.linalg.qr(torch.randn(36, 3)).Q
+        inner = pid.GaussianMixture(torch.zeros(1, 3), torch.tensor([[4.0, 1.0, 0.25]]))
+        return pid.SubspaceMixture(inner, basis, torch.randn(1, 6, 6), off_plane_std=0.05)
+
+    def test_are_the_principal_ones_of_its_density(self) -> None:
+        teacher: Any = self.teacher()
+        directions = principal_directions(problem_from_teacher(teacher), 3)
+        stds = directions.norm(dim=0)
+        # The ratio of two standard deviations of 1,024 samples has an error of 1 / sqrt(1024), 3 %: three times that.
+        torch.testing.assert_close(stds / stds[0], torch.tensor([1.0, 0.5, 0.25]).double(), atol=0, rtol=0.1)
+        cosines = ((directions / stds).T @ teacher.basis).diagonal().abs()
+        assert cosines.min() > 0.995
+        assert directions.square().sum().item() == pytest.approx(3)
+
+    def test_are_the_students(self) -> None:
+        problem = problem_from_teacher(self.teacher())
+        student: Any = build_student(problem)
+        assert student.network.directions == 36  # of at most 128
+        torch.testing.assert_close(student.network.basis, principal_directions(problem, 36).float())
+        torch.testing.assert_close(student.network.write.weight, student.network.basis)
+
+    @pytest.mark.parametrize("teacher", [pid.toy("ring"), pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8))])
+    def test_are_not_for_toys_or_copies(self, teacher: Any) -> None:
+        student: Any = build_student(problem_from_teacher(teacher))
+        assert student.network.directions == 0

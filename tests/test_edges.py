@@ -327,6 +327,7 @@ def calls(tmp_path: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]
             pid.nets.MLP,
             {"event_shape": 2, "width": 8, "depth": 2, "fourier": 4, "harmonics": 2, "norm": False, "label_dim": 0},
         ),
+        "nets.MLP.orient": (pid.nets.MLP(2, width=8, directions=1), {"basis": torch.ones(2, 1)}),
         "nets.MLP.forward": (net(), {"x": z, "time": torch.ones(4), "class_labels": None}),
         "nets.ChebyshevMLP": (pid.nets.ChebyshevMLP, {"event_shape": 2, "width": 8, "depth": 2, "terms": 3}),
         "nets.ChebyshevMLP.forward": (

@@ -62,11 +62,13 @@ class MLP(nn.Module):
         label_dim: number of classes; 0 for none.
         end_time: whether it takes a second time (B,), the end of a step: the network of a `FlowMap`.
         times: M if a batch holds M times of each sample, joined by temporal layers; see `pidlearn.nets.temporal`.
+        directions: r if x is read, and F written, along r directions, for samples that vary in few of their many
+            dimensions; 0 for all dimensions as they are. See `orient`.
     """
 
     @check_arguments(
         **dict.fromkeys(("width", "depth"), size()),
-        **dict.fromkeys(("fourier", "harmonics", "label_dim", "times"), size(0)),
+        **dict.fromkeys(("fourier", "harmonics", "label_dim", "times", "directions"), size(0)),
         **dict.fromkeys(("norm", "end_time"), SWITCH),
     )
     def __init__(
@@ -81,20 +83,43 @@ class MLP(nn.Module):
         label_dim: int = 0,
         end_time: bool = False,
         times: int = 0,
+        directions: int = 0,
     ) -> None:
         super().__init__()
         self.event_shape = check_shape(event_shape)
-        self.label_dim, self.end_time, self.times = label_dim, end_time, times
+        self.label_dim, self.end_time, self.times, self.directions = label_dim, end_time, times, directions
         d = math.prod(self.event_shape)
-        inputs = d + 2 * fourier + (2 if end_time else 1) * (1 + 2 * harmonics) + label_dim
-        check_memory("the MLP", d * fourier + width * (inputs + depth * width + d))
+        if directions > d:
+            raise ValueError(f"got {directions} directions for samples of {d} dimensions: choose at most as many")
+        r = directions or d
+        inputs = r + 2 * fourier + (2 if end_time else 1) * (1 + 2 * harmonics) + label_dim
+        check_memory("the MLP", r * fourier + width * (inputs + depth * width + r) + 2 * d * directions)
         self.frequencies: Tensor
         self.harmonics: Tensor
-        self.register_buffer("frequencies", torch.randn(d, fourier) * math.sqrt(2 / d))  # (d, fourier)
+        self.basis: Tensor
+        self.register_buffer("frequencies", torch.randn(r, fourier) * math.sqrt(2 / r))  # (r, fourier)
         self.register_buffer("harmonics", torch.arange(1.0, harmonics + 1))
         # x, the times, cosines, sines and the class, in the order in which `forward` joins them.
         self.first = nn.Linear(inputs, width)
-        self.body = ResidualStack(width, depth, d, norm, times)
+        self.body = ResidualStack(width, depth, r, norm, times)
+        if directions:
+            self.register_buffer("basis", torch.empty(d, r))
+            self.write = nn.Linear(r, d)
+            self.orient(torch.linalg.qr(torch.randn(d, r)).Q)  # any orthonormal directions
+
+    def orient(self, basis: Tensor) -> None:
+        """Set the ``directions`` in which x is read and F written at first: the columns of basis (d, r).
+
+        Their lengths say how much each is seen: the principal directions of the samples, as long as the standard
+        deviations along them, make what the samples depend on stand out from the rest of the noise that x is.
+        """
+        expected = (math.prod(self.event_shape), self.directions)
+        if not isinstance(basis, Tensor) or basis.shape != expected or not self.directions:
+            raise ValueError(f"got {describe_tensor(basis)} for basis, but basis must be (d, directions) = {expected}")
+        with torch.no_grad():
+            self.basis.copy_(basis)
+            self.write.weight.copy_(basis)
+            self.write.bias.zero_()
 
     def forward(
         self, x: Tensor, time: Tensor, class_labels: Tensor | None = None, end_time: Tensor | None = None
@@ -110,6 +135,8 @@ class MLP(nn.Module):
         given = (time,) if end_time is None else (time, end_time)
         times = [self._column(t, x) for t in given]  # (B, 1) each
         flat = x.flatten(1)  # (B, d)
+        if self.directions:
+            flat = flat @ self.basis  # (B, r)
         # (B, fourier + harmonics), with the harmonics of both times if there are two.
         phase = torch.cat([flat @ self.frequencies, *(t * self.harmonics for t in times)], 1)
         features = [flat, *times, phase.cos(), phase.sin()]
@@ -127,8 +154,9 @@ class MLP(nn.Module):
         if self.label_dim:
             labels = one_hot_labels(class_labels, self.label_dim, dtype=x.dtype, device=x.device)
             features.append(labels.expand(len(x), -1))  # (B or 1, label_dim) -> (B, label_dim)
-        # (B, d + 1 + 2 fourier + 2 harmonics + label_dim) -> (B, width) -> (B, d) -> (B, *event).
-        return self.body(self.first(torch.cat(features, 1))).reshape(x.shape)
+        # (B, r + 1 + 2 fourier + 2 harmonics + label_dim) -> (B, width) -> (B, r), where r = d without directions.
+        out = self.body(self.first(torch.cat(features, 1)))
+        return (self.write(out) if self.directions else out).reshape(x.shape)  # (B, d) -> (B, *event)
 
     def _column(self, time: Tensor, x: Tensor) -> Tensor:
         """One time for all samples, or one per sample, as a column (B, 1)."""

@@ -25,7 +25,7 @@ __all__ = ["DENOISERS", "NETWORKS", "check_option", "register_denoiser", "regist
 
 Class = TypeVar("Class", bound=type[nn.Module])
 
-ADDED = ("times",)
+ADDED = ("times", "directions")
 """Options that networks got later. While they are off they are not recorded: descriptions of the same student in older
 checkpoints stay the same."""
 

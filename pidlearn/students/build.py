@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from pidlearn.nets.edm import NoisePredictor
 from pidlearn.nets.noise_parametrization import NoiseParametrization
 from pidlearn.nets.unets import UNet
 from pidlearn.students.base import Student
+from pidlearn.students.directions import principal_directions
 from pidlearn.students.flow_map import FlowMap
 from pidlearn.students.operator import NeuralOperator
 from pidlearn.students.piecewise import PiecewiseTrajectory
@@ -40,6 +42,9 @@ __all__ = [
 
 EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""
+
+DIRECTIONS = 128
+"""Of samples with more dimensions, as many principal directions are seen."""
 
 
 def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> Student:
@@ -273,13 +278,18 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
 
     They set where the teacher's output can vary quickly: in many dimensions a student with other frequencies ends with
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
+    Of a teacher without a network, students in many dimensions see the principal directions of its samples.
     """
     options: dict[str, Any] = {"label_dim": problem.label_dim, **further}
     if not problem.is_low_dimensional:
         options |= {"width": 384, "depth": 4, "norm": teacher is None}
     if teacher is None:
-        network = MLP(problem.event_shape, **options)
+        oriented = isinstance(problem, Diffusion) and not problem.is_low_dimensional
+        directions = min(DIRECTIONS, math.prod(problem.event_shape)) if oriented else 0
+        network = MLP(problem.event_shape, directions=directions, **options)
         _warn_of_mlp(network, problem)
+        if isinstance(problem, Diffusion) and directions:
+            network.orient(principal_directions(problem, directions))
         return network
     # W is (d, fourier), as the teacher's.
     network = MLP(problem.event_shape, fourier=teacher.frequencies.shape[1], **options)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,3 +98,27 @@ def test_another_shape(network: torch.nn.Module, shape: tuple[int, ...]) -> None
 def test_no_time() -> None:
     with pytest.raises(ValueError, match=r"got time NoneType for x \(4, 2\)"):
         pid.nets.MLP(2)(torch.randn(4, 2), None)
+
+    def test_sees_and_writes_its_directions_only(self) -> None:
+        torch.manual_seed(0)
+        network: Any = pid.nets.MLP((2, 3), width=8, depth=2, directions=2)
+        basis = torch.linalg.qr(torch.randn(6, 2)).Q * torch.tensor([2.0, 0.1])
+        network.orient(basis)
+        torch.nn.init.normal_(network.body.out.weight)
+        x, time = torch.randn(5, 2, 3), torch.rand(5)
+        out = network(x, time)
+        assert out.abs().max() > 0.1
+        across = torch.linalg.qr(torch.cat([basis, torch.randn(6, 4)], 1)).Q[:, 2:]  # (6, 4), orthogonal to both
+        torch.testing.assert_close(network(x + (torch.randn(5, 4) @ across.T).reshape(x.shape), time), out)
+        assert (out.flatten(1) @ across).abs().max() < 1e-6
+        # What is read is x along the directions, times their lengths.
+        inside = pid.nets.MLP(2, width=8, depth=2)
+        inside.load_state_dict({k: v for k, v in network.state_dict().items() if k in inside.state_dict()})
+        read = inside(x.flatten(1) @ basis, time)
+        torch.testing.assert_close(out.flatten(1), read @ basis.T)
+
+    def test_learns_beyond_its_directions(self) -> None:
+        network: Any = pid.nets.MLP(3, width=8, depth=2, directions=1)
+        assert network.write.weight.requires_grad
+        assert not network.basis.requires_grad
+        assert "directions" not in pid.nets.MLP(3).options  # descriptions of older students stay the same

@@ -1,0 +1,32 @@
+"""The directions in which a teacher's samples vary."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pidlearn.equations.diffusion import Diffusion
+from pidlearn.equations.solvers import solve_end
+
+__all__ = ["principal_directions"]
+
+SAMPLES, CALLS = 1024, 9
+"""Few and coarse samples do: only their covariance counts, and of that the largest eigenvalues."""
+
+
+@torch.no_grad()
+def principal_directions(problem: Diffusion, count: int) -> Tensor:
+    """The first principal directions of the teacher's own samples, (d, count), d entries per sample.
+
+    They are orthogonal, with lengths in proportion to the standard deviations along them, whose mean square is 1.
+    No data are needed: samples of DPM-Solver++(2M) with few calls are made here.
+    """
+    generator = torch.Generator().manual_seed(0)
+    # On the CPU, so that every device has the same noise.
+    z, labels = problem.sample_prior(SAMPLES, generator), problem.sample_labels(SAMPLES, generator)
+    x = solve_end(problem.ode, z, problem.plot_grid(CALLS + 1), "dpm++", labels).flatten(1).double()  # (SAMPLES, d)
+    _, stds, rows = torch.linalg.svd(x - x.mean(0), full_matrices=False)  # stds in one unit: rows are unit vectors
+    directions = rows[:count].T * stds[:count]
+    return directions * (math.sqrt(count) / directions.norm())
