@@ -23,6 +23,7 @@ from benchmarks.table import RESULTS, Store
 from pidlearn import data
 from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.evaluation import metrics
+from pidlearn.students.build import build_student
 
 SAMPLES = 2000
 
@@ -185,6 +186,18 @@ def starts(subject: Subject) -> Rows:
     return {f"{name} / student": partial(row, name) for name in names}
 
 
+def seeing_all(subject: Subject) -> Rows:
+    """A student that sees all dimensions of its noise alike, and not the principal directions of the samples."""
+
+    def row() -> Row:
+        torch.manual_seed(1)
+        usual: Any = build_student(subject.problem)
+        network = pid.nets.MLP(**{**usual.network.options, "directions": 0})
+        return subject.student(student=network, seed=0)
+
+    return {"exact mixture / student that sees all dimensions alike": row}
+
+
 def digits_table(images: Images) -> Rows:
     """The rows of the digits: three teachers."""
     train = images.train
@@ -196,6 +209,7 @@ def digits_table(images: Images) -> Rows:
         | rows("trained network", network, {f"student, seed {seed}": {"seed": seed} for seed in (0, 1, 2)})
         | starts(network)
         | rows("exact mixture", mixture, {"student": {"seed": 0}})
+        | seeing_all(mixture)
         | rows("empirical, h = 0.15", empirical, {"student": {"seed": 0}})
     )
 
@@ -206,10 +220,13 @@ LONG = 25_000
 
 def fashion_table(images: Images) -> Rows:
     """The rows of Fashion-MNIST: one teacher, 30 Gaussians in 64 principal directions."""
-    students = {"student": {"seed": 0}, f"student, {LONG:,} steps": {"seed": 0, "steps": LONG}}
-    return floors("fashion", images) | rows(
-        "exact mixture", Subject(images, lambda: pid.SubspaceMixture.fit(images.train)), students
-    )
+    mixture = Subject(images, lambda: pid.SubspaceMixture.fit(images.train))
+    students = {
+        "student": {"seed": 0},
+        "student, the corrector in the last fifth": {"seed": 0, "method": "corrector", "share": 0.8},
+        f"student, {LONG:,} steps": {"seed": 0, "steps": LONG},
+    }
+    return floors("fashion", images) | rows("exact mixture", mixture, students) | seeing_all(mixture)
 
 
 def main() -> None:

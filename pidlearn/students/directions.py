@@ -26,7 +26,8 @@ def principal_directions(problem: Diffusion, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     # On the CPU, so that every device has the same noise.
     z, labels = problem.sample_prior(SAMPLES, generator), problem.sample_labels(SAMPLES, generator)
-    x = solve_end(problem.ode, z, problem.plot_grid(CALLS + 1), "dpm++", labels).flatten(1).double()  # (SAMPLES, d)
+    x = solve_end(problem.ode, z, problem.plot_grid(CALLS + 1), "dpm++", labels)
+    x = x.flatten(1).cpu().double()  # (SAMPLES, d)
     _, stds, rows = torch.linalg.svd(x - x.mean(0), full_matrices=False)  # stds in one unit: rows are unit vectors
     directions = rows[:count].T * stds[:count]
     return directions * (math.sqrt(count) / directions.norm())
