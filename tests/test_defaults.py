@@ -153,11 +153,12 @@ class TestDirections:
         torch.manual_seed(0)
         basis = torch.linalg.qr(torch.randn(36, 3)).Q
         inner = pid.GaussianMixture(torch.zeros(1, 3), torch.tensor([[4.0, 1.0, 0.25]]))
-        return pid.SubspaceMixture(inner, basis, torch.randn(1, 6, 6), off_plane_std=0.05)
+        return pid.SubspaceMixture(inner, basis, torch.randn(1, 6, 6), off_plane_std=0.02)
 
     def test_are_the_principal_ones_of_its_density(self) -> None:
         teacher: Any = self.teacher()
         directions = principal_directions(problem_from_teacher(teacher), 3)
+        assert directions is not None
         stds = directions.norm(dim=0)
         # The ratio of two standard deviations of 1,024 samples has an error of 1 / sqrt(1024), 3 %: three times that.
         torch.testing.assert_close(stds / stds[0], torch.tensor([1.0, 0.5, 0.25]).double(), atol=0, rtol=0.1)
@@ -169,8 +170,23 @@ class TestDirections:
         problem = problem_from_teacher(self.teacher())
         student: Any = build_student(problem)
         assert student.network.directions == 36  # of at most 128
-        torch.testing.assert_close(student.network.basis, principal_directions(problem, 36).float())
+        directions: Any = principal_directions(problem, 36)
+        torch.testing.assert_close(student.network.basis, directions.float())
         torch.testing.assert_close(student.network.write.weight, student.network.basis)
+
+    @pytest.mark.filterwarnings("ignore:the teacher is a bare function")
+    @pytest.mark.parametrize(
+        ("spread", "seen"), [((1.0, 0.0), 128), ((1.0, 0.05), 128), ((1.0, 0.1), 0), ((1.0, 1.0), 0)]
+    )
+    def test_are_seen_alone_only_if_the_samples_vary_in_few(self, spread: tuple[float, float], seen: int) -> None:
+        """Beyond the 40 largest of 200 variances, the others are a share of 0, 0.01, 0.04 and 1 of those."""
+        variances = torch.tensor(spread).square().repeat_interleave(torch.tensor([40, 160]))
+
+        def teacher(x: torch.Tensor, sigma: Any, class_labels: Any = None) -> torch.Tensor:
+            return x * variances / (variances + torch.as_tensor(sigma).reshape(-1, 1) ** 2)
+
+        student: Any = build_student(problem_from_teacher(teacher, event_shape=(200,)))
+        assert student.network.directions == seen
 
     @pytest.mark.parametrize("teacher", [pid.toy("ring"), pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8))])
     def test_are_not_for_toys_or_copies(self, teacher: Any) -> None:

@@ -88,6 +88,12 @@ def test_the_order_in_memory_does_not_matter() -> None:
     torch.testing.assert_close(moved(Muon(one, 1e-3), [*one]), moved(Muon(other, 1e-3), [*other]))
 
 
+def test_weights_of_a_group_may_come_as_adam_takes_them() -> None:
+    network = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 2))
+    one = Muon([{"params": network.parameters()}, {"params": nn.Parameter(torch.ones(3))}], 1e-3)
+    assert sum(len(group["params"]) for group in one.param_groups) == 5
+
+
 def test_rates_of_groups() -> None:
     for scale in (1.0, 0.25):
         ours = weights((20, 20), (5,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,48 @@ def test_what_was_measured_is_kept_with_the_student(ring: pid.Result, tmp_path: 
     student: Any = loaded.student
     pid.distill(pid.toy("ring"), student, steps=1, progress=False)
     assert student.calibration == {}
+
+
+@pytest.mark.parametrize("how", ["distilled", "loaded"])
+def test_what_was_measured_of_other_weights_is_forgotten(how: str) -> None:
+    """Paths that were solved before are of no use, either: nine tenths of new samples are within twice the estimate."""
+    result = pid.distill(pid.toy("ring"), steps=60, seed=0, progress=False)
+    z, exact = fresh(result, 4096)
+    before = result.error_estimate(z, calls=1)
+    if how == "distilled":
+        pid.distill(pid.toy("ring"), result.student, steps=600, seed=1, progress=False)
+    else:
+        better = pid.distill(pid.toy("ring"), steps=600, seed=1, progress=False).student
+        result.student.load_state_dict(better.state_dict())
+        assert result.student.calibration == {}
+    after = result.error_estimate(z, calls=1)
+    assert after.mean() < 0.7 * before.mean()
+    true = size(result.generate(z) - exact)
+    assert 0.86 < (true <= 2 * after).double().mean() < 0.94
+
+
+def test_one_label_for_all_serves_the_worst_samples_too() -> None:
+    teacher = tiny.teacher(label_dim=3)
+    result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
+    both: Any = result._student()
+    both._calibrator.noise = both.problem.sample_prior(4), both.problem.sample_labels(4)
+    both.student.calibration["3 calls of the worst 0.5"] = asdict(Plan(3, 1.0, share=0.5))
+    z = both.problem.sample_prior(4)
+    one, each = torch.tensor([1]), torch.tensor([1, 1, 1, 1])
+    samples = [result.generate(z, labels, calls=3, refine=0.5) for labels in (one, each)]
+    torch.testing.assert_close(*samples)
+    assert not torch.equal(samples[0], result.generate(z, one))
+    # Where the teacher does everything, too, classes have to be said.
+    both.student.calibration["3 calls"] = asdict(Plan(3, both.problem.t_start))
+    with pytest.raises(ValueError, match="got no class_labels, but this student was trained for 3 classes"):
+        result.generate(z, calls=3)
+
+
+def test_float64_students_are_measured_in_float64() -> None:
+    result = pid.distill(pid.toy("ring"), steps=60, seed=0, progress=False)
+    result.student.double()
+    z, exact = fresh(result, 256)
+    assert error(result.generate(z.double(), calls=20), exact) < error(result.generate(z.double()), exact)
 
 
 def test_what_a_file_holds_otherwise_is_measured_anew() -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.ode import ODE, DenoiserODE
-from pidlearn.equations.solvers import FIELD
+from pidlearn.equations.solvers import FIELD, checked_times
 from pidlearn.utils.arguments import BATCH, LABELS, TIMES, check_argument, check_arguments
 from pidlearn.utils.batching import chunk_size
 
@@ -42,15 +42,19 @@ def picard(
         class_labels: (B,) int64 or None.
 
     Raises:
-        ValueError: a path of another length than the grid.
+        ValueError: a path of another length than the grid, or with NaN, and a grid or labels that `solve` refuses, too.
     """
     check_argument("ode", ode, FIELD)
-    times = torch.as_tensor(grid, dtype=torch.float64, device=path.device)
-    if len(path) != len(times):
+    if len(path) != len(grid):
         raise ValueError(
-            f"got a path of {len(path)} states for {len(times)} times: pass one state per time, such as "
+            f"got a path of {len(path)} states for {len(grid)} times: pass one state per time, such as "
             f"student.trajectory(z, grid)"
         )
+    times = checked_times(path[0], grid, class_labels)
+    if isinstance(ode, DenoiserODE) and not (times[:-1] > 0).all():
+        raise ValueError("got a grid with times that are not positive, but a denoiser's path falls from t_max > 0")
+    if not path.isfinite().all():
+        raise ValueError("path holds NaN or infinity: pass finite states, such as student.trajectory(z, grid)")
     return _sweeps(ode, path, times, class_labels)
 
 

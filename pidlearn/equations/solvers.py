@@ -39,9 +39,10 @@ from pidlearn.utils.validation import (
     check_real,
     describe_tensor,
     reraise_from_function,
+    summary,
 )
 
-__all__ = ["SOLVERS", "Solver", "solve", "solve_end", "walk"]
+__all__ = ["SOLVERS", "Solver", "checked_times", "solve", "solve_end", "walk"]
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
@@ -177,7 +178,7 @@ def solve(
         check_argument("start", start, FUNCTION)
         x = _state(start, x, grid, class_labels)
     if isinstance(method, str) and method in ADAPTIVE:
-        times = _validate(x, grid, class_labels)
+        times = checked_times(x, grid, class_labels)
         # An adaptive solver chooses its own steps, whatever the grid: a hundred are few.
         hundred = torch.linspace(times[0].item(), times[-1].item(), 101, dtype=torch.float64)
         warn_of_coarse_times(hundred, *_at_starts(ode, x, class_labels), stacklevel=2)
@@ -196,7 +197,12 @@ def solve(
 @torch.no_grad()
 def _state(student: Callable[..., Tensor], z: Tensor, grid: Any, class_labels: Tensor | None) -> Tensor:
     """The student's state at ``grid[0]``, (B, *event)."""
-    time = _validate(z, grid, class_labels)[0].item()
+    if not getattr(student, "has_path", True):
+        raise ValueError(
+            f"got start = {summary(student)}, which has no path x(z, t): pass a student that is defined at grid[0], "
+            f"such as PID's"
+        )
+    time = checked_times(z, grid, class_labels)[0].item()
     x = in_chunks(lambda z, labels: call_student(student, z, time, labels), z, class_labels)
     if not isinstance(x, Tensor) or x.shape != z.shape:
         raise ValueError(
@@ -219,7 +225,7 @@ def walk(
         raise ValueError(
             f"got method = {method!r}, but method must be one of {[*SOLVERS, *ADAPTIVE]} or a Solver class"
         )
-    times = _validate(x, grid, class_labels)
+    times = checked_times(x, grid, class_labels)
     warn_of_coarse_times(times, *_at_starts(ode, x, class_labels), stacklevel=3)
     if method in ("dpm", "dpm++") and not (times > 0).all():
         raise ValueError(f"got a grid with times that are not positive, but {method} steps in ln t: use heun")
@@ -262,7 +268,7 @@ def solve_end(
     return in_chunks(end, x, class_labels)
 
 
-def _validate(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
+def checked_times(x: Tensor, grid: Tensor | Sequence[float], class_labels: Tensor | None) -> Tensor:
     """Check the arguments of a solver and return the grid as float64."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x) or x.layout != torch.strided:
         raise ValueError(

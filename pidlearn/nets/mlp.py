@@ -62,8 +62,8 @@ class MLP(nn.Module):
         label_dim: number of classes; 0 for none.
         end_time: whether it takes a second time (B,), the end of a step: the network of a `FlowMap`.
         times: M if a batch holds M times of each sample, joined by temporal layers; see `pidlearn.nets.temporal`.
-        directions: r if x is read, and F written, along r directions, for samples that vary in few of their many
-            dimensions; 0 for all dimensions as they are. See `orient`.
+        directions: r if x is read, and F written at first, along r directions alone, for samples that vary in few of
+            their many dimensions; 0 for all dimensions alike. See `orient`.
     """
 
     @check_arguments(
@@ -105,7 +105,7 @@ class MLP(nn.Module):
         if directions:
             self.register_buffer("basis", torch.empty(d, r))
             self.write = nn.Linear(r, d)
-            self.orient(torch.linalg.qr(torch.randn(d, r)).Q)  # any orthonormal directions
+            self.orient(torch.linalg.qr(torch.randn(d, r, dtype=torch.float32)).Q)  # any orthonormal directions
 
     def orient(self, basis: Tensor) -> None:
         """Set the ``directions`` in which x is read and F written at first: the columns of basis (d, r).
@@ -116,6 +116,11 @@ class MLP(nn.Module):
         expected = (math.prod(self.event_shape), self.directions)
         if not isinstance(basis, Tensor) or basis.shape != expected or not self.directions:
             raise ValueError(f"got {describe_tensor(basis)} for basis, but basis must be (d, directions) = {expected}")
+        if not basis.is_floating_point() or not basis.isfinite().all() or not basis.any():
+            raise ValueError(
+                f"got {describe_tensor(basis)} for basis, zero, or with NaN or infinity, but basis must be finite real "
+                f"numbers, one direction per column"
+            )
         with torch.no_grad():
             self.basis.copy_(basis)
             self.write.weight.copy_(basis)

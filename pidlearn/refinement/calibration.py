@@ -42,7 +42,9 @@ class Calibrator:
         """Starts (n, *event), and their labels (n,) or None."""
         generator = torch.Generator().manual_seed(mixed(SEED))
         n = SAMPLES if self.problem.is_low_dimensional else IMAGES
-        return self.problem.sample_prior(n, generator), self.problem.sample_labels(n, generator)
+        z, labels = self.problem.sample_prior(n, generator), self.problem.sample_labels(n, generator)
+        weight = next(self.student.parameters(), z)
+        return z.to(torch.promote_types(z.dtype, weight.dtype)), labels
 
     @cached_property
     def exact(self) -> Tensor:

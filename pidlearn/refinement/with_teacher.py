@@ -14,7 +14,7 @@ from pidlearn.equations.problem import Problem
 from pidlearn.refinement.calibration import Calibrator
 from pidlearn.refinement.certificate import Certificate, estimate
 from pidlearn.refinement.handover import Plan, carry, jump
-from pidlearn.students.base import Student, as_student
+from pidlearn.students.base import Student, as_student, check_class_labels
 
 __all__ = ["WithTeacher", "with_teacher"]
 
@@ -41,7 +41,7 @@ class WithTeacher(Student):
         self.student, self.problem = student, problem
         self.t_max, self.t_min = student.t_max, student.t_min
         self.event_shape, self.label_dim = student.event_shape, student.label_dim
-        self._calibrator = Calibrator(student, problem)
+        self._calibrator, self._era = Calibrator(student, problem), student.calibration.era
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t) of the student."""
@@ -54,6 +54,7 @@ class WithTeacher(Student):
     def _generate(
         self, z: Tensor, class_labels: Tensor | None, calls: int, generator: torch.Generator | None
     ) -> Tensor:
+        check_class_labels(self.student, class_labels)  # a plan may leave everything to the teacher
         if calls == 1:
             return jump(self.student, z, self.t_min, class_labels)
         return carry(self.plan(calls), self.student, self.problem, z, class_labels)
@@ -67,7 +68,7 @@ class WithTeacher(Student):
             return x
         errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
         rows = errors.topk(worst).indices
-        labels = None if class_labels is None else class_labels[rows]
+        labels = None if class_labels is None else class_labels.expand(len(z))[rows]  # one for each, or one for all
         x[rows] = carry(plan, self.student, self.problem, z[rows], labels)
         return x
 
@@ -79,25 +80,28 @@ class WithTeacher(Student):
     def plan(self, calls: int, share: float = 1.0) -> Plan:
         """How calls are spent on all samples, or on a share of them, those whose errors look largest."""
         if share == 1:
-            return self._kept(f"{calls} calls", Plan, lambda: self._calibrator.plan(calls))
+            return self._kept(f"{calls} calls", Plan, lambda measured: measured.plan(calls))
         key = f"{calls} calls of the worst {share:g}"
-        return self._kept(key, Plan, lambda: self._calibrator.plan(calls, self._ranked(), share))
+        return self._kept(key, Plan, lambda measured: measured.plan(calls, self._ranked(measured), share))
 
     def certificate(self, calls: int) -> Certificate:
         """What estimates errors by some calls."""
-        return self._kept(f"error by {calls} calls", Certificate, lambda: self._calibrator.certificate(calls))
+        return self._kept(f"error by {calls} calls", Certificate, lambda measured: measured.certificate(calls))
 
-    def _ranked(self) -> Tensor:
+    def _ranked(self, measured: Calibrator) -> Tensor:
         """Rows of the calibration's samples, (n,), those first whose errors look largest."""
-        z, labels = self._calibrator.noise
-        errors = estimate(self.certificate(LOOK), self.student, self.problem, z, self._calibrator.own, labels)
+        z, labels = measured.noise
+        errors = estimate(self.certificate(LOOK), self.student, self.problem, z, measured.own, labels)
         return errors.argsort(descending=True)
 
-    def _kept(self, key: str, kind: type[K], measure: Callable[[], K]) -> K:
+    def _kept(self, key: str, kind: type[K], measure: Callable[[Calibrator], K]) -> K:
         """What the student's calibration has under a name; measured, and kept there, if it has nothing such."""
-        kept = self.student.calibration.get(key)
+        calibration = self.student.calibration
+        if calibration.era != self._era:  # the paths that were solved are of other weights
+            self._calibrator, self._era = Calibrator(self.student, self.problem), calibration.era
+        kept = calibration.get(key)
         if not isinstance(kept, dict) or kept.keys() != {field.name for field in fields(kind)}:
-            kept = self.student.calibration[key] = asdict(measure())
+            kept = calibration[key] = asdict(measure(self._calibrator))
         return kind(**kept)
 
 

@@ -13,7 +13,22 @@ from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.validation import as_real, check_labels, describe_tensor, summary
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["Student", "as_student", "check_class_labels", "check_time"]
+__all__ = ["Calibration", "Student", "as_student", "check_class_labels", "check_time"]
+
+
+class Calibration(dict[str, Any]):
+    """What `pidlearn.refinement` has measured of a student's weights and its teacher, as JSON has it.
+
+    Attributes:
+        era: how often it was cleared because the weights became others; what was solved for it then is of no use, too.
+    """
+
+    era = 0
+
+    def clear(self) -> None:
+        """Forget what is measured."""
+        super().clear()
+        self.era += 1
 
 
 class Student(nn.Module):
@@ -35,8 +50,8 @@ class Student(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calibration: dict[str, Any] = {}
-        """What `pidlearn.refinement` has measured of these weights and their teacher, as JSON has it."""
+        self.calibration = Calibration()
+        self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
         """x(z, t), (B, *event), for students that are defined at every time.
@@ -136,6 +151,11 @@ def _state(student: Student, z: Tensor, t: Any, class_labels: Tensor | None) -> 
     return x
 
 
+def _forget(student: Student, _: Any) -> None:
+    """Weights have been loaded, of which nothing is measured."""
+    student.calibration.clear()
+
+
 def check_class_labels(student: Student, class_labels: Any) -> None:
     """Check the labels of a call, and that a student whose network never took "no class" has some.
 
@@ -201,7 +221,8 @@ class _ModuleStudent(Student):
     def __init__(self, module: nn.Module, problem: Problem) -> None:
         super().__init__()
         self.module = module
-        self.calibration = getattr(unwrapped(module), "calibration", self.calibration)  # of the student that is wrapped
+        if isinstance(student := unwrapped(module), Student):
+            self.calibration = student.calibration
         self.t_max, self.t_min = problem.t_start, problem.t_end
         self.event_shape, self.label_dim = problem.event_shape, problem.label_dim
 

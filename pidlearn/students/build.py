@@ -44,7 +44,7 @@ EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""
 
 DIRECTIONS = 128
-"""Of samples with more dimensions, as many principal directions are seen."""
+"""As many principal directions are few."""
 
 
 def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> Student:
@@ -278,18 +278,19 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
 
     They set where the teacher's output can vary quickly: in many dimensions a student with other frequencies ends with
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
-    Of a teacher without a network, students in many dimensions see the principal directions of its samples.
+    Of any other teacher in many dimensions, the student sees the principal directions of the samples if they are few.
     """
     options: dict[str, Any] = {"label_dim": problem.label_dim, **further}
     if not problem.is_low_dimensional:
         options |= {"width": 384, "depth": 4, "norm": teacher is None}
     if teacher is None:
-        oriented = isinstance(problem, Diffusion) and not problem.is_low_dimensional
-        directions = min(DIRECTIONS, math.prod(problem.event_shape)) if oriented else 0
-        network = MLP(problem.event_shape, directions=directions, **options)
+        basis = None
+        if isinstance(problem, Diffusion) and not problem.is_low_dimensional:
+            basis = principal_directions(problem, min(DIRECTIONS, math.prod(problem.event_shape)))
+        network = MLP(problem.event_shape, directions=0 if basis is None else basis.shape[1], **options)
         _warn_of_mlp(network, problem)
-        if isinstance(problem, Diffusion) and directions:
-            network.orient(principal_directions(problem, directions))
+        if basis is not None:
+            network.orient(basis)
         return network
     # W is (d, fourier), as the teacher's.
     network = MLP(problem.event_shape, fourier=teacher.frequencies.shape[1], **options)

@@ -161,7 +161,7 @@ def read(
             if event_shape is not None:
                 set_samples(student, check_shape(event_shape), label_dim)
         if isinstance(student, Student) and isinstance(kept := _loads(metadata.get("calibration", "{}")), dict):
-            student.calibration = kept
+            student.calibration.update(kept)
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed

@@ -23,8 +23,9 @@ class Muon(torch.optim.Optimizer):
         W <- W - r max(1, a/b)^(1/2) O(m M + (1 - m) g)          W is (a, b), O as in `orthogonalized`
 
     A gradient is dominated by a few directions; O gives all the same length, so that the rare ones are learned, too.
-    Matrices are the weights of linear layers and of convolutions, (outputs, inputs x kernel), with at least `MIN_SIDE`
-    outputs and inputs. Those of one shape are orthogonalised together, which `torch.optim.Muon` does not do.
+    Matrices are weights with two dimensions or more, such as those of linear layers and of convolutions, (outputs,
+    inputs x kernel), of which the first two are at least `MIN_SIDE`. Those of one shape are orthogonalised together,
+    which `torch.optim.Muon` does not do.
 
     Args:
         params: weights, or groups of them; a group with an ``lr`` of its own has the matrix rate in proportion.
@@ -50,8 +51,9 @@ class Muon(torch.optim.Optimizer):
         groups: list[dict[str, Any]] = []
         for group in given:
             group_lr = group.get("lr", lr)
-            matrices = [p for p in group["params"] if _is_matrix(p)]
-            others = [p for p in group["params"] if not _is_matrix(p)]
+            weights = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            matrices = [p for p in weights if _is_matrix(p)]
+            others = [p for p in weights if not _is_matrix(p)]
             groups.append({**group, "params": others, "lr": group_lr})
             groups.append({**group, "params": matrices, "lr": matrix_lr * group_lr / lr, "momentum": momentum})
         self.ns_steps = ns_steps

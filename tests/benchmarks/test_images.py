@@ -9,7 +9,8 @@ import torch
 
 import pidlearn as pid
 from benchmarks import images
-from benchmarks.images import Images, Subject, floors, rows, starts
+from benchmarks.images import Images, Subject, floors, rows, seeing_all, starts
+from pidlearn.students.build import build_student
 
 
 @pytest.fixture
@@ -57,3 +58,16 @@ def test_starts_are_of_the_teachers_architecture(data: Images, monkeypatch: pyte
     assert not torch.equal(neither.frequencies, teacher.model.frequencies)
     assert not frequencies.body.out.weight.any()
     assert all(parameter.requires_grad for network in networks for parameter in network.parameters())
+
+
+def test_the_student_that_sees_all_is_the_usual_one_but_for_its_directions(
+    data: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = pid.EmpiricalDenoiser(torch.randn(40, 1, 5, 5, generator=torch.Generator().manual_seed(0)))
+    networks: list[Any] = []
+    monkeypatch.setattr(Subject, "student", lambda self, student, seed: networks.append(student))
+    subject = Subject(data, lambda: teacher)
+    for compute in seeing_all(subject).values():
+        compute()
+    usual: Any = build_student(subject.problem)
+    assert usual.network.options == {**networks[0].options, "directions": 25}
