@@ -385,16 +385,18 @@ def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[st
     changed = "Muon" if names == TOYS else "reference"
     table = []
     for name in changes(names[0]):
-        line, ratios = {"change": name}, []
+        line, ratios, seconds = {"change": name}, [], []
         for data in names:
             ours, theirs = ([r for key, r in rows.items() if key.startswith(f"{data}/{n}/")] for n in (name, changed))
             if ours:
                 errors = [r["error"] for r in ours]
                 line[data] = "diverged" if None in errors else spread(errors, 4)
                 line[f"{data}, steps"] = f"{ours[0]['steps']:,.0f}"
+                seconds += [r["seconds"] for r in ours]
                 ratios += [a["error"] / b["error"] for a, b in zip(ours, theirs, strict=False) if a["error"]]
         if len(line) > 1:
-            table.append({**line, f"to {changed}": f"{geometric_mean(ratios):.2f}" if ratios else ""})
+            line |= {f"to {changed}": f"{geometric_mean(ratios):.2f}" if ratios else "", "CPU s": spread(seconds, 0)}
+            table.append(line)
     return table
 
 
@@ -434,6 +436,9 @@ paths included; means over the seeds ± half of the range.""",
 samples, after the CPU time of the recipe, {STEPS["digits-mlp"]:,} steps of the reference, solved paths included; means
 over the seeds ± half of the range.""",
 }
+COSTS = """How many steps have that time is measured in turns with the reference, right before each run. The runs
+themselves shared their cores with others, which slows them by different amounts: their CPU seconds are in the last
+column, and ratios within a tenth of 1 say little."""
 TITLES = {
     "toys": "",
     "unseen": ", unseen problems",
@@ -466,7 +471,8 @@ def main() -> None:
     }
     store.fill(tasks, args.jobs)
     seeds = sorted({key.split("/seed ")[1] for key in store.rows})
-    title, text = f"What lets PID learn faster{TITLES[args.data]}", f"{TEXT[args.data]} Seeds {', '.join(seeds)}."
+    title = f"What lets PID learn faster{TITLES[args.data]}"
+    text = f"{TEXT[args.data]} {'' if args.data == 'unseen' else COSTS} Seeds {', '.join(seeds)}."
     table = unseen_lines(store.rows) if args.data == "unseen" else lines(store.rows, names)
     store.publish(title, text, {args.data: table})
 

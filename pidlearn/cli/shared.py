@@ -139,10 +139,12 @@ def calibration_kept(path: str | Path | None, student: Student) -> Iterator[None
     A file that cannot be written, or of another format, stays as it is.
     """
     before = dict(student.calibration)
-    yield
-    if path is not None and student.calibration != before:
-        with suppress(OSError, ValueError):
-            files.keep_calibration(path, student)
+    try:
+        yield
+    finally:  # what took minutes is kept if the rest is interrupted
+        if path is not None and student.calibration != before:
+            with suppress(OSError, ValueError):
+                files.keep_calibration(path, student)
 
 
 def check_refine(refine: float, student: str | Path | None, teacher: str | None) -> None:

@@ -115,3 +115,14 @@ def test_the_table_has_ratios_to_muon() -> None:
         "c = 0.1": "2.00",
     }
     assert (table["Muon"]["ring"], table["Muon"]["checkerboard, steps"]) == ("0.0100", "10")
+
+
+def test_a_change_that_diverges_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(faster.STEPS, "ring", 30)
+    monkeypatch.setattr(faster, "cost", lambda data, change: (1.0, 0.0))
+    monkeypatch.setitem(CHANGES, "c = 0.1", Change({"optimizer": "adam", "lr": 1e30}))
+    failed = row("ring", "c = 0.1", 0)
+    assert (failed["error"], failed["steps"]) == (None, 30)
+    rows = {"ring/Muon/seed 0": {"error": 0.01, "steps": 10, "seconds": 1.0}, "ring/c = 0.1/seed 0": failed}
+    line = lines(rows, faster.TOYS)[-1]
+    assert (line["ring"], line["to Muon"]) == ("diverged", "")
