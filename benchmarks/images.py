@@ -210,7 +210,6 @@ def digits_table(images: Images) -> Rows:
         | rows("trained network", network, {f"student, seed {seed}": {"seed": seed} for seed in (0, 1, 2)})
         | starts(network)
         | rows("exact mixture", mixture, {"student": {"seed": 0}})
-        | seeing_all(mixture)
         | rows("empirical, h = 0.15", empirical, {"student": {"seed": 0}})
     )
 

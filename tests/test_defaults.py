@@ -151,9 +151,9 @@ class TestDirections:
     @staticmethod
     def teacher() -> pid.SubspaceMixture:
         torch.manual_seed(0)
-        basis = torch.linalg.qr(torch.randn(36, 3)).Q
+        basis = torch.linalg.qr(torch.randn(144, 3)).Q
         inner = pid.GaussianMixture(torch.zeros(1, 3), torch.tensor([[4.0, 1.0, 0.25]]))
-        return pid.SubspaceMixture(inner, basis, torch.randn(1, 6, 6), off_plane_std=0.02)
+        return pid.SubspaceMixture(inner, basis, torch.randn(1, 12, 12), off_plane_std=0.01)
 
     def test_are_the_principal_ones_of_its_density(self) -> None:
         teacher: Any = self.teacher()
@@ -169,8 +169,8 @@ class TestDirections:
     def test_are_the_students(self) -> None:
         problem = problem_from_teacher(self.teacher())
         student: Any = build_student(problem)
-        assert student.network.directions == 36  # of at most 128
-        directions: Any = principal_directions(problem, 36)
+        assert student.network.directions == 128
+        directions: Any = principal_directions(problem, 128)
         torch.testing.assert_close(student.network.basis, directions.float())
         torch.testing.assert_close(student.network.write.weight, student.network.basis)
 
@@ -188,7 +188,14 @@ class TestDirections:
         student: Any = build_student(problem_from_teacher(teacher, event_shape=(200,)))
         assert student.network.directions == seen
 
-    @pytest.mark.parametrize("teacher", [pid.toy("ring"), pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8))])
-    def test_are_not_for_toys_or_copies(self, teacher: Any) -> None:
+    @pytest.mark.parametrize(
+        "teacher",
+        [
+            pid.toy("ring"),
+            pid.EmpiricalDenoiser(torch.randn(9, 1, 8, 8)),
+            pid.nets.Preconditioned(pid.nets.MLP((1, 12, 12), width=8)),
+        ],
+    )
+    def test_are_not_for_few_dimensions_or_copies(self, teacher: Any) -> None:
         student: Any = build_student(problem_from_teacher(teacher))
         assert student.network.directions == 0

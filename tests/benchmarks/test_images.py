@@ -63,11 +63,11 @@ def test_starts_are_of_the_teachers_architecture(data: Images, monkeypatch: pyte
 def test_the_student_that_sees_all_is_the_usual_one_but_for_its_directions(
     data: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = pid.EmpiricalDenoiser(torch.randn(40, 1, 5, 5, generator=torch.Generator().manual_seed(0)))
+    teacher = pid.EmpiricalDenoiser(torch.randn(40, 1, 12, 12, generator=torch.Generator().manual_seed(0)))
     networks: list[Any] = []
     monkeypatch.setattr(Subject, "student", lambda self, student, seed: networks.append(student))
     subject = Subject(data, lambda: teacher)
     for compute in seeing_all(subject).values():
         compute()
     usual: Any = build_student(subject.problem)
-    assert usual.network.options == {**networks[0].options, "directions": 25}
+    assert usual.network.options == {**networks[0].options, "directions": 128}
