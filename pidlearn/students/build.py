@@ -278,7 +278,7 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
 
     They set where the teacher's output can vary quickly: in many dimensions a student with other frequencies ends with
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
-    Of any other teacher, the student sees the principal directions of the samples if they are few among many dimensions.
+    Of any other teacher, the student sees the principal directions of the samples if they are few of many dimensions.
     """
     options: dict[str, Any] = {"label_dim": problem.label_dim, **further}
     if not problem.is_low_dimensional:
