@@ -21,7 +21,7 @@ from pidlearn.utils.batching import call_student, in_chunks
 
 __all__ = ["Plan", "carry", "first_plans", "jump", "variants"]
 
-TIMES = (0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 7.0, 12.0, 20.0, 32.0)
+TIMES = (0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 7.0, 12.0)
 """Times at which the teacher may take over, in units of the data's standard deviation, around which paths bend."""
 SOLVED_BY = (("dpm++", 7.0), ("dpm++", 3.0), ("dpm", 3.0), ("heun", 7.0))
 """Solvers, and the exponents rho of their grids; the first is tried at all times, the others at the best of them."""
