@@ -393,7 +393,8 @@ def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[st
                 line[data] = "diverged" if None in errors else spread(errors, 4)
                 line[f"{data}, steps"] = f"{ours[0]['steps']:,.0f}"
                 seconds += [r["seconds"] for r in ours]
-                ratios += [a["error"] / b["error"] for a, b in zip(ours, theirs, strict=False) if a["error"]]
+                pairs = [(a["error"], b["error"]) for a, b in zip(ours, theirs, strict=False)]
+                ratios += [error / before for error, before in pairs if error and before]
         if len(line) > 1:
             line |= {f"to {changed}": f"{geometric_mean(ratios):.2f}" if ratios else "", "CPU s": spread(seconds, 0)}
             table.append(line)

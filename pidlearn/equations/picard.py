@@ -50,7 +50,7 @@ def picard(
             f"got a path of {len(path)} states for {len(grid)} times: pass one state per time, such as "
             f"student.trajectory(z, grid)"
         )
-    times = checked_times(path[0], grid, class_labels)
+    times = checked_times(path[0], grid, class_labels).to(path.device)
     if isinstance(ode, DenoiserODE) and not (times[:-1] > 0).all():
         raise ValueError("got a grid with times that are not positive, but a denoiser's path falls from t_max > 0")
     if not path.isfinite().all():
