@@ -146,7 +146,7 @@ def test_students_of_a_diffusion_know_its_scale(large: bool) -> None:
 
 
 class TestDirections:
-    """What students in many dimensions see of a teacher without a network."""
+    """Principal directions of the samples, for students of teachers without a network."""
 
     @staticmethod
     def teacher() -> pid.SubspaceMixture:

@@ -68,7 +68,7 @@ class WithTeacher(Student):
             return x
         errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
         rows = errors.topk(worst).indices
-        labels = None if class_labels is None else class_labels.expand(len(z))[rows]  # one for each, or one for all
+        labels = None if class_labels is None else class_labels.expand(len(z))[rows]  # from (B,) or (1,)
         x[rows] = carry(plan, self.student, self.problem, z[rows], labels)
         return x
 
@@ -80,18 +80,18 @@ class WithTeacher(Student):
     def plan(self, calls: int, share: float = 1.0) -> Plan:
         """How calls are spent on all samples, or on a share of them, those whose errors look largest."""
         if share == 1:
-            return self._kept(f"{calls} calls", Plan, lambda measured: measured.plan(calls))
+            return self._kept(f"{calls} calls", Plan, lambda calibrator: calibrator.plan(calls))
         key = f"{calls} calls of the worst {share:g}"
-        return self._kept(key, Plan, lambda measured: measured.plan(calls, self._ranked(measured), share))
+        return self._kept(key, Plan, lambda calibrator: calibrator.plan(calls, self._ranked(calibrator), share))
 
     def certificate(self, calls: int) -> Certificate:
         """What estimates errors by some calls."""
-        return self._kept(f"error by {calls} calls", Certificate, lambda measured: measured.certificate(calls))
+        return self._kept(f"error by {calls} calls", Certificate, lambda calibrator: calibrator.certificate(calls))
 
-    def _ranked(self, measured: Calibrator) -> Tensor:
+    def _ranked(self, calibrator: Calibrator) -> Tensor:
         """Rows of the calibration's samples, (n,), those first whose errors look largest."""
-        z, labels = measured.noise
-        errors = estimate(self.certificate(LOOK), self.student, self.problem, z, measured.own, labels)
+        z, labels = calibrator.noise
+        errors = estimate(self.certificate(LOOK), self.student, self.problem, z, calibrator.own, labels)
         return errors.argsort(descending=True)
 
     def _kept(self, key: str, kind: type[K], measure: Callable[[Calibrator], K]) -> K:

@@ -17,16 +17,16 @@ __all__ = ["Calibration", "Student", "as_student", "check_class_labels", "check_
 
 
 class Calibration(dict[str, Any]):
-    """What `pidlearn.refinement` has measured of a student's weights and its teacher, as JSON has it.
+    """Measurements of a student and its teacher by `pidlearn.refinement`, in JSON's types.
 
     Attributes:
-        era: how often it was cleared because the weights became others; what was solved for it then is of no use, too.
+        era: number of times that it was cleared for new weights; paths that were solved in an earlier era are stale.
     """
 
     era = 0
 
     def clear(self) -> None:
-        """Forget what is measured."""
+        """Drop the measurements, and begin a new era."""
         super().clear()
         self.era += 1
 
@@ -152,7 +152,7 @@ def _state(student: Student, z: Tensor, t: Any, class_labels: Tensor | None) -> 
 
 
 def _forget(student: Student, _: Any) -> None:
-    """Weights have been loaded, of which nothing is measured."""
+    """Clear the measurements when new weights are loaded."""
     student.calibration.clear()
 
 

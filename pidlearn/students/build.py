@@ -44,7 +44,7 @@ EXACT = (EmpiricalDenoiser, GaussianMixture, SubspaceMixture)
 """Teachers in closed form: they have no network that a student could copy."""
 
 DIRECTIONS = 128
-"""As many principal directions are few; in no more dimensions than these, all are seen."""
+"""Number of principal directions that an MLP takes; samples of at most as many dimensions are taken as they are."""
 
 
 def build_student(problem: Problem, init: str = "teacher", windows: int = 1) -> Student:
@@ -278,7 +278,7 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
 
     They set where the teacher's output can vary quickly: in many dimensions a student with other frequencies ends with
     a fifth more error, while starting from the teacher's weights does not help (python -m benchmarks.images).
-    Of any other teacher, the student sees the principal directions of the samples if they are few of many dimensions.
+    For any other teacher, it takes the principal directions of the samples if these are few of many dimensions.
     """
     options: dict[str, Any] = {"label_dim": problem.label_dim, **further}
     if not problem.is_low_dimensional:
@@ -287,7 +287,9 @@ def _mlp(problem: Problem, teacher: MLP | None, **further: Any) -> MLP:
         basis = None
         if isinstance(problem, Diffusion) and math.prod(problem.event_shape) > DIRECTIONS:
             basis = principal_directions(problem, DIRECTIONS)
-        network = MLP(problem.event_shape, directions=0 if basis is None else basis.shape[1], **options)
+        if basis is not None:
+            options["directions"] = DIRECTIONS
+        network = MLP(problem.event_shape, **options)
         _warn_of_mlp(network, problem)
         if basis is not None:
             network.orient(basis)

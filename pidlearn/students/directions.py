@@ -13,9 +13,9 @@ from pidlearn.equations.solvers import solve_end
 __all__ = ["principal_directions"]
 
 SAMPLES, CALLS = 1024, 9
-"""How many samples are made, and their calls of the teacher: as many evaluations as 36 steps with batches of 256."""
+"""Number of samples, and calls of the teacher for each: as many evaluations as 36 steps with batches of 256."""
 UNSEEN = 0.005
-"""The share of the variance that directions may leave out: a student cannot learn what it does not see."""
+"""Largest share of the variance that directions may leave out: a student cannot learn what depends on the rest."""
 
 
 @torch.no_grad()

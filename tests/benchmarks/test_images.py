@@ -41,7 +41,7 @@ def test_rows_share_one_teacher_and_its_noise(data: Images) -> None:
 
 def test_real_images_have_no_error(data: Images) -> None:
     split, test = (compute() for compute in floors("few", data).values())
-    assert split["RMSE/std"] is None  # nothing to follow
+    assert split["RMSE/std"] is None  # real images have no noise in common
     assert split["FD"] > 1e-3 > abs(test["FD"])  # the test images are the training images in another order
 
 
