@@ -134,7 +134,7 @@ def row(subject_of: Callable[..., Subject], *which: Any) -> Row:
     for mean, (share, calls) in REFINED.items():
         refined[str(mean)] = rms(size(result.generate(z, labels, calls=calls, refine=share) - exact))
         of.keep()
-    plans = {name: kept for name, kept in result.student.calibration.items() if "solver" in kept}
+    plans = {name: kept for name, kept in result.student.calibration.items() if "times" in kept}
     return {
         "errors": errors,
         "refined": refined,

@@ -380,6 +380,11 @@ def polish(run: Any, seconds: float) -> None:
         optimizer.step(closure)
 
 
+def diverged(row: dict[str, Any]) -> bool:
+    """Whether training stopped as diverged, or ended with samples far from all data."""
+    return row["error"] is None or row["error"] > 10
+
+
 def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[str, str]]:
     """One line per change: its error on each of the data, and the geometric mean of its ratios to what it changes."""
     changed = "Muon" if names == TOYS else "reference"
@@ -389,12 +394,13 @@ def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[st
         for data in names:
             ours, theirs = ([r for key, r in rows.items() if key.startswith(f"{data}/{n}/")] for n in (name, changed))
             if ours:
-                errors = [r["error"] for r in ours]
-                line[data] = "diverged" if None in errors else spread(errors, 4)
+                errors = [r["error"] for r in ours if not diverged(r)]
+                words = [spread(errors, 4)] if errors else []
+                line[data] = " or ".join(words + ["diverged"] * (len(errors) < len(ours)))
                 line[f"{data}, steps"] = f"{ours[0]['steps']:,.0f}"
                 seconds += [r["seconds"] for r in ours]
-                pairs = [(a["error"], b["error"]) for a, b in zip(ours, theirs, strict=False)]
-                ratios += [error / before for error, before in pairs if error and before]
+                both = [(a, b) for a, b in zip(ours, theirs, strict=False) if not (diverged(a) or diverged(b))]
+                ratios += [a["error"] / b["error"] for a, b in both]
         if len(line) > 1:
             line |= {f"to {changed}": f"{geometric_mean(ratios):.2f}" if ratios else "", "CPU s": spread(seconds, 0)}
             table.append(line)

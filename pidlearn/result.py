@@ -86,8 +86,8 @@ class Result:
         """Carry initial values z (B, *event) to samples (B, *event).
 
         A path student of a diffusion, x(z, t), jumps to a time t* in one call, and its teacher takes the others from
-        there, or all. Where it takes over, and by which solver, is measured on solved paths when it is first needed;
-        `save` keeps that. Where more calls do not help, the student makes the sample alone.
+        there, or all, by DPM-Solver++(2M). Where it takes over, and the times of its steps, are fitted to solved paths
+        when they are first needed; `save` keeps them. Where more calls do not help, the student makes the sample alone.
 
         Args:
             z: (B, *event).

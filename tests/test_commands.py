@@ -548,7 +548,6 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
 ) -> None:
     monkeypatch.setattr("pidlearn.refinement.calibration.IMAGES", 4)
     monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
-    monkeypatch.setattr("pidlearn.refinement.calibration.BEST", 1)
     monkeypatch.setattr("pidlearn.equations.diffusion.EXACT_STEPS", 8)
     monkeypatch.setattr(shared, "GRID_POINTS", 10)  # the teacher's row is not looked at
     rows: dict[str, torch.Tensor] = {}
@@ -561,9 +560,11 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     generator = torch.Generator().manual_seed(0)
     z, labels = result.problem.sample_prior(5, generator), result.problem.sample_labels(5, generator)
     torch.testing.assert_close(rows["student and teacher, 4 calls"], result.generate(z, labels, calls=4))
-    capsys.readouterr()
+    assert "measuring how the teacher helps with 4 calls, once per student" in capsys.readouterr().err
     assert main(["evaluate", *both]) == 0
-    assert json.loads(capsys.readouterr().out)["calls"] == 4
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["calls"] == 4
+    assert "measuring" not in printed.err
     kept = pid.load(both[0])  # what was measured is in the file, which is the same otherwise
     assert kept.student.calibration.keys() == {"4 calls"}
     assert main(["sample", *both, "--refine", "0.4", "-o", str(tmp_path / "a.png")]) == 0

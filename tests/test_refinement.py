@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from pidlearn.equations.from_teacher import problem_from_teacher
 from pidlearn.refinement import WithTeacher
 from pidlearn.refinement.calibration import Calibrator
 from pidlearn.refinement.certificate import size
-from pidlearn.refinement.handover import SOLVED_BY, Plan, carry, first_plans
+from pidlearn.refinement.handover import Plan, carry, handover, handover_times
+from pidlearn.refinement.times import fit
 from tests import tiny
 
 
@@ -100,19 +102,54 @@ def test_more_calls_help(ring: pid.Result, calls: int) -> None:
 
 
 @pytest.mark.parametrize("calls", [2, 5, 6])
-@pytest.mark.parametrize(("solver", "rho"), SOLVED_BY)
-def test_calls_are_what_they_cost(ring: pid.Result, calls: int, solver: str, rho: float) -> None:
+@pytest.mark.parametrize(("t_star", "spent"), [(0.5, (1, -1)), (80.0, (0, 0))])
+def test_calls_are_what_they_cost(ring: pid.Result, calls: int, t_star: float, spent: tuple[int, int]) -> None:
     problem: Any = ring.problem
-    z = problem.sample_prior(8)
-    for t_star in (0.5, 80.0, 0.002):
-        plan = Plan(calls, t_star, solver, rho)
-        with counted(ring) as spent:
-            x = carry(plan, ring.student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
-        assert x.shape == z.shape
-        of_student = 8 * (t_star != 80)
-        left = 0 if t_star == 0.002 else calls - (t_star != 80)
-        nfe = 2 if solver in ("dpm", "heun") else 1
-        assert (spent["student"], spent["teacher"]) == (of_student, 8 * (left - left % nfe))
+    z, student = problem.sample_prior(8), ring.student
+    plan = handover(problem, calls, t_star)
+    with counted(ring) as passed:
+        x = carry(plan, student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
+    assert x.shape == z.shape
+    assert (passed["student"], passed["teacher"]) == (8 * spent[0], 8 * (calls + spent[1]))
+    with counted(ring) as passed:
+        carry(Plan(calls, []), student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
+    assert (passed["student"], passed["teacher"]) == (8, 0)
+
+
+@pytest.mark.parametrize("calls", [2, 4, 9, 17])
+def test_times_are_fitted(ring: pid.Result, calls: int) -> None:
+    """From a poor start to a lower error, which the plan has on other noise, too, from within the span to its end."""
+    problem: Any = ring.problem
+    student: Any = ring.student
+    z, exact = fresh(ring, 512)
+    start = handover(problem, calls, 2.8 * problem.data_scale)
+    half_square, plan = fit(start, problem, lambda plan: carry(plan, student, problem, z, None) - exact, 6)
+    assert half_square == pytest.approx(
+        (carry(plan, student, problem, z, None) - exact).square().sum().item() / 2, rel=1e-3
+    )
+    assert len(plan.times) == calls
+    assert plan.times[-1] == problem.t_end
+    assert plan.times[0] <= problem.t_start
+    assert all(t > t_next for t, t_next in pairwise(plan.times))
+    others = problem.sample_prior(4096, torch.Generator().manual_seed(78))
+    exact = problem.exact_samples(others.double())
+    after, before = (error(carry(p, student, problem, others, None), exact) for p in (plan, start))
+    assert after < 0.8 * before
+
+
+def test_a_fit_ends_within_the_span() -> None:
+    """A student that is right at the prior only: the earlier the teacher takes over, the better."""
+    result = result_of(Blurred(0.0))
+    problem: Any = replace(result.problem, t_start=3.0)  # type: ignore[type-var]  # a problem
+    z = problem.sample_prior(256)
+    exact = problem.exact_samples(z.double())
+
+    def misses(plan: Plan) -> Tensor:
+        wrong = plan.times[0] < 3.0
+        return pid.solve(problem.ode, z.double() * (1 + wrong), plan.times, "dpm++")[-1] - exact
+
+    _, plan = fit(handover(problem, 6, 2.9), problem, misses, 10)
+    assert 0.002 < plan.times[-2] < plan.times[0] <= 3.0
 
 
 def test_exact_samples_are_far_nearer_than_eulers(ring: pid.Result) -> None:
@@ -127,8 +164,8 @@ def test_a_handover_is_the_students_state_followed_by_the_solver(ring: pid.Resul
     problem: Any = ring.problem
     z = problem.sample_prior(8)
     student: Any = ring.student
-    x = carry(Plan(6, 0.5, "dpm++", 3.0), student, problem, z, None)
     grid = pid.karras_grid(6, problem.t_end, 0.5, 3.0)
+    x = carry(Plan(6, grid.tolist()), student, problem, z, None)
     with torch.no_grad():
         state = student(z, 0.5)
     by_hand = pid.solve(problem.ode, state, grid, "dpm++")
@@ -210,7 +247,7 @@ def test_a_small_batch_costs_no_more(ring: pid.Result, n: int) -> None:
 
 
 def test_refinement_that_does_not_pay_costs_nothing(ring: pid.Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Calibrator, "plan", lambda self, calls, *args: Plan(calls, self.problem.t_end))
+    monkeypatch.setattr(Calibrator, "plan", lambda self, calls, *args: Plan(calls, []))
     z, _ = fresh(ring, 64)
     ring.generate(z, calls=4, refine=0.29)  # which ranks the samples on which plans are measured
     with counted(ring) as spent:
@@ -256,14 +293,14 @@ def test_one_label_for_all_serves_the_worst_samples_too() -> None:
     result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
     both: Any = result._student()
     both._calibrator.noise = both.problem.sample_prior(4), both.problem.sample_labels(4)
-    both.student.calibration["3 calls of the worst 0.5"] = asdict(Plan(3, 1.0, share=0.5))
+    both.student.calibration["3 calls of the worst 0.5"] = asdict(Plan(3, [1.0, 0.1, 0.002], share=0.5))
     z = both.problem.sample_prior(4)
     one, each = torch.tensor([1]), torch.tensor([1, 1, 1, 1])
     samples = [result.generate(z, labels, calls=3, refine=0.5) for labels in (one, each)]
     torch.testing.assert_close(*samples)
     assert not torch.equal(samples[0], result.generate(z, one))
     # Where the teacher does everything, too, classes have to be said.
-    both.student.calibration["3 calls"] = asdict(Plan(3, both.problem.t_start))
+    both.student.calibration["3 calls"] = asdict(Plan(3, [both.problem.t_start, 0.002]))
     with pytest.raises(ValueError, match="got no class_labels, but this student was trained for 3 classes"):
         result.generate(z, calls=3)
 
@@ -279,12 +316,11 @@ def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
     result = result_of(Blurred(0.3))
     both: Any = result._student()
     both.student.calibration["3 calls"] = {"calls": 3}
-    assert both.plan(3).t_star > 0.002
+    assert both.plan(3).times[0] > 0.002
 
 
 def test_images_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
-    monkeypatch.setattr("pidlearn.refinement.calibration.BEST", 1)
     teacher = tiny.teacher(label_dim=3)
     result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
     problem: Any = result.problem
@@ -304,7 +340,7 @@ def test_more_calls_are_compared_with_the_exact_path(ring: pid.Result) -> None:
 
 def test_times_of_handover_lie_within_the_span() -> None:
     problem: Any = replace(problem_from_teacher(gaussian()), t_start=3.0, t_end=0.25)
-    assert [plan.t_star for plan in first_plans(problem, 2)] == [0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8, 3.0]
+    assert handover_times(problem) == [0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8]
 
 
 def test_bad_requests_are_refused(ring: pid.Result, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def evaluate(
     student_net, problem = read_student(student, teacher_net)
     student_net.to(resolved)
     both = with_teacher(student_net, problem) if problem else student_net
-    with calibration_kept(student, student_net):
+    with calibration_kept(student, both, calls, refine):
         shape = _draw(both, problem, 1, seed, calls, refine).shape[1:]
     reference = _reference(fid, shape) if fid else None
     real_images = _real_images(real, shape, n).to(resolved) if real else None

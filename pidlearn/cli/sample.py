@@ -18,6 +18,7 @@ from pidlearn.cli.shared import (
     side_by_side,
 )
 from pidlearn.evaluation.images import image_grid, save_png
+from pidlearn.refinement import with_teacher
 from pidlearn.teachers import load_teacher
 
 __all__ = ["add_arguments", "run", "sample"]
@@ -112,7 +113,7 @@ def sample(
         raise ValueError(f"got label {label}, but class labels must lie in 0..{student_net.label_dim - 1}")
     labels = None if label is None else torch.full((n,), label)
     if problem is not None:
-        with calibration_kept(student, student_net):
+        with calibration_kept(student, with_teacher(student_net, problem), calls, refine):
             pixels = side_by_side(student_net, problem, None, n, seed, labels, calls, refine)
     else:
         pixels = image_grid(student_net.sample(n, labels, torch.Generator().manual_seed(seed), calls))

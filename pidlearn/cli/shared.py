@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -133,11 +134,17 @@ def read_student(path: str | Path | None, teacher: nn.Module | None = None) -> t
 
 
 @contextmanager
-def calibration_kept(path: str | Path | None, student: Student) -> Iterator[None]:
+def calibration_kept(path: str | Path | None, student: Student, calls: int, refine: float) -> Iterator[None]:
     """Write what is measured of the student meanwhile into its file, so that the next command need not measure it.
 
-    A file that cannot be written, or of another format, stays as it is.
+    That this comes first is said on stderr. A file that cannot be written, or of another format, stays as it is.
     """
+    if isinstance(student, WithTeacher):
+        student = student.student
+        plan = f"{calls} calls" + (f" of the worst {refine:g}" if refine < 1 else "")
+        if calls > 1 and plan not in student.calibration:
+            text = f"measuring how the teacher helps with {plan}, once per student: on a CPU, minutes for images"
+            print(text, file=sys.stderr)
     before = dict(student.calibration)
     try:
         yield

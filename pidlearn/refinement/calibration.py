@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.refinement.certificate import Certificate, certify, size
-from pidlearn.refinement.handover import Plan, carry, first_plans, jump, variants
+from pidlearn.refinement.handover import Plan, carry, handover, handover_times, jump
+from pidlearn.refinement.times import fit
 from pidlearn.students.base import Student
 from pidlearn.utils.random import mixed
 
@@ -23,10 +24,15 @@ __all__ = ["Calibrator"]
 
 SEED = 2**61
 """Mixed into a stream of noise that neither training nor `evaluate` has."""
-SAMPLES, IMAGES = 2048, 256
+SAMPLES, IMAGES = 8192, 256
 """How many paths are solved, of low-dimensional problems and of others."""
-BEST = 3
-"""Times of handover at which other solvers are tried."""
+PART = 4
+"""Every fourth path serves to fit the times of steps, and the others to compare plans."""
+STEPS, STEPS_OF_IMAGES = 40_960, 1280
+"""The most steps of the solver in each try of a fit: with many calls, fewer samples have to do."""
+STARTS, TRIES, LAST_TRIES = (0.3, 1.0, 2.8), 5, 14
+"""Times of handover, like `TIMES`, from which low-dimensional problems are fitted, and plans that are tried from each,
+and from the best of them; the error has several minima. Images are fitted from the best of Karras' grids alone."""
 SPLITS = (2, 3, 4)
 """A few samples with this many times the calls may be worth more than this many times as many samples."""
 
@@ -68,33 +74,61 @@ class Calibrator:
             ranked: the samples (n,) int64 in the order in which they get more than one call, if not all do.
             share: the share of them that gets ``calls`` each; or, with as many calls in total, a part of it more.
         """
-        plans: dict[Plan, float] = {}
+        plans: list[tuple[float, Plan]] = []
         for pieces in (1, *SPLITS) if ranked is not None else (1,):
-            rows = None if ranked is None else ranked[: max(2, math.ceil(share / pieces * len(ranked)))]
-            gains = self._gains(calls * pieces, rows)
-            plans |= {replace(plan, share=share / pieces): gain * share / pieces for plan, gain in gains.items()}
-        best = max(plans, key=lambda plan: plans[plan])
-        return best if plans[best] > 0 else Plan(calls, self.problem.t_end)
+            rows = None if ranked is None else ranked[: max(2 * PART, math.ceil(share / pieces * len(ranked)))]
+            part = share / pieces
+            plans += [(gain * part, replace(plan, share=part)) for gain, plan in self._gains(calls * pieces, rows)]
+        gain, best = _best(plans)
+        return best if gain > 0 else Plan(calls, [])
 
-    def _gains(self, calls: int, rows: Tensor | None) -> dict[Plan, float]:
+    def _gains(self, calls: int, rows: Tensor | None) -> list[tuple[float, Plan]]:
         """By how much plans lower the mean squared error of all samples, or of some of them (m,) int64."""
-        z, labels = self.noise
+        problem, (z, _) = self.problem, self.noise
         rows = torch.arange(len(z), device=z.device) if rows is None else rows
-        z, labels, exact = z[rows], None if labels is None else labels[rows], self.exact[rows]
-        own = size(self.own[rows] - exact).square()
+        fitted = torch.arange(len(rows), device=z.device) % PART == 0
+        compared = rows[~fitted]
+        own = size(self.own[compared] - self.exact[compared]).square()
 
         def gain(plan: Plan) -> float:
             """By how much the mean square falls, less the standard error of that."""
-            fall = own - size(carry(plan, self.student, self.problem, z, labels) - exact).square()
+            fall = own - size(self._misses(plan, compared)).square()
             return (fall.mean() - fall.std() / len(fall) ** 0.5).item()
 
-        gains = {plan: gain(plan) for plan in first_plans(self.problem, calls)}
-        for plan in sorted(gains, key=lambda plan: -gains[plan])[:BEST]:
-            gains |= {other: gain(other) for other in variants(self.problem, plan)}
-        return gains
+        plans = [handover(problem, calls, t) for t in handover_times(problem)]
+        gains = [(gain(plan), plan) for plan in plans]
+        if plans:
+            several = handover_times(problem, STARTS) if problem.is_low_dimensional else []
+            plan = self._fitted(rows[fitted], [handover(problem, calls, t) for t in several] or [_best(gains)[1]])
+            gains.append((gain(plan), plan))
+        alone = handover(problem, calls, problem.t_start)
+        return [*gains, (gain(alone), alone)]
+
+    def _fitted(self, rows: Tensor, starts: list[Plan]) -> Plan:
+        """The plan whose times are fitted to some samples, rows (m,) int64."""
+        problem = self.problem
+        most = STEPS if problem.is_low_dimensional else STEPS_OF_IMAGES
+        rows = rows[:: math.ceil(len(rows) * starts[0].calls / most)]
+
+        def fitted(plan: Plan, tries: int) -> tuple[float, Plan]:
+            return fit(plan, problem, lambda plan: self._misses(plan, rows), tries)
+
+        _, best = min((fitted(plan, TRIES) for plan in starts), key=lambda found: found[0])
+        return fitted(best, LAST_TRIES)[1] if len(starts) > 1 else best
+
+    def _misses(self, plan: Plan, rows: Tensor) -> Tensor:
+        """The errors of some samples, rows (m,) int64, with a plan, (m, *event)."""
+        z, labels = self.noise
+        x = carry(plan, self.student, self.problem, z[rows], None if labels is None else labels[rows])
+        return x - self.exact[rows]
 
     def certificate(self, calls: int) -> Certificate:
         """The estimate of errors with some extra calls."""
         z, labels = self.noise
-        times = tuple(plan.t_star for plan in first_plans(self.problem, 2) if plan.t_star != self.problem.t_start)
+        times = tuple(handover_times(self.problem))
         return certify(self.student, self.problem, z, self.own, self.exact, calls, times, labels)
+
+
+def _best(plans: list[tuple[float, Plan]]) -> tuple[float, Plan]:
+    """Of gains and plans, the one with the largest gain."""
+    return max(plans, key=lambda plan: plan[0])

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pidlearn.equations.diffusion import Diffusion
-from pidlearn.refinement.handover import Plan, carry, jump
+from pidlearn.refinement.handover import carry, handover, jump
 from pidlearn.students.base import Student
 from pidlearn.utils.batching import in_chunks
 
@@ -88,7 +88,7 @@ def signs(
     def all_signs(t_star: float) -> Tensor:
         if calls < SHORT + 2:
             return short
-        continued = carry(Plan(calls - SHORT, t_star), student, problem, z, class_labels)
+        continued = carry(handover(problem, calls - SHORT, t_star), student, problem, z, class_labels)
         return torch.cat([short, size(continued - x)[:, None]], 1)
 
     return all_signs

@@ -1,30 +1,28 @@
 """More calls than one: the student jumps to a time t* on its path, and the teacher's solver takes the rest.
 
-From t* on, a few short steps of the solver remove what the student gets wrong there, which is most of its error. The
-earlier t* lies in the path, the more of the error is removed, and the longer the steps are for the same number of
+From t* on, a few short steps of DPM-Solver++(2M) remove what the student gets wrong there, which is most of its error.
+The earlier t* lies in the path, the more of the error is removed, and the longer the steps are for the same number of
 calls: the best t* depends on the student, and is measured (`pidlearn.refinement.calibration`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pidlearn.equations.diffusion import Diffusion
 from pidlearn.equations.grids import karras_grid
-from pidlearn.equations.solvers import SOLVERS, solve_end
+from pidlearn.equations.solvers import solve_end
 from pidlearn.students.base import Student
 from pidlearn.utils.batching import call_student, in_chunks
 
-__all__ = ["Plan", "carry", "first_plans", "jump", "variants"]
+__all__ = ["Plan", "carry", "handover", "handover_times", "jump"]
 
-TIMES = (0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 7.0, 12.0)
+TIMES = (0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 7.0, 12.0, 20.0, 32.0)
 """Times at which the teacher may take over, in units of the data's standard deviation, around which paths bend."""
-SOLVED_BY = (("dpm++", 7.0), ("dpm++", 3.0), ("dpm", 3.0), ("heun", 7.0))
-"""Solvers, and the exponents rho of their grids; the first is tried at all times, the others at the best of them."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +31,14 @@ class Plan:
 
     Attributes:
         calls: number of network calls per sample, at most.
-        t_star: where the teacher takes over: ``t_end`` if it never does, ``t_start`` if it does everything.
-        solver: dpm++ | dpm | heun.
-        rho: exponent of Karras' grid from t* to ``t_end``.
+        times: of the teacher's steps, from t* down to ``t_end``; t* is ``t_start`` if the teacher does everything, and
+            there are none if the student does.
         share: the share of the samples that gets them: those whose errors look largest.
     """
 
     calls: int
-    t_star: float
-    solver: str = "dpm++"
-    rho: float = 7.0
+    times: Sequence[float]
     share: float = 1.0
-
-    def steps(self, problem: Diffusion) -> int:
-        """Steps of the solver."""
-        if self.t_star == problem.t_end:
-            return 0
-        of_student = self.t_star != problem.t_start
-        return (self.calls - of_student) // SOLVERS[self.solver]().nfe
 
 
 def jump(student: Student, z: Tensor, t: float, class_labels: Tensor | None) -> Tensor:
@@ -61,27 +49,19 @@ def jump(student: Student, z: Tensor, t: float, class_labels: Tensor | None) -> 
 @torch.no_grad()
 def carry(plan: Plan, student: Student, problem: Diffusion, z: Tensor, class_labels: Tensor | None) -> Tensor:
     """Carry z (B, *event) to samples (B, *event), as planned."""
-    steps = plan.steps(problem)
-    x = z if plan.t_star == problem.t_start else jump(student, z, plan.t_star, class_labels)
-    if not steps:
-        return x
-    grid = karras_grid(steps + 1, problem.t_end, plan.t_star, plan.rho)
-    return solve_end(problem.ode, x, grid, plan.solver, class_labels)
+    if not plan.times:
+        return jump(student, z, problem.t_end, class_labels)
+    t_star = plan.times[0]
+    x = z if t_star == problem.t_start else jump(student, z, t_star, class_labels)
+    return solve_end(problem.ode, x, plan.times, "dpm++", class_labels)
 
 
-def first_plans(problem: Diffusion, calls: int) -> Iterator[Plan]:
-    """Plans for a number of calls that differ in t*."""
-    solver, rho = SOLVED_BY[0]
-    times = [t * problem.data_scale for t in TIMES]
-    for t in (*(t for t in times if problem.t_end < t < problem.t_start), problem.t_start):
-        plan = Plan(calls, t, solver, rho)
-        if plan.steps(problem):
-            yield plan
+def handover(problem: Diffusion, calls: int, t_star: float) -> Plan:
+    """The plan for at least 2 calls whose steps from t* on are those of Karras' grid."""
+    steps = calls - (t_star != problem.t_start)
+    return Plan(calls, karras_grid(steps + 1, problem.t_end, t_star).tolist())
 
 
-def variants(problem: Diffusion, plan: Plan) -> Iterator[Plan]:
-    """The same t* with other solvers and grids."""
-    for solver, rho in SOLVED_BY[1:]:
-        other = replace(plan, solver=solver, rho=rho)
-        if other.steps(problem):
-            yield other
+def handover_times(problem: Diffusion, times: Sequence[float] = TIMES) -> list[float]:
+    """The times, in units of the data's standard deviation, that lie within the span of the problem."""
+    return [t for t in (problem.data_scale * time for time in times) if problem.t_end < t < problem.t_start]

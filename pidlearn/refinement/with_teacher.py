@@ -64,7 +64,7 @@ class WithTeacher(Student):
         x = jump(self.student, z, self.t_min, class_labels)
         plan = self.plan(calls, share) if share and calls > 1 else None
         # Rounded down, so that a small batch never costs more than its share.
-        if plan is None or not plan.steps(self.problem) or not (worst := int(plan.share * len(z) + 1e-9)):
+        if plan is None or not plan.times or not (worst := int(plan.share * len(z) + 1e-9)):
             return x
         errors = estimate(self.certificate(LOOK), self.student, self.problem, z, x, class_labels)
         rows = errors.topk(worst).indices

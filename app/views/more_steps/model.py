@@ -118,7 +118,7 @@ def sentence(preset: str) -> str:
         f"handover first pays off at {best['calls']} calls: {best['error']:.4f} from t* = {best['t_star']:g} with "
         f"{(best['calls'] - 1) // 2} Heun steps. Too few steps make the error larger: {worst['calls']} calls from t* = "
         f"{worst['t_star']:g} give {worst['error']:.3f}. *{PLANNED}*: `result.generate(z, calls=k)`, which measures t* "
-        f"and the solver for each number of calls, once per student."
+        f"and the times of the steps for each number of calls, once per student."
     )
 
 
@@ -132,8 +132,8 @@ def _sentence_of_images(name: str) -> str:
         + ", ".join(f"{planned[k]:.3f} with {k}" for k in some)
         + f" and {planned[last]:.3f} with {last}. "
         + (f"The teacher alone is as near as one call of its student from {min(as_near)} calls on. " if as_near else "")
-        + f"*{PLANNED}*: `result.generate(z, labels, calls=k)`, which measures t* and the solver for each number of "
-        f"calls, once per student."
+        + f"*{PLANNED}*: `result.generate(z, labels, calls=k)`, which measures t* and the times of the steps "
+        f"for each number of calls, once per student."
     )
 
 

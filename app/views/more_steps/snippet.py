@@ -29,7 +29,7 @@ with torch.no_grad():
     jump = student(z, t_star if k else 0.002)
 x = pid.solve(ode, jump, pid.karras_grid(k + 1, 0.002, t_star), "heun")[-1] if k else jump
 print(f"{{1 + 2 * k}} calls: RMSE {{(x - exact).square().mean().sqrt():.4f}} to the exact ODE")
-x = result.generate(z, calls=1 + 2 * k)  # as many calls; t* and the solver are measured first
+x = result.generate(z, calls=1 + 2 * k)  # as many calls; t* and the times of the steps are measured first
 print(f"as measured:  {{(x - exact).square().mean().sqrt():.4f}}")
 
 scene = pid.watch(teacher, student, starts=z, view={view_call(view)})
