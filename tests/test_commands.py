@@ -548,6 +548,7 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
 ) -> None:
     monkeypatch.setattr("pidlearn.refinement.calibration.IMAGES", 4)
     monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
+    monkeypatch.setattr("pidlearn.refinement.calibration.TRIES", 2)
     monkeypatch.setattr("pidlearn.equations.diffusion.EXACT_STEPS", 8)
     monkeypatch.setattr(shared, "GRID_POINTS", 10)  # the teacher's row is not looked at
     rows: dict[str, torch.Tensor] = {}

@@ -49,6 +49,14 @@ def result_of(student: nn.Module) -> pid.Result:
     return pid.Result(student, {}, {"loss": np.zeros(0)}, pid.Config(), problem_from_teacher(gaussian()))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_paths() -> Iterator[None]:
+    """Measure students on a quarter of the usual paths, which takes a quarter of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pidlearn.refinement.calibration.SAMPLES", 2048)
+        yield
+
+
 @pytest.fixture(scope="module")
 def ring() -> pid.Result:
     """A short training: an error of about .02, more than half of it of the worst tenth."""
@@ -102,15 +110,15 @@ def test_more_calls_help(ring: pid.Result, calls: int) -> None:
 
 
 @pytest.mark.parametrize("calls", [2, 5, 6])
-@pytest.mark.parametrize(("t_star", "spent"), [(0.5, (1, -1)), (80.0, (0, 0))])
-def test_calls_are_what_they_cost(ring: pid.Result, calls: int, t_star: float, spent: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("t_star", "of_student"), [(0.5, 1), (80.0, 0)])
+def test_calls_are_what_they_cost(ring: pid.Result, calls: int, t_star: float, of_student: int) -> None:
     problem: Any = ring.problem
     z, student = problem.sample_prior(8), ring.student
     plan = handover(problem, calls, t_star)
     with counted(ring) as passed:
         x = carry(plan, student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
     assert x.shape == z.shape
-    assert (passed["student"], passed["teacher"]) == (8 * spent[0], 8 * (calls + spent[1]))
+    assert (passed["student"], passed["teacher"]) == (8 * of_student, 8 * (calls - of_student))
     with counted(ring) as passed:
         carry(Plan(calls, []), student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
     assert (passed["student"], passed["teacher"]) == (8, 0)
@@ -124,9 +132,8 @@ def test_times_are_fitted(ring: pid.Result, calls: int) -> None:
     z, exact = fresh(ring, 512)
     start = handover(problem, calls, 2.8 * problem.data_scale)
     half_square, plan = fit(start, problem, lambda plan: carry(plan, student, problem, z, None) - exact, 6)
-    assert half_square == pytest.approx(
-        (carry(plan, student, problem, z, None) - exact).square().sum().item() / 2, rel=1e-3
-    )
+    relative = (carry(plan, student, problem, z, None) - exact) / problem.data_scale
+    assert half_square == pytest.approx(relative.square().sum().item() / 2, rel=1e-3)
     assert len(plan.times) == calls
     assert plan.times[-1] == problem.t_end
     assert plan.times[0] <= problem.t_start
@@ -135,6 +142,27 @@ def test_times_are_fitted(ring: pid.Result, calls: int) -> None:
     exact = problem.exact_samples(others.double())
     after, before = (error(carry(p, student, problem, others, None), exact) for p in (plan, start))
     assert after < 0.8 * before
+
+
+def test_plans_are_fitted_to_some_samples_and_compared_on_others(
+    ring: pid.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[int]] = {"fitted": set(), "compared": set()}
+    both: Any = ring._student()
+    calibrator = Calibrator(both.student, both.problem)
+    misses = calibrator._misses
+
+    def watched(plan: Plan, rows: Tensor) -> Tensor:
+        usual = any(plan == handover(both.problem, 9, t) for t in (*handover_times(both.problem), 80.0))
+        seen["compared" if usual and len(rows) > 1024 else "fitted"].update(rows.tolist())
+        return misses(plan, rows)
+
+    monkeypatch.setattr(calibrator, "_misses", watched)
+    plan = calibrator.plan(9)
+    assert plan.times not in [handover(both.problem, 9, t).times for t in handover_times(both.problem)]
+    # The fitted plan is compared on the rows of the others, too.
+    assert len(seen["compared"]) == 1536
+    assert len(seen["fitted"] - seen["compared"]) == 512
 
 
 def test_a_fit_ends_within_the_span() -> None:
@@ -149,7 +177,7 @@ def test_a_fit_ends_within_the_span() -> None:
         return pid.solve(problem.ode, z.double() * (1 + wrong), plan.times, "dpm++")[-1] - exact
 
     _, plan = fit(handover(problem, 6, 2.9), problem, misses, 10)
-    assert 0.002 < plan.times[-2] < plan.times[0] <= 3.0
+    assert 0.002 < plan.times[-2] < plan.times[0] == 3.0  # where the student has no part
 
 
 def test_exact_samples_are_far_nearer_than_eulers(ring: pid.Result) -> None:
@@ -315,12 +343,17 @@ def test_float64_students_are_measured_in_float64() -> None:
 def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
     result = result_of(Blurred(0.3))
     both: Any = result._student()
-    both.student.calibration["3 calls"] = {"calls": 3}
-    assert both.plan(3).times[0] > 0.002
+    former = {"calls": 3, "t_star": 1.0, "solver": "heun", "rho": 7.0, "share": 1.0}
+    for kept in (former, {"calls": 3}, "heun"):
+        both.student.calibration["3 calls"] = kept
+        assert not both.has_plan(3)
+        assert both.plan(3).times[0] > 0.002
+        assert both.has_plan(3)
 
 
 def test_images_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
+    monkeypatch.setattr("pidlearn.refinement.calibration.TRIES", 2)
     teacher = tiny.teacher(label_dim=3)
     result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
     problem: Any = result.problem
@@ -341,6 +374,16 @@ def test_more_calls_are_compared_with_the_exact_path(ring: pid.Result) -> None:
 def test_times_of_handover_lie_within_the_span() -> None:
     problem: Any = replace(problem_from_teacher(gaussian()), t_start=3.0, t_end=0.25)
     assert handover_times(problem) == [0.3, 0.45, 0.7, 1.0, 1.4, 2.0, 2.8]
+    nearly = replace(problem, t_end=0.3 - 1e-15)
+    assert handover_times(nearly)[0] == 0.45
+
+
+def test_a_span_without_times_of_handover() -> None:
+    problem = replace(problem_from_teacher(gaussian()), t_start=1.35, t_end=1.05)  # type: ignore[type-var]  # as above
+    result = replace(result_of(Blurred(0.3)), problem=problem)
+    z = 1.35 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    assert result.error_estimate(z, calls=12).shape == (64,)
+    assert result.generate(z, calls=4).shape == (64, 2)
 
 
 def test_bad_requests_are_refused(ring: pid.Result, tmp_path: Path) -> None:

@@ -140,11 +140,10 @@ def calibration_kept(path: str | Path | None, student: Student, calls: int, refi
     That this comes first is said on stderr. A file that cannot be written, or of another format, stays as it is.
     """
     if isinstance(student, WithTeacher):
-        student = student.student
-        plan = f"{calls} calls" + (f" of the worst {refine:g}" if refine < 1 else "")
-        if calls > 1 and plan not in student.calibration:
-            text = f"measuring how the teacher helps with {plan}, once per student: on a CPU, minutes for images"
+        if calls > 1 and refine and not student.has_plan(calls, refine):
+            text = f"measuring how the teacher helps with {calls} calls, once per student: on a CPU, minutes for images"
             print(text, file=sys.stderr)
+        student = student.student
     before = dict(student.calibration)
     try:
         yield

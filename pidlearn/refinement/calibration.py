@@ -1,4 +1,4 @@
-"""What is measured once per student: where the teacher takes over, and how errors are estimated.
+"""What is measured once per student: the times of the teacher's steps, and how errors are estimated.
 
 Both are measured on noise that nothing else has, whose exact samples are solved for; what comes out is kept with the
 student (`Student.calibration`), and written to its file.
@@ -31,8 +31,8 @@ PART = 4
 STEPS, STEPS_OF_IMAGES = 40_960, 1280
 """The most steps of the solver in each try of a fit: with many calls, fewer samples have to do."""
 STARTS, TRIES, LAST_TRIES = (0.3, 1.0, 2.8), 5, 14
-"""Times of handover, like `TIMES`, from which low-dimensional problems are fitted, and plans that are tried from each,
-and from the best of them; the error has several minima. Images are fitted from the best of Karras' grids alone."""
+"""Times of handover, like `TIMES`, from which low-dimensional problems are fitted, since the error has several minima;
+how many plans are tried from each, and how many more from the best. Images start from the best of Karras' grids."""
 SPLITS = (2, 3, 4)
 """A few samples with this many times the calls may be worth more than this many times as many samples."""
 
@@ -125,7 +125,7 @@ class Calibrator:
     def certificate(self, calls: int) -> Certificate:
         """The estimate of errors with some extra calls."""
         z, labels = self.noise
-        times = tuple(handover_times(self.problem))
+        times = tuple(handover_times(self.problem)) or (math.sqrt(self.problem.t_start * self.problem.t_end),)
         return certify(self.student, self.problem, z, self.own, self.exact, calls, times, labels)
 
 

@@ -64,4 +64,5 @@ def handover(problem: Diffusion, calls: int, t_star: float) -> Plan:
 
 def handover_times(problem: Diffusion, times: Sequence[float] = TIMES) -> list[float]:
     """The times, in units of the data's standard deviation, that lie within the span of the problem."""
-    return [t for t in (problem.data_scale * time for time in times) if problem.t_end < t < problem.t_start]
+    scaled = [problem.data_scale * time for time in times]
+    return [t for t in scaled if 1.001 * problem.t_end < t < problem.t_start]  # not at the end but for rounding

@@ -3,10 +3,11 @@
 Where steps have to be short depends on the teacher, and where the first begins on the student. With N steps from t* to
 t_end, the lengths of the steps in ln t are
 
-    ln h_i = sum_j c_j P_j(u_i),    u_i = -1 + 2 i / (N - 1),    i = 0 .. N - 1,    j < 8,
+    ln h_i = sum_j c_j P_j(u_i),    u_i = -1 + 2 i / (N - 1),    i = 0 .. N - 1,    j < min(8, N),
 
-with Legendre's polynomials P_j, and t* is where they begin: t* = t_end exp(sum_i h_i). Karras' grid is the start, and
-the trust-region method of `scipy.optimize.least_squares` takes it to smaller errors at the end of the paths.
+with Legendre's polynomials P_j (a single step has the first alone), and t* is where they begin:
+t* = t_end exp(sum_i h_i). Karras' grid is the start, and the trust-region method of `scipy.optimize.least_squares`
+takes it to smaller errors at the end of the paths.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.legendre import legvander
-from scipy.optimize import least_squares
 from torch import Tensor
 
 from pidlearn.equations.diffusion import Diffusion
@@ -29,25 +29,27 @@ __all__ = ["fit"]
 Floats = npt.NDArray[np.float64]
 
 COEFFICIENTS = 8
-"""At most so many, whatever the number of steps: each costs one more solve per iteration."""
+"""At most this many, whatever the number of steps: each costs one more solve per iteration."""
 SHORTEST, LONGEST = 1e-4, 10.0
-"""Steps in ln t: shorter ones, or such that exp overflows, come out of a far step of the fit only."""
+"""Bounds of h, so that no try of the fit has steps that vanish or overflow."""
 DIFFERENCE = 0.02
-"""Of a coefficient, for derivatives: a step is then a fiftieth longer."""
+"""Of a coefficient, for derivatives: a step is then longer or shorter by a fiftieth at most."""
 
 
 def fit(plan: Plan, problem: Diffusion, misses: Callable[[Plan], Tensor], tries: int) -> tuple[float, Plan]:
     """Fit t* and the times of the steps.
 
     Args:
-        plan: the start, with a t* before ``t_start``.
+        plan: the start, in which the student has a part.
         problem: what is solved.
         misses: the errors of all samples with a plan, of any shape.
         tries: how many plans are tried, besides those for derivatives.
 
     Returns:
-        Half the sum of the squared errors, and the plan.
+        Half the sum of the squared errors, in units of the data's standard deviation, and the plan.
     """
+    from scipy.optimize import least_squares  # only those who use more calls wait for it
+
     span = math.log(problem.t_start / problem.t_end)
     lengths = -np.diff(np.log(plan.times))  # (N,)
     basis = legvander(np.linspace(-1, 1, len(lengths)), min(len(lengths), COEFFICIENTS) - 1)  # (N, J)
@@ -56,11 +58,14 @@ def fit(plan: Plan, problem: Diffusion, misses: Callable[[Plan], Tensor], tries:
         h = np.exp(np.clip(basis @ c, math.log(SHORTEST), math.log(LONGEST)))
         h *= min(1.0, span / h.sum())  # the first begins at t_start at the earliest
         above = np.append(np.cumsum(h[::-1])[::-1], 0.0)  # ln(t_i / t_end), (N + 1,)
-        times = np.minimum(problem.t_end * np.exp(above), problem.t_start)
+        times = problem.t_end * np.exp(above)
+        if math.isclose(above[0], span):  # rounding would leave the student a call in which it does nothing
+            times[0] = problem.t_start
         return replace(plan, times=times.tolist())
 
     def errors(c: Floats) -> Floats:
-        return misses(planned(c)).double().flatten().cpu().numpy()
+        relative = misses(planned(c)).double() / problem.data_scale  # the fit ends by an absolute tolerance, too
+        return relative.flatten().cpu().numpy()
 
     def slopes(c: Floats) -> Floats:
         here = errors(c)

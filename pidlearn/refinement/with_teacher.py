@@ -79,10 +79,14 @@ class WithTeacher(Student):
 
     def plan(self, calls: int, share: float = 1.0) -> Plan:
         """How calls are spent on all samples, or on a share of them, those whose errors look largest."""
+        key = _name(calls, share)
         if share == 1:
-            return self._kept(f"{calls} calls", Plan, lambda calibrator: calibrator.plan(calls))
-        key = f"{calls} calls of the worst {share:g}"
+            return self._kept(key, Plan, lambda calibrator: calibrator.plan(calls))
         return self._kept(key, Plan, lambda calibrator: calibrator.plan(calls, self._ranked(calibrator), share))
+
+    def has_plan(self, calls: int, share: float = 1.0) -> bool:
+        """Whether `plan` has been measured already."""
+        return self._has(_name(calls, share), Plan)
 
     def certificate(self, calls: int) -> Certificate:
         """What estimates errors by some calls."""
@@ -99,10 +103,19 @@ class WithTeacher(Student):
         calibration = self.student.calibration
         if calibration.era != self._era:  # the paths that were solved are of other weights
             self._calibrator, self._era = Calibrator(self.student, self.problem), calibration.era
-        kept = calibration.get(key)
-        if not isinstance(kept, dict) or kept.keys() != {field.name for field in fields(kind)}:
-            kept = calibration[key] = asdict(measure(self._calibrator))
-        return kind(**kept)
+        if not self._has(key, kind):
+            calibration[key] = asdict(measure(self._calibrator))
+        return kind(**calibration[key])
+
+    def _has(self, key: str, kind: type[Plan | Certificate]) -> bool:
+        """Whether the student's calibration has that of this kind; in a file of an earlier version it may differ."""
+        kept = self.student.calibration.get(key)
+        return isinstance(kept, dict) and kept.keys() == {field.name for field in fields(kind)}
+
+
+def _name(calls: int, share: float) -> str:
+    """The name of a plan in a student's calibration."""
+    return f"{calls} calls" if share == 1 else f"{calls} calls of the worst {share:g}"
 
 
 def with_teacher(module: nn.Module, problem: Problem) -> Student:

@@ -92,7 +92,7 @@ def test_a_student_of_images_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(calls, name, value)
     monkeypatch.setattr("pidlearn.refinement.calibration.IMAGES", 24)
     monkeypatch.setattr("pidlearn.refinement.calibration.SPLITS", (2,))
-    monkeypatch.setattr("pidlearn.refinement.calibration.BEST", 1)
+    monkeypatch.setattr("pidlearn.refinement.calibration.TRIES", 2)
     monkeypatch.setattr("pidlearn.equations.diffusion.EXACT_STEPS", 8)
     judged: list[int] = []
 
