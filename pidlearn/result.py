@@ -87,16 +87,17 @@ class Result:
 
         A path student of a diffusion, x(z, t), jumps to a time t* in one call, and its teacher takes the others from
         there, or all, by DPM-Solver++(2M). Where it takes over, and the times of its steps, are fitted to solved paths
-        when they are first needed; `save` keeps them. Where more calls do not help, the student makes the sample alone.
+        when they are first needed; `save` keeps them. Where they were not measured to help, the student makes the
+        sample alone.
 
         Args:
             z: (B, *event).
             class_labels: (B,) int64, which a class-conditional student needs.
             calls: calls of networks per sample, at most.
             generator: random numbers, for students that add noise between their calls.
-            refine: the share of the batch, rounded down, that gets ``calls`` calls: the samples whose errors look
-                largest, by one more call of the student each. The others have one. Where it was measured to be better,
-                a half to a quarter of that share gets all these calls.
+            refine: the share of the batch, rounded down, that gets ``calls`` more calls: the samples whose errors look
+                largest, by one more call of the student each. The others have these two. Where it was measured to be
+                better, a half to a quarter of that share gets all of them, two to four times as many each.
 
         Raises:
             ValueError: a student loaded without its teacher, or a number of calls that it cannot make use of.
