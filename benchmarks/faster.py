@@ -382,7 +382,7 @@ def polish(run: Any, seconds: float) -> None:
 
 def diverged(row: dict[str, Any]) -> bool:
     """Whether training stopped as diverged, or ended with samples far from all data."""
-    return row["error"] is None or not row["error"] <= 10  # not a number, too
+    return row["error"] is None or not row["error"] <= 10  # false for NaN, which diverged, too
 
 
 def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[str, str]]:

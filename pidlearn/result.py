@@ -87,7 +87,7 @@ class Result:
 
         A path student of a diffusion, x(z, t), jumps to a time t* in one call, and its teacher takes the others from
         there, or all, by DPM-Solver++(2M). Where it takes over, and the times of its steps, are fitted to solved paths
-        when they are first needed; `save` keeps them. Where they were not measured to help, the student makes the
+        when they are first needed; `save` keeps them. Unless that was measured to be better, the student makes the
         sample alone.
 
         Args:

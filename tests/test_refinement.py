@@ -120,7 +120,7 @@ def test_calls_are_what_they_cost(ring: pid.Result, calls: int, t_star: float, o
     assert x.shape == z.shape
     assert (passed["student"], passed["teacher"]) == (8 * of_student, 8 * (calls - of_student))
     with counted(ring) as passed:
-        carry(Plan(calls, []), student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
+        carry(Plan([]), student, problem, z, None)  # type: ignore[arg-type]  # a Trajectory
     assert (passed["student"], passed["teacher"]) == (8, 0)
 
 
@@ -193,7 +193,7 @@ def test_a_handover_is_the_students_state_followed_by_the_solver(ring: pid.Resul
     z = problem.sample_prior(8)
     student: Any = ring.student
     grid = pid.karras_grid(6, problem.t_end, 0.5, 3.0)
-    x = carry(Plan(6, grid.tolist()), student, problem, z, None)
+    x = carry(Plan(grid.tolist()), student, problem, z, None)
     with torch.no_grad():
         state = student(z, 0.5)
     by_hand = pid.solve(problem.ode, state, grid, "dpm++")
@@ -275,7 +275,7 @@ def test_a_small_batch_costs_no_more(ring: pid.Result, n: int) -> None:
 
 
 def test_refinement_that_does_not_pay_costs_nothing(ring: pid.Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Calibrator, "plan", lambda self, calls, *args: Plan(calls, []))
+    monkeypatch.setattr(Calibrator, "plan", lambda self, calls, *args: Plan([]))
     z, _ = fresh(ring, 64)
     ring.generate(z, calls=4, refine=0.29)  # which ranks the samples on which plans are measured
     with counted(ring) as spent:
@@ -321,14 +321,14 @@ def test_one_label_for_all_serves_the_worst_samples_too() -> None:
     result = pid.distill(teacher, steps=2, batch_size=4, progress=False)
     both: Any = result._student()
     both._calibrator.noise = both.problem.sample_prior(4), both.problem.sample_labels(4)
-    both.student.calibration["3 calls of the worst 0.5"] = asdict(Plan(3, [1.0, 0.1, 0.002], share=0.5))
+    both.student.calibration["3 calls of the worst 0.5"] = asdict(Plan([1.0, 0.1, 0.002], share=0.5))
     z = both.problem.sample_prior(4)
     one, each = torch.tensor([1]), torch.tensor([1, 1, 1, 1])
     samples = [result.generate(z, labels, calls=3, refine=0.5) for labels in (one, each)]
     torch.testing.assert_close(*samples)
     assert not torch.equal(samples[0], result.generate(z, one))
     # Where the teacher does everything, too, classes have to be said.
-    both.student.calibration["3 calls"] = asdict(Plan(3, [both.problem.t_start, 0.002]))
+    both.student.calibration["3 calls"] = asdict(Plan([both.problem.t_start, 0.002]))
     with pytest.raises(ValueError, match="got no class_labels, but this student was trained for 3 classes"):
         result.generate(z, calls=3)
 

@@ -80,7 +80,7 @@ class Calibrator:
             part = share / pieces
             plans += [(gain * part, replace(plan, share=part)) for gain, plan in self._gains(calls * pieces, rows)]
         gain, best = _best(plans)
-        return best if gain > 0 else Plan(calls, [])
+        return best if gain > 0 else Plan([])
 
     def _gains(self, calls: int, rows: Tensor | None) -> list[tuple[float, Plan]]:
         """By how much plans lower the mean squared error of all samples, or of some of them (m,) int64."""
@@ -108,13 +108,13 @@ class Calibrator:
         """The plan whose times are fitted to some samples, rows (m,) int64."""
         problem = self.problem
         most = STEPS if problem.is_low_dimensional else STEPS_OF_IMAGES
-        rows = rows[:: math.ceil(len(rows) * starts[0].calls / most)]
+        rows = rows[:: math.ceil(len(rows) * len(starts[0].times) / most)]
 
-        def fitted(plan: Plan, tries: int) -> tuple[float, Plan]:
+        def fit_from(plan: Plan, tries: int) -> tuple[float, Plan]:
             return fit(plan, problem, lambda plan: self._misses(plan, rows), tries)
 
-        _, best = min((fitted(plan, TRIES) for plan in starts), key=lambda found: found[0])
-        return fitted(best, LAST_TRIES)[1] if len(starts) > 1 else best
+        _, best = min((fit_from(plan, TRIES) for plan in starts), key=lambda fit: fit[0])
+        return fit_from(best, LAST_TRIES)[1] if len(starts) > 1 else best
 
     def _misses(self, plan: Plan, rows: Tensor) -> Tensor:
         """The errors of some samples, rows (m,) int64, with a plan, (m, *event)."""

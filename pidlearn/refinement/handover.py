@@ -30,13 +30,11 @@ class Plan:
     """How the calls for a sample are spent: one of the student up to t*, the others of the teacher.
 
     Attributes:
-        calls: number of network calls per sample, at most.
-        times: of the teacher's steps, from t* down to ``t_end``; t* is ``t_start`` if the teacher does everything, and
-            there are none if the student does.
+        times: of the teacher's steps, from t* down to ``t_end``, one call each; t* is ``t_start`` if the teacher does
+            everything, and there are no times if the student does.
         share: the share of the samples that gets them: those whose errors look largest.
     """
 
-    calls: int
     times: Sequence[float]
     share: float = 1.0
 
@@ -59,10 +57,12 @@ def carry(plan: Plan, student: Student, problem: Diffusion, z: Tensor, class_lab
 def handover(problem: Diffusion, calls: int, t_star: float) -> Plan:
     """The plan for at least 2 calls whose steps from t* on are those of Karras' grid."""
     steps = calls - (t_star != problem.t_start)
-    return Plan(calls, karras_grid(steps + 1, problem.t_end, t_star).tolist())
+    return Plan(karras_grid(steps + 1, problem.t_end, t_star).tolist())
 
 
 def handover_times(problem: Diffusion, times: Sequence[float] = TIMES) -> list[float]:
     """The times, in units of the data's standard deviation, that lie within the span of the problem."""
     scaled = [problem.data_scale * time for time in times]
-    return [t for t in scaled if 1.001 * problem.t_end < t < problem.t_start]  # not at the end but for rounding
+    return [
+        t for t in scaled if 1.001 * problem.t_end < t < problem.t_start
+    ]  # exclude those that equal t_end up to rounding

@@ -43,12 +43,12 @@ def fit(plan: Plan, problem: Diffusion, misses: Callable[[Plan], Tensor], tries:
         plan: the start, in which the student has a part.
         problem: what is solved.
         misses: the errors of all samples with a plan, of any shape.
-        tries: how many plans are tried, besides those for derivatives.
+        tries: the most plans that are tried, apart from those for derivatives.
 
     Returns:
         Half the sum of the squared errors, in units of the data's standard deviation, and the plan.
     """
-    from scipy.optimize import least_squares  # only those who use more calls wait for it
+    from scipy.optimize import least_squares  # imported here, since it is slow and few calls need it
 
     span = math.log(problem.t_start / problem.t_end)
     lengths = -np.diff(np.log(plan.times))  # (N,)
@@ -59,12 +59,12 @@ def fit(plan: Plan, problem: Diffusion, misses: Callable[[Plan], Tensor], tries:
         h *= min(1.0, span / h.sum())  # the first begins at t_start at the earliest
         above = np.append(np.cumsum(h[::-1])[::-1], 0.0)  # ln(t_i / t_end), (N + 1,)
         times = problem.t_end * np.exp(above)
-        if math.isclose(above[0], span):  # rounding would leave the student a call in which it does nothing
+        if math.isclose(above[0], span):  # up to rounding: otherwise the student would spend a call at t_start
             times[0] = problem.t_start
         return replace(plan, times=times.tolist())
 
     def errors(c: Floats) -> Floats:
-        relative = misses(planned(c)).double() / problem.data_scale  # the fit ends by an absolute tolerance, too
+        relative = misses(planned(c)).double() / problem.data_scale  # least_squares also stops at an absolute tolerance
         return relative.flatten().cpu().numpy()
 
     def slopes(c: Floats) -> Floats:
@@ -73,5 +73,5 @@ def fit(plan: Plan, problem: Diffusion, misses: Callable[[Plan], Tensor], tries:
         return np.stack([(errors(there) - here) / DIFFERENCE for there in moved], 1)
 
     start = np.linalg.lstsq(basis, np.log(lengths), rcond=None)[0]
-    found = least_squares(errors, start, slopes, max_nfev=tries)
-    return found.cost, planned(found.x)
+    solution = least_squares(errors, start, slopes, max_nfev=tries)
+    return solution.cost, planned(solution.x)
