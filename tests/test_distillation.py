@@ -792,6 +792,16 @@ class TestFiles:
             pid.load(path)
         assert str(path) in str(caught.value)
 
+    def test_a_damaged_entry_is_not_the_fault_of_the_student(self, tmp_path: Path) -> None:
+        result = tiny_ring()
+        path = result.save(tmp_path / "a")
+        tensors, metadata = contents(path)
+        del metadata["digest"]
+        write(path, tensors, metadata | {"calibration": '{"3 calls": NaN}'})
+        for student in (None, result.student):
+            with pytest.raises(ValueError, match="a is damaged, or of another version: NaN is not a finite number"):
+                pid.load(path, student=student)
+
     def test_every_change_of_a_digit_is_noticed(self, tmp_path: Path) -> None:
         """In the description, the settings and the numbers: every digit of the header, and one bit of a weight."""
         path = tiny_ring().save(tmp_path / "a")

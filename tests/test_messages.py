@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -549,6 +549,8 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: pid.System(abs, (0.0,), (1.0,), 1.0, 1.0, ("x",)), "got t_start = t_end = 1.0, but they must differ"),
         (lambda: evaluate(3, path(), Z, 4, 0), "cannot evaluate a int: expected"),
         (lambda: run().result().evaluate(2), "got n = 2, but the energy distance's floor needs"),
+        (lambda: replace(run().result(), student=Bare(NAN)).sample(2, calls=3),
+         "the student's samples hold NaN or infinity, so that its errors"),
         (lambda: run().result().evaluate(4, rtol=1.0), "got rtol, but a diffusion is compared"),
         (lambda: plain.evaluate(4, calls=2), "got calls = 2, but the student of an ODE"),
         (lambda: plain.evaluate(4, integrator="foo"), "integrator must be one of dopri5, DOP853, Radau"),

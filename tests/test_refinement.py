@@ -53,7 +53,8 @@ def result_of(student: nn.Module) -> pid.Result:
 def fewer_paths() -> Iterator[None]:
     """Measure students on a quarter of the usual paths, which takes a quarter of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pidlearn.refinement.calibration.SAMPLES", 2048)
+        patch.setattr("pidlearn.refinement.calibration.SAMPLES", 8192)
+        patch.setattr("pidlearn.refinement.calibration.CERTIFIED", 2048)
         yield
 
 
@@ -144,25 +145,42 @@ def test_times_are_fitted(ring: pid.Result, calls: int) -> None:
     assert after < 0.8 * before
 
 
-def test_plans_are_fitted_to_some_samples_and_compared_on_others(
+def test_plans_are_fitted_to_some_samples_and_chosen_and_judged_on_others(
     ring: pid.Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, set[int]] = {"fitted": set(), "compared": set()}
+    seen: dict[tuple[int, ...], list[Plan]] = {}
     both: Any = ring._student()
     calibrator = Calibrator(both.student, both.problem)
     misses = calibrator._misses
 
     def watched(plan: Plan, rows: Tensor) -> Tensor:
-        usual = any(plan == handover(both.problem, 9, t) for t in (*handover_times(both.problem), 80.0))
-        seen["compared" if usual and len(rows) > 1024 else "fitted"].update(rows.tolist())
+        seen.setdefault(tuple(rows.tolist()), []).append(plan)
         return misses(plan, rows)
 
     monkeypatch.setattr(calibrator, "_misses", watched)
     plan = calibrator.plan(9)
-    assert plan.times not in [handover(both.problem, 9, t).times for t in handover_times(both.problem)]
-    # The fitted plan is compared on the rows of the others, too.
-    assert len(seen["compared"]) == 1536
-    assert len(seen["fitted"] - seen["compared"]) == 512
+    usual = [handover(both.problem, 9, t) for t in (*handover_times(both.problem), 80.0)]
+    assert plan not in usual
+    fitted, chosen, decided = sorted(seen, key=len)
+    assert len({*fitted, *chosen, *decided}) == len(fitted + chosen + decided) == 512 + 1536 + 6144
+    assert seen[decided] == [plan]
+    assert all(plan in seen[chosen] for plan in (*usual, plan))
+
+
+def test_a_plan_that_is_better_by_chance_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some plan may be better on the samples that choose it; on those that decide, none is."""
+    result = result_of(Blurred(0.3))
+    both: Any = result._student()
+    calibrator = Calibrator(both.student, both.problem)
+    misses = calibrator._misses
+
+    def lucky(plan: Plan, rows: Tensor) -> Tensor:
+        decides = len(rows) == 6144
+        return 2 * (calibrator.own - calibrator.exact)[rows] if decides else misses(plan, rows)
+
+    assert calibrator.plan(9).times
+    monkeypatch.setattr(calibrator, "_misses", lucky)
+    assert not calibrator.plan(9).times
 
 
 def test_a_fit_ends_within_the_span() -> None:
@@ -343,12 +361,60 @@ def test_float64_students_are_measured_in_float64() -> None:
 def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
     result = result_of(Blurred(0.3))
     both: Any = result._student()
+    kept = both.student.calibration
     former = {"calls": 3, "t_star": 1.0, "solver": "heun", "rho": 7.0, "share": 1.0}
-    for kept in (former, {"calls": 3}, "heun"):
-        both.student.calibration["3 calls"] = kept
+    bad_times = (
+        [0.002, 0.5, 1.0],  # they rise
+        [1.0, 1.0, 0.002],
+        [1.0, 0.5, 0.1],  # not to the end
+        [90.0, 0.5, 0.002],  # from above the prior
+        [1.0, 0.002],  # too few calls
+        [80.0, 0.5, 0.002],  # the same, since the student has no part
+        [1.0, "0.5", 0.002],
+        1.0,
+    )
+    bad_plans = [{"times": times, "share": 1.0} for times in bad_times]
+    bad_plans += [{"times": [1.0, 0.5, 0.002], "share": share} for share in (0.0, 0.5, 2.0, "1", None)]
+    for bad in (former, {"calls": 3}, "heun", *bad_plans):
+        kept["3 calls"] = bad
         assert not both.has_plan(3)
-        assert both.plan(3).times[0] > 0.002
-        assert both.has_plan(3)
+    assert both.plan(3).times[0] > 0.002
+    assert both.has_plan(3)
+    kept["3 calls of the worst 0.5"] = {"times": [1.0, 0.1, 0.002], "share": 0.5}
+    assert both.has_plan(3, 0.5)
+    kept["3 calls of the worst 0.5"] = {"times": [1.0, 0.5, 0.2, 0.1, 0.05, 0.002], "share": 0.25}
+    assert both.has_plan(3, 0.5)
+    kept["3 calls of the worst 0.5"] = {"times": [1.0, 0.5, 0.2, 0.1, 0.05, 0.002], "share": 0.5}  # twice the calls
+    assert not both.has_plan(3, 0.5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"calls": 4},
+        {"t_star": 90.0},
+        {"t_star": "1"},
+        {"coefficients": [0.0] * 9},
+        {"coefficients": 1.0},
+        {"coefficients": [float("nan")] * 10},
+        {"scale": -1.0},
+        {"other": 0.0},
+    ],
+)
+def test_an_estimate_that_a_file_holds_otherwise_is_measured_anew(ring: pid.Result, bad: dict[str, Any]) -> None:
+    both: Any = ring._student()
+    measured = both.certificate(3)
+    both.student.calibration["error by 3 calls"] = asdict(measured) | bad
+    anew = both.certificate(3)
+    assert anew.coefficients == pytest.approx(measured.coefficients, rel=1e-6)
+    assert (anew.calls, anew.t_star, anew.scale) == pytest.approx((3, measured.t_star, measured.scale), rel=1e-6)
+
+
+def test_a_student_that_diverged_cannot_be_measured() -> None:
+    result = result_of(Blurred(float("nan")))
+    for measure in (lambda: result.sample(2, calls=3), lambda: result.error_estimate(torch.ones(2, 2))):
+        with pytest.raises(ValueError, match="the student's samples hold NaN or infinity"):
+            measure()
 
 
 def test_images_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,13 +55,13 @@ class EulerSolution(Student):
 
 
 def share(text: str) -> float:
-    """Argument type: a number above 0 and at most 1."""
+    """Argument type: a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r:.80}, but a share is a number above 0 and at most 1, as in 0.1")
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, but a share is a number from 0 to 1, as in 0.1")
     return value
 
 

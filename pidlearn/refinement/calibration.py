@@ -19,15 +19,20 @@ from pidlearn.refinement.handover import Plan, carry, handover, handover_times, 
 from pidlearn.refinement.times import fit
 from pidlearn.students.base import Student
 from pidlearn.utils.random import mixed
+from pidlearn.utils.validation import NotFiniteError
 
 __all__ = ["Calibrator"]
 
 SEED = 2**61
 """Mixed into a stream of noise that neither training nor `evaluate` has."""
-SAMPLES, IMAGES = 8192, 256
+SAMPLES, IMAGES = 32_768, 256
 """How many paths are solved, of low-dimensional problems and of others."""
-PART = 4
-"""Every fourth path serves to fit the times of steps, and the others to compare plans."""
+FITTED, CHOSEN, TURN = 1, 3, 16
+"""Of every 16 paths, one serves to fit the times of steps, three to choose a plan, and the others to decide whether it
+is better than the student alone: most of an error is that of a few samples, so that the least of many plans may be so
+by chance. Paths of images take long to solve: of every 4, one serves to fit, three to choose and to decide."""
+CERTIFIED = 8192
+"""Paths that serve for the estimate of errors, at most."""
 STEPS, STEPS_OF_IMAGES = 40_960, 1280
 """The most steps of the solver in each try of a fit: with many calls, fewer samples have to do."""
 STARTS, TRIES, LAST_TRIES = (0.3, 1.0, 2.8), 5, 14
@@ -62,7 +67,13 @@ class Calibrator:
     def own(self) -> Tensor:
         """The student's samples, (n, *event)."""
         z, labels = self.noise
-        return jump(self.student, z, self.problem.t_end, labels)
+        samples = jump(self.student, z, self.problem.t_end, labels)
+        if not samples.isfinite().all():
+            raise NotFiniteError(
+                "the student's samples hold NaN or infinity, so that its errors cannot be measured: use weights from "
+                "before the training diverged"
+            )
+        return samples
 
     def plan(self, calls: int, ranked: Tensor | None = None, share: float = 1.0) -> Plan:
         """The plan with the least error.
@@ -74,35 +85,37 @@ class Calibrator:
             ranked: the samples (n,) int64 in the order in which they get more than one call, if not all do.
             share: the share of them that gets ``calls`` each; or, with as many calls in total, a part of it more.
         """
-        plans: list[tuple[float, Plan]] = []
+        most, best = 0.0, Plan([])
         for pieces in (1, *SPLITS) if ranked is not None else (1,):
-            rows = None if ranked is None else ranked[: max(2 * PART, math.ceil(share / pieces * len(ranked)))]
+            rows = ranked if ranked is not None else torch.arange(len(self.own), device=self.own.device)
             part = share / pieces
-            plans += [(gain * part, replace(plan, share=part)) for gain, plan in self._gains(calls * pieces, rows)]
-        gain, best = _best(plans)
-        return best if gain > 0 else Plan([])
+            plan, gain = self._chosen(calls * pieces, rows[: max(2 * TURN, math.ceil(part * len(rows)))])
+            if gain * part > most:
+                most, best = gain * part, replace(plan, share=part)
+        return best
 
-    def _gains(self, calls: int, rows: Tensor | None) -> list[tuple[float, Plan]]:
-        """By how much plans lower the mean squared error of all samples, or of some of them (m,) int64."""
-        problem, (z, _) = self.problem, self.noise
-        rows = torch.arange(len(z), device=z.device) if rows is None else rows
-        fitted = torch.arange(len(rows), device=z.device) % PART == 0
-        compared = rows[~fitted]
-        own = size(self.own[compared] - self.exact[compared]).square()
+    def _chosen(self, calls: int, rows: Tensor) -> tuple[Plan, float]:
+        """The best plan for some samples, rows (m,) int64, and by how much it lowers their mean squared error."""
+        problem = self.problem
+        turn = torch.arange(len(rows), device=rows.device) % (TURN if problem.is_low_dimensional else FITTED + CHOSEN)
+        fitted, chosen, decided = turn < FITTED, (turn >= FITTED) & (turn < FITTED + CHOSEN), turn >= FITTED + CHOSEN
 
-        def gain(plan: Plan) -> float:
+        def gain(plan: Plan, rows: Tensor) -> float:
             """By how much the mean square falls, less the standard error of that."""
-            fall = own - size(self._misses(plan, compared)).square()
+            own = size(self.own[rows] - self.exact[rows]).square()
+            fall = own - size(self._misses(plan, rows)).square()
             return (fall.mean() - fall.std() / len(fall) ** 0.5).item()
 
+        def best(plans: list[Plan]) -> Plan:
+            return max(plans, key=lambda plan: gain(plan, rows[chosen]))
+
         plans = [handover(problem, calls, t) for t in handover_times(problem)]
-        gains = [(gain(plan), plan) for plan in plans]
         if plans:
             several = handover_times(problem, STARTS) if problem.is_low_dimensional else []
-            plan = self._fitted(rows[fitted], [handover(problem, calls, t) for t in several] or [_best(gains)[1]])
-            gains.append((gain(plan), plan))
-        alone = handover(problem, calls, problem.t_start)
-        return [*gains, (gain(alone), alone)]
+            starts = [handover(problem, calls, t) for t in several] or [best(plans)]
+            plans.append(self._fitted(rows[fitted], starts))
+        plan = best([*plans, handover(problem, calls, problem.t_start)])
+        return plan, gain(plan, rows[decided if decided.any() else chosen])
 
     def _fitted(self, rows: Tensor, starts: list[Plan]) -> Plan:
         """The plan whose times are fitted to some samples, rows (m,) int64."""
@@ -125,10 +138,7 @@ class Calibrator:
     def certificate(self, calls: int) -> Certificate:
         """The estimate of errors with some extra calls."""
         z, labels = self.noise
+        n = CERTIFIED
+        labels = None if labels is None else labels[:n]
         times = tuple(handover_times(self.problem)) or (math.sqrt(self.problem.t_start * self.problem.t_end),)
-        return certify(self.student, self.problem, z, self.own, self.exact, calls, times, labels)
-
-
-def _best(plans: list[tuple[float, Plan]]) -> tuple[float, Plan]:
-    """Of gains and plans, the one with the largest gain."""
-    return max(plans, key=lambda plan: plan[0])
+        return certify(self.student, self.problem, z[:n], self.own[:n], self.exact[:n], calls, times, labels)

@@ -57,6 +57,14 @@ class Certificate:
     scale: float
     across: bool = False
 
+    def serves(self, problem: Diffusion, calls: int) -> bool:
+        """Whether it estimates errors of the problem's samples by so many extra calls."""
+        signs = min(calls, SHORT) + (calls >= SHORT + 2)
+        terms = 1 + signs + signs * (signs + 1) // 2
+        numbers = torch.tensor([*self.coefficients, self.scale])
+        fits = len(self.coefficients) == terms and bool(numbers.isfinite().all()) and self.scale > 0
+        return fits and self.calls == calls and problem.t_end < self.t_star < problem.t_start
+
 
 def size(x: Tensor) -> Tensor:
     """Root mean square over the coordinates of each sample, (B,) float64."""

@@ -7,8 +7,10 @@ calls: the best t* depends on the student, and is measured (`pidlearn.refinement
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -37,6 +39,16 @@ class Plan:
 
     times: Sequence[float]
     share: float = 1.0
+
+    def serves(self, problem: Diffusion, calls: int, share: float) -> bool:
+        """Whether it leads to samples of the problem and costs as much as a share of them with some calls each."""
+        if not self.times:
+            return True
+        t_star, steps = self.times[0], len(self.times) - 1
+        decreases = all(t > t_next for t, t_next in pairwise(self.times))
+        within = t_star <= problem.t_start and self.times[-1] == problem.t_end
+        each = steps + (t_star != problem.t_start)
+        return decreases and within and 0 < self.share <= share and math.isclose(each * self.share, calls * share)
 
 
 def jump(student: Student, z: Tensor, t: float, class_labels: Tensor | None) -> Tensor:

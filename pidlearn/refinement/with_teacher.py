@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import torch
@@ -79,18 +80,24 @@ class WithTeacher(Student):
 
     def plan(self, calls: int, share: float = 1.0) -> Plan:
         """How calls are spent on all samples, or on a share of them, those whose errors look largest."""
-        key = _name(calls, share)
-        if share == 1:
-            return self._kept(key, Plan, lambda calibrator: calibrator.plan(calls))
-        return self._kept(key, Plan, lambda calibrator: calibrator.plan(calls, self._ranked(calibrator), share))
+
+        def measured(calibrator: Calibrator) -> Plan:
+            return calibrator.plan(calls, None if share == 1 else self._ranked(calibrator), share)
+
+        return self._plan(calls, share) or self._measured(_name(calls, share), measured)
 
     def has_plan(self, calls: int, share: float = 1.0) -> bool:
         """Whether `plan` has been measured already."""
-        return self._has(_name(calls, share), Plan)
+        return self._plan(calls, share) is not None
 
     def certificate(self, calls: int) -> Certificate:
         """What estimates errors by some calls."""
-        return self._kept(f"error by {calls} calls", Certificate, lambda calibrator: calibrator.certificate(calls))
+        key = f"error by {calls} calls"
+        kept = self._kept(key, Certificate, lambda kept: kept.serves(self.problem, calls))
+        return kept or self._measured(key, lambda calibrator: calibrator.certificate(calls))
+
+    def _plan(self, calls: int, share: float) -> Plan | None:
+        return self._kept(_name(calls, share), Plan, lambda kept: kept.serves(self.problem, calls, share))
 
     def _ranked(self, calibrator: Calibrator) -> Tensor:
         """Rows of the calibration's samples, (n,), those first whose errors look largest."""
@@ -98,19 +105,21 @@ class WithTeacher(Student):
         errors = estimate(self.certificate(LOOK), self.student, self.problem, z, calibrator.own, labels)
         return errors.argsort(descending=True)
 
-    def _kept(self, key: str, kind: type[K], measure: Callable[[Calibrator], K]) -> K:
-        """What the student's calibration has under a name; measured, and kept there, if it has nothing such."""
+    def _measured(self, key: str, measure: Callable[[Calibrator], K]) -> K:
+        """What is measured, which the student's calibration keeps under a name."""
         calibration = self.student.calibration
         if calibration.era != self._era:  # the paths that were solved are of other weights
             self._calibrator, self._era = Calibrator(self.student, self.problem), calibration.era
-        if not self._has(key, kind):
-            calibration[key] = asdict(measure(self._calibrator))
-        return kind(**calibration[key])
+        measured = measure(self._calibrator)
+        calibration[key] = asdict(measured)
+        return measured
 
-    def _has(self, key: str, kind: type[Plan | Certificate]) -> bool:
-        """Whether the student's calibration has that of this kind; in a file of an earlier version it may differ."""
-        kept = self.student.calibration.get(key)
-        return isinstance(kept, dict) and kept.keys() == {field.name for field in fields(kind)}
+    def _kept(self, key: str, kind: type[K], serves: Callable[[K], bool]) -> K | None:
+        """What the student's calibration has under a name; in a file of an earlier version it may be something else."""
+        with suppress(KeyError, TypeError, ValueError):
+            kept = kind(**self.student.calibration[key])
+            return kept if serves(kept) else None
+        return None
 
 
 def _name(calls: int, share: float) -> str:

@@ -144,8 +144,11 @@ def read(
     """
     tensors, metadata = safetensors.read(path, FORMAT, FORMAT_BEFORE)
     weights = _under("student", tensors)
+    could_misfit = False
     try:
         description, config, stopped = (_loads(metadata[key]) for key in ("student", "config", "stopped"))
+        samples, calibration = _loads(metadata.get("samples", "[null, 0]")), _loads(metadata.get("calibration", "{}"))
+        could_misfit = student is not None
         if student is None:
             student = _build(description, weights, teacher)
             # In the dtype of the file. Earlier versions kept the names of the wrappers around a teacher's network.
@@ -156,16 +159,16 @@ def read(
             own = weights if hasattr(unwrapped(student), "t_max") else of_network
             student.load_state_dict(renamed_for(student, own))
             # Of a student whose network does not say its classes; earlier files hold neither.
-            event_shape, label_dim = _loads(metadata.get("samples", "[null, 0]"))
+            event_shape, label_dim = samples
             check_argument("label_dim", label_dim, count(0))
             if event_shape is not None:
                 set_samples(student, check_shape(event_shape), label_dim)
-        if isinstance(student, Student) and isinstance(kept := _loads(metadata.get("calibration", "{}")), dict):
-            student.calibration.update(kept)
+        if isinstance(student, Student) and isinstance(calibration, dict):
+            student.calibration.update(calibration)
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
-        if student is not None:
+        if could_misfit:
             raise ValueError(
                 f"{path} holds another kind of student than student=, a {type(unwrapped(student)).__name__}: pass the "
                 f"network or student that distill got, or leave student= out ({error!s:.300})"

@@ -49,6 +49,7 @@ def made_up() -> dict[str, Any]:
                 "estimates": estimates,
                 "refined": refined,
                 "wrong": 8 + seed,
+                "wrong, by true errors": 0.6 + seed / 10,
             }
     return rows
 
@@ -57,11 +58,8 @@ def test_tables_and_figure(tmp_path: Path) -> None:
     ring, _, mean = call_lines(made_up())
     assert (ring["one call"], ring["9 calls"], mean["9 calls"]) == ("0.0200 ± 0.0100", "0.33 ± 0.00 (25)", "0.33")
     line, _ = estimate_lines(made_up())
-    assert (line["rank, 12 calls"], line["within twice, 12"], line["of samples"]) == (
-        "0.60 ± 0.00",
-        "90.0 ± 0.0 %",
-        "8 9",
-    )
+    assert (line["rank, 12 calls"], line["within twice, 12"]) == ("0.60 ± 0.00", "90.0 ± 0.0 %")
+    assert (line["wrong modes, 12"], line["of samples"]) == ("50 ± 0 % (65)", "8 9")
     ring, _, mean = refined_lines(made_up())
     assert ring["9 calls on average"] == "0.70 ± 0.00 (0.33)"
     assert mean["9 calls on average"] == "0.70"
