@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 import pidlearn as pid
-from benchmarks import faster, learning
-from benchmarks.faster import CHANGES, DIGITS, DIGITS_MLP, Change, lines, row, scheduled, started
+from benchmarks import learning
+from benchmarks.faster import runs, tables
+from benchmarks.faster.changes import CHANGES, DIGITS, DIGITS_MLP, RECIPES, STEPS, TOYS, WINDOWS, Change
+from benchmarks.faster.polish import gauss_newton, lbfgs
+from benchmarks.faster.runs import row, scheduled, started
+from benchmarks.faster.tables import lines
 from pidlearn.equations.from_teacher import problem_from_teacher
+from pidlearn.methods import Stage
 
 
 @pytest.mark.parametrize("name", [name for name in CHANGES if not CHANGES[name].polish])
@@ -26,6 +34,37 @@ def test_every_change_changes_what_is_learned(name: str) -> None:
     assert (after[0] == after[1]) == (name == "RAdam")
 
 
+@cache
+def of_pendulum(name: str) -> torch.Tensor:
+    """Ends of paths after a few steps with one change, in a tenth of the windows."""
+    settings = WINDOWS[name].settings
+    run = started("pendulum", Change({**settings, "windows": settings.get("windows", 40) // 10}), 20, 0)
+    list(run)
+    return run.result().generate(pid.system("pendulum").prior(4, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("name", [name for name in WINDOWS if name != "reference"])
+def test_every_change_of_an_ode_changes_what_is_learned(name: str) -> None:
+    assert of_pendulum(name).isfinite().all()
+    assert not torch.equal(of_pendulum(name), of_pendulum("reference"))
+
+
+def test_windows_together_have_each_its_own_starts() -> None:
+    """The loss of the last window is that from the states where the windows before it end."""
+    run = started("pendulum", WINDOWS["windows together"], 4, 0)
+    losses = [step.loss for step in run]
+    method, context = run.trainer.method, run.trainer.context
+    z, *_ = method.draw(context, 8, torch.Generator().manual_seed(0))
+    of_all = method.loss(context, (z, None, None))
+    last = context.student.windows[-1]
+    x = context.student(z, last.t_max)
+    assert losses[0] != losses[-1]
+    assert len(of_all) == 40 * len(method.density) * 8
+    alone = type(method).__mro__[1].loss
+    method.grid, context.stage = method.grids[-1], Stage(last, 4)
+    torch.testing.assert_close(of_all[-8 * len(method.density) :], alone(method, context, (x, None, None)))
+
+
 @pytest.mark.parametrize(("data", "table"), [("digits", DIGITS), ("digits-mlp", DIGITS_MLP)])
 def test_every_change_of_a_recipe_for_digits_does(
     data: str, table: dict[str, Change], monkeypatch: pytest.MonkeyPatch
@@ -35,7 +74,7 @@ def test_every_change_of_a_recipe_for_digits_does(
     if data == "digits-mlp":
         teacher = pid.nets.Preconditioned(pid.nets.MLP((1, 8, 8), width=8, depth=2), sigma_data=0.5)
     problem = problem_from_teacher(teacher)
-    monkeypatch.setattr(faster, "subject", lambda data: SimpleNamespace(problem=problem))
+    monkeypatch.setattr(runs, "subject", lambda data: SimpleNamespace(problem=problem))
     z = problem.sample_prior(3, torch.Generator().manual_seed(0))
     labels = problem.sample_labels(3, torch.Generator().manual_seed(0))
 
@@ -57,7 +96,7 @@ def test_every_change_of_a_recipe_for_digits_does(
 
 @pytest.mark.parametrize("data", ["unseen-1", "forced_duffing"])
 def test_recipes_of_unseen_problems_are_those_of_both_releases(data: str) -> None:
-    old, new = (started(data, change, 60, 0) for change in faster.RECIPES.values())
+    old, new = (started(data, change, 60, 0) for change in RECIPES.values())
     assert (old.config.optimizer, new.config.optimizer) == ("adam", "muon")
     assert old.config.lr == (6e-3 if data == "unseen-1" else 1e-2)
     default = pid.steps(**learning.problem(data), steps=60, seed=0)
@@ -66,7 +105,7 @@ def test_recipes_of_unseen_problems_are_those_of_both_releases(data: str) -> Non
 
 def test_errors_of_unseen_problems_are_those_of_the_accuracy_table() -> None:
     result = pid.distill(**learning.problem("unseen-1"), seed=0, steps=20, progress=False)
-    assert faster.error("unseen-1", result) == learning.row("unseen-1", 0, 20)["error"]
+    assert runs.error("unseen-1", result) == learning.row("unseen-1", 0, 20)["error"]
 
 
 def test_the_table_of_unseen_problems_compares_seed_by_seed() -> None:
@@ -76,29 +115,31 @@ def test_the_table_of_unseen_problems_compares_seed_by_seed() -> None:
         for name, both in errors.items()
         for seed, error in enumerate(both)
     }
-    (line,) = faster.unseen_lines(rows)
+    (line,) = tables.unseen_lines(rows)
     assert (line["problem"], line["today's"], line["ratio"]) == ("unseen-1", "0.0100 ± 0.0000", "0.35")
 
 
-def test_lbfgs_lowers_the_loss_of_a_trained_student(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("polish", [lbfgs, gauss_newton])
+def test_second_order_steps_lower_the_loss_of_a_trained_student(polish: Callable[[Any, float], None]) -> None:
     run = started("ring", CHANGES["Muon"], 20, 0)
     list(run)
     method, context = run.trainer.method, run.trainer.context
     batch = method.draw(context, 1024, torch.Generator().manual_seed(0))
     before = method.loss(context, batch).mean()
-    faster.polish(run, 0.5)
+    polish(run, 0.5)
     assert method.loss(context, batch).mean() < before
 
 
 def test_time_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     z = 80 * torch.randn(4, 2)
-    monkeypatch.setattr(faster, "truth", lambda data: SimpleNamespace(z=z, labels=None, euler=z.double(), unit=1.0))
-    monkeypatch.setitem(faster.STEPS, "ring", 30)
+    monkeypatch.setattr(runs, "truth", lambda data: SimpleNamespace(z=z, labels=None, euler=z.double(), unit=1.0))
+    monkeypatch.setitem(STEPS, "ring", 30)
     # The paths of a regression take as long as four steps.
-    monkeypatch.setattr(faster, "cost", lambda data, change: (0.5, 4.0) if "method" in change.settings else (1.25, 0.1))
+    monkeypatch.setattr(runs, "cost", lambda data, change: (0.5, 4.0) if "method" in change.settings else (1.25, 0.1))
     assert row("ring", "Muon", 0)["steps"] == 24
     assert row("ring", "regression first, a third", 0)["steps"] == 26  # a third at 0.5, the rest at 1.25
     assert row("ring", "reference", 0)["steps"] == 30
+    assert row("ring", "LBFGS in the last tenth", 0)["steps"] == 22
 
 
 def test_the_table_has_ratios_to_muon() -> None:
@@ -106,9 +147,9 @@ def test_the_table_has_ratios_to_muon() -> None:
     rows = {
         f"{data}/{name}/seed 0": {"error": error, "steps": 10, "seconds": 1.0}
         for name, both in errors.items()
-        for data, error in zip(faster.TOYS, both, strict=True)
+        for data, error in zip(TOYS, both, strict=True)
     }
-    table = {line["change"]: line for line in lines(rows, faster.TOYS)}
+    table = {line["change"]: line for line in lines(rows, TOYS)}
     assert {name: line["to Muon"] for name, line in table.items()} == {
         "reference": "1.50",
         "Muon": "1.00",
@@ -118,11 +159,11 @@ def test_the_table_has_ratios_to_muon() -> None:
 
 
 def test_a_change_that_diverges_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(faster.STEPS, "ring", 30)
-    monkeypatch.setattr(faster, "cost", lambda data, change: (1.0, 0.0))
+    monkeypatch.setitem(STEPS, "ring", 30)
+    monkeypatch.setattr(runs, "cost", lambda data, change: (1.0, 0.0))
     monkeypatch.setitem(CHANGES, "c = 0.1", Change({"optimizer": "adam", "lr": 1e30}))
     failed = row("ring", "c = 0.1", 0)
     assert (failed["error"], failed["steps"]) == (None, 30)
     rows = {"ring/Muon/seed 0": {"error": 0.01, "steps": 10, "seconds": 1.0}, "ring/c = 0.1/seed 0": failed}
-    line = lines(rows, faster.TOYS)[-1]
+    line = lines(rows, TOYS)[-1]
     assert (line["ring"], line["to Muon"]) == ("diverged", "")

@@ -1,0 +1,1 @@
+"""What lets PID learn faster: see `__main__`."""
