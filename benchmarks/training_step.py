@@ -30,6 +30,7 @@ OURS: dict[str, dict[str, Any]] = {
     "ours, half the batch at a time": {"micro_batch": -1},
     "ours, activations recomputed": {"recompute": True},
     "ours, both": {"micro_batch": -1, "recompute": True},
+    "ours, Muon": {"optimizer": "muon"},
     "ours, central": {"derivative": "central"},
     "ours, exact": {"derivative": "exact"},
     "ours, exact, bfloat16": {"derivative": "exact", "precision": "bfloat16"},
