@@ -98,7 +98,9 @@ class Calibrator:
         """The best plan for some samples, rows (m,) int64, and by how much it lowers their mean squared error."""
         problem = self.problem
         turn = torch.arange(len(rows), device=rows.device) % (TURN if problem.is_low_dimensional else FITTED + CHOSEN)
-        fitted, chosen, decided = turn < FITTED, (turn >= FITTED) & (turn < FITTED + CHOSEN), turn >= FITTED + CHOSEN
+        fitted, decided = rows[turn < FITTED], rows[turn >= FITTED + CHOSEN]
+        chosen = rows[(turn >= FITTED) & (turn < FITTED + CHOSEN)]
+        tried: list[tuple[float, Plan]] = []
 
         def gain(plan: Plan, rows: Tensor) -> float:
             """By how much the mean square falls, less the standard error of that."""
@@ -106,16 +108,19 @@ class Calibrator:
             fall = own - size(self._misses(plan, rows)).square()
             return (fall.mean() - fall.std() / len(fall) ** 0.5).item()
 
-        def best(plans: list[Plan]) -> Plan:
-            return max(plans, key=lambda plan: gain(plan, rows[chosen]))
+        def attempt(plan: Plan) -> None:
+            tried.append((gain(plan, chosen), plan))
 
-        plans = [handover(problem, calls, t) for t in handover_times(problem)]
-        if plans:
+        def best() -> Plan:
+            return max(tried, key=lambda one: one[0])[1]
+
+        for t in handover_times(problem):
+            attempt(handover(problem, calls, t))
+        if tried:
             several = handover_times(problem, STARTS) if problem.is_low_dimensional else []
-            starts = [handover(problem, calls, t) for t in several] or [best(plans)]
-            plans.append(self._fitted(rows[fitted], starts))
-        plan = best([*plans, handover(problem, calls, problem.t_start)])
-        return plan, gain(plan, rows[decided if decided.any() else chosen])
+            attempt(self._fitted(fitted, [handover(problem, calls, t) for t in several] or [best()]))
+        attempt(handover(problem, calls, problem.t_start))
+        return best(), gain(best(), decided if len(decided) else chosen)
 
     def _fitted(self, rows: Tensor, starts: list[Plan]) -> Plan:
         """The plan whose times are fitted to some samples, rows (m,) int64."""
