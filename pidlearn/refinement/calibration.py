@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cached_property
+from heapq import nlargest
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -27,10 +29,10 @@ SEED = 2**61
 """Mixed into a stream of noise that neither training nor `evaluate` has."""
 SAMPLES, IMAGES = 32_768, 256
 """How many paths are solved, of low-dimensional problems and of others."""
-FITTED, CHOSEN, TURN = 1, 3, 16
-"""Of every 16 paths, one serves to fit the times of steps, three to choose a plan, and the others to decide whether it
-is better than the student alone: most of an error is that of a few samples, so that the least of many plans may be so
-by chance. Paths of images take long to solve: of every 4, one serves to fit, three to choose and to decide."""
+FITTED, CHOSEN, TURN, FINALISTS = 1, 3, 16, 3
+"""Of every 16 paths, one serves to fit the times of steps and three to find the three best plans; the others decide
+between these and the student alone: most of an error is that of a few samples, so that the best of many plans may be so
+by chance. Paths of images take long to solve: of every 4, one serves to fit and three to decide between all plans."""
 CERTIFIED = 8192
 """Paths that serve for the estimate of errors, at most."""
 STEPS, STEPS_OF_IMAGES = 40_960, 1280
@@ -100,27 +102,27 @@ class Calibrator:
         turn = torch.arange(len(rows), device=rows.device) % (TURN if problem.is_low_dimensional else FITTED + CHOSEN)
         fitted, decided = rows[turn < FITTED], rows[turn >= FITTED + CHOSEN]
         chosen = rows[(turn >= FITTED) & (turn < FITTED + CHOSEN)]
-        tried: list[tuple[float, Plan]] = []
+        tried: list[tuple[float, float, Plan]] = []
 
-        def gain(plan: Plan, rows: Tensor) -> float:
-            """By how much the mean square falls, less the standard error of that."""
+        def gains(plan: Plan, rows: Tensor) -> tuple[float, float, Plan]:
+            """By how much the mean square falls, the same less its standard error, and the plan."""
             own = size(self.own[rows] - self.exact[rows]).square()
             fall = own - size(self._misses(plan, rows)).square()
-            return (fall.mean() - fall.std() / len(fall) ** 0.5).item()
-
-        def attempt(plan: Plan) -> None:
-            tried.append((gain(plan, chosen), plan))
-
-        def best() -> Plan:
-            return max(tried, key=lambda one: one[0])[1]
+            mean = fall.mean().item()
+            return mean, mean - fall.std().item() / len(fall) ** 0.5, plan
 
         for t in handover_times(problem):
-            attempt(handover(problem, calls, t))
+            tried.append(gains(handover(problem, calls, t), chosen))
         if tried:
             several = handover_times(problem, STARTS) if problem.is_low_dimensional else []
-            attempt(self._fitted(fitted, [handover(problem, calls, t) for t in several] or [best()]))
-        attempt(handover(problem, calls, problem.t_start))
-        return best(), gain(best(), decided if len(decided) else chosen)
+            starts = [handover(problem, calls, t) for t in several] or [max(tried, key=itemgetter(1))[2]]
+            tried.append(gains(self._fitted(fitted, starts), chosen))
+        tried.append(gains(handover(problem, calls, problem.t_start), chosen))
+        if len(decided):
+            finalists = nlargest(FINALISTS, tried, key=itemgetter(0))
+            tried = [gains(plan, decided) for *_, plan in finalists]
+        _, gain, plan = max(tried, key=itemgetter(1))
+        return plan, gain
 
     def _fitted(self, rows: Tensor, starts: list[Plan]) -> Plan:
         """The plan whose times are fitted to some samples, rows (m,) int64."""
