@@ -166,12 +166,8 @@ WINDOWS = {
     "coarse to fine": Change({"method": CoarseToFine()}),
     "windows together": Change({"method": Together(), "batch_size": 32}),
     "windows together, rate x 1/2": Change({"method": Together(), "batch_size": 32, "lr": 2e-3}),
-    "batches of 64": Change({"batch_size": 64}),
-    "batches of 256": Change({"batch_size": 256}),
-    "half as many windows": Change({"windows": 20}),
-    "SOAP": Change({"optimizer": soap, "lr": 1e-2}),
 }
-"""Of ODEs, whose reference has 40 windows."""
+"""Of ODEs, whose reference has 40 windows, one after another."""
 
 RECIPES = {"reference": Change({"optimizer": "adam"}), "today's recipe": Change()}
 """Of the unseen problems, without further settings."""

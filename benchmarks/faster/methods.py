@@ -34,12 +34,15 @@ class Sobol(PID):
 
 @dataclass
 class Antithetic(PID):
-    """Every z together with -z."""
+    """Every z together with -z, at the same time."""
 
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         z, index, labels = super().draw(context, n, generator)
         assert z is not None
-        return torch.cat([z[: n // 2], -z[: n - n // 2]]), index, labels
+        assert index is not None
+        twice = torch.arange(n, device=z.device) // 2
+        sign = 1 - 2 * (torch.arange(n, device=z.device) % 2)  # 1, -1, 1, ...
+        return expand_like(sign, z) * z[twice], index[2 * twice], None if labels is None else labels[twice]
 
 
 @dataclass
@@ -49,8 +52,10 @@ class SeveralTimes(PID):
     def draw(self, context: Context, n: int, generator: torch.Generator) -> Batch:
         z, index, labels = super().draw(context, n, generator)
         assert z is not None
+        assert index is not None
         few = torch.arange(n, device=z.device) // 8
-        return z[few], index, None if labels is None else labels[few]
+        mixed = torch.randperm(n, generator=generator).to(z.device)  # the times are drawn in order
+        return z[few], index[mixed], None if labels is None else labels[few]
 
 
 @dataclass
@@ -171,6 +176,7 @@ class Together(PID):
             self.grid = grid
             context.stage = Stage(window, whole.steps)
             losses.append(super().loss(context, (x, None, None)))
-            x = window(x, window.t_min).detach()
+            with torch.no_grad():
+                x = window(x, window.t_min)
         context.stage = whole
         return torch.cat(losses)

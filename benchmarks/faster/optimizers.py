@@ -75,7 +75,8 @@ class Soap(torch.optim.Optimizer):
         L <- s L + (1 - s) G G^T,   R <- s R + (1 - s) G^T G        for a gradient G (a, b)
         Adam's second moment and step are those of Q_L^T G Q_R      Q the eigenvectors, by one QR step every ten steps
 
-    A side longer than `LONGEST` has Q = I. Weights of one dimension have Adam itself, where both sides have.
+    A side longer than `LONGEST` has Q = I; so have both sides of a weight that is no matrix, which is Adam itself. The
+    first gradient serves to start L and R only.
     """
 
     LONGEST, EVERY = 640, 10
@@ -89,7 +90,7 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, p.grad.flatten(1) if p.ndim > 1 else p.grad[None], group)
+                    self._update(p, p.grad.flatten(1) if p.ndim > 1 else p.grad.reshape(1, -1), group)
 
     def _update(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
@@ -98,6 +99,7 @@ class Soap(torch.optim.Optimizer):
             factors = [g @ g.mT if sides[0] else None, g.mT @ g if sides[1] else None]
             bases = [None if f is None else torch.linalg.eigh(f)[1] for f in factors]
             state.update(step=0, m=torch.zeros_like(g), v=torch.zeros_like(g), factors=factors, bases=bases)
+            return
         beta1, beta2 = group["betas"]
         state["step"] += 1
         state["m"].lerp_(g, 1 - beta1)

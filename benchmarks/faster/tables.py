@@ -22,7 +22,9 @@ def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[st
     for name in changes(names[0]):
         line, ratios, seconds = {"change": name}, [], []
         for data in names:
-            ours, theirs = ([r for key, r in rows.items() if key.startswith(f"{data}/{n}/")] for n in (name, changed))
+            ours, theirs = (
+                [r for key, r in sorted(rows.items()) if key.startswith(f"{data}/{n}/")] for n in (name, changed)
+            )
             if ours:
                 errors = [r["error"] for r in ours if not diverged(r)]
                 words = [spread(errors, 4)] if errors else []
@@ -37,11 +39,16 @@ def lines(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> list[dict[st
     return table
 
 
+def _by_seed(rows: dict[str, dict[str, Any]], beginning: str) -> list[dict[str, Any]]:
+    """The rows whose names begin so, in the order of their seeds and not of the runs' ends."""
+    return [row for key, row in sorted(rows.items()) if key.startswith(beginning)]
+
+
 def unseen_lines(rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     """One line per unseen problem: the errors of both recipes, and their ratio."""
     table = []
     for data in DATA["unseen"]:
-        old, new = ([r for key, r in rows.items() if key.startswith(f"{data}/{name}/")] for name in RECIPES)
+        old, new = (_by_seed(rows, f"{data}/{name}/") for name in RECIPES)
         if new:
             ratios = [b["error"] / a["error"] for a, b in zip(old, new, strict=True)]
             table.append(

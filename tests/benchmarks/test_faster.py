@@ -38,7 +38,7 @@ def test_every_change_changes_what_is_learned(name: str) -> None:
 def of_pendulum(name: str) -> torch.Tensor:
     """Ends of paths after a few steps with one change, in a tenth of the windows."""
     settings = WINDOWS[name].settings
-    run = started("pendulum", Change({**settings, "windows": settings.get("windows", 40) // 10}), 20, 0)
+    run = started("pendulum", Change({**settings, "windows": 4}), 20, 0)
     list(run)
     return run.result().generate(pid.system("pendulum").prior(4, torch.Generator().manual_seed(0)))
 
@@ -47,6 +47,20 @@ def of_pendulum(name: str) -> torch.Tensor:
 def test_every_change_of_an_ode_changes_what_is_learned(name: str) -> None:
     assert of_pendulum(name).isfinite().all()
     assert not torch.equal(of_pendulum(name), of_pendulum("reference"))
+
+
+def test_pairs_have_one_time_and_eight_times_differ() -> None:
+    run = started("ring", CHANGES["antithetic noise"], 4, 0)
+    next(run)
+    z, index, _ = run.trainer.method.draw(run.trainer.context, 256, torch.Generator().manual_seed(0))
+    assert torch.equal(z[::2], -z[1::2])
+    assert torch.equal(index[::2], index[1::2])
+    run = started("ring", CHANGES["eight times per z"], 4, 0)
+    next(run)
+    z, index, _ = run.trainer.method.draw(run.trainer.context, 256, torch.Generator().manual_seed(0))
+    assert (z.reshape(32, 8, 2) == z[::8, None]).all()
+    of_each = index.reshape(32, 8).sort(1).values
+    assert (of_each[:, -1] - of_each[:, 0]).median() > 80  # of 249; not eight neighbours
 
 
 def test_windows_together_have_each_its_own_starts() -> None:
