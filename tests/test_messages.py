@@ -472,6 +472,7 @@ def equations() -> list[tuple[Call, str]]:
     wide = teachers.from_network(net(), "edm", sigma_max=50.0)
     still = ode_run(lambda x, t: 0 * x, prior=lambda n, generator=None: torch.ones(n, 2)).result()
     plain = ode_run().result()
+    gap = Bare(lambda z, t: torch.where(t[:, None] > 1, NAN, z))
     one, two = torch.zeros(3, 2), torch.zeros(3, 3)
     return [
         (lambda: solve(lambda x, t: x / 0, "dopri5", [1.0, 2.0]), "the vector field is NaN or infinite at t ="),
@@ -551,6 +552,9 @@ def equations() -> list[tuple[Call, str]]:
         (lambda: run().result().evaluate(2), "got n = 2, but the energy distance's floor needs"),
         (lambda: replace(run().result(), student=Bare(NAN)).sample(2, calls=3),
          "the student's samples hold NaN or infinity, so that its errors"),
+        (lambda: replace(run().result(), student=gap).sample(2, calls=3),
+         "the student returned NaN or infinity at t = 1."),
+        (lambda: run().result().sample(2, refine=0.5), "got calls = 1, but refine spends more on some samples: pass"),
         (lambda: run().result().evaluate(4, rtol=1.0), "got rtol, but a diffusion is compared"),
         (lambda: plain.evaluate(4, calls=2), "got calls = 2, but the student of an ODE"),
         (lambda: plain.evaluate(4, integrator="foo"), "integrator must be one of dopri5, DOP853, Radau"),

@@ -369,17 +369,21 @@ def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
         [1.0, 1.0, 0.002],
         [1.0, 0.5, 0.1],  # not to the end
         [90.0, 0.5, 0.002],  # from above the prior
-        [1.0, 0.002],  # too few calls
-        [80.0, 0.5, 0.002],  # the same, since the student has no part
+        [2.0, 1.0, 0.5, 0.002],  # more calls
         [1.0, "0.5", 0.002],
         1.0,
+        None,
+        "",
     )
     bad_plans = [{"times": times, "share": 1.0} for times in bad_times]
     bad_plans += [{"times": [1.0, 0.5, 0.002], "share": share} for share in (0.0, 0.5, 2.0, "1", None)]
+    bad_plans += [{"times": [2.0, 1.0, 0.5, 0.2, 0.1, 0.002], "share": 0.5}]  # six calls, all of which all samples get
     for bad in (former, {"calls": 3}, "heun", *bad_plans):
         kept["3 calls"] = bad
         assert not both.has_plan(3)
     assert both.plan(3).times[0] > 0.002
+    assert both.has_plan(3)
+    kept["3 calls"] = {"times": [80.0, 1.0, 0.002], "share": 1.0}  # two calls, since the student has no part
     assert both.has_plan(3)
     kept["3 calls of the worst 0.5"] = {"times": [1.0, 0.1, 0.002], "share": 0.5}
     assert both.has_plan(3, 0.5)
@@ -393,12 +397,17 @@ def test_what_a_file_holds_otherwise_is_measured_anew() -> None:
     "bad",
     [
         {"calls": 4},
+        {"calls": 3.0},
         {"t_star": 90.0},
         {"t_star": "1"},
         {"coefficients": [0.0] * 9},
         {"coefficients": 1.0},
         {"coefficients": [float("nan")] * 10},
+        {"coefficients": [None] * 10},
+        {"coefficients": [10**400] * 10},
         {"scale": -1.0},
+        {"across": True},
+        {"across": None},
         {"other": 0.0},
     ],
 )
@@ -416,6 +425,61 @@ def test_a_student_that_diverged_cannot_be_measured() -> None:
     for measure in (lambda: result.sample(2, calls=3), lambda: result.error_estimate(torch.ones(2, 2))):
         with pytest.raises(ValueError, match="the student's samples hold NaN or infinity"):
             measure()
+
+
+class Gap(Blurred):
+    """Right, but not a number in the middle of its paths."""
+
+    def forward(self, z: Tensor, t: Any, class_labels: Tensor | None = None) -> Tensor:
+        x = super().forward(z, t)
+        return torch.where((torch.as_tensor(t) - 2).abs().reshape(-1, *[1] * (z.ndim - 1)) < 1, torch.nan, x)
+
+
+def test_a_student_that_is_not_finite_in_between_cannot_be_measured() -> None:
+    result = result_of(Gap(0.3))
+    assert result.sample(2).isfinite().all()
+    with pytest.raises(ValueError, match=r"the student returned NaN or infinity at t = 1\.4"):
+        result.sample(2, calls=3)
+
+
+def test_a_fit_that_leaves_the_student_no_part_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right at the prior and wrong everywhere else, so that the teacher alone is best."""
+    result = result_of(Blurred(400.0))
+    plan = result._with_teacher().plan(9)
+    assert plan.times[0] == 80.0
+    assert result._with_teacher().has_plan(9)
+
+
+def test_an_estimate_needs_few_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, solved = result_of(Blurred(0.3)), []
+    exact_samples = Diffusion.exact_samples
+
+    def counted(problem: Any, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        solved.append(len(z))
+        return exact_samples(problem, z, labels)
+
+    monkeypatch.setattr(Diffusion, "exact_samples", counted)
+    result.error_estimate(torch.ones(2, 2), calls=3)
+    assert sum(solved) == 2048
+    result.generate(torch.ones(2, 2), calls=3)
+    assert sum(solved) == 8192
+
+
+class Spanned(Blurred):
+    """The same with a span, which a file is compared with."""
+
+    t_max, t_min = 80.0, 0.002
+
+
+def test_measurements_of_a_module_that_is_no_student_are_kept_too(tmp_path: Path) -> None:
+    result = result_of(Spanned(0.3))
+    z, _ = fresh(result, 16)
+    x = result.generate(z, calls=5)
+    again = pid.load(result.save(tmp_path / "student"), gaussian(), Spanned(0.0))
+    assert again._with_teacher().has_plan(5)
+    torch.testing.assert_close(again.generate(z, calls=5), x)
+    again.student.load_state_dict(Spanned(0.1).state_dict())
+    assert not again._with_teacher().has_plan(5)
 
 
 def test_images_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,6 +524,8 @@ def test_bad_requests_are_refused(ring: pid.Result, tmp_path: Path) -> None:
         alone.sample(2, calls=3)
     with pytest.raises(ValueError, match="loaded without its teacher"):
         alone.error_estimate(z)
+    with pytest.raises(ValueError, match="calls = 1, but refine spends more on some samples"):
+        ring.sample(2, refine=0.5)
     for refine in (-0.1, 1.1):
         with pytest.raises(ValueError, match=f"refine = {refine}, but refine must be"):
             ring.sample(2, calls=3, refine=refine)

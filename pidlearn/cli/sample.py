@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calls",
         type=positive_int,
         metavar="K",
-        help="network calls per image; all but one are the teacher's if the student is a path (default: 1; "
+        help="network calls per image, at most; of a student x(z, t) the teacher takes as many as help (default: 1; "
         f"{default_calls(None)} Euler steps of a teacher)",
     )
     parser.add_argument(
@@ -84,8 +84,8 @@ def sample(
         out: the PNG file to write.
         n: number of images.
         seed: seed of the noise, and of the class labels if ``label`` is None.
-        calls: network calls per image. For a student x(z, t), ``teacher`` takes all but the first; where it takes over
-            is measured, which is kept in the student's file. By default 1, and 249 Euler steps without a student.
+        calls: network calls per image. For a student x(z, t), ``teacher`` takes those that help; which do is
+            measured, and kept in the student's file. By default 1, and 249 Euler steps without a student.
         refine: the share of the images that gets them, as in `Result.sample`.
         label: class label of all images.
         teacher: a file or a published name, as for `load_teacher`. The teacher's images from the same noise, by Euler

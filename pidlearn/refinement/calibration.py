@@ -62,8 +62,18 @@ class Calibrator:
     @cached_property
     def exact(self) -> Tensor:
         """Where their paths end, (n, *event)."""
+        return torch.cat([self.first_exact, self._exact(slice(CERTIFIED, None))])
+
+    @cached_property
+    def first_exact(self) -> Tensor:
+        """The first `CERTIFIED` of those."""
+        return self._exact(slice(CERTIFIED))
+
+    def _exact(self, rows: slice) -> Tensor:
         z, labels = self.noise
-        return self.problem.exact_samples(z, labels)
+        if not len(z := z[rows]):
+            return z
+        return self.problem.exact_samples(z, None if labels is None else labels[rows])
 
     @cached_property
     def own(self) -> Tensor:
@@ -73,7 +83,7 @@ class Calibrator:
         if not samples.isfinite().all():
             raise NotFiniteError(
                 "the student's samples hold NaN or infinity, so that its errors cannot be measured: use weights from "
-                "before the training diverged"
+                "before its training diverged"
             )
         return samples
 
@@ -148,4 +158,4 @@ class Calibrator:
         n = CERTIFIED
         labels = None if labels is None else labels[:n]
         times = tuple(handover_times(self.problem)) or (math.sqrt(self.problem.t_start * self.problem.t_end),)
-        return certify(self.student, self.problem, z[:n], self.own[:n], self.exact[:n], calls, times, labels)
+        return certify(self.student, self.problem, z[:n], self.own[:n], self.first_exact, calls, times, labels)

@@ -61,9 +61,11 @@ class Certificate:
         """Whether it estimates errors of the problem's samples by so many extra calls."""
         signs = min(calls, SHORT) + (calls >= SHORT + 2)
         terms = 1 + signs + signs * (signs + 1) // 2
-        numbers = torch.tensor([*self.coefficients, self.scale])
-        fits = len(self.coefficients) == terms and bool(numbers.isfinite().all()) and self.scale > 0
-        return fits and self.calls == calls and problem.t_end < self.t_star < problem.t_start
+        fits = len(self.coefficients) == terms and all(map(math.isfinite, self.coefficients))
+        scales = math.isfinite(self.scale) and self.scale > 0
+        counts = isinstance(self.calls, int) and self.calls == calls
+        turns = isinstance(self.across, bool) and self.across <= (calls == 1)
+        return fits and scales and counts and turns and problem.t_end < self.t_star < problem.t_start
 
 
 def size(x: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ calls: the best t* depends on the student, and is measured (`pidlearn.refinement
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +19,7 @@ from pidlearn.equations.grids import karras_grid
 from pidlearn.equations.solvers import solve_end
 from pidlearn.students.base import Student
 from pidlearn.utils.batching import call_student, in_chunks
+from pidlearn.utils.validation import NotFiniteError
 
 __all__ = ["Plan", "carry", "handover", "handover_times", "jump"]
 
@@ -41,14 +41,17 @@ class Plan:
     share: float = 1.0
 
     def serves(self, problem: Diffusion, calls: int, share: float) -> bool:
-        """Whether it leads to samples of the problem and costs as much as a share of them with some calls each."""
+        """Whether it leads to samples of the problem, and costs no more than a share of them with some calls each."""
+        if not isinstance(self.times, list):
+            return False
         if not self.times:
             return True
         t_star, steps = self.times[0], len(self.times) - 1
         decreases = all(t > t_next for t, t_next in pairwise(self.times))
         within = t_star <= problem.t_start and self.times[-1] == problem.t_end
-        each = steps + (t_star != problem.t_start)
-        return decreases and within and 0 < self.share <= share and math.isclose(each * self.share, calls * share)
+        cost = (steps + (t_star != problem.t_start)) * self.share
+        shared = self.share == 1 if share == 1 else 0 < self.share <= share
+        return decreases and within and shared and cost <= (1 + 1e-9) * calls * share  # but for rounding
 
 
 def jump(student: Student, z: Tensor, t: float, class_labels: Tensor | None) -> Tensor:
@@ -63,6 +66,10 @@ def carry(plan: Plan, student: Student, problem: Diffusion, z: Tensor, class_lab
         return jump(student, z, problem.t_end, class_labels)
     t_star = plan.times[0]
     x = z if t_star == problem.t_start else jump(student, z, t_star, class_labels)
+    if not x.isfinite().all():
+        raise NotFiniteError(
+            f"the student returned NaN or infinity at t = {t_star:.4g}: use weights from before its training diverged"
+        )
     return solve_end(problem.ode, x, plan.times, "dpm++", class_labels)
 
 

@@ -62,8 +62,12 @@ class WithTeacher(Student):
 
     def refined(self, z: Tensor, class_labels: Tensor | None, calls: int, share: float) -> Tensor:
         """Samples (B, *event) of which the ``share`` with the largest estimated errors gets ``calls`` calls."""
+        if calls == 1:
+            raise ValueError(
+                "got calls = 1, but refine spends more on some samples: pass calls= of at least 2, such as 10"
+            )
         x = jump(self.student, z, self.t_min, class_labels)
-        plan = self.plan(calls, share) if share and calls > 1 else None
+        plan = self.plan(calls, share) if share else None
         # Rounded down, so that a small batch never costs more than its share.
         if plan is None or not plan.times or not (worst := int(plan.share * len(z) + 1e-9)):
             return x
@@ -116,7 +120,7 @@ class WithTeacher(Student):
 
     def _kept(self, key: str, kind: type[K], serves: Callable[[K], bool]) -> K | None:
         """What the student's calibration has under a name; in a file of an earlier version it may be something else."""
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
             kept = kind(**self.student.calibration[key])
             return kept if serves(kept) else None
         return None
@@ -124,7 +128,7 @@ class WithTeacher(Student):
 
 def _name(calls: int, share: float) -> str:
     """The name of a plan in a student's calibration."""
-    return f"{calls} calls" if share == 1 else f"{calls} calls of the worst {share:g}"
+    return f"{calls} calls" if share == 1 else f"{calls} calls of the worst {share}"
 
 
 def with_teacher(module: nn.Module, problem: Problem) -> Student:

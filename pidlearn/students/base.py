@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from pidlearn.utils.batching import call_student, in_chunks
 from pidlearn.utils.validation import as_real, check_labels, describe_tensor, summary
 from pidlearn.utils.wrappers import unwrapped
 
-__all__ = ["Calibration", "Student", "as_student", "check_class_labels", "check_time"]
+__all__ = ["Calibration", "Student", "as_student", "calibration_of", "check_class_labels", "check_time"]
 
 
 class Calibration(dict[str, Any]):
@@ -151,9 +152,24 @@ def _state(student: Student, z: Tensor, t: Any, class_labels: Tensor | None) -> 
     return x
 
 
-def _forget(student: Student, _: Any) -> None:
+_OTHERS: WeakKeyDictionary[nn.Module, Calibration] = WeakKeyDictionary()
+"""Measurements of modules that are no `Student`."""
+
+
+def calibration_of(module: nn.Module) -> Calibration:
+    """The measurements of a student, or of a module x(z, t) that is none."""
+    module = unwrapped(module)
+    if isinstance(module, Student):
+        return module.calibration
+    if module not in _OTHERS:
+        _OTHERS[module] = Calibration()
+        module.register_load_state_dict_post_hook(_forget)
+    return _OTHERS[module]
+
+
+def _forget(module: nn.Module, _: Any) -> None:
     """Clear the measurements when new weights are loaded."""
-    student.calibration.clear()
+    calibration_of(module).clear()
 
 
 def check_class_labels(student: Student, class_labels: Any) -> None:
@@ -221,8 +237,7 @@ class _ModuleStudent(Student):
     def __init__(self, module: nn.Module, problem: Problem) -> None:
         super().__init__()
         self.module = module
-        if isinstance(student := unwrapped(module), Student):
-            self.calibration = student.calibration
+        self.calibration = calibration_of(module)
         self.t_max, self.t_min = problem.t_start, problem.t_end
         self.event_shape, self.label_dim = problem.event_shape, problem.label_dim
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pidlearn.nets.adapted import AdaptedStudent
 from pidlearn.nets.noise_parametrization import NOISE_PARAMETRIZATIONS
 from pidlearn.nets.registry import NETWORKS
-from pidlearn.students.base import Student
+from pidlearn.students.base import Student, calibration_of
 from pidlearn.students.boundaries import BOUNDARIES, TIMES
 from pidlearn.students.flow_map import ConsistencyFunction, FlowMap
 from pidlearn.students.operator import NeuralOperator
@@ -90,8 +90,8 @@ def packed(
     tensors |= {f"teacher/{key}": value for key, value in teacher.items()}
     samples = (student.event_shape, student.label_dim or 0) if isinstance(student, Student) else (None, 0)
     header = {"student": _buildable(student, weights), "config": dict(config), "stopped": stopped, "samples": samples}
-    if isinstance(student, Student) and student.calibration:
-        header["calibration"] = student.calibration
+    if calibration := calibration_of(student):
+        header["calibration"] = calibration
     text = {key: json.dumps(part, default=_number) for key, part in header.items()}
     return safetensors.to_bytes(tensors, {"format": FORMAT, **text})
 
@@ -163,8 +163,8 @@ def read(
             check_argument("label_dim", label_dim, count(0))
             if event_shape is not None:
                 set_samples(student, check_shape(event_shape), label_dim)
-        if isinstance(student, Student) and isinstance(calibration, dict):
-            student.calibration.update(calibration)
+        if isinstance(calibration, dict):
+            calibration_of(student).update(calibration)
     except UnknownPartsError as error:
         raise ValueError(f"the student in {path} {error}") from error
     except Exception as error:  # the errors that a damaged description can lead to cannot be listed
