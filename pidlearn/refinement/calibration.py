@@ -87,6 +87,11 @@ class Calibrator:
             )
         return samples
 
+    @property
+    def _turn(self) -> int:
+        """After how many paths their purposes repeat."""
+        return TURN if self.problem.is_low_dimensional else FITTED + CHOSEN
+
     def plan(self, calls: int, ranked: Tensor | None = None, share: float = 1.0) -> Plan:
         """The plan with the least error.
 
@@ -101,7 +106,7 @@ class Calibrator:
         for pieces in (1, *SPLITS) if ranked is not None else (1,):
             rows = ranked if ranked is not None else torch.arange(len(self.own), device=self.own.device)
             part = share / pieces
-            plan, gain = self._chosen(calls * pieces, rows[: max(2 * TURN, math.ceil(part * len(rows)))])
+            plan, gain = self._chosen(calls * pieces, rows[: max(2 * self._turn, math.ceil(part * len(rows)))])
             if gain * part > most:
                 most, best = gain * part, replace(plan, share=part)
         return best
@@ -109,7 +114,7 @@ class Calibrator:
     def _chosen(self, calls: int, rows: Tensor) -> tuple[Plan, float]:
         """The best plan for some samples, rows (m,) int64, and by how much it lowers their mean squared error."""
         problem = self.problem
-        turn = torch.arange(len(rows), device=rows.device) % (TURN if problem.is_low_dimensional else FITTED + CHOSEN)
+        turn = torch.arange(len(rows), device=rows.device) % self._turn
         fitted, decided = rows[turn < FITTED], rows[turn >= FITTED + CHOSEN]
         chosen = rows[(turn >= FITTED) & (turn < FITTED + CHOSEN)]
         tried: list[tuple[float, float, Plan]] = []
