@@ -88,8 +88,8 @@ class Result:
         A path student of a diffusion, x(z, t), jumps to a time t* in one call, and its teacher takes the others from
         there, or all, by DPM-Solver++(2M). Where it takes over, and the times of its steps, are fitted to solved paths
         when they are first needed; `save` keeps them. The paths are 32,768 with 250 evaluations of the teacher each, or
-        256 of images, and every number of calls takes about as many evaluations again. Unless that was measured to be
-        better, the student makes the sample alone.
+        256 of images, and each number of calls takes up to about as many evaluations again. Unless that was measured
+        to be better, the student makes the sample alone.
 
         Args:
             z: (B, *event).

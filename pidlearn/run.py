@@ -23,7 +23,7 @@ from pidlearn.methods import Context, Method, settings_of
 from pidlearn.nets.preconditioning import Preconditioned
 from pidlearn.result import Result
 from pidlearn.students import files
-from pidlearn.students.base import Student
+from pidlearn.students.base import calibration_of
 from pidlearn.students.piecewise import PiecewiseTrajectory
 from pidlearn.students.validate import prepare_student
 from pidlearn.training.checkpoints import OtherRunError
@@ -84,8 +84,7 @@ class Run(Training):
         if self.problem.device.type == "cuda":
             use_channels_last([self.student, *networks])
         self.processes.broadcast_weights(self.student)
-        if isinstance(self.student, Student):
-            self.student.calibration.clear()  # of the weights before
+        calibration_of(self.student).clear()  # of the weights before
         trainer = Trainer(
             self.student, method, context, self.config, processes=self.processes, device=self.problem.rng_device
         )

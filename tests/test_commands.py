@@ -571,6 +571,8 @@ def test_the_teacher_takes_the_other_calls_of_a_path(
     assert main(["sample", *both, "--refine", "0.4", "-o", str(tmp_path / "a.png")]) == 0
     expected = result.generate(z, labels, calls=4, refine=0.4)
     torch.testing.assert_close(rows["student and teacher, 4 calls for 40 %"], expected)
+    assert main(["sample", *both, "--refine", "0", "-o", str(tmp_path / "a.png")]) == 0
+    torch.testing.assert_close(rows["student and teacher, 4 calls for 0 %"], result.generate(z, labels))
     capsys.readouterr()
     for share in (-0.1, 1.5):
         with pytest.raises(ValueError, match="refine"):

@@ -442,11 +442,11 @@ def test_a_student_that_is_not_finite_in_between_cannot_be_measured() -> None:
         result.sample(2, calls=3)
 
 
-def test_a_fit_that_leaves_the_student_no_part_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_leaves_the_student_no_part_is_kept() -> None:
     """Right at the prior and wrong everywhere else, so that the teacher alone is best."""
     result = result_of(Blurred(400.0))
     plan = result._with_teacher().plan(9)
-    assert plan.times[0] == 80.0
+    assert (plan.times[0], len(plan.times)) == (80.0, 9)  # eight steps, where nine would have been possible
     assert result._with_teacher().has_plan(9)
 
 
@@ -480,6 +480,10 @@ def test_measurements_of_a_module_that_is_no_student_are_kept_too(tmp_path: Path
     torch.testing.assert_close(again.generate(z, calls=5), x)
     again.student.load_state_dict(Spanned(0.1).state_dict())
     assert not again._with_teacher().has_plan(5)
+    again.generate(z, calls=5)
+    trained = pid.distill(gaussian(), again.student, steps=1, progress=False)
+    assert trained.student is again.student
+    assert not trained._with_teacher().has_plan(5)
 
 
 def test_images_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ class ScheduleFree(torch.optim.Optimizer):
         z <- z - update(gradient)      the other optimiser's
         x <- (1 - c) x + c z           c = r^2 over the sum of r^2 so far, for the rate r, which only warms up
 
-    (Defazio et al. 2024, arXiv 2405.15682, Eq. 5 to 7.) After the last step the weights are x.
+    (Defazio et al. 2024, arXiv 2405.15682.) After the last step the weights are x.
 
     Args:
         base: the other optimiser.
@@ -75,8 +75,8 @@ class Soap(torch.optim.Optimizer):
         L <- s L + (1 - s) G G^T,   R <- s R + (1 - s) G^T G        for a gradient G (a, b)
         Adam's second moment and step are those of Q_L^T G Q_R      Q the eigenvectors, by one QR step every ten steps
 
-    A side longer than `LONGEST` has Q = I; so have both sides of a weight that is no matrix, which is Adam itself. The
-    first gradient serves to start L and R only.
+    A side longer than `LONGEST` has Q = I. Biases have it on both sides, which is Adam. The first gradient serves to
+    start L and R only.
     """
 
     LONGEST, EVERY = 640, 10

@@ -64,12 +64,14 @@ def carry(plan: Plan, student: Student, problem: Diffusion, z: Tensor, class_lab
     """Carry z (B, *event) to samples (B, *event), as planned."""
     if not plan.times:
         return jump(student, z, problem.t_end, class_labels)
-    t_star = plan.times[0]
-    x = z if t_star == problem.t_start else jump(student, z, t_star, class_labels)
-    if not x.isfinite().all():
-        raise NotFiniteError(
-            f"the student returned NaN or infinity at t = {t_star:.4g}: use weights from before its training diverged"
-        )
+    t_star, x = plan.times[0], z
+    if t_star != problem.t_start:
+        x = jump(student, z, t_star, class_labels)
+        if not x.isfinite().all():
+            raise NotFiniteError(
+                f"the student returned NaN or infinity at t = {t_star:.4g}: use weights from before its training "
+                f"diverged"
+            )
     return solve_end(problem.ode, x, plan.times, "dpm++", class_labels)
 
 

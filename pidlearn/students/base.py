@@ -153,11 +153,11 @@ def _state(student: Student, z: Tensor, t: Any, class_labels: Tensor | None) -> 
 
 
 _OTHERS: WeakKeyDictionary[nn.Module, Calibration] = WeakKeyDictionary()
-"""Measurements of modules that are no `Student`."""
+"""Measurements of users' own modules, for as long as these exist."""
 
 
 def calibration_of(module: nn.Module) -> Calibration:
-    """The measurements of a student, or of a module x(z, t) that is none."""
+    """The measurements of a `Student`, or of a user's own module x(z, t)."""
     module = unwrapped(module)
     if isinstance(module, Student):
         return module.calibration

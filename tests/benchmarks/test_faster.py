@@ -15,6 +15,7 @@ import pidlearn as pid
 from benchmarks import learning
 from benchmarks.faster import runs, tables
 from benchmarks.faster.changes import CHANGES, DIGITS, DIGITS_MLP, RECIPES, STEPS, TOYS, WINDOWS, Change
+from benchmarks.faster.optimizers import ScheduleFree, Soap
 from benchmarks.faster.polish import gauss_newton, lbfgs
 from benchmarks.faster.runs import row, scheduled, started
 from benchmarks.faster.tables import lines
@@ -61,6 +62,55 @@ def test_pairs_have_one_time_and_eight_times_differ() -> None:
     assert (z.reshape(32, 8, 2) == z[::8, None]).all()
     of_each = index.reshape(32, 8).sort(1).values
     assert (of_each[:, -1] - of_each[:, 0]).median() > 80  # of 249; not eight neighbours
+
+
+def test_schedule_free_steps_are_those_of_the_paper() -> None:
+    """On a quadratic with SGD, whose rate warms up over the first steps."""
+    scales, b = torch.tensor([1.0, 3.0]), 0.9
+    p = torch.nn.Parameter(torch.tensor([2.0, -1.0]))
+    optimizer = ScheduleFree(torch.optim.SGD([p], 0.1), 8, b)
+    (group,) = optimizer.param_groups
+    group["initial_lr"] = 0.1
+    x = z = p.detach().clone()
+    total = 0.0
+    for rate in (0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0):
+        group["lr"] = 0.1 * rate
+        p.grad = scales * p.detach()
+        optimizer.step()
+        y = (1 - b) * z + b * x
+        z = z - 0.1 * rate * scales * y
+        total += rate**2
+        x = x + rate**2 / total * (z - x)
+    torch.testing.assert_close(p.detach(), x)
+
+
+def test_soap_turns_with_its_matrix() -> None:
+    """Adam would not: its steps depend on the directions of the entries."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0] for _ in range(2))
+    pulls = torch.randn(25, 4, 4, generator=generator, dtype=torch.float64)
+
+    def end(turn: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        w = torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.float64))
+        optimizer = Soap([w], 0.1, (0.9, 0.99))
+        for pull in pulls:
+            w.grad = turn(pull)
+            optimizer.step()
+        return w.detach()
+
+    torch.testing.assert_close(end(lambda g: left @ g @ right), left @ end(lambda g: g) @ right)
+
+
+def test_soap_is_adam_on_biases() -> None:
+    gradients = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    ours, adams = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    soap, adam = Soap([ours], 0.1, (0.9, 0.99)), torch.optim.Adam([adams], 0.1, (0.9, 0.99))
+    for step, gradient in enumerate(gradients):
+        ours.grad = adams.grad = gradient
+        soap.step()
+        if step:  # the first gradient serves to start the preconditioners
+            adam.step()
+    torch.testing.assert_close(ours, adams)
 
 
 def test_windows_together_have_each_its_own_starts() -> None:
